@@ -1,0 +1,40 @@
+# shellcheck shell=bash disable=SC2034 # names used by the scripts that source this file
+# Sourced by the other scripts: what they share.
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Absolute and exported, so that cargo and the scripts mean the same directory.
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$repo/target}")
+export CARGO_TARGET_DIR
+kernel_cache=${XDG_CACHE_HOME:-$HOME/.cache}/thermocline/kernels
+
+# 7.3 has every kernel feature the crate can use, 6.12 all but read-write protection, 6.1 none
+# of the optional ones.
+kernel_matrix=(7.3 6.12 6.1)
+
+# The user nobody must be able to read the test programs and the guest's files.
+umask 022
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+require_known_kernel() {
+    [[ " ${kernel_matrix[*]} " == *" $1 "* ]] || die "unknown kernel '$1', not one of ${kernel_matrix[*]}"
+}
+
+# Builds the test programs and copies them to a directory, each under its target's name. Symbols
+# stay, for backtraces; debug information would not fit well into an initramfs.
+copy_test_programs() {
+    local executables executable name
+    executables=$(cd "$repo" &&
+        cargo test --quiet --no-run --locked --all-features --message-format=json-render-diagnostics |
+        sed -nE '/"profile":\{[^}]*"test":true/ s/.*"executable":"([^"]+)".*/\1/p')
+    [[ $executables ]] || die "cargo named no test program"
+    while read -r executable; do
+        name=${executable##*/}
+        name=$1/${name%-*}
+        [[ ! -e $name ]] || die "two test programs are called ${name##*/}"
+        strip --strip-debug -o "$name" "$executable"
+    done <<<"$executables"
+}

@@ -1,0 +1,105 @@
+//! `allocator_api2::alloc::Allocator` for `&Arena` and for handles: a thin adapter.
+
+#![allow(unsafe_code)]
+
+use super::{Arena, ArenaHandle, Inner};
+use allocator_api2::alloc::{AllocError, Allocator};
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+/// Moves a block: what `grow` and `shrink` do where the block cannot stay.
+///
+/// # Safety
+///
+/// The block must have been allocated by this arena for `old`, and not been freed.
+unsafe fn relocate(
+    inner: &Inner,
+    pointer: NonNull<u8>,
+    old: Layout,
+    new: Layout,
+    zeroed: bool,
+) -> Result<NonNull<[u8]>, AllocError> {
+    let moved = if zeroed {
+        inner.allocate_zeroed(new)
+    } else {
+        inner.allocate(new)
+    };
+    let moved = moved.map_err(|_| AllocError)?;
+    let bytes = old.size().min(new.size());
+    // SAFETY: both blocks have so many bytes and are different blocks. No lock of ours is held, so
+    // the copy may fault as it likes.
+    unsafe { moved.cast::<u8>().copy_from_nonoverlapping(pointer, bytes) };
+    // SAFETY: the caller's promise.
+    unsafe { inner.deallocate(pointer, old) };
+    Ok(moved)
+}
+
+macro_rules! allocator {
+    ($type:ty) => {
+        // SAFETY: blocks stay where they are until they are freed, since the arena's memory lives
+        // as long as any handle or borrow of it; clones of a handle, and copies of a reference, are
+        // the same arena.
+        unsafe impl Allocator for $type {
+            fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+                self.inner.allocate(layout).map_err(|_| AllocError)
+            }
+
+            fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+                self.inner.allocate_zeroed(layout).map_err(|_| AllocError)
+            }
+
+            unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
+                // SAFETY: the caller's promise.
+                unsafe { self.inner.deallocate(pointer, layout) }
+            }
+
+            unsafe fn grow(
+                &self,
+                pointer: NonNull<u8>,
+                old: Layout,
+                new: Layout,
+            ) -> Result<NonNull<[u8]>, AllocError> {
+                // SAFETY: the caller's promise.
+                let grown = unsafe { self.inner.grow_in_place(pointer, old, new, false) };
+                match grown {
+                    Some(block) => Ok(block),
+                    // SAFETY: the caller's promise.
+                    None => unsafe { relocate(&self.inner, pointer, old, new, false) },
+                }
+            }
+
+            unsafe fn grow_zeroed(
+                &self,
+                pointer: NonNull<u8>,
+                old: Layout,
+                new: Layout,
+            ) -> Result<NonNull<[u8]>, AllocError> {
+                // SAFETY: the caller's promise.
+                let grown = unsafe { self.inner.grow_in_place(pointer, old, new, true) };
+                match grown {
+                    Some(block) => Ok(block),
+                    // SAFETY: the caller's promise.
+                    None => unsafe { relocate(&self.inner, pointer, old, new, true) },
+                }
+            }
+
+            unsafe fn shrink(
+                &self,
+                pointer: NonNull<u8>,
+                old: Layout,
+                new: Layout,
+            ) -> Result<NonNull<[u8]>, AllocError> {
+                // SAFETY: the caller's promise.
+                let shrunk = unsafe { self.inner.shrink_in_place(pointer, old, new) };
+                match shrunk {
+                    Some(block) => Ok(block),
+                    // SAFETY: the caller's promise.
+                    None => unsafe { relocate(&self.inner, pointer, old, new, false) },
+                }
+            }
+        }
+    };
+}
+
+allocator!(&Arena);
+allocator!(ArenaHandle);

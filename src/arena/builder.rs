@@ -1,0 +1,281 @@
+//! What an arena can be told, and whether it makes sense.
+
+use super::error::BuildError;
+use super::{Arena, Swapping};
+use crate::evict::BATCH;
+use crate::prim::{PAGE_SIZE, Tick};
+use crate::sys::{self, Probe};
+use crate::table::REGION_PAGES;
+use crate::track::Tracker;
+use std::time::Duration;
+
+/// Address space is reserved in units of this many bytes: 2 MiB.
+const REGION_BYTES: usize = REGION_PAGES * PAGE_SIZE;
+const MAX_RESERVE: usize = 16 << 40;
+const MIN_RESIDENT: usize = BATCH * PAGE_SIZE;
+const MIN_STORE: usize = 1 << 20;
+
+/// How an arena is to be. Made by [`Arena::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use thermocline::Arena;
+///
+/// # fn main() -> Result<(), thermocline::BuildError> {
+/// let arena = Arena::builder()
+///     .reserve(1 << 40)
+///     .resident_limit(256 << 20)
+///     .cold_age(Duration::from_secs(10))
+///     .or_plain_memory()
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    reserve: usize,
+    resident_limit: Option<usize>,
+    cold_age: Duration,
+    scan_interval: Duration,
+    store_limit: Option<usize>,
+    tracker: Option<Tracker>,
+    handler_threads: usize,
+    or_plain_memory: bool,
+    zeal: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            reserve: 64 << 30,
+            resident_limit: None,
+            cold_age: Duration::from_secs(60),
+            scan_interval: Duration::from_secs(1),
+            store_limit: None,
+            tracker: None,
+            handler_threads: 2,
+            or_plain_memory: false,
+            zeal: false,
+        }
+    }
+}
+
+impl Builder {
+    /// Bytes of address space: the most that can be allocated at a time. From 2 MiB to 16 TiB,
+    /// rounded up to 2 MiB; 64 GiB by default. What is not used costs nothing.
+    pub fn reserve(mut self, bytes: usize) -> Self {
+        self.reserve = bytes;
+        self
+    }
+
+    /// Bytes that may be in memory uncompressed. Above it the pages that have been idle the longest
+    /// are evicted, however short that is. At least 256 KiB; none by default.
+    ///
+    /// It is a goal, not a wall: what is touched is brought back at once, and the surplus is
+    /// evicted right after.
+    pub fn resident_limit(mut self, bytes: usize) -> Self {
+        self.resident_limit = Some(bytes);
+        self
+    }
+
+    /// How long a page must not have been touched to be evicted when nothing else calls for it. At
+    /// least the scan interval, at most half a million of them; a minute by default. It is noticed
+    /// to within a scan interval.
+    pub fn cold_age(mut self, age: Duration) -> Self {
+        self.cold_age = age;
+        self
+    }
+
+    /// How often to look which pages were touched. From a millisecond to an hour; a second by
+    /// default. Each page that is touched in an interval costs its toucher a fault inside the
+    /// kernel, about a microsecond, once; regions that are always hot are looked at more seldom.
+    pub fn scan_interval(mut self, interval: Duration) -> Self {
+        self.scan_interval = interval;
+        self
+    }
+
+    /// Bytes of memory that compressed pages may take. At least 1 MiB; as much as the reserve by
+    /// default. When the store is full, pages stay in memory.
+    pub fn store_limit(mut self, bytes: usize) -> Self {
+        self.store_limit = Some(bytes);
+        self
+    }
+
+    /// How touches are noticed. By default read-write protection where the kernel has it, and
+    /// zapped page tables elsewhere.
+    pub fn tracker(mut self, tracker: Tracker) -> Self {
+        self.tracker = Some(tracker);
+        self
+    }
+
+    /// Threads that bring pages back. From 1 to 64; 2 by default.
+    pub fn handler_threads(mut self, threads: usize) -> Self {
+        self.handler_threads = threads;
+        self
+    }
+
+    /// Work as plain memory, which is never evicted, where the system does not let an arena swap.
+    /// [`Arena::swapping`] tells whether that came to pass and why. Without this, `build` fails
+    /// with the reason and the remedy.
+    pub fn or_plain_memory(mut self) -> Self {
+        self.or_plain_memory = true;
+        self
+    }
+
+    /// Evict everything that is not being touched, every scan interval, in batches that are now as
+    /// large as can be and now a single page, so that a short test of a program meets what would
+    /// take days to happen. For tests only: the cold age and the limits on work are not regarded.
+    pub fn zeal(mut self) -> Self {
+        self.zeal = true;
+        self
+    }
+
+    /// Reserves the address space, opens the descriptor and starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says which option is out of range, what the system lacks, or which call
+    /// failed, and what would help.
+    pub fn build(self) -> Result<Arena, BuildError> {
+        let config = self.validate()?;
+        let probe = sys::probe();
+        match choose_tracker(self.tracker, &probe) {
+            Ok(tracker) => Arena::start(config, Swapping::On(tracker), &probe),
+            Err(reason) if self.or_plain_memory && reason.is_about_system() => {
+                Arena::start(config, Swapping::Off(reason), &probe)
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    fn validate(&self) -> Result<Config, BuildError> {
+        let invalid = |option, given: String, allowed| {
+            Err(BuildError::InvalidOption {
+                option,
+                given,
+                allowed,
+            })
+        };
+        let bytes = |n: usize| format!("{n} bytes");
+        if !(REGION_BYTES..=MAX_RESERVE).contains(&self.reserve) {
+            return invalid("reserve", bytes(self.reserve), "from 2 MiB to 16 TiB");
+        }
+        if let Some(limit) = self.resident_limit.filter(|&limit| limit < MIN_RESIDENT) {
+            return invalid(
+                "resident_limit",
+                bytes(limit),
+                "at least 256 KiB, a batch of pages",
+            );
+        }
+        if let Some(limit) = self.store_limit.filter(|&limit| limit < MIN_STORE) {
+            return invalid("store_limit", bytes(limit), "at least 1 MiB");
+        }
+        let second = Duration::from_secs(1);
+        let (interval, age) = (self.scan_interval, self.cold_age);
+        if !(second / 1000..=second * 3600).contains(&interval) {
+            let allowed = "from a millisecond to an hour";
+            return invalid("scan_interval", format!("{interval:?}"), allowed);
+        }
+        let ticks = age.as_nanos().div_ceil(interval.as_nanos());
+        let cold_ticks = u32::try_from(ticks)
+            .ok()
+            .filter(|t| (1..=Tick::MAX_AGE / 2).contains(t));
+        let Some(cold_ticks) = cold_ticks.filter(|_| age >= interval) else {
+            let allowed = "from one to 524287 scan intervals";
+            return invalid("cold_age", format!("{age:?}"), allowed);
+        };
+        if !(1..=64).contains(&self.handler_threads) {
+            let given = self.handler_threads.to_string();
+            return invalid("handler_threads", given, "from 1 to 64");
+        }
+        let page = sys::memory::system_page_size();
+        if page != PAGE_SIZE {
+            return Err(BuildError::PageSize { bytes: page });
+        }
+        let reserve = self.reserve.next_multiple_of(REGION_BYTES);
+        Ok(Config {
+            reserve,
+            resident_limit: self.resident_limit.map(|limit| limit / PAGE_SIZE),
+            cold_ticks,
+            scan_interval: interval,
+            store_limit: self.store_limit.unwrap_or(reserve),
+            handler_threads: self.handler_threads,
+            zeal: self.zeal,
+        })
+    }
+}
+
+/// Options that make sense, in the units that the engine thinks in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Config {
+    pub(super) reserve: usize,
+    /// In pages.
+    pub(super) resident_limit: Option<usize>,
+    pub(super) cold_ticks: u32,
+    pub(super) scan_interval: Duration,
+    pub(super) store_limit: usize,
+    pub(super) handler_threads: usize,
+    pub(super) zeal: bool,
+}
+
+fn choose_tracker(asked: Option<Tracker>, probe: &Probe) -> Result<Tracker, BuildError> {
+    let (rwp, zap) = (probe.lacking_for_rwp(), probe.lacking_for_zap());
+    match (asked, rwp, zap) {
+        (Some(Tracker::Rwp), Some(lacking), _) => {
+            Err(BuildError::no_tracker(Tracker::Rwp, lacking, probe))
+        }
+        (Some(Tracker::Rwp), None, _) | (None, None, _) => Ok(Tracker::Rwp),
+        (Some(Tracker::Zap) | None, _, None) => Ok(Tracker::Zap),
+        (Some(Tracker::Zap) | None, _, Some(lacking)) => {
+            Err(BuildError::no_tracker(Tracker::Zap, lacking, probe))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(builder: Builder) -> &'static str {
+        match builder.validate() {
+            Err(BuildError::InvalidOption { option, .. }) => option,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let builder = Builder::default;
+        assert_eq!(refused(builder().reserve(0)), "reserve");
+        assert_eq!(refused(builder().reserve(usize::MAX)), "reserve");
+        assert_eq!(refused(builder().resident_limit(4096)), "resident_limit");
+        assert_eq!(refused(builder().store_limit(0)), "store_limit");
+        assert_eq!(
+            refused(builder().scan_interval(Duration::ZERO)),
+            "scan_interval"
+        );
+        assert_eq!(
+            refused(builder().scan_interval(Duration::MAX)),
+            "scan_interval"
+        );
+        assert_eq!(
+            refused(builder().cold_age(Duration::from_millis(1))),
+            "cold_age"
+        );
+        assert_eq!(refused(builder().cold_age(Duration::MAX)), "cold_age");
+        assert_eq!(refused(builder().handler_threads(0)), "handler_threads");
+        assert_eq!(refused(builder().handler_threads(65)), "handler_threads");
+    }
+
+    #[test]
+    fn the_reserve_is_whole_regions_and_time_is_whole_ticks() {
+        let config = Builder::default()
+            .reserve((2 << 20) + 1)
+            .scan_interval(Duration::from_millis(300))
+            .cold_age(Duration::from_secs(1))
+            .validate()
+            .unwrap();
+        assert_eq!((config.reserve, config.cold_ticks), (4 << 20, 4));
+    }
+}

@@ -1,0 +1,260 @@
+//! The moving parts of an arena that swaps: table, store, tracker, resolver, and their threads.
+
+use super::builder::Config;
+use super::error::{ArenaError, BuildError};
+use super::evictor_thread::{Command, Commands, EvictorThread, Nudge};
+use crate::evict::{Evicted, Evictor};
+use crate::fault::{FillError, Resolver, Scratch, handler};
+use crate::prim::PageRange;
+use crate::prim::sync::{AtomicBool, Ordering};
+use crate::stats::Counters;
+use crate::store::Store;
+use crate::sys::SysError;
+use crate::sys::backing::Backing;
+use crate::sys::event::Event;
+use crate::sys::memory::SharedMemory;
+use crate::sys::uffd::Uffd;
+use crate::sys::{Probe, uapi};
+use crate::table::{PageTable, State};
+use crate::track::{AccessTracker, Tracker};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) backing: Arc<Backing>,
+    pub(super) table: Arc<PageTable>,
+    pub(super) store: Arc<Store>,
+    pub(super) tracker: Arc<dyn AccessTracker>,
+    pub(super) counters: Arc<Counters>,
+    resolver: Arc<Resolver>,
+    nudge: Nudge,
+    stopped: AtomicBool,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    evictor: Option<EvictorThread>,
+    handlers: Vec<JoinHandle<()>>,
+    stop_handlers: Arc<Event>,
+}
+
+impl Engine {
+    pub(super) fn start(
+        config: &Config,
+        tracker: Tracker,
+        probe: &Probe,
+        memory: Arc<SharedMemory>,
+    ) -> Result<Self, BuildError> {
+        let pages = PageRange::within(0, memory.len()).pages();
+        let features = tracker.features() | (probe.features() & uapi::UFFD_FEATURE_POISON);
+        let uffd = Uffd::open(features)?;
+        let backing = Arc::new(Backing::new(memory, uffd, tracker.register_mode())?);
+        let table = Arc::new(PageTable::new(pages)?);
+        let store = Arc::new(Store::new(config.store_limit)?);
+        let counters = Arc::new(Counters::default());
+        let tracker = tracker.start(Arc::clone(&backing))?;
+        let resolver = Arc::new(Resolver::new(
+            Arc::clone(&backing),
+            Arc::clone(&table),
+            Arc::clone(&store),
+            Arc::clone(&tracker),
+            Arc::clone(&counters),
+        ));
+        let evictor = Evictor::new(
+            Arc::clone(&backing),
+            Arc::clone(&table),
+            Arc::clone(&store),
+            Arc::clone(&tracker),
+            Arc::clone(&counters),
+        )?;
+        let (nudge, commands) = Nudge::new(Arc::clone(&table), config.resident_limit);
+        // From here on dropping the engine stops the threads that have been started.
+        let this = Self {
+            backing,
+            table,
+            store,
+            tracker,
+            counters,
+            resolver,
+            nudge,
+            stopped: AtomicBool::new(false),
+            threads: Mutex::new(Threads {
+                evictor: None,
+                handlers: Vec::new(),
+                stop_handlers: Arc::new(Event::new()?),
+            }),
+        };
+        this.start_threads(config, evictor, commands)
+            .map_err(|e| BuildError::Thread {
+                errno: e.raw_os_error().unwrap_or(0),
+            })?;
+        Ok(this)
+    }
+
+    fn start_threads(
+        &self,
+        config: &Config,
+        evictor: Evictor,
+        commands: Commands,
+    ) -> std::io::Result<()> {
+        let mut threads = self.threads.lock();
+        for number in 0..config.handler_threads {
+            let nudge = self.nudge.clone();
+            let handler = handler::spawn(
+                number,
+                Arc::clone(&self.resolver),
+                Arc::clone(&threads.stop_handlers),
+                move || nudge.if_over_limit(),
+            )?;
+            threads.handlers.push(handler);
+        }
+        let resolver = Arc::clone(&self.resolver);
+        let thread = EvictorThread::spawn(config, evictor, resolver, commands, &self.nudge)?;
+        threads.evictor = Some(thread);
+        Ok(())
+    }
+
+    /// Whether the arena has been brought to a stand.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Gives memory to empty pages of `range`, so that their first touch is no fault.
+    pub(super) fn populate(&self, range: PageRange) -> Result<(), FillError> {
+        if self.is_stopped() {
+            return Ok(());
+        }
+        match self.resolver.populate(range) {
+            // It was stopped in between, so the kernel gives zeros by itself.
+            Err(_) if self.is_stopped() => Ok(()),
+            result => {
+                self.nudge.if_over_limit();
+                result
+            }
+        }
+    }
+
+    /// Makes the pages of `range` empty.
+    pub(super) fn release(&self, range: PageRange) -> Result<(), SysError> {
+        // The words of a stopped arena do not know what the kernel filled by itself.
+        let stopped = self.is_stopped();
+        self.resolver.release(range, &mut Scratch::new())?;
+        if stopped {
+            self.backing.memory().punch(range)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Brings the stored pages of `range` back, and says how many.
+    pub(super) fn prefetch(&self, range: PageRange) -> Result<usize, ArenaError> {
+        if self.is_stopped() {
+            return Err(ArenaError::NotSwapping);
+        }
+        let restored = self.resolver.restore(range, false, &mut Scratch::new());
+        if let Ok(pages) = restored {
+            self.counters.prefetched.add(pages as u64);
+        }
+        self.nudge.if_over_limit();
+        restored.map_err(fill_error)
+    }
+
+    /// Has the pages of `range` brought back in the background. A hint: dropped where many wait.
+    pub(super) fn will_need(&self, range: PageRange) -> Result<(), ArenaError> {
+        if self.is_stopped() {
+            return Err(ArenaError::NotSwapping);
+        }
+        self.nudge.try_send(Command::Restore(range));
+        Ok(())
+    }
+
+    /// Makes the pages of `range` look as old as can be, and has the evictor look.
+    pub(super) fn make_cold(&self, range: PageRange, cold_ticks: u32) -> Result<(), ArenaError> {
+        if self.is_stopped() {
+            return Err(ArenaError::NotSwapping);
+        }
+        for page in range.intersection(self.table.extent()).iter() {
+            self.table.make_old(page, cold_ticks);
+        }
+        self.nudge.try_send(Command::Look);
+        Ok(())
+    }
+
+    /// Evicts everything that is not touched meanwhile.
+    pub(super) fn evict_now(&self) -> Result<Evicted, ArenaError> {
+        self.nudge.ask(Command::EvictNow)?.map_err(ArenaError::Sys)
+    }
+
+    /// Runs `check` on the evictor's thread, so that nothing is being evicted meanwhile.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let (table, store) = (Arc::clone(&self.table), Arc::clone(&self.store));
+        let check = move || {
+            table.check()?;
+            let words = table.extent().iter().map(|page| table.load(page));
+            store.check(
+                words
+                    .filter(|w| w.state() == State::Stored)
+                    .map(|w| w.handle()),
+            )
+        };
+        if self.is_stopped() {
+            return check();
+        }
+        match self
+            .nudge
+            .ask(|reply| Command::Run(Box::new(move || drop(reply.send(check())))))
+        {
+            Ok(result) => result,
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    /// Brings the arena to a stand: everything stored is brought back, and the memory is ordinary
+    /// memory from then on.
+    pub(super) fn stop(&self) -> Result<(), ArenaError> {
+        let mut threads = self.threads.lock();
+        if self.is_stopped() {
+            return Ok(());
+        }
+        drop(threads.evictor.take());
+        let all = self.table.extent();
+        self.resolver
+            .restore(all, true, &mut Scratch::new())
+            .map_err(fill_error)?;
+        self.stopped.store(true, Ordering::Release);
+        // A page that is neither stored nor in memory is a hole, which the kernel fills by itself
+        // when nobody is registered for it.
+        self.backing.unregister()?;
+        threads.join_handlers();
+        Ok(())
+    }
+}
+
+fn fill_error(error: FillError) -> ArenaError {
+    match error {
+        FillError::NoMemory => ArenaError::NoMemory,
+        FillError::Sys(e) => ArenaError::Sys(e),
+    }
+}
+
+impl Threads {
+    fn join_handlers(&mut self) {
+        self.stop_handlers.raise();
+        for handler in self.handlers.drain(..) {
+            // A handler that panics aborts the process, so there is no result to look at.
+            let _ = handler.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    /// Nobody can touch the memory any more, so nothing has to be brought back.
+    fn drop(&mut self) {
+        let threads = self.threads.get_mut();
+        drop(threads.evictor.take());
+        threads.join_handlers();
+    }
+}

@@ -1,0 +1,175 @@
+//! Why an arena could not be built, or could not do as it was told.
+
+use crate::sys::uffd::OpenError;
+use crate::sys::{Capability, CapabilityStatus, Probe, SysError};
+use crate::track::Tracker;
+use std::fmt;
+
+/// Why [`Builder::build`](super::Builder::build) made no arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option lies outside its range.
+    InvalidOption {
+        /// The builder's method.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// The system's pages are not 4 KiB, the only size that the library knows.
+    PageSize {
+        /// Bytes in a page of this system.
+        bytes: usize,
+    },
+    /// No userfaultfd is to be had. See [`Builder::or_plain_memory`](super::Builder::or_plain_memory).
+    NoUserfaultfd {
+        /// What opening `/dev/userfaultfd` came to.
+        device: SysError,
+        /// What `userfaultfd(2)` came to.
+        system_call: SysError,
+        /// What would help.
+        remedy: String,
+    },
+    /// A tracker needs something that this kernel does not have, or does not grant.
+    TrackerUnavailable {
+        /// The tracker that was asked for, or the one that asks the least.
+        tracker: Tracker,
+        /// What it lacks, with the reason and the remedy.
+        lacking: Capability,
+    },
+    /// The kernel refused something that it offers. Where this is a reservation of address space
+    /// (`mmap`), a smaller [`Builder::reserve`](super::Builder::reserve) or
+    /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`.
+    Sys(SysError),
+    /// A thread could not be started.
+    Thread {
+        /// The error number of the attempt, as in `errno(3)`.
+        errno: i32,
+    },
+}
+
+impl BuildError {
+    /// Whether the error is about what the system offers, rather than about what was asked for.
+    pub(super) fn is_about_system(&self) -> bool {
+        matches!(
+            self,
+            Self::NoUserfaultfd { .. } | Self::TrackerUnavailable { .. }
+        )
+    }
+
+    pub(super) fn no_tracker(tracker: Tracker, lacking: Capability, probe: &Probe) -> Self {
+        match (probe.open_error(), lacking.status()) {
+            (
+                Some(OpenError {
+                    device,
+                    system_call,
+                }),
+                CapabilityStatus::Missing { remedy, .. },
+            ) => Self::NoUserfaultfd {
+                device,
+                system_call,
+                remedy: remedy.clone(),
+            },
+            _ => Self::TrackerUnavailable { tracker, lacking },
+        }
+    }
+}
+
+impl From<SysError> for BuildError {
+    fn from(error: SysError) -> Self {
+        Self::Sys(error)
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidOption {
+                option,
+                given,
+                allowed,
+            } => {
+                write!(f, "{option} is {given}, but has to be {allowed}")
+            }
+            Self::PageSize { bytes } => {
+                write!(
+                    f,
+                    "pages of this system have {bytes} bytes; only 4096 are supported"
+                )
+            }
+            Self::NoUserfaultfd {
+                device,
+                system_call,
+                remedy,
+            } => {
+                write!(
+                    f,
+                    "no userfaultfd: {device}; {system_call}. Remedy: {remedy}"
+                )
+            }
+            Self::TrackerUnavailable { tracker, lacking } => {
+                write!(f, "the {tracker} tracker cannot work here: {lacking}")
+            }
+            Self::Sys(error) => error.fmt(f),
+            Self::Thread { errno } => write!(f, "cannot start a thread (errno {errno})"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Sys(error)
+            | Self::NoUserfaultfd {
+                system_call: error, ..
+            } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why an arena could not do as it was told. Nothing is lost by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ArenaError {
+    /// The arena works as plain memory, or has been stopped: it has nothing to evict or restore.
+    NotSwapping,
+    /// The range does not lie in the arena.
+    OutsideArena,
+    /// The kernel has had no memory for the pages for several seconds. Those that were brought back
+    /// stay; the others are in the store still.
+    NoMemory,
+    /// This process is a fork of the one that built the arena, and has no mapping of it.
+    ForkedChild,
+    /// The kernel refused.
+    Sys(SysError),
+}
+
+impl From<SysError> for ArenaError {
+    fn from(error: SysError) -> Self {
+        Self::Sys(error)
+    }
+}
+
+impl fmt::Display for ArenaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSwapping => "the arena is not swapping",
+            Self::OutsideArena => "the range does not lie in the arena",
+            Self::NoMemory => "the kernel has no memory for the pages",
+            Self::ForkedChild => "the arena belongs to the process that this one was forked from",
+            Self::Sys(error) => return error.fmt(f),
+        })
+    }
+}
+
+impl std::error::Error for ArenaError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Sys(error) => Some(error),
+            _ => None,
+        }
+    }
+}

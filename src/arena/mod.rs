@@ -1,0 +1,368 @@
+//! Where the parts are put together: the arena that a program sees.
+
+mod allocate;
+#[cfg(feature = "allocator-api2")]
+mod allocator_api;
+mod builder;
+mod engine;
+mod error;
+mod evictor_thread;
+
+pub use allocate::AllocError;
+pub use builder::Builder;
+pub use error::{ArenaError, BuildError};
+
+use crate::alloc::Heap;
+use crate::evict::Evicted;
+use crate::prim::{PAGE_SIZE, PageRange};
+use crate::stats::Stats;
+use crate::sys::fork::Generation;
+use crate::sys::memory::SharedMemory;
+use crate::sys::{DescriptorRoute, Probe};
+use crate::track::Tracker;
+use builder::Config;
+use core::mem::ManuallyDrop;
+use engine::Engine;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Whether an arena evicts pages, and by which means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Swapping {
+    /// It does, with this tracker.
+    On(Tracker),
+    /// It works as plain memory, because
+    /// [`or_plain_memory`](Builder::or_plain_memory) was asked for and this stood in the way.
+    Off(BuildError),
+    /// It did, and was [stopped](Arena::stop).
+    Stopped,
+}
+
+impl fmt::Display for Swapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::On(tracker) => tracker.fmt(f),
+            Self::Off(reason) => write!(f, "off: {reason}"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+/// What a caller expects of a range of memory: see [`Arena::advise`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// It will not be touched for a while: evict it at the next opportunity.
+    Cold,
+    /// It will be touched soon: bring it back in the background.
+    WillNeed,
+}
+
+/// Memory whose cold pages are compressed in the background and come back when they are touched.
+///
+/// `&Arena` and [`ArenaHandle`] are allocators. Everything that is allocated may be used like any
+/// memory, from any thread; the limits are written in the [crate's documentation](crate#limits).
+///
+/// Dropping the arena frees its memory, unless there are [handles](Self::handle) left, of which the
+/// last one does.
+///
+/// ```
+/// use allocator_api2::vec::Vec;
+/// use thermocline::Arena;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let arena = Arena::builder().or_plain_memory().build()?;
+/// let mut squares = Vec::new_in(&arena);
+/// squares.extend((0..100_000u64).map(|n| n * n));
+/// // It would happen by itself, once the pages have been idle for the cold age.
+/// if let Ok(evicted) = arena.evict_now() {
+///     assert!(evicted.pages > 0);
+/// }
+/// assert_eq!(squares[70_000], 4_900_000_000);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Arena {
+    inner: Arc<Inner>,
+}
+
+/// A handle to an [`Arena`] that can be cloned and has no lifetime: an allocator for collections
+/// that are to be stored away or sent to other threads.
+///
+/// ```
+/// use allocator_api2::vec::Vec;
+/// use thermocline::{Arena, ArenaHandle};
+///
+/// fn squares() -> Result<Vec<u64, ArenaHandle>, thermocline::BuildError> {
+///     let arena = Arena::builder().or_plain_memory().build()?;
+///     let mut squares = Vec::new_in(arena.handle());
+///     squares.extend((0..1000).map(|n| n * n));
+///     Ok(squares)
+/// }
+///
+/// assert_eq!(squares().unwrap()[999], 998_001);
+/// ```
+#[derive(Clone, Debug)]
+pub struct ArenaHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Never dropped in a forked child, which has neither the mappings nor the threads.
+    parts: ManuallyDrop<Parts>,
+    config: Config,
+    generation: Generation,
+    off: Option<BuildError>,
+}
+
+/// In the order in which they go: the engine's threads before the memory that they work on.
+struct Parts {
+    engine: Option<Engine>,
+    /// Not parking_lot's lock: that allocates where it waits, and an allocator must not.
+    heap: Mutex<Heap>,
+    memory: Arc<SharedMemory>,
+}
+
+impl Arena {
+    /// Options for an arena, all of which have defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start(config: Config, swapping: Swapping, probe: &Probe) -> Result<Self, BuildError> {
+        let generation = Generation::current()?;
+        let memory = Arc::new(SharedMemory::new(config.reserve)?);
+        let heap = Heap::new(memory.base().addr(), config.reserve / PAGE_SIZE);
+        let (engine, off) = match swapping {
+            Swapping::On(tracker) => {
+                let engine = Engine::start(&config, tracker, probe, Arc::clone(&memory))?;
+                (Some(engine), None)
+            }
+            Swapping::Off(reason) => (None, Some(reason)),
+            Swapping::Stopped => (None, None),
+        };
+        let parts = ManuallyDrop::new(Parts {
+            engine,
+            heap: Mutex::new(heap),
+            memory,
+        });
+        Ok(Self {
+            inner: Arc::new(Inner {
+                parts,
+                config,
+                generation,
+                off,
+            }),
+        })
+    }
+
+    /// A handle that keeps the arena's memory alive and has no lifetime.
+    #[must_use]
+    pub fn handle(&self) -> ArenaHandle {
+        ArenaHandle {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+
+    /// Whether the arena evicts pages, and by which means.
+    #[must_use]
+    pub fn swapping(&self) -> Swapping {
+        match (&self.inner.parts.engine, &self.inner.off) {
+            (Some(engine), _) if !engine.is_stopped() => Swapping::On(engine.tracker.kind()),
+            (None, Some(reason)) => Swapping::Off(reason.clone()),
+            _ => Swapping::Stopped,
+        }
+    }
+
+    /// Which way the arena's userfaultfd was opened; none if it works as plain memory.
+    #[must_use]
+    pub fn route(&self) -> Option<DescriptorRoute> {
+        self.inner
+            .parts
+            .engine
+            .as_ref()
+            .map(|engine| engine.backing.uffd().route())
+    }
+
+    /// Evicts every page that is not touched meanwhile, whatever its age, and waits for it.
+    ///
+    /// Pages that did not compress lately are left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::NotSwapping`] where nothing is ever evicted, [`ArenaError::Sys`] if the kernel
+    /// refused; what was evicted before that stays so.
+    pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
+        self.inner.engine()?.evict_now()
+    }
+
+    /// Brings the evicted pages of `range` back in this thread, many at a time, and says how many
+    /// there were. Pages that another thread is bringing back are left to it.
+    ///
+    /// Anything in the arena will do: `arena.prefetch(vec.as_slice())`.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
+    /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none.
+    pub fn prefetch<T>(&self, range: *const [T]) -> Result<usize, ArenaError> {
+        let (offset, len) = self.inner.locate(range)?;
+        self.inner
+            .engine()?
+            .prefetch(PageRange::touching(offset, len))
+    }
+
+    /// Says how `range` is going to be used. It returns at once; what is done about it happens in
+    /// the background, or not at all where much else is to be done.
+    ///
+    /// [`Advice::Cold`] concerns the pages that lie in the range with all their bytes,
+    /// [`Advice::WillNeed`] those that have any byte in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
+    /// nothing is ever evicted.
+    pub fn advise<T>(&self, range: *const [T], advice: Advice) -> Result<(), ArenaError> {
+        let (offset, len) = self.inner.locate(range)?;
+        let engine = self.inner.engine()?;
+        match advice {
+            Advice::Cold => {
+                engine.make_cold(PageRange::within(offset, len), self.inner.config.cold_ticks)
+            }
+            Advice::WillNeed => engine.will_need(PageRange::touching(offset, len)),
+        }
+    }
+
+    /// Brings back everything that is stored, ends the threads and leaves ordinary memory behind,
+    /// in which all allocations go on living. There has to be room for them. Stopping twice is
+    /// stopping once.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::NoMemory`] if the kernel has no memory for the pages: nothing is lost, what is
+    /// touched still comes back, but nothing is evicted any more; stopping may be tried again.
+    pub fn stop(&self) -> Result<(), ArenaError> {
+        self.inner.engine()?.stop()
+    }
+
+    /// What the arena holds and what it has done.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    /// Walks all structures of the arena and says what is wrong with them, for tests and diagnosis.
+    /// Eviction waits meanwhile.
+    ///
+    /// Call it while no other thread allocates, frees or touches memory of the arena: what is under
+    /// way looks like damage.
+    ///
+    /// # Errors
+    ///
+    /// What was found, in words. It means that this library has a bug or that its memory has been
+    /// overwritten.
+    pub fn check(&self) -> Result<(), String> {
+        self.inner.heap().check()?;
+        self.inner
+            .parts
+            .engine
+            .as_ref()
+            .map_or(Ok(()), Engine::check)
+    }
+}
+
+impl ArenaHandle {
+    /// The arena, for all that can be done with it besides allocating.
+    #[must_use]
+    pub fn arena(&self) -> Arena {
+        Arena {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl Inner {
+    fn heap(&self) -> MutexGuard<'_, Heap> {
+        // The heap's methods leave it whole wherever they could panic.
+        self.parts
+            .heap
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn engine(&self) -> Result<&Engine, ArenaError> {
+        if !self.generation.is_current() {
+            return Err(ArenaError::ForkedChild);
+        }
+        self.parts.engine.as_ref().ok_or(ArenaError::NotSwapping)
+    }
+
+    /// The offset and length in bytes of a range that lies in the arena.
+    fn locate<T>(&self, range: *const [T]) -> Result<(usize, usize), ArenaError> {
+        let outside = ArenaError::OutsideArena;
+        let len = range
+            .len()
+            .checked_mul(size_of::<T>())
+            .ok_or(outside.clone())?;
+        if len == 0 {
+            // An empty slice may dangle; there is nothing to do about it.
+            return Ok((0, 0));
+        }
+        let memory = &self.parts.memory;
+        let offset = memory
+            .offset_of(range.cast::<u8>().addr())
+            .ok_or(outside.clone())?;
+        if offset
+            .checked_add(len)
+            .is_some_and(|end| end <= memory.len())
+        {
+            Ok((offset, len))
+        } else {
+            Err(outside)
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let engine = self.parts.engine.as_ref();
+        let mut stats = engine.map_or_else(Stats::default, |engine| Stats::of(&engine.counters));
+        stats.reserved_bytes = self.config.reserve;
+        stats.allocated_bytes = self.heap().allocated();
+        stats.memory_bytes = self.parts.memory.allocated_bytes().unwrap_or(0);
+        if let Some(Engine { table, store, .. }) = engine {
+            stats.resident_bytes = table.resident() * PAGE_SIZE;
+            stats.stored_bytes = table.stored() * PAGE_SIZE;
+            stats.lost_bytes = table.lost() * PAGE_SIZE;
+            stats.compressed_bytes = store.payload_bytes();
+            stats.store_bytes = store.held_bytes();
+            stats.store_limit_bytes = store.limit();
+        }
+        stats
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("base", &self.parts.memory.base())
+            .field("config", &self.config)
+            .field("off", &self.off)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        if self.generation.is_current() {
+            // SAFETY: nothing uses the parts after this, the only place that drops them.
+            unsafe { ManuallyDrop::drop(&mut self.parts) };
+        }
+        // In a child, what was mapped here is not, or is something else's by now; and the threads
+        // that dropping would wait for are the parent's.
+    }
+}
+
+#[cfg(test)]
+mod tests {}

@@ -1,0 +1,212 @@
+//! From cold to stored: look who was touched, and evict who was not.
+//!
+//! One [`Evictor`] per arena, used by one thread. A cycle is [`look`](Evictor::look), then
+//! [`ages`](Evictor::ages), from which a policy makes an [`Order`], then
+//! [`carry_out`](Evictor::carry_out).
+
+mod ages;
+mod batch;
+mod looks;
+
+pub(crate) use ages::Ages;
+pub(crate) use batch::BATCH;
+
+use crate::prim::{PageRange, Tick};
+use crate::stats::Counters;
+use crate::store::Store;
+use crate::sys::SysError;
+use crate::sys::backing::Backing;
+use crate::table::{PageTable, REGION_PAGES, State};
+use crate::track::AccessTracker;
+use batch::Batch;
+use looks::Looks;
+use std::sync::Arc;
+
+/// Which pages are to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// All pages idle for at least so many ticks go.
+    pub(crate) all_from: u32,
+    /// Pages idle for at least so many ticks go as well, until `pages` have gone in all.
+    pub(crate) some_from: u32,
+    /// How many pages go, at most.
+    pub(crate) pages: usize,
+}
+
+/// What became of the pages that were to be evicted. A page has 4096 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evicted {
+    /// Pages that were stored and dropped.
+    pub pages: usize,
+    /// Pages that were touched on their way out, and stayed.
+    pub touched: usize,
+    /// Pages that did not compress, and stayed. They are not tried again for a while.
+    pub incompressible: usize,
+    /// Whether the store was full, so that the rest stayed.
+    pub store_full: bool,
+}
+
+/// Looks, claims, compresses and drops.
+#[derive(Debug)]
+pub(crate) struct Evictor {
+    backing: Arc<Backing>,
+    table: Arc<PageTable>,
+    store: Arc<Store>,
+    tracker: Arc<dyn AccessTracker>,
+    counters: Arc<Counters>,
+    looks: Looks,
+    batch: Batch,
+    /// The region to begin with: one after where the last order was fulfilled.
+    cursor: usize,
+}
+
+impl Evictor {
+    /// An evictor that drops at most [`BATCH`] pages at a time.
+    pub(crate) fn new(
+        backing: Arc<Backing>,
+        table: Arc<PageTable>,
+        store: Arc<Store>,
+        tracker: Arc<dyn AccessTracker>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, SysError> {
+        let looks = Looks::new(table.all().pages().div_ceil(REGION_PAGES))?;
+        let batch = Batch::new();
+        Ok(Self {
+            backing,
+            table,
+            store,
+            tracker,
+            counters,
+            looks,
+            batch,
+            cursor: 0,
+        })
+    }
+
+    /// Drops at most `batch` pages at a time from now on.
+    pub(crate) fn set_batch(&mut self, batch: usize) {
+        self.batch.set_size(batch);
+    }
+
+    /// The regions that hold memory, with their numbers.
+    fn regions(&self) -> impl Iterator<Item = (usize, PageRange)> + use<> {
+        let table = Arc::clone(&self.table);
+        let extent = table.extent();
+        extent
+            .chunks(REGION_PAGES)
+            .enumerate()
+            .filter(move |(i, _)| table.memory_of(*i) > 0)
+    }
+
+    /// Notes in the table which pages were touched since the last look, and watches them anew.
+    /// Regions that were found hot again and again are left out for a while, unless `all` is set.
+    pub(crate) fn look(&mut self, now: Tick, all: bool) -> Result<(), SysError> {
+        self.table.set_now(now);
+        for (region, range) in self.regions() {
+            if !self.looks.is_due(region, now) && !all {
+                continue;
+            }
+            if !self.looks.is_watched(region) {
+                self.tracker.arm(range)?;
+                self.counters.pages_armed.add(range.pages() as u64);
+                self.looks.begin(region, now);
+                continue;
+            }
+            let mut touched = 0;
+            self.tracker.touched(range, &mut |run| {
+                touched += run.pages();
+                run.iter().for_each(|page| self.table.touch(page));
+            })?;
+            self.counters.pages_scanned.add(range.pages() as u64);
+            let resident = self.table.memory_of(region);
+            if self.looks.note(region, now, touched, resident) && !all {
+                continue;
+            }
+            if touched > 0 {
+                self.tracker.arm(range)?;
+                self.counters.pages_armed.add(touched as u64);
+            }
+            if !self.looks.is_watched(region) {
+                self.looks.begin(region, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the pages in memory have been idle, of those that are watched and may compress.
+    pub(crate) fn ages(&self, now: Tick) -> Ages {
+        let mut ages = Ages::default();
+        for (region, range) in self.regions() {
+            let Some(watched) = self.looks.watched_for(region, now) else {
+                continue;
+            };
+            for page in range.iter() {
+                let word = self.table.load(page);
+                if word.state() == State::Resident && !word.is_backing_off(now) {
+                    ages.add(word.tick().age_at(now).min(watched));
+                }
+            }
+        }
+        ages
+    }
+
+    /// Evicts the pages that `order` names, as far as they can be, the ones that must go first.
+    pub(crate) fn carry_out(&mut self, now: Tick, order: Order) -> Result<Evicted, SysError> {
+        let mut done = Evicted::default();
+        if order.all_from <= Tick::MAX_AGE {
+            self.sweep(now, order.all_from, order.pages, &mut done)?;
+        }
+        if order.some_from < order.all_from && done.pages < order.pages && !done.store_full {
+            self.sweep(now, order.some_from, order.pages, &mut done)?;
+        }
+        self.store.trim();
+        Ok(done)
+    }
+
+    fn sweep(
+        &mut self,
+        now: Tick,
+        min_age: u32,
+        most: usize,
+        done: &mut Evicted,
+    ) -> Result<(), SysError> {
+        let mut regions: Vec<_> = self.regions().collect();
+        let first = regions.partition_point(|(region, _)| *region < self.cursor);
+        regions.rotate_left(first);
+        for (region, range) in regions {
+            let Some(watched) = self.looks.watched_for(region, now) else {
+                continue;
+            };
+            if watched < min_age {
+                continue;
+            }
+            for page in range.iter() {
+                let word = self.table.load(page);
+                if word.state() != State::Resident
+                    || word.is_backing_off(now)
+                    || word.tick().age_at(now) < min_age
+                {
+                    continue;
+                }
+                if self.table.claim(page, word).is_ok() {
+                    self.batch.push(page);
+                }
+                if self.batch.is_full() || done.pages + self.batch.len() >= most {
+                    self.flush(now, done)?;
+                    if done.pages >= most || done.store_full {
+                        self.cursor = region;
+                        return Ok(());
+                    }
+                }
+            }
+            // Neighbours are dropped together; pages of different regions are none.
+            self.flush(now, done)?;
+            if done.pages >= most || done.store_full {
+                self.cursor = region + 1;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

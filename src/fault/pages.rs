@@ -1,0 +1,327 @@
+//! Runs of pages: brought back, given anew, or released.
+
+use super::{Resolved, Resolver};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use crate::store::Decompressor;
+use crate::sys::signals::SignalsBlocked;
+use crate::sys::uffd::Outcome;
+use crate::sys::{SysError, event};
+use crate::table::{Release, State, Waiters, Word};
+use std::fmt;
+use std::time::Duration;
+
+/// Pages that are brought back in one call at most.
+const RUN: usize = 16;
+
+/// Pages that are given anew or released while signals are blocked, at most.
+const STRETCH: usize = 512;
+
+/// What a thread needs in order to fill pages, made before the first fault.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    decompressor: Decompressor,
+    bytes: Box<[u8]>,
+    words: Vec<Word>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self {
+            decompressor: Decompressor::new(),
+            bytes: vec![0; RUN * PAGE_SIZE].into(),
+            words: Vec::with_capacity(STRETCH),
+        }
+    }
+}
+
+/// Why pages could not be put in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FillError {
+    /// The kernel had no memory for them, for a long time.
+    NoMemory,
+    /// The kernel refused.
+    Sys(SysError),
+}
+
+impl fmt::Display for FillError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMemory => f.write_str("the kernel has no memory for the page"),
+            Self::Sys(e) => e.fmt(f),
+        }
+    }
+}
+
+/// What is to be put in place.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    Zeros,
+    Bytes(&'a [u8]),
+}
+
+impl Resolver {
+    /// Puts pages into `range`, all of which the caller owns, and says how many of them are there
+    /// and what stopped it. Wakes those who wait in the kernel.
+    fn install(&self, range: PageRange, content: Content<'_>) -> (usize, Option<FillError>) {
+        /// With these pauses the kernel has about five seconds to find memory.
+        const PAUSE: Duration = Duration::from_millis(2);
+        const PAUSES: u32 = 2500;
+        let mut left = range;
+        let (mut pauses, mut strays) = (0, 0);
+        let stopped = loop {
+            if left.is_empty() {
+                break None;
+            }
+            let outcome = match content {
+                Content::Zeros => self.backing.zero_fill(left),
+                Content::Bytes(bytes) => {
+                    let done = range.bytes() - left.bytes();
+                    self.backing.fill(left, &bytes[done..range.bytes()])
+                }
+            };
+            match outcome {
+                Ok(Outcome::Done) => left.start = left.end,
+                Ok(Outcome::Partial(bytes)) => left.start.0 += bytes / PAGE_SIZE,
+                Ok(Outcome::Again) => std::thread::yield_now(),
+                Ok(Outcome::Exists) if matches!(content, Content::Zeros) => {
+                    // A page that got here by any other way than ours began as zeros, and what it
+                    // holds besides was written by the application.
+                    left.start.0 += 1;
+                }
+                Ok(Outcome::Exists) if strays < 3 => {
+                    // The old page was punched before the word said Stored, so this one holds
+                    // nothing but zeros. The store has the truth.
+                    strays += 1;
+                    self.counters.fill_retries.add(1);
+                    if let Err(e) = self.backing.memory().punch(left.start.only()) {
+                        break Some(FillError::Sys(e));
+                    }
+                }
+                Ok(Outcome::NoMemory) if pauses < PAUSES => {
+                    pauses += 1;
+                    self.counters.fill_retries.add(1);
+                    std::thread::sleep(PAUSE);
+                }
+                Ok(Outcome::NoMemory) => break Some(FillError::NoMemory),
+                Ok(Outcome::Exists) => {
+                    break Some(FillError::Sys(SysError::page_exists("ioctl(UFFDIO_COPY)")));
+                }
+                Ok(Outcome::Gone) => {
+                    break Some(FillError::Sys(SysError::range_gone("ioctl(UFFDIO_COPY)")));
+                }
+                Err(e) => break Some(FillError::Sys(e)),
+            }
+        };
+        (left.start.0 - range.start.0, stopped)
+    }
+
+    /// Brings back the stored page that the caller has taken, for somebody who touched it.
+    pub(super) fn restore_one(
+        &self,
+        page: PageIndex,
+        was: Word,
+        scratch: &mut Scratch,
+    ) -> Resolved {
+        let tag = page.0 as u64;
+        let bytes = &mut scratch.bytes[..PAGE_SIZE];
+        if self
+            .store
+            .get(was.handle(), tag, &mut scratch.decompressor, bytes)
+            .is_err()
+        {
+            self.lose(page, was, &"its checksum does not match");
+            return Resolved::Lost;
+        }
+        match self.install(page.only(), Content::Bytes(bytes)) {
+            (_, None) => {
+                self.store.free(was.handle());
+                self.wake(page.only(), self.table.finish_fill(page, was));
+                Resolved::Restored
+            }
+            (_, Some(error)) => {
+                self.lose(page, was, &error);
+                Resolved::Lost
+            }
+        }
+    }
+
+    /// Gives up a page that the caller has taken: whoever touches it gets SIGBUS.
+    pub(super) fn lose(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
+        event::say(format_args!("page {} of an arena is lost: {why}", page.0));
+        if was.state() == State::Stored {
+            self.store.free(was.handle());
+        }
+        // Poison first: it keeps the next toucher from seeing a missing page that is not ours.
+        self.poison(page);
+        self.wake(page.only(), self.table.lose(page, was));
+    }
+
+    /// Puts zeros into the leading run of empty pages of `range`, and says how many there are and
+    /// what stopped it.
+    pub(super) fn zero_run(&self, range: PageRange) -> (usize, Option<FillError>) {
+        let mut end = range.start;
+        for page in range.iter() {
+            if self.table.begin_fill(page, Word::EMPTY).is_err() {
+                break;
+            }
+            end = PageIndex(page.0 + 1);
+        }
+        let run = PageRange {
+            start: range.start,
+            end,
+        };
+        let (done, stopped) = self.install(run, Content::Zeros);
+        for (i, page) in run.iter().enumerate() {
+            let waiters = if i < done {
+                self.table.finish_fill(page, Word::EMPTY)
+            } else {
+                self.table.abort_fill(page, Word::EMPTY)
+            };
+            self.wake(page.only(), waiters);
+        }
+        (done, stopped)
+    }
+
+    /// Gives memory to the empty pages of `range`, so that their first touch is no fault.
+    pub(crate) fn populate(&self, range: PageRange) -> Result<(), FillError> {
+        for stretch in range.chunks(STRETCH) {
+            let _blocked = SignalsBlocked::new();
+            let mut left = stretch;
+            while !left.is_empty() {
+                match self.zero_run(left) {
+                    (0, Some(error)) => return Err(error),
+                    // At least one on: a page that is not empty needs nothing.
+                    (done, _) => left.start.0 += done.max(1),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings back the stored pages of `range` and says how many. Pages that somebody else is at
+    /// work on are waited for if `all` is set, and left to them otherwise.
+    pub(crate) fn restore(
+        &self,
+        range: PageRange,
+        all: bool,
+        scratch: &mut Scratch,
+    ) -> Result<usize, FillError> {
+        let mut restored = 0;
+        let mut left = range;
+        while !left.is_empty() {
+            let chunk = PageRange::new(left.start.0, left.end.0.min(left.start.0 + RUN));
+            let blocked = SignalsBlocked::new();
+            let (run, error) = self.restore_run(chunk, scratch);
+            drop(blocked);
+            restored += run;
+            if let Some(error) = error {
+                return Err(error);
+            }
+            left.start.0 += run;
+            if run == 0 {
+                let state = self.table.load(left.start).state();
+                match state {
+                    State::Dropping | State::Filling | State::Claimed if all => {
+                        std::thread::yield_now();
+                    }
+                    State::Stored => {}
+                    _ => left.start.0 += 1,
+                }
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Brings back the leading run of stored pages of `range`, at most [`RUN`] of them.
+    fn restore_run(&self, range: PageRange, scratch: &mut Scratch) -> (usize, Option<FillError>) {
+        scratch.words.clear();
+        for (page, bytes) in range.iter().zip(scratch.bytes.chunks_exact_mut(PAGE_SIZE)) {
+            let seen = self.table.load(page);
+            if seen.state() != State::Stored || self.table.begin_fill(page, seen).is_err() {
+                break;
+            }
+            let tag = page.0 as u64;
+            if self
+                .store
+                .get(seen.handle(), tag, &mut scratch.decompressor, bytes)
+                .is_err()
+            {
+                self.lose(page, seen, &"its checksum does not match");
+                break;
+            }
+            scratch.words.push(seen);
+        }
+        let run = PageRange::new(range.start.0, range.start.0 + scratch.words.len());
+        let bytes = &scratch.bytes[..run.bytes()];
+        let (done, stopped) = self.install(run, Content::Bytes(bytes));
+        for (i, (page, &was)) in run.iter().zip(&scratch.words).enumerate() {
+            let waiters = if i < done {
+                self.store.free(was.handle());
+                self.table.finish_fill(page, was)
+            } else {
+                self.table.abort_fill(page, was)
+            };
+            self.wake(page.only(), waiters);
+        }
+        (done, stopped)
+    }
+
+    /// Makes every page of `range` empty and gives its memory, or its place in the store, back.
+    ///
+    /// The pages must be the caller's to free: whoever still touches them reads zeros.
+    pub(crate) fn release(&self, range: PageRange, scratch: &mut Scratch) -> Result<(), SysError> {
+        for stretch in range.chunks(STRETCH) {
+            let mut left = stretch;
+            while !left.is_empty() {
+                let blocked = SignalsBlocked::new();
+                let released = self.release_run(left, scratch)?;
+                drop(blocked);
+                left.start.0 += released;
+                if released == 0 {
+                    // Somebody else owns the page, and for a short time only.
+                    std::thread::yield_now();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Releases the leading pages of `range` that nobody else owns, and says how many.
+    fn release_run(&self, range: PageRange, scratch: &mut Scratch) -> Result<usize, SysError> {
+        scratch.words.clear();
+        let mut in_memory = false;
+        for page in range.iter() {
+            match self.table.begin_release(page) {
+                Release::Empty => scratch.words.push(Word::EMPTY),
+                Release::Taken(was) => {
+                    in_memory |= was.state().in_memory();
+                    scratch.words.push(was);
+                }
+                Release::Busy => break,
+            }
+        }
+        let run = PageRange::new(range.start.0, range.start.0 + scratch.words.len());
+        // One punch for the whole run: what lies between the pages in memory is holes already.
+        let mut result = if in_memory {
+            self.backing.memory().punch(run)
+        } else {
+            Ok(())
+        };
+        for (page, &was) in run.iter().zip(&scratch.words) {
+            let waiters = match was.state() {
+                State::Empty => Waiters(false),
+                State::Stored => {
+                    self.store.free(was.handle());
+                    self.table.finish_release(page, was)
+                }
+                State::Lost => {
+                    result = result.and(self.backing.heal(page));
+                    self.table.finish_release(page, was)
+                }
+                _ => self.table.finish_release(page, was),
+            };
+            self.wake(page.only(), waiters);
+        }
+        result.map(|()| run.pages())
+    }
+}

@@ -1,0 +1,211 @@
+//! Pages, runs of pages and time, each a type of its own, so that none is taken for another.
+
+use core::fmt;
+
+/// Bytes in a page. The library works on kernels whose base page is this large.
+pub(crate) const PAGE_SIZE: usize = 4096;
+
+/// log2 of [`PAGE_SIZE`].
+pub(crate) const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
+
+/// A page of an arena, counted from the arena's first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PageIndex(pub(crate) usize);
+
+impl PageIndex {
+    /// The page that holds byte `offset` of the arena.
+    pub(crate) const fn containing(offset: usize) -> Self {
+        Self(offset >> PAGE_SHIFT)
+    }
+
+    /// The offset of the page's first byte from the arena's start.
+    pub(crate) const fn offset(self) -> usize {
+        self.0 << PAGE_SHIFT
+    }
+
+    /// The run that holds this page alone.
+    pub(crate) const fn only(self) -> PageRange {
+        PageRange {
+            start: self,
+            end: Self(self.0 + 1),
+        }
+    }
+}
+
+impl fmt::Debug for PageIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "page {}", self.0)
+    }
+}
+
+/// A run of neighbouring pages; `end` is the first page after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageRange {
+    pub(crate) start: PageIndex,
+    pub(crate) end: PageIndex,
+}
+
+impl PageRange {
+    /// The pages from `start` up to, not including, `end`.
+    pub(crate) const fn new(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end);
+        Self {
+            start: PageIndex(start),
+            end: PageIndex(end),
+        }
+    }
+
+    /// The pages that hold at least one byte of `[offset, offset + len)`.
+    pub(crate) const fn touching(offset: usize, len: usize) -> Self {
+        if len == 0 {
+            let at = offset >> PAGE_SHIFT;
+            return Self::new(at, at);
+        }
+        Self::new(offset >> PAGE_SHIFT, ((offset + len - 1) >> PAGE_SHIFT) + 1)
+    }
+
+    /// The pages all of whose bytes lie in `[offset, offset + len)`.
+    pub(crate) const fn within(offset: usize, len: usize) -> Self {
+        let start = offset.div_ceil(PAGE_SIZE);
+        let end = (offset + len) >> PAGE_SHIFT;
+        Self::new(start, if end < start { start } else { end })
+    }
+
+    /// How many pages.
+    pub(crate) const fn pages(self) -> usize {
+        self.end.0 - self.start.0
+    }
+
+    /// How many bytes.
+    pub(crate) const fn bytes(self) -> usize {
+        self.pages() << PAGE_SHIFT
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.start.0 == self.end.0
+    }
+
+    pub(crate) const fn contains(self, page: PageIndex) -> bool {
+        self.start.0 <= page.0 && page.0 < self.end.0
+    }
+
+    /// The part that lies in `other` too.
+    pub(crate) fn intersection(self, other: Self) -> Self {
+        let start = self.start.0.max(other.start.0);
+        Self::new(start, self.end.0.min(other.end.0).max(start))
+    }
+
+    /// Each page in turn.
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = PageIndex> + ExactSizeIterator {
+        (self.start.0..self.end.0).map(PageIndex)
+    }
+
+    /// The range in pieces of at most `pages` pages.
+    pub(crate) fn chunks(self, pages: usize) -> impl Iterator<Item = Self> {
+        debug_assert!(pages > 0);
+        (self.start.0..self.end.0)
+            .step_by(pages)
+            .map(move |start| Self::new(start, (start + pages).min(self.end.0)))
+    }
+}
+
+impl fmt::Debug for PageRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pages {}..{}", self.start.0, self.end.0)
+    }
+}
+
+/// A point in an arena's time, counted in scan intervals modulo 2^[`Tick::BITS`].
+///
+/// Only differences mean anything. A page idle for a whole turn of the clock looks young once,
+/// which costs nothing but a delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Tick(u32);
+
+impl Tick {
+    /// Bits of a tick: twelve days at one tick a second.
+    pub(crate) const BITS: u32 = 20;
+    /// The longest time that can be told apart from a shorter one.
+    pub(crate) const MAX_AGE: u32 = (1 << Self::BITS) - 1;
+
+    pub(crate) const fn new(ticks: u64) -> Self {
+        // Masked first, so nothing is lost that the clock's turn does not drop by design.
+        Self((ticks & Self::MAX_AGE as u64) as u32)
+    }
+
+    pub(crate) const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// Ticks from `self` to `now`.
+    pub(crate) const fn age_at(self, now: Self) -> u32 {
+        now.0.wrapping_sub(self.0) & Self::MAX_AGE
+    }
+
+    /// The tick `ticks` after this one.
+    pub(crate) const fn after(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_add(ticks) & Self::MAX_AGE)
+    }
+
+    /// The tick `ticks` before this one.
+    pub(crate) const fn before(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_sub(ticks) & Self::MAX_AGE)
+    }
+}
+
+/// Where a stored page's bytes are: a token that the store gives out and takes back, and that
+/// nobody else looks into. It fits in [`Handle::BITS`] bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handle(u64);
+
+impl Handle {
+    /// Bits of a handle.
+    pub(crate) const BITS: u32 = 40;
+
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        debug_assert!(raw >> Self::BITS == 0);
+        Self(raw)
+    }
+
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_bytes() {
+        assert_eq!(PageRange::touching(0, 1), PageRange::new(0, 1));
+        assert_eq!(PageRange::touching(4095, 2), PageRange::new(0, 2));
+        assert!(PageRange::touching(5000, 0).is_empty());
+        assert_eq!(PageRange::within(1, 3 * PAGE_SIZE), PageRange::new(1, 3));
+        assert!(PageRange::within(1, PAGE_SIZE).is_empty());
+        assert!(PageRange::within(1, 10).is_empty());
+        assert_eq!(PageRange::within(0, PAGE_SIZE), PageRange::new(0, 1));
+    }
+
+    #[test]
+    fn chunks_cover_the_range_once() {
+        let chunks: Vec<_> = PageRange::new(3, 10).chunks(3).collect();
+        assert_eq!(
+            chunks,
+            [
+                PageRange::new(3, 6),
+                PageRange::new(6, 9),
+                PageRange::new(9, 10)
+            ]
+        );
+        assert_eq!(PageRange::new(4, 4).chunks(3).count(), 0);
+    }
+
+    #[test]
+    fn ticks_turn_over() {
+        let before = Tick::new(u64::from(Tick::MAX_AGE));
+        assert_eq!(before.age_at(before.after(3)), 3);
+        assert_eq!(before.after(1).raw(), 0);
+        assert_eq!(Tick::new(0).before(5).age_at(Tick::new(1)), 6);
+    }
+}

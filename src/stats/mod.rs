@@ -1,0 +1,58 @@
+//! Counters and histograms that a fault may touch, and the snapshot that users see.
+
+mod histogram;
+mod snapshot;
+
+pub use histogram::LatencyHistogram;
+pub(crate) use histogram::{Histogram, bucket_ceiling, bucket_of};
+pub use snapshot::Stats;
+
+use crate::prim::sync::{AtomicU64, Ordering};
+use crossbeam::utils::CachePadded;
+
+/// A count of events since the arena was built.
+///
+/// Each has a cache line of its own, so that a handler that counts does not slow the evictor.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(CachePadded<AtomicU64>);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        // A statistic: nothing is concluded from its order with other accesses.
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn raise_to(&self, n: u64) {
+        self.0.fetch_max(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that is counted. What each means is written on the field of [`Stats`] that it ends
+/// up in.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) faults: Counter,
+    pub(crate) refaults: Counter,
+    pub(crate) zero_fills: Counter,
+    pub(crate) lifted: Counter,
+    pub(crate) taken_back: Counter,
+    pub(crate) prefetched: Counter,
+    pub(crate) fill_retries: Counter,
+    pub(crate) cycles: Counter,
+    pub(crate) pages_scanned: Counter,
+    pub(crate) pages_armed: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) same_filled: Counter,
+    pub(crate) touched_in_time: Counter,
+    pub(crate) incompressible: Counter,
+    pub(crate) store_full: Counter,
+    pub(crate) kernel_refused: Counter,
+    pub(crate) freezes: Counter,
+    pub(crate) frozen_nanos: Counter,
+    pub(crate) frozen_longest_nanos: Counter,
+    pub(crate) refault_time: Histogram,
+}

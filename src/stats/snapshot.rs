@@ -1,0 +1,166 @@
+//! What users see.
+
+use super::{Counters, LatencyHistogram};
+use std::fmt;
+use std::time::Duration;
+
+macro_rules! stats {
+    (
+        gauges { $($(#[$gauge_doc:meta])* $gauge:ident: $gauge_type:ty,)* }
+        counters { $($(#[$counter_doc:meta])* $counter:ident,)* }
+    ) => {
+        /// What an arena holds and what it has done since it was built.
+        ///
+        /// The figures are read one after the other while the arena works on, so they may not
+        /// quite add up.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$gauge_doc])* pub $gauge: $gauge_type,)*
+            $($(#[$counter_doc])* pub $counter: u64,)*
+            /// Time from a handler's reading the message of a refault to the page's being back, by
+            /// the handler's clock. What the toucher waits besides is the handler's waking up.
+            pub refault_time: LatencyHistogram,
+        }
+
+        impl Stats {
+            /// All counters, and nothing held.
+            pub(crate) fn of(counters: &Counters) -> Self {
+                Self {
+                    $($gauge: 0,)*
+                    $($counter: counters.$counter.get(),)*
+                    refault_time: counters.refault_time.snapshot(),
+                }
+            }
+
+            /// Each figure's name and value, in the order of the fields; for exporters.
+            pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($gauge), self.$gauge as u64),)* $((stringify!($counter), self.$counter),)*]
+                    .into_iter()
+            }
+        }
+    };
+}
+
+stats! {
+    gauges {
+        /// Bytes of address space that the arena may hand out.
+        reserved_bytes: usize,
+        /// Bytes that are handed out, rounded up to slots and pages.
+        allocated_bytes: usize,
+        /// Bytes of memory that the arena's pages take, by the kernel's count (`st_blocks` of the
+        /// memfd). It contains what the kernel itself has swapped out.
+        memory_bytes: u64,
+        /// Bytes in pages that are in memory, by the page table's count.
+        resident_bytes: usize,
+        /// Bytes in pages that the store holds, before they were compressed.
+        stored_bytes: usize,
+        /// The same pages compressed, before rounding up to slots.
+        compressed_bytes: usize,
+        /// Bytes of memory that the store takes.
+        store_bytes: usize,
+        /// Bytes of memory that the store may take.
+        store_limit_bytes: usize,
+        /// Bytes in pages that could not be given back; touching them is SIGBUS.
+        lost_bytes: usize,
+    }
+    counters {
+        /// Messages that handlers have read: touches that the kernel could not resolve by itself.
+        faults,
+        /// Faults that brought a page back from the store.
+        refaults,
+        /// Pages that were populated by a first touch, or ahead of one.
+        zero_fills,
+        /// Faults on pages that were in memory and only protected.
+        lifted,
+        /// Faults that took a page back from the evictor.
+        taken_back,
+        /// Pages that were brought back ahead of a touch.
+        prefetched,
+        /// Attempts to bring a page back that had to be repeated.
+        fill_retries,
+        /// Times that the evictor has looked at the arena.
+        cycles,
+        /// Pages of the regions that were looked at, each time.
+        pages_scanned,
+        /// Pages that were watched anew.
+        pages_armed,
+        /// Pages that were evicted.
+        evicted,
+        /// Of these, pages that hold one 32-bit word over and over, and cost the store nothing.
+        same_filled,
+        /// Pages that were touched on their way out, and stayed.
+        touched_in_time,
+        /// Pages that did not compress to three quarters, and stayed.
+        incompressible,
+        /// Pages that stayed because the store was full.
+        store_full,
+        /// Pages that stayed, and looks that came to nothing, because a system call failed.
+        kernel_refused,
+        /// Times that eviction held up others.
+        freezes,
+        /// For how long in all, in nanoseconds. With read-write protection whoever touches a
+        /// watched page waits that long; with zapped page tables, whoever writes one of the pages
+        /// that are being evicted, and only from when its copy is finished.
+        frozen_nanos,
+        /// For how long at the longest, in nanoseconds.
+        frozen_longest_nanos,
+    }
+}
+
+impl Stats {
+    /// Bytes of memory that would be taken more if nothing had been evicted.
+    #[must_use]
+    pub fn saved_bytes(&self) -> usize {
+        self.stored_bytes.saturating_sub(self.store_bytes)
+    }
+
+    /// Bytes stored for each byte of memory that the store takes; none if it takes none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn ratio(&self) -> Option<f64> {
+        (self.store_bytes > 0).then(|| self.stored_bytes as f64 / self.store_bytes as f64)
+    }
+
+    /// How long eviction has held up others at the longest.
+    #[must_use]
+    pub fn frozen_longest(&self) -> Duration {
+        Duration::from_nanos(self.frozen_longest_nanos)
+    }
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self::of(&Counters::default())
+    }
+}
+
+/// A line per figure: the name, two spaces or more, the value.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in self.figures() {
+            writeln!(f, "{name:<22}  {value}")?;
+        }
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+            let time = self.refault_time.quantile(quantile).unwrap_or_default();
+            writeln!(f, "refault_nanos_{name:<8}  {}", time.as_nanos())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_reaches_the_snapshot() {
+        let counters = Counters::default();
+        counters.refaults.add(3);
+        counters.refault_time.record(1000);
+        let stats = Stats::of(&counters);
+        assert_eq!((stats.refaults, stats.refault_time.count()), (3, 1));
+        assert!(stats.figures().any(|figure| figure == ("refaults", 3)));
+        assert!(stats.to_string().contains("refaults                3\n"));
+    }
+}

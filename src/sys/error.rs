@@ -1,0 +1,84 @@
+//! A failed call into the kernel: which call, and what it said.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::{fmt, io};
+
+/// A system call that failed: its name and the error number it returned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SysError {
+    call: &'static str,
+    errno: i32,
+}
+
+impl SysError {
+    /// The error of the call that has just failed on this thread.
+    pub(crate) fn last(call: &'static str) -> Self {
+        Self::from_io(call, &io::Error::last_os_error())
+    }
+
+    pub(crate) const fn new(call: &'static str, errno: i32) -> Self {
+        Self { call, errno }
+    }
+
+    pub(crate) fn from_io(call: &'static str, error: &io::Error) -> Self {
+        Self {
+            call,
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+
+    /// The error of a call on a range that is not registered any more.
+    pub(crate) const fn range_gone(call: &'static str) -> Self {
+        Self::new(call, libc::ENOENT)
+    }
+
+    /// The error of a call that would put a page where one is.
+    pub(crate) const fn page_exists(call: &'static str) -> Self {
+        Self::new(call, libc::EEXIST)
+    }
+
+    /// The error of a message that was not asked for.
+    pub(crate) const fn unknown_message() -> Self {
+        Self::new("read(userfaultfd)", libc::EPROTO)
+    }
+
+    /// The call, with its subject where the name alone says too little, such as `ioctl(UFFDIO_API)`.
+    #[must_use]
+    pub const fn call(&self) -> &'static str {
+        self.call
+    }
+
+    /// The error number, as in `errno(3)`.
+    #[must_use]
+    pub const fn errno(&self) -> i32 {
+        self.errno
+    }
+}
+
+impl fmt::Debug for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0 as libc::c_char; 128];
+        // SAFETY: the buffer is writable for the length that is given; the XSI function that libc
+        // binds ends it with a NUL. It does not allocate, so that a fault may use it.
+        unsafe { libc::strerror_r(self.errno, text.as_mut_ptr(), text.len() - 1) };
+        // SAFETY: the last byte is never written and zero, so there is a NUL.
+        let text = unsafe { CStr::from_ptr(text.as_ptr()) };
+        write!(
+            f,
+            "{}: {} (errno {})",
+            self.call,
+            text.to_str().unwrap_or("?"),
+            self.errno
+        )
+    }
+}
+
+impl std::error::Error for SysError {}

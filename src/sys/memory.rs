@@ -1,0 +1,379 @@
+//! Memory of ours: the two views of a memfd that are an arena, and tables reserved lazily.
+
+#![allow(unsafe_code)]
+
+use super::error::SysError;
+use crate::prim::sync::{AtomicU32, AtomicU64};
+use crate::prim::{PAGE_SIZE, PageRange};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// The shared backing: a memfd that cannot change its size, mapped twice.
+///
+/// The application works in the first view. The second is never given to it and never registered
+/// with a userfaultfd; it exists to hold pages in memory (see [`SharedMemory::lock`]). The bytes
+/// are read through the descriptor, which needs no mapping at all: that was a fifth faster than
+/// reading through a second view whose page tables are cold, costs no page-table entries that a
+/// hole punch would have to clear again, and leaves the copying to the kernel, so that no Rust
+/// reference ever exists to memory that the application may be writing.
+#[derive(Debug)]
+pub(crate) struct SharedMemory {
+    file: File,
+    app: MmapRaw,
+    alias: MmapRaw,
+}
+
+impl SharedMemory {
+    /// Reserves `len` bytes, a multiple of the page size, without taking any memory yet.
+    pub(crate) fn new(len: usize) -> Result<Self, SysError> {
+        let file = memfd(c"thermocline")?;
+        file.set_len(len as u64)
+            .map_err(|e| SysError::from_io("ftruncate(memfd)", &e))?;
+        let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+        // SAFETY: F_ADD_SEALS takes an integer and touches no memory of ours.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
+            return Err(SysError::last("fcntl(F_ADD_SEALS)"));
+        }
+        let map = || {
+            let view = MmapOptions::new()
+                .len(len)
+                .no_reserve_swap()
+                .map_raw(&file)
+                .map_err(|e| SysError::from_io("mmap(memfd)", &e))?;
+            // A child that had this mapping would fill holes for its parent too, with zeros.
+            advise(&view, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
+            advise(&view, Advice::DontDump, "madvise(MADV_DONTDUMP)")?;
+            // EINVAL where the kernel has no huge pages to begin with.
+            let _ = view.advise(Advice::NoHugePage);
+            Ok::<_, SysError>(view)
+        };
+        let (app, alias) = (map()?, map()?);
+        Ok(Self { file, app, alias })
+    }
+
+    /// The first byte of the application's view.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.app.as_mut_ptr()
+    }
+
+    /// Bytes in the view.
+    pub(crate) fn len(&self) -> usize {
+        self.app.len()
+    }
+
+    /// The address of the first byte of `range` in the application's view.
+    pub(crate) fn address(&self, range: PageRange) -> u64 {
+        debug_assert!(range.end.offset() <= self.len());
+        (self.base().addr() + range.start.offset()) as u64
+    }
+
+    /// The offset in the arena of an address of the application's view.
+    pub(crate) fn offset_of(&self, address: usize) -> Option<usize> {
+        address
+            .checked_sub(self.base().addr())
+            .filter(|&offset| offset < self.len())
+    }
+
+    /// Copies the bytes of `range` to `buf`, which is as long as the range. A hole reads as zeros
+    /// and stays a hole. Neither faults nor counts as an access of the application's view.
+    pub(crate) fn read(&self, range: PageRange, buf: &mut [u8]) -> Result<(), SysError> {
+        debug_assert_eq!(range.bytes(), buf.len());
+        self.file
+            .read_exact_at(buf, range.start.offset() as u64)
+            .map_err(|e| SysError::from_io("pread(memfd)", &e))
+    }
+
+    /// Gives the memory of `range` back to the system: every view reads zeros, or faults as
+    /// missing where it is registered. Wakes nobody.
+    pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        loop {
+            // SAFETY: the call changes the memfd's contents, which Rust sees as raw memory only;
+            // what may be punched when is the page table's rule, not a memory-safety matter.
+            let done = unsafe {
+                libc::fallocate(
+                    self.file.as_raw_fd(),
+                    mode,
+                    range.start.offset() as i64,
+                    range.bytes() as i64,
+                )
+            };
+            match done {
+                0 => return Ok(()),
+                _ => match SysError::last("fallocate(PUNCH_HOLE)") {
+                    e if e.errno() == libc::EINTR => {}
+                    e => return Err(e),
+                },
+            }
+        }
+    }
+
+    /// Unmaps `range` from the application's page table. The bytes stay where they are; the next
+    /// access maps them again inside the kernel.
+    pub(crate) fn zap(&self, range: PageRange) -> Result<(), SysError> {
+        // SAFETY: on a shared mapping MADV_DONTNEED drops page-table entries, never contents.
+        unsafe {
+            self.app.unchecked_advise_range(
+                UncheckedAdvice::DontNeed,
+                range.start.offset(),
+                range.bytes(),
+            )
+        }
+        .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
+    }
+
+    /// Maps the pages of `range`, all of which are in the page cache, into the application's view.
+    pub(crate) fn map_in(&self, range: PageRange) -> Result<(), SysError> {
+        self.app
+            .advise_range(Advice::PopulateRead, range.start.offset(), range.bytes())
+            .map_err(|e| SysError::from_io("madvise(MADV_POPULATE_READ)", &e))
+    }
+
+    /// Keeps the pages of `range`, all of which are in the page cache, from being swapped out,
+    /// until [`unlock`](Self::unlock). Counts against `RLIMIT_MEMLOCK`.
+    pub(crate) fn lock(&self, range: PageRange) -> Result<(), SysError> {
+        let at = self.alias.as_ptr().wrapping_add(range.start.offset());
+        // SAFETY: the range lies in a mapping of ours; locking changes no contents.
+        if unsafe { libc::mlock(at.cast(), range.bytes()) } == 0 {
+            Ok(())
+        } else {
+            Err(SysError::last("mlock"))
+        }
+    }
+
+    /// Ends what [`lock`](Self::lock) began, and unmaps the range from the second view.
+    pub(crate) fn unlock(&self, range: PageRange) -> Result<(), SysError> {
+        let at = self.alias.as_ptr().wrapping_add(range.start.offset());
+        // SAFETY: as in `lock`.
+        if unsafe { libc::munlock(at.cast(), range.bytes()) } != 0 {
+            return Err(SysError::last("munlock"));
+        }
+        // SAFETY: as in `zap`. What stayed mapped here would be taken as locked without the
+        // folio lock the next time, and would count twice in the process's resident size.
+        unsafe {
+            self.alias.unchecked_advise_range(
+                UncheckedAdvice::DontNeed,
+                range.start.offset(),
+                range.bytes(),
+            )
+        }
+        .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
+    }
+
+    /// Bytes of memory (or kernel swap) that the memfd holds now, by the kernel's own count.
+    pub(crate) fn allocated_bytes(&self) -> Result<u64, SysError> {
+        let meta = self
+            .file
+            .metadata()
+            .map_err(|e| SysError::from_io("fstat(memfd)", &e))?;
+        Ok(meta.blocks() * 512)
+    }
+
+    /// Makes every access to `range` a SIGBUS, on kernels that have no `UFFDIO_POISON`: an empty
+    /// file takes the place of the memory. The range is not registered any more afterwards.
+    pub(crate) fn replace_by_nothing(&self, range: PageRange) -> Result<(), SysError> {
+        let empty = memfd(c"thermocline-lost")?;
+        self.map_over(range, &empty, 0)
+    }
+
+    /// Puts the memory back in place of what [`replace_by_nothing`](Self::replace_by_nothing) put
+    /// there, or of a poisoned range. The range must be registered anew afterwards.
+    pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
+        self.map_over(range, &self.file, range.start.offset())?;
+        for advice in [Advice::DontFork, Advice::DontDump] {
+            self.app
+                .advise_range(advice, range.start.offset(), range.bytes())
+                .map_err(|e| SysError::from_io("madvise", &e))?;
+        }
+        let _ = self
+            .app
+            .advise_range(Advice::NoHugePage, range.start.offset(), range.bytes());
+        Ok(())
+    }
+
+    fn map_over(&self, range: PageRange, file: &File, offset: usize) -> Result<(), SysError> {
+        // SAFETY: the range lies in the application's view, so MAP_FIXED replaces pages of ours
+        // only, all at once; the view keeps its bounds, so unmapping it later still frees all.
+        let mapped = unsafe {
+            libc::mmap(
+                self.base().wrapping_add(range.start.offset()).cast(),
+                range.bytes(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                offset as i64,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            Err(SysError::last("mmap(MAP_FIXED)"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn advise(view: &MmapRaw, advice: Advice, call: &'static str) -> Result<(), SysError> {
+    view.advise(advice).map_err(|e| SysError::from_io(call, &e))
+}
+
+fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // MFD_NOEXEC_SEAL keeps kernels from 6.3 from complaining in their log; older ones refuse it.
+    for flags in [flags | libc::MFD_NOEXEC_SEAL, flags] {
+        // SAFETY: the name is a C string; the call returns a descriptor or -1.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+        if fd >= 0 {
+            // SAFETY: the descriptor is new, so nothing else owns it.
+            return Ok(unsafe { File::from_raw_fd(fd) });
+        }
+        if io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL) {
+            break;
+        }
+    }
+    Err(SysError::last("memfd_create"))
+}
+
+/// Bytes in a base page of the running system.
+pub(crate) fn system_page_size() -> usize {
+    // SAFETY: takes and returns integers.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(0)
+}
+
+/// Types for which memory full of zero bytes is a value, and which may change to it at any time
+/// under a shared reference.
+///
+/// # Safety
+///
+/// All-zero bytes must be valid, the type must need no drop, and it must be an atomic (or an array
+/// or struct of atomics), so that a concurrent change of its bytes is no data race.
+pub(crate) unsafe trait ZeroedAtomic: Sync {}
+
+// SAFETY: integers; zero is valid; atomic.
+unsafe impl ZeroedAtomic for AtomicU32 {}
+// SAFETY: integers; zero is valid; atomic.
+unsafe impl ZeroedAtomic for AtomicU64 {}
+
+/// A slice of zeros whose memory the system provides only where it is written.
+#[derive(Debug)]
+pub(crate) struct LazySlice<T: ZeroedAtomic> {
+    map: MmapRaw,
+    len: usize,
+    _items: core::marker::PhantomData<T>,
+}
+
+impl<T: ZeroedAtomic> LazySlice<T> {
+    /// Reserves `len` items.
+    pub(crate) fn new(len: usize) -> Result<Self, SysError> {
+        let map = MmapOptions::new()
+            .len((len * size_of::<T>()).max(1))
+            .no_reserve_swap()
+            .map_anon()
+            .map_err(|e| SysError::from_io("mmap(anonymous)", &e))?;
+        let map = MmapRaw::from(map);
+        // A huge page under the first item that is written would be no lazy reservation.
+        let _ = map.advise(Advice::NoHugePage);
+        Ok(Self {
+            map,
+            len,
+            _items: core::marker::PhantomData,
+        })
+    }
+
+    /// Keeps the contents out of children and core dumps.
+    pub(crate) fn keep_private(&self) -> Result<(), SysError> {
+        advise(&self.map, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
+        advise(&self.map, Advice::DontDump, "madvise(MADV_DONTDUMP)")
+    }
+
+    /// Sets the items from `start` on, `len` of them, to zero and gives their memory back. Both
+    /// ends must lie on page boundaries.
+    pub(crate) fn discard(&self, start: usize, len: usize) -> Result<(), SysError> {
+        let (at, bytes) = (start * size_of::<T>(), len * size_of::<T>());
+        debug_assert!(at % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
+        debug_assert!(start + len <= self.len);
+        // SAFETY: the items are atomics, for which turning to zero is a store like any other.
+        unsafe {
+            self.map
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, at, bytes)
+        }
+        .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
+    }
+}
+
+impl<T: ZeroedAtomic> Deref for LazySlice<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping holds `len` items, aligned to a page, valid as zeros, and lives as
+        // long as `self`; items are only ever changed through shared references to atomics.
+        unsafe { core::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    fn write(memory: &SharedMemory, offset: usize, value: u8) {
+        assert!(offset < memory.len());
+        // SAFETY: within the mapping, and nobody else uses it.
+        unsafe { memory.base().add(offset).write_volatile(value) }
+    }
+
+    fn load(memory: &SharedMemory, offset: usize) -> u8 {
+        assert!(offset < memory.len());
+        // SAFETY: within the mapping, and nobody else uses it.
+        unsafe { memory.base().add(offset).read_volatile() }
+    }
+
+    #[test]
+    fn reading_neither_needs_nor_makes_pages() {
+        let memory = SharedMemory::new(8 * PAGE_SIZE).unwrap();
+        write(&memory, PAGE_SIZE, 7);
+        let mut buf = vec![1; 2 * PAGE_SIZE];
+        memory.read(PageRange::new(0, 2), &mut buf).unwrap();
+        assert_eq!((buf[0], buf[PAGE_SIZE]), (0, 7));
+        assert_eq!(memory.allocated_bytes().unwrap(), PAGE_SIZE as u64);
+    }
+
+    #[test]
+    fn zapping_keeps_and_punching_drops() {
+        let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
+        write(&memory, 0, 7);
+        memory.zap(PageRange::new(0, 4)).unwrap();
+        assert_eq!(load(&memory, 0), 7);
+        memory.punch(PageRange::new(0, 1)).unwrap();
+        assert_eq!(memory.allocated_bytes().unwrap(), 0);
+        assert_eq!(load(&memory, 0), 0);
+    }
+
+    #[test]
+    fn the_size_is_sealed() {
+        let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
+        assert!(memory.file.set_len(0).is_err());
+        assert!(memory.file.set_len(8 * PAGE_SIZE as u64).is_err());
+    }
+
+    #[test]
+    fn a_lost_view_comes_back_empty_of_traps() {
+        let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
+        write(&memory, PAGE_SIZE, 9);
+        memory.replace_by_nothing(PageRange::new(1, 2)).unwrap();
+        memory.restore_view(PageRange::new(1, 2)).unwrap();
+        assert_eq!(load(&memory, PAGE_SIZE), 9);
+    }
+
+    #[test]
+    fn a_lazy_slice_costs_nothing_and_forgets() {
+        let slice = LazySlice::<AtomicU64>::new(1 << 34).unwrap();
+        slice[1 << 33].store(5, Ordering::Relaxed);
+        slice.discard(1 << 33, PAGE_SIZE / 8).unwrap();
+        assert_eq!(slice[1 << 33].load(Ordering::Relaxed), 0);
+    }
+}

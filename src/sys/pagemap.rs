@@ -1,0 +1,209 @@
+//! Which pages are mapped, and which were touched: `PAGEMAP_SCAN`, or the pagemap file itself.
+//!
+//! `PAGEMAP_SCAN` is in Linux 6.7 and later (`Documentation/admin-guide/mm/pagemap.rst`); the file
+//! is everywhere.
+
+#![allow(unsafe_code)]
+
+use super::error::SysError;
+use super::uapi::{
+    PAGE_IS_ACCESSED, PAGE_IS_PRESENT, PAGEMAP_PRESENT, PAGEMAP_SCAN, PageRegion, PmScanArg,
+};
+use crate::prim::units::PAGE_SHIFT;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+/// Which pages a scan looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looking {
+    /// Mapped in the page table.
+    Present,
+    /// Touched since they were read-write protected, or never protected (Linux 7.3).
+    Accessed,
+    /// Mapped, and read-write protected without a touch since (Linux 7.3).
+    Untouched,
+}
+
+/// This process's `/proc/self/pagemap`.
+#[derive(Debug)]
+pub(crate) struct Pagemap {
+    file: File,
+    has_scan: bool,
+    has_accessed: bool,
+}
+
+impl Pagemap {
+    /// Opens the file and asks what it can do.
+    pub(crate) fn open() -> Result<Self, SysError> {
+        let file = File::open("/proc/self/pagemap")
+            .map_err(|e| SysError::from_io("open(/proc/self/pagemap)", &e))?;
+        let mut this = Self {
+            file,
+            has_scan: true,
+            has_accessed: true,
+        };
+        // An empty range: the masks are checked before the range is walked.
+        this.has_scan = this.scan_once(0, 0, Looking::Present, &mut []).is_ok();
+        this.has_accessed =
+            this.has_scan && this.scan_once(0, 0, Looking::Accessed, &mut []).is_ok();
+        Ok(this)
+    }
+
+    /// Whether the kernel has `PAGEMAP_SCAN` at all.
+    pub(crate) fn has_scan(&self) -> bool {
+        self.has_scan
+    }
+
+    /// Whether `PAGEMAP_SCAN` knows `PAGE_IS_ACCESSED`.
+    pub(crate) fn has_accessed(&self) -> bool {
+        self.has_accessed
+    }
+
+    /// Calls `visit(start, end)` for each run of addresses in `[start, end)` that `looking` names,
+    /// in order; neighbouring runs may come in pieces.
+    pub(crate) fn scan(
+        &self,
+        start: u64,
+        end: u64,
+        looking: Looking,
+        visit: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), SysError> {
+        if looking == Looking::Present && !self.has_scan {
+            return self.scan_file(start, end, visit);
+        }
+        let mut regions = [PageRegion::default(); 64];
+        let mut from = start;
+        while from < end {
+            let (found, walked) = self.scan_once(from, end, looking, &mut regions)?;
+            for region in &regions[..found] {
+                visit(region.start, region.end);
+            }
+            // No progress would mean no end; the kernel moves on by at least what it reported.
+            from = walked.max(regions[..found].last().map_or(end, |r| r.end));
+        }
+        Ok(())
+    }
+
+    fn scan_once(
+        &self,
+        start: u64,
+        end: u64,
+        looking: Looking,
+        regions: &mut [PageRegion],
+    ) -> Result<(usize, u64), SysError> {
+        let (mask, inverted) = match looking {
+            Looking::Present => (PAGE_IS_PRESENT, 0),
+            Looking::Accessed => (PAGE_IS_ACCESSED, 0),
+            Looking::Untouched => (PAGE_IS_PRESENT | PAGE_IS_ACCESSED, PAGE_IS_ACCESSED),
+        };
+        let mut arg = PmScanArg {
+            size: size_of::<PmScanArg>() as u64,
+            start,
+            end,
+            vec: regions.as_mut_ptr().addr() as u64,
+            vec_len: regions.len() as u64,
+            category_inverted: inverted,
+            category_mask: mask,
+            return_mask: PAGE_IS_PRESENT,
+            ..Default::default()
+        };
+        // SAFETY: the argument is the struct that the request names, and `vec` points to
+        // `vec_len` regions that are exclusively borrowed for the call.
+        let found = unsafe {
+            libc::ioctl(
+                self.file.as_raw_fd(),
+                PAGEMAP_SCAN.into(),
+                core::ptr::from_mut(&mut arg),
+            )
+        };
+        match usize::try_from(found) {
+            Ok(found) => Ok((found.min(regions.len()), arg.walk_end)),
+            Err(_) => Err(SysError::last("ioctl(PAGEMAP_SCAN)")),
+        }
+    }
+
+    fn scan_file(
+        &self,
+        start: u64,
+        end: u64,
+        visit: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), SysError> {
+        const ENTRIES: u64 = 512;
+        let mut bytes = [0u8; ENTRIES as usize * 8];
+        let page = 1u64 << PAGE_SHIFT;
+        let mut at = start;
+        let mut run: Option<u64> = None;
+        while at < end {
+            let want = ((end - at) >> PAGE_SHIFT).min(ENTRIES);
+            let bytes = &mut bytes[..want as usize * 8];
+            self.file
+                .read_exact_at(bytes, (at >> PAGE_SHIFT) * 8)
+                .map_err(|e| SysError::from_io("pread(/proc/self/pagemap)", &e))?;
+            for entry in bytes.as_chunks::<8>().0 {
+                let present = u64::from_ne_bytes(*entry) & PAGEMAP_PRESENT != 0;
+                match (present, run) {
+                    (true, None) => run = Some(at),
+                    (false, Some(start)) => {
+                        visit(start, at);
+                        run = None;
+                    }
+                    _ => {}
+                }
+                at += page;
+            }
+        }
+        if let Some(start) = run {
+            visit(start, end);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prim::{PAGE_SIZE, PageRange};
+    use crate::sys::memory::SharedMemory;
+
+    /// Both ways of asking must see the same pages.
+    #[test]
+    fn scan_and_file_agree() {
+        let pages = 3000;
+        let memory = SharedMemory::new(pages * PAGE_SIZE).unwrap();
+        // Unregistered memory is read around by the kernel on a fault, so pages are mapped one by
+        // one from nothing by writing, which the kernel does for the one page alone.
+        let touched = |page: usize| page % 7 == 0 || (600..700).contains(&page);
+        for page in (0..pages).filter(|&p| touched(p)) {
+            // SAFETY: within the mapping, used by this test alone.
+            unsafe { memory.base().add(page * PAGE_SIZE).write_volatile(1) };
+        }
+        let pagemap = Pagemap::open().unwrap();
+        let all = PageRange::new(0, pages);
+        let (start, end) = (
+            memory.address(all),
+            memory.address(all) + all.bytes() as u64,
+        );
+        let collect = |file: bool| {
+            let mut seen = vec![false; pages];
+            let mut visit = |s: u64, e: u64| {
+                let page = |a: u64| ((a - start) as usize) / PAGE_SIZE;
+                seen[page(s)..page(e)].fill(true);
+            };
+            if file {
+                pagemap.scan_file(start, end, &mut visit).unwrap();
+            } else {
+                pagemap
+                    .scan(start, end, Looking::Present, &mut visit)
+                    .unwrap();
+            }
+            seen
+        };
+        let expected: Vec<bool> = (0..pages).map(touched).collect();
+        assert!(collect(true) == expected, "the pagemap file");
+        assert!(
+            collect(false) == expected,
+            "PAGEMAP_SCAN, or again the file"
+        );
+    }
+}

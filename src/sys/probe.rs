@@ -1,0 +1,447 @@
+//! What this kernel, and this process's privileges on it, make possible.
+
+use super::SysError;
+use super::memory::SharedMemory;
+use super::pagemap::Pagemap;
+use super::uapi::*;
+use super::uffd::{self, OpenError, Uffd};
+use crate::prim::{PAGE_SIZE, PageRange};
+use std::fmt;
+
+pub use super::uffd::DescriptorRoute;
+
+/// Pages that the read-write-protection tracker holds in memory at a time while it evicts them.
+pub(crate) const LOCKED_PAGES: usize = 64;
+
+/// Asks the kernel for everything that the library can make use of.
+///
+/// Opens a throwaway descriptor or two and closes them again; changes nothing. The answer holds for
+/// this process at this time: privileges and sysctls may change.
+///
+/// ```
+/// let probe = thermocline::probe();
+/// println!("{probe}");
+/// for capability in probe.capabilities() {
+///     if let thermocline::CapabilityStatus::Missing { reason, remedy } = capability.status() {
+///         println!("no {}: {reason}. Remedy: {remedy}", capability.name());
+///     }
+/// }
+/// ```
+#[must_use]
+pub fn probe() -> Probe {
+    let descriptor = Uffd::supported();
+    let pagemap = Pagemap::open();
+    Probe {
+        kernel: uffd::kernel_release().unwrap_or_else(|_| "unknown".to_owned()),
+        features: descriptor.map_or(0, |(_, features)| features),
+        descriptor: descriptor.map(|(route, _)| route),
+        pagemap: pagemap
+            .as_ref()
+            .map(|p| (p.has_scan(), p.has_accessed()))
+            .map_err(|e| *e),
+        lock: try_lock(),
+    }
+}
+
+fn try_lock() -> Result<(), SysError> {
+    let pages = PageRange::new(0, LOCKED_PAGES);
+    let memory = SharedMemory::new(pages.bytes())?;
+    memory.lock(pages)?;
+    memory.unlock(pages)
+}
+
+/// What [`probe`] found.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    kernel: String,
+    descriptor: Result<DescriptorRoute, OpenError>,
+    features: u64,
+    pagemap: Result<(bool, bool), SysError>,
+    lock: Result<(), SysError>,
+}
+
+impl Probe {
+    /// The kernel's release, as in `uname -r`.
+    #[must_use]
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
+    /// How a userfaultfd is to be had, if at all.
+    #[must_use]
+    pub fn route(&self) -> Option<DescriptorRoute> {
+        self.descriptor.ok()
+    }
+
+    /// Whether arenas can swap here, by whichever tracker.
+    #[must_use]
+    pub fn can_swap(&self) -> bool {
+        self.can_zap() || self.can_rwp()
+    }
+
+    /// Whether the tracker by zapped page tables works here.
+    #[must_use]
+    pub fn can_zap(&self) -> bool {
+        self.requires(&[
+            Self::descriptor,
+            Self::shared_memory,
+            Self::write_protect,
+            Self::pagemap,
+        ])
+        .is_ok()
+    }
+
+    /// Whether the tracker by read-write protection works here.
+    #[must_use]
+    pub fn can_rwp(&self) -> bool {
+        self.lacking_for_rwp().is_none()
+    }
+
+    pub(crate) fn features(&self) -> u64 {
+        self.features
+    }
+
+    pub(crate) fn open_error(&self) -> Option<OpenError> {
+        self.descriptor.err()
+    }
+
+    /// The first thing that the zap tracker needs and that is not here.
+    pub(crate) fn lacking_for_zap(&self) -> Option<Capability> {
+        self.requires(&[
+            Self::descriptor,
+            Self::shared_memory,
+            Self::write_protect,
+            Self::pagemap,
+        ])
+        .err()
+    }
+
+    /// The first thing that the read-write-protection tracker needs and that is not here.
+    pub(crate) fn lacking_for_rwp(&self) -> Option<Capability> {
+        self.requires(&[
+            Self::descriptor,
+            Self::shared_memory,
+            Self::read_write_protect,
+            Self::accessed,
+            Self::lock,
+        ])
+        .err()
+    }
+
+    fn requires(&self, needed: &[fn(&Self) -> Capability]) -> Result<(), Capability> {
+        match needed.iter().map(|ask| ask(self)).find(|c| !c.is_present()) {
+            Some(missing) => Err(missing),
+            None => Ok(()),
+        }
+    }
+
+    /// Each capability that the library knows of, with the reason and the remedy where it is
+    /// missing.
+    #[must_use]
+    pub fn capabilities(&self) -> Vec<Capability> {
+        vec![
+            self.descriptor(),
+            self.system_calls(),
+            self.shared_memory(),
+            self.write_protect(),
+            self.read_write_protect(),
+            self.poison(),
+            self.move_pages(),
+            self.pagemap(),
+            self.pagemap_scan(),
+            self.accessed(),
+            self.lock(),
+        ]
+    }
+
+    fn descriptor(&self) -> Capability {
+        let status = match self.descriptor {
+            Ok(route) => CapabilityStatus::Present {
+                how: route.to_string(),
+            },
+            Err(OpenError {
+                device,
+                system_call,
+            }) => {
+                let remedy = if system_call.errno() == libc::ENOSYS {
+                    "run a kernel built with CONFIG_USERFAULTFD"
+                } else if uffd::is_denied(system_call) {
+                    "let the container's seccomp profile pass userfaultfd(2), or give the process \
+                     read and write access to /dev/userfaultfd"
+                } else {
+                    "raise the limit that the call names"
+                };
+                CapabilityStatus::missing(format!("{device}; {system_call}"), remedy)
+            }
+        };
+        Capability {
+            name: "userfaultfd",
+            status,
+        }
+    }
+
+    fn system_calls(&self) -> Capability {
+        let status = match self.descriptor {
+            Ok(route) if route.serves_system_calls() => CapabilityStatus::Present {
+                how: route.to_string(),
+            },
+            _ => CapabilityStatus::missing(
+                "only faults of user code can be served; a system call that is given an evicted \
+                 page fails with EFAULT"
+                    .to_owned(),
+                "give the process read and write access to /dev/userfaultfd, set the sysctl \
+                 vm.unprivileged_userfaultfd to 1, or grant CAP_SYS_PTRACE",
+            ),
+        };
+        Capability {
+            name: "faults of system calls",
+            status,
+        }
+    }
+
+    fn feature(&self, name: &'static str, bits: u64, first: &'static str) -> Capability {
+        let status = if self.features & bits == bits {
+            CapabilityStatus::Present {
+                how: "feature bit".to_owned(),
+            }
+        } else if self.descriptor.is_err() {
+            CapabilityStatus::missing("no userfaultfd".to_owned(), "see userfaultfd")
+        } else {
+            CapabilityStatus::missing(
+                "the kernel does not offer the feature bit".to_owned(),
+                first,
+            )
+        };
+        Capability { name, status }
+    }
+
+    fn shared_memory(&self) -> Capability {
+        let bits = UFFD_FEATURE_MISSING_SHMEM;
+        self.feature(
+            "missing faults on shared memory",
+            bits,
+            "Linux 4.11 or later",
+        )
+    }
+
+    fn write_protect(&self) -> Capability {
+        let bits = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+        self.feature(
+            "write protection of shared memory",
+            bits,
+            "Linux 5.19 or later",
+        )
+    }
+
+    fn read_write_protect(&self) -> Capability {
+        let bits = UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC;
+        let first = "Linux 7.3 or later, built with CONFIG_USERFAULTFD_RWP; the zap tracker works \
+                     without";
+        self.feature("read-write protection", bits, first)
+    }
+
+    fn poison(&self) -> Capability {
+        let first = "Linux 6.6 or later; an empty file mapped over the page does the same";
+        self.feature("UFFDIO_POISON", UFFD_FEATURE_POISON, first)
+    }
+
+    fn move_pages(&self) -> Capability {
+        let first = "Linux 6.8 or later; not needed by the shared backing";
+        self.feature("UFFDIO_MOVE", UFFD_FEATURE_MOVE, first)
+    }
+
+    fn pagemap(&self) -> Capability {
+        let status = match self.pagemap {
+            Ok(_) => CapabilityStatus::Present {
+                how: "/proc/self/pagemap".to_owned(),
+            },
+            Err(e) => CapabilityStatus::missing(e.to_string(), "mount /proc"),
+        };
+        Capability {
+            name: "pagemap",
+            status,
+        }
+    }
+
+    fn pagemap_bit(&self, name: &'static str, has: bool, remedy: &'static str) -> Capability {
+        let status = match self.pagemap {
+            Ok(_) if has => CapabilityStatus::Present {
+                how: "ioctl".to_owned(),
+            },
+            Ok(_) => CapabilityStatus::missing("the kernel does not know it".to_owned(), remedy),
+            Err(e) => CapabilityStatus::missing(e.to_string(), "mount /proc"),
+        };
+        Capability { name, status }
+    }
+
+    fn pagemap_scan(&self) -> Capability {
+        let remedy = "Linux 6.7 or later; the pagemap file is read instead";
+        self.pagemap_bit("PAGEMAP_SCAN", self.pagemap.is_ok_and(|p| p.0), remedy)
+    }
+
+    fn accessed(&self) -> Capability {
+        let remedy = "Linux 7.3 or later; only read-write protection needs it";
+        self.pagemap_bit("PAGE_IS_ACCESSED", self.pagemap.is_ok_and(|p| p.1), remedy)
+    }
+
+    fn lock(&self) -> Capability {
+        let status = match self.lock {
+            Ok(()) => CapabilityStatus::Present {
+                how: format!("{} KiB at a time", LOCKED_PAGES * PAGE_SIZE / 1024),
+            },
+            Err(e) => CapabilityStatus::missing(
+                e.to_string(),
+                "raise RLIMIT_MEMLOCK (ulimit -l) by at least 256 KiB; the zap tracker works \
+                 without",
+            ),
+        };
+        Capability {
+            name: "locked memory",
+            status,
+        }
+    }
+}
+
+/// A line per capability.
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Linux {}", self.kernel)?;
+        for capability in self.capabilities() {
+            write!(f, "\n{capability}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that the library can make use of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    name: &'static str,
+    status: CapabilityStatus,
+}
+
+impl Capability {
+    /// What it is, in the kernel's words.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it is here.
+    #[must_use]
+    pub const fn status(&self) -> &CapabilityStatus {
+        &self.status
+    }
+
+    /// Whether it is here.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        matches!(self.status, CapabilityStatus::Present { .. })
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.status {
+            CapabilityStatus::Present { how } => write!(f, "{}: yes ({how})", self.name),
+            CapabilityStatus::Missing { reason, remedy } => {
+                write!(f, "{}: no ({reason}; remedy: {remedy})", self.name)
+            }
+        }
+    }
+}
+
+/// Whether a [`Capability`] is here, and if not, why not and what would help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CapabilityStatus {
+    /// It is here.
+    Present {
+        /// By which way.
+        how: String,
+    },
+    /// It is not.
+    Missing {
+        /// What the kernel said.
+        reason: String,
+        /// What would help.
+        remedy: String,
+    },
+}
+
+impl CapabilityStatus {
+    fn missing(reason: String, remedy: &str) -> Self {
+        Self::Missing {
+            reason,
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> Probe {
+        let error = |call| SysError::new(call, libc::EPERM);
+        Probe {
+            kernel: "6.1.0".to_owned(),
+            descriptor: Err(OpenError {
+                device: error("open"),
+                system_call: error("userfaultfd"),
+            }),
+            features: 0,
+            pagemap: Ok((false, false)),
+            lock: Ok(()),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_comes_with_a_reason_and_a_remedy() {
+        let probe = denied();
+        assert!(!probe.can_swap());
+        assert_eq!(probe.lacking_for_zap().unwrap().name(), "userfaultfd");
+        for capability in probe.capabilities() {
+            if let CapabilityStatus::Missing { reason, remedy } = capability.status() {
+                assert!(!reason.is_empty() && !remedy.is_empty(), "{capability}");
+            }
+        }
+        let text = probe.to_string();
+        assert!(text.contains("seccomp"), "{text}");
+        assert!(text.contains("PAGEMAP_SCAN: no"), "{text}");
+    }
+
+    #[test]
+    fn rwp_needs_its_bits_its_scan_and_the_lock() {
+        let whole = Probe {
+            descriptor: Ok(DescriptorRoute::Device),
+            features: u64::MAX,
+            pagemap: Ok((true, true)),
+            ..denied()
+        };
+        assert!(whole.can_rwp() && whole.can_zap());
+        let old = Probe {
+            features: u64::MAX & !UFFD_FEATURE_RWP,
+            ..whole.clone()
+        };
+        assert_eq!(
+            old.lacking_for_rwp().unwrap().name(),
+            "read-write protection"
+        );
+        assert!(old.can_zap());
+        let no_scan = Probe {
+            pagemap: Ok((true, false)),
+            ..whole.clone()
+        };
+        assert_eq!(
+            no_scan.lacking_for_rwp().unwrap().name(),
+            "PAGE_IS_ACCESSED"
+        );
+        let no_lock = Probe {
+            lock: Err(SysError::new("mlock", libc::ENOMEM)),
+            ..whole
+        };
+        assert_eq!(no_lock.lacking_for_rwp().unwrap().name(), "locked memory");
+        assert!(no_lock.can_swap());
+    }
+}

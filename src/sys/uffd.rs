@@ -1,0 +1,411 @@
+//! The userfaultfd descriptor: how it is opened, and its calls with their outcomes.
+//!
+//! See `ioctl_userfaultfd(2)`, and for what the page leaves out `mm/userfaultfd.c` of Linux 7.3.
+
+#![allow(unsafe_code)]
+
+use super::error::SysError;
+use super::uapi::*;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::{fmt, io};
+
+/// Which door a userfaultfd came through. It decides whose faults can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DescriptorRoute {
+    /// `/dev/userfaultfd` (Linux 6.1): faults of user code and of system calls.
+    Device,
+    /// `userfaultfd(2)`: faults of user code and of system calls.
+    SystemCall,
+    /// `userfaultfd(2)` with `UFFD_USER_MODE_ONLY`: a system call that meets an evicted page
+    /// fails with `EFAULT`.
+    UserModeOnly,
+}
+
+impl DescriptorRoute {
+    /// Whether a system call that touches an evicted page waits for it, rather than to fail with
+    /// `EFAULT`.
+    #[must_use]
+    pub const fn serves_system_calls(self) -> bool {
+        !matches!(self, Self::UserModeOnly)
+    }
+}
+
+impl fmt::Display for DescriptorRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => "/dev/userfaultfd",
+            Self::SystemCall => "userfaultfd(2)",
+            Self::UserModeOnly => "userfaultfd(2), user mode only",
+        })
+    }
+}
+
+/// No userfaultfd could be had: what each way of asking answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenError {
+    pub(crate) device: SysError,
+    pub(crate) system_call: SysError,
+}
+
+/// What a call that fills or changes pages came to, where that is no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of it is done, and waiters have been woken where the call wakes.
+    Done,
+    /// The first so many bytes are done.
+    Partial(usize),
+    /// Nothing was done; the address space is changing under the call. Ask again.
+    Again,
+    /// There is a page already.
+    Exists,
+    /// The range is not registered any more.
+    Gone,
+    /// The kernel had no memory for the page.
+    NoMemory,
+}
+
+/// An open, initialised userfaultfd.
+#[derive(Debug)]
+pub(crate) struct Uffd {
+    fd: OwnedFd,
+    route: DescriptorRoute,
+    features: u64,
+}
+
+impl Uffd {
+    /// The features that this kernel offers to this process, by asking a throwaway descriptor.
+    pub(crate) fn supported() -> Result<(DescriptorRoute, u64), OpenError> {
+        let (fd, route) = open_descriptor()?;
+        let mut api = UffdioApi {
+            api: UFFD_API,
+            ..Default::default()
+        };
+        match ioctl(&fd, UFFDIO_API, &mut api, "ioctl(UFFDIO_API)") {
+            Ok(()) => Ok((route, api.features)),
+            Err(e) => Err(OpenError {
+                device: e,
+                system_call: e,
+            }),
+        }
+    }
+
+    /// Opens a descriptor with exactly `features` asked for.
+    pub(crate) fn open(features: u64) -> Result<Self, SysError> {
+        let (fd, route) = open_descriptor().map_err(|e| e.system_call)?;
+        let mut api = UffdioApi {
+            api: UFFD_API,
+            features,
+            ioctls: 0,
+        };
+        ioctl(&fd, UFFDIO_API, &mut api, "ioctl(UFFDIO_API)")?;
+        Ok(Self {
+            fd,
+            route,
+            features,
+        })
+    }
+
+    pub(crate) fn route(&self) -> DescriptorRoute {
+        self.route
+    }
+
+    pub(crate) fn has(&self, feature: u64) -> bool {
+        self.features & feature == feature
+    }
+
+    /// Registers `[start, start + len)` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`.
+    pub(crate) fn register(&self, start: u64, len: usize, mode: u64) -> Result<(), SysError> {
+        let range = UffdioRange {
+            start,
+            len: len as u64,
+        };
+        let mut arg = UffdioRegister {
+            range,
+            mode,
+            ioctls: 0,
+        };
+        ioctl(
+            &self.fd,
+            UFFDIO_REGISTER,
+            &mut arg,
+            "ioctl(UFFDIO_REGISTER)",
+        )
+    }
+
+    /// Ends the registration of a range, lifts what protection it has and wakes its waiters.
+    pub(crate) fn unregister(&self, start: u64, len: usize) -> Result<(), SysError> {
+        let mut arg = UffdioRange {
+            start,
+            len: len as u64,
+        };
+        ioctl(
+            &self.fd,
+            UFFDIO_UNREGISTER,
+            &mut arg,
+            "ioctl(UFFDIO_UNREGISTER)",
+        )
+    }
+
+    /// Wakes the threads that wait for a page of the range; they fault again where they must.
+    pub(crate) fn wake(&self, start: u64, len: usize) -> Result<(), SysError> {
+        let mut arg = UffdioRange {
+            start,
+            len: len as u64,
+        };
+        ioctl(&self.fd, UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
+    }
+
+    /// Puts new pages with the bytes of `src` at `dst` and wakes the waiters.
+    pub(crate) fn copy(&self, dst: u64, src: &[u8]) -> Result<Outcome, SysError> {
+        let mut arg = UffdioCopy {
+            dst,
+            src: src.as_ptr().addr() as u64,
+            len: src.len() as u64,
+            ..Default::default()
+        };
+        let done = ioctl(&self.fd, UFFDIO_COPY, &mut arg, "ioctl(UFFDIO_COPY)");
+        outcome(done, arg.copy)
+    }
+
+    /// Puts new pages of zeros at `start` and wakes the waiters.
+    pub(crate) fn zeropage(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
+        let range = UffdioRange {
+            start,
+            len: len as u64,
+        };
+        let mut arg = UffdioZeropage {
+            range,
+            ..Default::default()
+        };
+        let done = ioctl(
+            &self.fd,
+            UFFDIO_ZEROPAGE,
+            &mut arg,
+            "ioctl(UFFDIO_ZEROPAGE)",
+        );
+        outcome(done, arg.zeropage)
+    }
+
+    /// Makes every access to the range a SIGBUS and wakes the waiters (Linux 6.6).
+    pub(crate) fn poison(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
+        let range = UffdioRange {
+            start,
+            len: len as u64,
+        };
+        let mut arg = UffdioPoison {
+            range,
+            ..Default::default()
+        };
+        let done = ioctl(&self.fd, UFFDIO_POISON, &mut arg, "ioctl(UFFDIO_POISON)");
+        outcome(done, arg.updated)
+    }
+
+    /// Sets write protection on the range, or lifts it and wakes the waiters.
+    pub(crate) fn write_protect(
+        &self,
+        start: u64,
+        len: usize,
+        on: bool,
+    ) -> Result<Outcome, SysError> {
+        self.protect(
+            UFFDIO_WRITEPROTECT,
+            "ioctl(UFFDIO_WRITEPROTECT)",
+            start,
+            len,
+            on,
+        )
+    }
+
+    /// Sets read-write protection on the present pages of the range, or lifts it and wakes the
+    /// waiters (Linux 7.3).
+    pub(crate) fn rw_protect(&self, start: u64, len: usize, on: bool) -> Result<Outcome, SysError> {
+        self.protect(UFFDIO_RWPROTECT, "ioctl(UFFDIO_RWPROTECT)", start, len, on)
+    }
+
+    fn protect(
+        &self,
+        request: u32,
+        call: &'static str,
+        start: u64,
+        len: usize,
+        on: bool,
+    ) -> Result<Outcome, SysError> {
+        let range = UffdioRange {
+            start,
+            len: len as u64,
+        };
+        let mode = if on { UFFDIO_PROTECT_MODE_SET } else { 0 };
+        let done = ioctl(&self.fd, request, &mut UffdioProtect { range, mode }, call);
+        outcome(done, 0)
+    }
+
+    /// Switches read-write protection to async mode (`true`: the kernel lifts it in place, no
+    /// message, and every waiter is woken) or to sync mode (`false`: accesses wait for us).
+    ///
+    /// When the call returns, no access is under way any more in the mode before (Linux 7.3).
+    pub(crate) fn set_rwp_async(&self, on: bool) -> Result<(), SysError> {
+        let (enable, disable) = if on {
+            (UFFD_FEATURE_RWP_ASYNC, 0)
+        } else {
+            (0, UFFD_FEATURE_RWP_ASYNC)
+        };
+        let mut arg = UffdioSetMode { enable, disable };
+        ioctl(
+            &self.fd,
+            UFFDIO_SET_MODE,
+            &mut arg,
+            "ioctl(UFFDIO_SET_MODE)",
+        )
+    }
+
+    /// Reads waiting messages into `messages`. Zero means that there were none.
+    pub(crate) fn read(&self, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
+        loop {
+            // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has,
+            // and any bytes are a valid `UffdMsg`.
+            let got = unsafe {
+                libc::read(
+                    self.fd.as_raw_fd(),
+                    messages.as_mut_ptr().cast(),
+                    size_of_val(messages),
+                )
+            };
+            match usize::try_from(got) {
+                // The kernel never answers zero: the descriptor is not a userfaultfd any more.
+                Ok(0) => return Err(SysError::new("read(userfaultfd)", libc::EBADF)),
+                Ok(bytes) => return Ok(bytes / size_of::<UffdMsg>()),
+                Err(_) => match SysError::last("read(userfaultfd)") {
+                    e if e.errno() == libc::EINTR => {}
+                    e if e.errno() == libc::EAGAIN => return Ok(0),
+                    e => return Err(e),
+                },
+            }
+        }
+    }
+}
+
+impl AsFd for Uffd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let device = match open_device(flags) {
+        Ok(fd) => return Ok((fd, DescriptorRoute::Device)),
+        Err(e) => e,
+    };
+    let system_call = match open_syscall(flags) {
+        Ok(fd) => return Ok((fd, DescriptorRoute::SystemCall)),
+        Err(e) => e,
+    };
+    match open_syscall(flags | UFFD_USER_MODE_ONLY) {
+        Ok(fd) => Ok((fd, DescriptorRoute::UserModeOnly)),
+        Err(_) => Err(OpenError {
+            device,
+            system_call,
+        }),
+    }
+}
+
+fn open_device(flags: i32) -> Result<OwnedFd, SysError> {
+    let device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/userfaultfd")
+        .map_err(|e| SysError::from_io("open(/dev/userfaultfd)", &e))?;
+    // SAFETY: the request takes flags by value and returns a new descriptor or -1.
+    let fd = unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW.into(), flags) };
+    own(fd, "ioctl(USERFAULTFD_IOC_NEW)")
+}
+
+fn open_syscall(flags: i32) -> Result<OwnedFd, SysError> {
+    // SAFETY: the call takes flags by value and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
+    // A descriptor is an int; the wrapper returns long for every call.
+    own(i32::try_from(fd).unwrap_or(-1), "userfaultfd")
+}
+
+fn own(fd: i32, call: &'static str) -> Result<OwnedFd, SysError> {
+    if fd < 0 {
+        return Err(SysError::last(call));
+    }
+    // SAFETY: the kernel has just made the descriptor, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `arg` must be the struct whose size is part of `request`; the callers above pair them.
+fn ioctl<T>(fd: &OwnedFd, request: u32, arg: &mut T, call: &'static str) -> Result<(), SysError> {
+    debug_assert_eq!((request >> 16) as usize & 0x3fff, size_of::<T>());
+    // SAFETY: `arg` is a live, exclusively borrowed struct of the size that the request encodes,
+    // which is how many bytes the kernel reads and writes there. Memory that the struct's fields
+    // name is arena memory (raw to Rust) or a slice that is borrowed for the call.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), request.into(), core::ptr::from_mut(arg)) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last(call))
+    }
+}
+
+/// Reads a call's result together with the struct's count of bytes done.
+///
+/// A call that stops midway fails with EAGAIN and a positive count; one that did nothing leaves
+/// the negative error there.
+fn outcome(done: Result<(), SysError>, count: i64) -> Result<Outcome, SysError> {
+    let Err(error) = done else {
+        return Ok(Outcome::Done);
+    };
+    match (error.errno(), usize::try_from(count)) {
+        (libc::EAGAIN, Ok(bytes)) if bytes > 0 => Ok(Outcome::Partial(bytes)),
+        (libc::EAGAIN, _) => Ok(Outcome::Again),
+        (libc::EEXIST, _) => Ok(Outcome::Exists),
+        (libc::ENOENT | libc::ESRCH, _) => Ok(Outcome::Gone),
+        (libc::ENOMEM, _) => Ok(Outcome::NoMemory),
+        _ => Err(error),
+    }
+}
+
+/// Whether an error says that the process may not have what it asked for, rather than that the
+/// kernel has no such thing.
+pub(crate) fn is_denied(error: SysError) -> bool {
+    matches!(error.errno(), libc::EPERM | libc::EACCES)
+}
+
+/// The running kernel's release, as in `uname -r`.
+pub(crate) fn kernel_release() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?
+        .trim()
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(errno: i32) -> Result<(), SysError> {
+        Err(SysError::new("ioctl", errno))
+    }
+
+    #[test]
+    fn outcomes_are_read_from_both_the_call_and_the_count() {
+        assert_eq!(outcome(Ok(()), 4096), Ok(Outcome::Done));
+        assert_eq!(
+            outcome(failed(libc::EAGAIN), 4096),
+            Ok(Outcome::Partial(4096))
+        );
+        assert_eq!(outcome(failed(libc::EAGAIN), -11), Ok(Outcome::Again));
+        assert_eq!(outcome(failed(libc::EAGAIN), 0), Ok(Outcome::Again));
+        assert_eq!(outcome(failed(libc::EEXIST), -17), Ok(Outcome::Exists));
+        assert_eq!(outcome(failed(libc::ENOENT), -2), Ok(Outcome::Gone));
+        assert_eq!(outcome(failed(libc::ESRCH), -3), Ok(Outcome::Gone));
+        assert_eq!(outcome(failed(libc::ENOMEM), -12), Ok(Outcome::NoMemory));
+        assert_eq!(
+            outcome(failed(libc::EINVAL), 0).unwrap_err().errno(),
+            libc::EINVAL
+        );
+    }
+}

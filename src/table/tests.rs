@@ -1,0 +1,134 @@
+use super::*;
+
+const PAGE: PageIndex = PageIndex(700);
+
+fn table() -> PageTable {
+    PageTable::new(1024).unwrap()
+}
+
+fn fill(table: &PageTable) {
+    let was = table.load(PAGE);
+    table.begin_fill(PAGE, was).unwrap();
+    assert_eq!(table.finish_fill(PAGE, was), Waiters(false));
+}
+
+fn store(table: &PageTable, handle: u64) {
+    table.claim(PAGE, table.load(PAGE)).unwrap();
+    assert!(table.publish(PAGE, Handle::from_raw(handle)));
+    assert_eq!(table.finish_drop(PAGE), Waiters(false));
+}
+
+#[test]
+fn a_whole_life() {
+    let table = table();
+    fill(&table);
+    table.check().unwrap();
+    assert_eq!((table.resident(), table.extent().pages()), (1, 701));
+    store(&table, 42);
+    table.check().unwrap();
+    assert_eq!((table.resident(), table.stored()), (0, 1));
+    assert_eq!(table.load(PAGE).handle(), Handle::from_raw(42));
+    fill(&table);
+    let Release::Taken(was) = table.begin_release(PAGE) else {
+        panic!()
+    };
+    assert_eq!(table.finish_release(PAGE, was), Waiters(false));
+    table.check().unwrap();
+    assert_eq!((table.resident(), table.stored()), (0, 0));
+    assert_eq!(table.load(PAGE), Word::EMPTY);
+}
+
+#[test]
+fn a_toucher_beats_the_evictor_and_the_evictor_notices() {
+    let table = table();
+    fill(&table);
+    table.claim(PAGE, table.load(PAGE)).unwrap();
+    assert_eq!(table.begin_release(PAGE), Release::Busy);
+    let was = table.load(PAGE);
+    table.begin_lift(PAGE, was).unwrap();
+    assert!(!table.publish(PAGE, Handle::from_raw(1)));
+    assert_eq!(table.finish_lift(PAGE, was), Waiters(false));
+    assert!(!table.publish(PAGE, Handle::from_raw(1)));
+    assert!(!table.unclaim(PAGE, |word| word));
+    assert_eq!(table.load(PAGE).state(), State::Resident);
+    table.check().unwrap();
+}
+
+#[test]
+fn a_claim_fails_on_a_page_touched_since_it_was_chosen() {
+    let table = table();
+    fill(&table);
+    let chosen = table.load(PAGE);
+    table.set_now(Tick::new(5));
+    table.touch(PAGE);
+    assert_eq!(table.claim(PAGE, chosen).unwrap_err().tick(), Tick::new(5));
+}
+
+/// A lift that is late must not take the protection from under an evictor who relies on it.
+#[test]
+fn a_page_whose_protection_is_being_lifted_cannot_be_claimed() {
+    let table = table();
+    fill(&table);
+    let seen = table.load(PAGE);
+    table.begin_lift(PAGE, seen).unwrap();
+    assert_eq!(table.claim(PAGE, seen).unwrap_err().state(), State::Filling);
+    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
+    assert_eq!(table.finish_lift(PAGE, seen), Waiters(true));
+    table.claim(PAGE, table.load(PAGE)).unwrap();
+    assert!(table.begin_lift(PAGE, seen).is_err(), "it is claimed now");
+}
+
+#[test]
+fn who_leaves_an_owned_state_learns_of_waiters() {
+    let table = table();
+    fill(&table);
+    table.claim(PAGE, table.load(PAGE)).unwrap();
+    assert!(table.publish(PAGE, Handle::from_raw(3)));
+    assert_eq!(table.begin_release(PAGE), Release::Busy);
+    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
+    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
+    assert_eq!(table.finish_drop(PAGE), Waiters(true));
+    let stored = table.load(PAGE);
+    assert!(!stored.waiting());
+    table.begin_fill(PAGE, stored).unwrap();
+    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
+    assert_eq!(table.finish_fill(PAGE, stored), Waiters(true));
+    table.check().unwrap();
+}
+
+#[test]
+fn a_lost_page_can_only_be_released() {
+    let table = table();
+    fill(&table);
+    store(&table, 9);
+    let was = table.load(PAGE);
+    table.begin_fill(PAGE, was).unwrap();
+    assert_eq!(table.lose(PAGE, was), Waiters(false));
+    assert_eq!((table.lost(), table.stored()), (1, 0));
+    table.check().unwrap();
+    let Release::Taken(was) = table.begin_release(PAGE) else {
+        panic!()
+    };
+    let _ = table.finish_release(PAGE, was);
+    assert_eq!(table.lost(), 0);
+    table.check().unwrap();
+}
+
+#[test]
+fn what_the_check_is_for() {
+    let table = table();
+    fill(&table);
+    table.claim(PAGE, table.load(PAGE)).unwrap();
+    assert!(table.check().unwrap_err().contains("Claimed"));
+    assert!(table.unclaim(PAGE, |word| word.with_failure(Tick::new(1))));
+    table.check().unwrap();
+    table.count_in(PAGE);
+    table.check().unwrap_err();
+}
+
+/// Eight bytes a page and four a region of 512: the budget is twelve a page, all told.
+#[test]
+fn metadata_per_page() {
+    let per_region = REGION_PAGES * size_of::<AtomicU64>() + size_of::<AtomicU32>();
+    assert!(per_region < 12 * REGION_PAGES);
+}

@@ -1,0 +1,74 @@
+//! What the test programs share: which trackers there are to test here, and saying so when there
+//! is none.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::io::Write;
+use std::time::Duration;
+use thermocline::{Arena, Builder, Tracker};
+
+/// What the environment says of this kernel: `THERMOCLINE_EXPECT=rwp,pagemap_scan,-poison`. What is
+/// named must be there, and a test that skips for want of it fails; what is named with a minus must
+/// not be there.
+pub fn expected(name: &str) -> Option<bool> {
+    let list = std::env::var("THERMOCLINE_EXPECT").ok()?;
+    list.split(',')
+        .find_map(|item| match item.trim().strip_prefix('-') {
+            Some(absent) => (absent == name).then_some(false),
+            None => (item.trim() == name).then_some(true),
+        })
+}
+
+/// Says that a test, or a part of it, was left out, past the harness's capturing of output.
+///
+/// # Panics
+///
+/// Panics where the environment says that `what` must be there.
+pub fn skip(test: &str, what: &str, reason: &str) {
+    assert_ne!(
+        expected(what),
+        Some(true),
+        "{test}: {what} must be here, but: {reason}"
+    );
+    let line = format!("SKIPPED {test}: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The trackers that work here. Says which do not.
+pub fn trackers(test: &str) -> Vec<Tracker> {
+    let probe = thermocline::probe();
+    let mut trackers = Vec::new();
+    if probe.can_zap() {
+        trackers.push(Tracker::Zap);
+    } else {
+        skip(test, "userfaultfd", "the zap tracker does not work here");
+    }
+    if probe.can_rwp() {
+        trackers.push(Tracker::Rwp);
+    } else {
+        skip(
+            &format!("{test} (rwp)"),
+            "rwp",
+            "this kernel has no read-write protection",
+        );
+    }
+    trackers
+}
+
+/// An arena that evicts nothing by itself within the time of a test.
+pub fn quiet(tracker: Tracker) -> Builder {
+    Arena::builder()
+        .reserve(1 << 30)
+        .tracker(tracker)
+        .scan_interval(Duration::from_secs(3600))
+        .cold_age(Duration::from_secs(3600))
+}
+
+/// `full` on a real machine, `small` under emulation.
+pub fn scaled<T>(full: T, small: T) -> T {
+    if std::env::var("THERMOCLINE_TEST_SCALE").is_ok_and(|scale| scale == "small") {
+        small
+    } else {
+        full
+    }
+}
