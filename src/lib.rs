@@ -13,6 +13,12 @@ mod sys;
 mod table;
 mod track;
 
+#[cfg(test)]
+extern crate self as thermocline;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 pub use arena::{
     Advice, AllocError, Arena, ArenaError, ArenaHandle, BuildError, Builder, Swapping,
 };

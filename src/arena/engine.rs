@@ -20,6 +20,7 @@ use crate::track::{AccessTracker, Tracker};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -188,7 +189,7 @@ impl Engine {
         self.nudge.ask(Command::EvictNow)?.map_err(ArenaError::Sys)
     }
 
-    /// Runs `check` on the evictor's thread, so that nothing is being evicted meanwhile.
+    /// Checks table and store on the evictor's thread, so that nothing is being evicted meanwhile.
     pub(super) fn check(&self) -> Result<(), String> {
         let (table, store) = (Arc::clone(&self.table), Arc::clone(&self.store));
         let check = move || {
@@ -200,12 +201,25 @@ impl Engine {
                     .map(|w| w.handle()),
             )
         };
+        // A toucher goes on as soon as its page is there, a moment before the handler is done with
+        // the page's word.
+        let settled = move || {
+            let mut result = check();
+            for _ in 0..50 {
+                if result.is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+                result = check();
+            }
+            result
+        };
         if self.is_stopped() {
-            return check();
+            return settled();
         }
         match self
             .nudge
-            .ask(|reply| Command::Run(Box::new(move || drop(reply.send(check())))))
+            .ask(|reply| Command::Run(Box::new(move || drop(reply.send(settled())))))
         {
             Ok(result) => result,
             Err(e) => Err(e.to_string()),

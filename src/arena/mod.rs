@@ -365,4 +365,4 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -286,6 +286,17 @@ impl Uffd {
     }
 }
 
+#[cfg(test)]
+impl Uffd {
+    /// Puts another file in the descriptor's place, as a program that closes what is not its own
+    /// may do.
+    pub(crate) fn sabotage(&self) {
+        let other = File::open("/dev/null").unwrap();
+        // SAFETY: both are open descriptors; what was at the second is closed.
+        assert!(unsafe { libc::dup2(other.as_raw_fd(), self.fd.as_raw_fd()) } >= 0);
+    }
+}
+
 impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

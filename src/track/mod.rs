@@ -202,4 +202,4 @@ fn uffd(backing: &Backing) -> &Uffd {
 }
 
 #[cfg(test)]
-mod conformance {}
+mod conformance;

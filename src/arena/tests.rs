@@ -1,0 +1,200 @@
+//! What needs a look inside.
+
+#![allow(unsafe_code)]
+
+use super::*;
+use crate::common::{quiet, trackers};
+use crate::prim::PageIndex;
+use crate::table::State;
+use core::alloc::Layout;
+use std::process::Command;
+
+/// Runs this very test again in a process of its own, where `CHILD` is set, and gives its output.
+fn in_child(test: &str, case: &str) -> std::process::Output {
+    let exe = std::env::current_exe().unwrap();
+    let args = ["--exact", test, "--nocapture", "--test-threads=1"];
+    Command::new(exe)
+        .args(args)
+        .env("THERMOCLINE_TEST_CHILD", case)
+        .output()
+        .unwrap()
+}
+
+fn child_case() -> Option<String> {
+    std::env::var("THERMOCLINE_TEST_CHILD").ok()
+}
+
+fn signal_of(output: &std::process::Output) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&output.status)
+}
+
+/// An arena with one block of four pages that are stored, each filled with text of its own.
+fn stored(tracker: Tracker) -> (Arena, *mut u8) {
+    let arena = quiet(tracker).build().unwrap();
+    let layout = Layout::from_size_align(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+    let bytes = arena.inner.allocate(layout).unwrap().cast::<u8>().as_ptr();
+    for i in 0..4 * PAGE_SIZE {
+        // SAFETY: within the block.
+        unsafe { bytes.add(i).write((i / 64 % 251) as u8) };
+    }
+    assert_eq!(arena.evict_now().unwrap().pages, 4);
+    (arena, bytes)
+}
+
+fn read(bytes: *mut u8, at: usize) -> u8 {
+    assert!(at < 4 * PAGE_SIZE);
+    // SAFETY: within the block that `stored` made.
+    unsafe { bytes.add(at).read_volatile() }
+}
+
+fn page_of(arena: &Arena, bytes: *mut u8) -> PageIndex {
+    PageIndex::containing(arena.inner.parts.memory.offset_of(bytes.addr()).unwrap())
+}
+
+fn engine(arena: &Arena) -> &Engine {
+    arena.inner.parts.engine.as_ref().unwrap()
+}
+
+/// Spoils the store's copy of the second page of the block.
+fn spoil(arena: &Arena, bytes: *mut u8) -> PageIndex {
+    let page = PageIndex(page_of(arena, bytes).0 + 1);
+    let word = engine(arena).table.load(page);
+    assert_eq!(word.state(), State::Stored);
+    engine(arena).store.corrupt(word.handle());
+    page
+}
+
+#[test]
+fn a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine() {
+    const TEST: &str =
+        "arena::tests::a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine";
+    if let Some(case) = child_case() {
+        let tracker = if case == "rwp" {
+            Tracker::Rwp
+        } else {
+            Tracker::Zap
+        };
+        let (arena, bytes) = stored(tracker);
+        spoil(&arena, bytes);
+        assert_eq!((read(bytes, 0), read(bytes, 64)), (0, 1));
+        assert_eq!(read(bytes, 2 * PAGE_SIZE), (2 * PAGE_SIZE / 64 % 251) as u8);
+        assert_eq!(arena.stats().lost_bytes, 0);
+        println!("neighbours read");
+        println!("read {}", read(bytes, PAGE_SIZE));
+        return;
+    }
+    for tracker in trackers("a_page_that_cannot_be_given_back") {
+        let output = in_child(TEST, &tracker.to_string());
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert_eq!(signal_of(&output), Some(libc_sigbus()), "{out}\n{err}");
+        assert!(
+            out.contains("neighbours read") && !out.contains("\nread "),
+            "{out}"
+        );
+        assert!(
+            err.contains("is lost: its checksum does not match"),
+            "{err}"
+        );
+    }
+}
+
+/// SIGBUS, which is 7 on every architecture that the library knows.
+fn libc_sigbus() -> i32 {
+    7
+}
+
+#[test]
+fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
+    for tracker in trackers("a_lost_page_is_whole_again") {
+        let (arena, bytes) = stored(tracker);
+        let page = spoil(&arena, bytes);
+        // Prefetching finds the damage without touching the page.
+        let block = core::ptr::slice_from_raw_parts(bytes, 4 * PAGE_SIZE);
+        assert_eq!(arena.prefetch(block).unwrap(), 3);
+        assert_eq!(engine(&arena).table.load(page).state(), State::Lost);
+        assert_eq!(arena.stats().lost_bytes, PAGE_SIZE);
+        let layout = Layout::from_size_align(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        let pointer = core::ptr::NonNull::new(bytes).unwrap();
+        // SAFETY: allocated by `stored` with this layout.
+        unsafe { arena.inner.deallocate(pointer, layout) };
+        assert_eq!(arena.stats().lost_bytes, 0);
+        arena.check().unwrap();
+        let again = arena
+            .inner
+            .allocate_zeroed(layout)
+            .unwrap()
+            .cast::<u8>()
+            .as_ptr();
+        assert_eq!(again, bytes, "the smallest run that fits");
+        for at in (0..4 * PAGE_SIZE).step_by(PAGE_SIZE) {
+            assert_eq!(read(again, at), 0);
+            // SAFETY: within the block.
+            unsafe { again.add(at).write(at as u8 | 1) };
+        }
+        // It can be watched and evicted like any other.
+        assert_eq!(arena.evict_now().unwrap().pages, 4);
+        assert_eq!(read(again, PAGE_SIZE), 1);
+        arena.check().unwrap();
+    }
+}
+
+#[test]
+fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
+    const TEST: &str =
+        "arena::tests::a_handler_that_cannot_go_on_takes_the_process_along_and_says_why";
+    if child_case().is_some() {
+        let (arena, bytes) = stored(Tracker::Zap);
+        arena.inner.engine().unwrap().backing.uffd().sabotage();
+        println!("read {}", read(bytes, 0));
+        return;
+    }
+    if !trackers("a_handler_that_cannot_go_on").is_empty() {
+        let output = in_child(TEST, "zap");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            signal_of(&output),
+            Some(6),
+            "SIGABRT, not {:?}: {err}",
+            output.status
+        );
+        assert!(
+            err.contains("thermocline: a fault handler failed: "),
+            "{err}"
+        );
+        assert!(err.contains("(userfaultfd)"), "the call that failed: {err}");
+    }
+}
+
+/// No fault may leave more than twelve bytes of metadata behind for each page.
+#[test]
+fn a_terabyte_costs_nothing_until_it_is_used() {
+    for tracker in trackers("a_terabyte_costs_nothing") {
+        let arena = quiet(tracker).reserve(1 << 40).build().unwrap();
+        assert_eq!(arena.stats().memory_bytes, 0);
+        let layout = Layout::from_size_align(1 << 39, PAGE_SIZE).unwrap();
+        let before = resident();
+        let block = arena.inner.allocate(layout).unwrap().cast::<u8>();
+        // SAFETY: within the block.
+        unsafe { block.add(1 << 38).write(1) };
+        let used = arena.stats().memory_bytes;
+        assert!(
+            used <= 3 << 20,
+            "what is populated ahead, and a page: {used}"
+        );
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 8 << 20, "{grown}");
+        // SAFETY: allocated above with this layout.
+        unsafe { arena.inner.deallocate(block, layout) };
+        assert_eq!(arena.stats().memory_bytes, 0);
+    }
+}
+
+/// This process's resident bytes, by the kernel's count.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * PAGE_SIZE
+}

@@ -1,0 +1,349 @@
+//! One test for every tracker: what the contract of [`AccessTracker`] promises.
+
+#![allow(unsafe_code)]
+
+use super::*;
+use crate::common;
+use crate::prim::{PAGE_SIZE, PageIndex};
+use crate::sys::event::{self, Event, Woken};
+use crate::sys::memory::SharedMemory;
+use crate::sys::uapi::UffdMsg;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+const PAGES: usize = 64;
+const ALL: PageRange = PageRange::new(0, PAGES);
+
+/// Memory with every page present and unwatched, a tracker, and a thread that lets everybody
+/// through who has to wait.
+struct Fixture {
+    tracker: Arc<dyn AccessTracker>,
+    backing: Arc<Backing>,
+    messages: Arc<AtomicUsize>,
+    stop: Arc<Event>,
+    handler: Option<thread::JoinHandle<()>>,
+}
+
+impl Fixture {
+    fn new(kind: Tracker) -> Self {
+        let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
+        let uffd = Uffd::open(kind.features()).unwrap();
+        let backing = Arc::new(Backing::new(memory, uffd, kind.register_mode()).unwrap());
+        assert_eq!(backing.zero_fill(ALL).unwrap(), Outcome::Done);
+        let tracker = kind.start(Arc::clone(&backing)).unwrap();
+        let (messages, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(Event::new().unwrap()),
+        );
+        let handler = {
+            let (backing, tracker) = (Arc::clone(&backing), Arc::clone(&tracker));
+            let (messages, stop) = (Arc::clone(&messages), Arc::clone(&stop));
+            thread::spawn(move || {
+                while event::wait_readable(backing.uffd().as_fd(), &stop).unwrap() != Woken::Raised
+                {
+                    let mut buf = [UffdMsg::default(); 4];
+                    let got = backing.uffd().read(&mut buf).unwrap();
+                    for message in &buf[..got] {
+                        let page = backing.page_of(message.address).unwrap();
+                        messages.fetch_add(1, Ordering::SeqCst);
+                        tracker.lift(page.only()).unwrap();
+                    }
+                }
+            })
+        };
+        Self {
+            tracker,
+            backing,
+            messages,
+            stop,
+            handler: Some(handler),
+        }
+    }
+
+    fn at(&self, page: usize) -> *mut u8 {
+        assert!(page < PAGES);
+        self.backing
+            .memory()
+            .base()
+            .wrapping_add(page * PAGE_SIZE + 100)
+    }
+
+    fn read(&self, page: usize) -> u8 {
+        // SAFETY: within the mapping; the tests' accesses to a page do not overlap.
+        unsafe { self.at(page).read_volatile() }
+    }
+
+    fn write(&self, page: usize, value: u8) {
+        // SAFETY: as in `read`.
+        unsafe { self.at(page).write_volatile(value) }
+    }
+
+    /// The bytes of a page of the application's view, for system calls.
+    fn bytes(&self, page: usize) -> &mut [u8] {
+        // SAFETY: within the mapping; the tests let nothing else near the page meanwhile.
+        unsafe { core::slice::from_raw_parts_mut(self.at(page), 64) }
+    }
+
+    fn arm(&self) {
+        self.tracker.arm(ALL).unwrap();
+    }
+
+    fn touched(&self) -> Vec<usize> {
+        let mut pages = Vec::new();
+        self.tracker
+            .touched(ALL, &mut |run| pages.extend(run.iter().map(|p| p.0)))
+            .unwrap();
+        pages
+    }
+
+    fn intact(&self, range: PageRange) -> Vec<usize> {
+        let mut pages = Vec::new();
+        self.tracker
+            .intact(range, &mut |run| pages.extend(run.iter().map(|p| p.0)))
+            .unwrap();
+        pages
+    }
+
+    fn hold(&self, range: PageRange) {
+        assert_eq!(self.tracker.hold(range).unwrap(), Held::Yes);
+    }
+
+    fn messages(&self) -> usize {
+        self.messages.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.stop.raise();
+        self.handler.take().unwrap().join().unwrap();
+    }
+}
+
+fn each(test: &str, run: impl Fn(Fixture)) {
+    for kind in common::trackers(test) {
+        println!("{test} with {kind}");
+        run(Fixture::new(kind));
+    }
+}
+
+#[test]
+fn reads_and_writes_are_seen_and_neighbours_are_not_touched() {
+    each("reads_and_writes_are_seen", |it| {
+        it.arm();
+        assert_eq!(it.touched(), []);
+        it.read(5);
+        it.write(9, 1);
+        assert_eq!(
+            it.touched(),
+            [5, 9],
+            "and no other, however the kernel reads around"
+        );
+        assert_eq!(it.touched(), [5, 9], "looking changes nothing");
+        it.tracker.arm(PageRange::new(0, 8)).unwrap();
+        assert_eq!(it.touched(), [9], "what is not armed again stays touched");
+        it.read(4);
+        assert_eq!(it.touched(), [4, 9]);
+        assert_eq!(
+            it.messages(),
+            0,
+            "a touch that is only watched is no message"
+        );
+    });
+}
+
+#[test]
+fn what_came_in_unarmed_counts_as_touched() {
+    each("what_came_in_unarmed", |it| {
+        it.arm();
+        it.backing.memory().punch(PageRange::new(7, 9)).unwrap();
+        let bytes = vec![3; 2 * PAGE_SIZE];
+        assert_eq!(
+            it.backing.fill(PageRange::new(7, 9), &bytes).unwrap(),
+            Outcome::Done
+        );
+        assert_eq!(it.touched(), [7, 8]);
+        it.arm();
+        assert_eq!(it.touched(), [], "a dropped page can be armed again");
+        assert_eq!(it.read(8), 3);
+        assert_eq!(it.touched(), [8]);
+    });
+}
+
+#[test]
+fn system_calls_are_seen_and_other_views_are_not() {
+    each("system_calls_are_seen", |it| {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        it.arm();
+        writer.write_all(it.bytes(3)).unwrap();
+        reader.read_exact(it.bytes(11)).unwrap();
+        assert_eq!(it.touched(), [3, 11]);
+        it.arm();
+        let mut buf = vec![0; ALL.bytes()];
+        it.backing.memory().read(ALL, &mut buf).unwrap();
+        it.backing.memory().lock(ALL).unwrap();
+        it.backing.memory().unlock(ALL).unwrap();
+        assert_eq!(it.touched(), []);
+        assert_eq!(it.messages(), 0);
+    });
+}
+
+#[test]
+fn a_touch_while_arming_counts_as_before_or_after_and_loses_nothing() {
+    each("a_touch_while_arming", |it| {
+        let rounds = common::scaled(2000u32, 200);
+        let page = |round: u32| round as usize % PAGES;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..rounds {
+                    it.write(page(round), round as u8);
+                    assert_eq!(it.read(page(round)), round as u8);
+                }
+            });
+            for _ in 0..rounds / 4 {
+                it.arm();
+            }
+        });
+        for round in rounds - PAGES as u32..rounds {
+            assert_eq!(it.read(page(round)), round as u8);
+        }
+        it.arm();
+        it.read(1);
+        assert_eq!(it.touched(), [1]);
+    });
+}
+
+#[test]
+fn held_pages_stay_intact_until_they_are_touched() {
+    each("held_pages_stay_intact", |it| {
+        let range = PageRange::new(10, 20);
+        it.arm();
+        it.read(12);
+        it.hold(range);
+        it.tracker.freeze().unwrap();
+        assert_eq!(it.intact(range), [10, 11, 13, 14, 15, 16, 17, 18, 19]);
+        it.write(17, 9);
+        assert_eq!(
+            it.messages(),
+            1,
+            "a writer of a held page has to be let through"
+        );
+        assert!(!it.intact(range).contains(&17));
+        it.tracker.thaw().unwrap();
+        it.tracker.release(range).unwrap();
+        it.write(18, 8);
+        it.write(10, 8);
+        assert_eq!(it.messages(), 1, "after release nobody waits");
+        assert_eq!((it.read(17), it.read(18)), (9, 8));
+    });
+}
+
+/// A page whose bytes were read under `hold` and that is intact under `freeze` has not changed.
+#[test]
+fn a_touch_during_freeze_is_never_missed() {
+    each("a_touch_during_freeze", |it| {
+        let range = PageRange::new(0, 16);
+        let rounds = common::scaled(300, 30);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut state = 1u32;
+                while !stop.load(Ordering::Relaxed) {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let page = (state >> 16) as usize % range.pages();
+                    it.write(page, (state >> 8) as u8);
+                    if state.is_multiple_of(8) {
+                        thread::yield_now();
+                    }
+                }
+            });
+            let mut before = vec![0; range.bytes()];
+            let mut after = vec![0; range.bytes()];
+            let mut checked = 0;
+            for _ in 0..rounds {
+                it.arm();
+                it.hold(range);
+                it.backing.memory().read(range, &mut before).unwrap();
+                it.tracker.freeze().unwrap();
+                for page in it.intact(range) {
+                    let at = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
+                    let one = PageIndex(page).only();
+                    it.backing
+                        .memory()
+                        .read(one, &mut after[at.clone()])
+                        .unwrap();
+                    assert!(
+                        before[at.clone()] == after[at],
+                        "page {page} changed unseen"
+                    );
+                    checked += 1;
+                }
+                it.tracker.thaw().unwrap();
+                it.tracker.release(range).unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(
+                checked > 0,
+                "no page was ever intact: the test has seen nothing"
+            );
+        });
+    });
+}
+
+/// Whatever takes a page out of the page table (reclaim by the kernel, for one) takes a mark in it
+/// along. The page must not pass for untouched while it can be changed unseen.
+#[test]
+fn a_lost_mark_is_never_taken_for_an_untouched_page() {
+    each("a_lost_mark", |it| {
+        let range = PageRange::new(0, 8);
+        it.arm();
+        it.backing.memory().zap(PageRange::new(2, 4)).unwrap();
+        it.write(3, 7);
+        assert_eq!(it.touched(), [3]);
+        // Held, a page without a mark gets one.
+        it.arm();
+        it.backing.memory().zap(PageRange::new(2, 4)).unwrap();
+        it.hold(range);
+        it.tracker.freeze().unwrap();
+        assert_eq!(it.intact(range), [0, 1, 2, 3, 4, 5, 6, 7]);
+        let before = it.messages();
+        it.write(2, 1);
+        assert_eq!(it.messages(), before + 1);
+        it.tracker.thaw().unwrap();
+        it.tracker.release(range).unwrap();
+        // Lost while held, and written: it is not intact.
+        it.arm();
+        it.hold(range);
+        it.backing.memory().zap(PageRange::new(5, 6)).unwrap();
+        it.write(5, 2);
+        it.tracker.freeze().unwrap();
+        assert!(!it.intact(range).contains(&5));
+        it.tracker.thaw().unwrap();
+        it.tracker.release(range).unwrap();
+    });
+}
+
+#[test]
+fn releasing_what_was_dropped_leaves_an_ordinary_missing_page() {
+    each("releasing_what_was_dropped", |it| {
+        let range = PageRange::new(0, 4);
+        it.arm();
+        it.hold(range);
+        it.tracker.freeze().unwrap();
+        it.backing.memory().punch(range).unwrap();
+        it.tracker.thaw().unwrap();
+        it.tracker.release(range).unwrap();
+        assert_eq!(
+            it.backing.memory().allocated_bytes().unwrap(),
+            ((PAGES - 4) * PAGE_SIZE) as u64
+        );
+        assert_eq!(
+            it.backing.fill(range, &vec![5; range.bytes()]).unwrap(),
+            Outcome::Done
+        );
+        it.write(1, 6);
+        assert_eq!((it.read(0), it.read(1), it.messages()), (5, 6, 0));
+    });
+}
