@@ -48,11 +48,7 @@ impl<'a> Block<'a> {
     fn new(arena: &'a Arena, owner: u64, len: usize) -> Self {
         let mut words = AVec::with_capacity_in(len, arena);
         words.extend((0..len).map(|at| stamp(owner, at, 0)));
-        Self {
-            words,
-            rounds: vec![0; len.div_ceil(GRAIN)],
-            owner,
-        }
+        Self { words, rounds: vec![0; len.div_ceil(GRAIN)], owner }
     }
 
     fn check_word(&self, at: usize) -> u64 {
@@ -103,10 +99,7 @@ struct Outcome {
 fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome {
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (thread + 1));
     let mut owner = thread << 12;
-    let mut outcome = Outcome {
-        wrong: 0,
-        accesses: 0,
-    };
+    let mut outcome = Outcome { wrong: 0, accesses: 0 };
     let sizes = [16, 300, 4096, 20_000, 200_000];
     let mut blocks: Vec<Block<'_>> = Vec::new();
     let (mut held, mut pick) = (0, 0);
@@ -123,8 +116,8 @@ fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome 
         if random.below(256) == 0 || pick >= blocks.len() {
             pick = random.below(blocks.len());
         }
-        if random.below(2048) == 0 {
-            thread::sleep(Duration::from_micros(200));
+        if random.below(512) == 0 {
+            thread::sleep(Duration::from_micros(300));
         }
         let block = &mut blocks[pick];
         match random.below(1000) {
@@ -186,10 +179,7 @@ fn stress(tracker: Tracker, arena: &Arena, bytes: usize, time: Duration, evict: 
         stats.touched_in_time,
     );
     assert_eq!(wrong.into_inner(), 0, "{stats}");
-    assert!(
-        stats.evicted > 1000 && stats.refaults > 1000,
-        "too little was evicted: {stats}"
-    );
+    assert!(stats.evicted > 1000 && stats.refaults > 1000, "too little was evicted: {stats}");
     assert_eq!((stats.lost_bytes, stats.kernel_refused), (0, 0), "{stats}");
     assert_eq!(stats.allocated_bytes, before, "{stats}");
     arena.check().unwrap();
@@ -200,15 +190,9 @@ fn stress(tracker: Tracker, arena: &Arena, bytes: usize, time: Duration, evict: 
 fn under_zeal() {
     for tracker in trackers("under_zeal") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(tracker)
-            .scan_interval(interval)
-            .cold_age(interval)
-            .zeal()
-            .build();
+        let arena = quiet(tracker).scan_interval(interval).cold_age(interval).zeal().build();
         let time = Duration::from_secs(scaled(10, 15));
-        stress(tracker, &arena.unwrap(), 128 << 20, time, || {
-            thread::sleep(interval)
-        });
+        stress(tracker, &arena.unwrap(), 128 << 20, time, || thread::sleep(interval));
     }
 }
 
@@ -224,9 +208,7 @@ fn under_a_tiny_limit() {
             .build()
             .unwrap();
         let time = Duration::from_secs(scaled(5, 10));
-        stress(tracker, &arena, 32 << 20, time, || {
-            thread::sleep(Duration::from_millis(5))
-        });
+        stress(tracker, &arena, 32 << 20, time, || thread::sleep(Duration::from_millis(5)));
     }
 }
 
@@ -234,11 +216,7 @@ fn under_a_tiny_limit() {
 #[test]
 fn while_told_what_to_do() {
     for tracker in trackers("while_told_what_to_do") {
-        let arena = quiet(tracker)
-            .handler_threads(4)
-            .store_limit(16 << 20)
-            .build()
-            .unwrap();
+        let arena = quiet(tracker).handler_threads(4).store_limit(16 << 20).build().unwrap();
         let mut shared = AVec::with_capacity_in(200_000, &arena);
         shared.extend((0..200_000u64).map(|n| n << 3));
         let rounds = AtomicU64::new(0);
@@ -256,11 +234,6 @@ fn while_told_what_to_do() {
         };
         let time = Duration::from_secs(scaled(5, 10));
         stress(tracker, &arena, 32 << 20, time, evict);
-        assert!(
-            shared
-                .iter()
-                .enumerate()
-                .all(|(n, number)| *number == (n as u64) << 3)
-        );
+        assert!(shared.iter().enumerate().all(|(n, number)| *number == (n as u64) << 3));
     }
 }

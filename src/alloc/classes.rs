@@ -47,10 +47,7 @@ mod tests {
                 let class = class_of(Layout::from_size_align(size, align).unwrap()).unwrap();
                 let slot = size_of_class(class);
                 assert!(slot >= size && slot % align == 0);
-                assert!(
-                    align > 16 || slot <= (size + size / 4).max(size + 15),
-                    "{size}: {slot}"
-                );
+                assert!(align > 16 || slot <= (size + size / 4).max(size + 15), "{size}: {slot}");
             }
         }
         assert_eq!(class_of(Layout::from_size_align(8193, 1).unwrap()), None);

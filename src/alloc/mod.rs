@@ -7,11 +7,11 @@
 mod classes;
 mod runs;
 
-use crate::prim::{PAGE_SIZE, PageRange};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use classes::{CLASSES, SPAN_PAGES, class_of, size_of_class, slots_of_class};
 use core::alloc::Layout;
 use runs::Runs;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Memory that was allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct Heap {
     /// The arena's address, for alignments larger than a page.
     base: usize,
     runs: Runs,
+    /// Blocks of pages: the first page after each, by its first page.
+    blocks: BTreeMap<usize, usize>,
     /// By the span's number: its first page divided by [`SPAN_PAGES`].
     spans: HashMap<usize, Span>,
     /// Per class, the spans that have a free slot.
@@ -59,6 +61,7 @@ impl Heap {
         Self {
             base,
             runs: Runs::new(pages),
+            blocks: BTreeMap::new(),
             spans: HashMap::new(),
             partial: [const { BTreeSet::new() }; CLASSES],
             allocated: 0,
@@ -76,14 +79,9 @@ impl Heap {
             Some(class) => self.allocate_slot(class),
             None => {
                 let pages = layout.size().div_ceil(PAGE_SIZE);
-                let run = self
-                    .runs
-                    .take(pages, layout.align().max(PAGE_SIZE), self.base)?;
-                Some(Block {
-                    offset: run.start.offset(),
-                    size: run.bytes(),
-                    fresh: Some(run),
-                })
+                let run = self.runs.take(pages, layout.align().max(PAGE_SIZE), self.base)?;
+                self.blocks.insert(run.start.0, run.end.0);
+                Some(Block { offset: run.start.offset(), size: run.bytes(), fresh: Some(run) })
             }
         }?;
         self.allocated += block.size;
@@ -100,25 +98,14 @@ impl Heap {
                 let run = self.runs.take(SPAN_PAGES, align, 0)?;
                 let number = run.start.0 / SPAN_PAGES;
                 let used = vec![0; slots_of_class(class).div_ceil(64)].into();
-                self.spans.insert(
-                    number,
-                    Span {
-                        class,
-                        used,
-                        count: 0,
-                    },
-                );
+                self.spans.insert(number, Span { class, used, count: 0 });
                 self.partial[class].insert(number);
                 (number, Some(run))
             }
         };
         let slots = slots_of_class(class);
         let span = self.spans.get_mut(&number)?;
-        let (word, bits) = span
-            .used
-            .iter_mut()
-            .enumerate()
-            .find(|(_, bits)| **bits != u64::MAX)?;
+        let (word, bits) = span.used.iter_mut().enumerate().find(|(_, bits)| **bits != u64::MAX)?;
         let slot = word * 64 + bits.trailing_ones() as usize;
         debug_assert!(slot < slots);
         *bits |= 1 << (slot % 64);
@@ -127,11 +114,7 @@ impl Heap {
             self.partial[class].remove(&number);
         }
         let offset = number * SPAN_PAGES * PAGE_SIZE + slot * size;
-        Some(Block {
-            offset,
-            size,
-            fresh,
-        })
+        Some(Block { offset, size, fresh })
     }
 
     /// How many bytes a block that was allocated for `layout` has.
@@ -154,15 +137,15 @@ impl Heap {
     pub(crate) fn free(&mut self, offset: usize, layout: Layout) -> Option<PageRange> {
         self.allocated -= Self::usable_size(layout);
         let Some(class) = class_of(layout) else {
-            return Some(PageRange::touching(offset, layout.size()));
+            let pages = PageRange::touching(offset, layout.size());
+            let end = self.blocks.remove(&pages.start.0);
+            debug_assert_eq!(end, Some(pages.end.0), "freed twice, or not a block of this arena");
+            return Some(pages);
         };
         let number = offset / (SPAN_PAGES * PAGE_SIZE);
         let slot = offset % (SPAN_PAGES * PAGE_SIZE) / size_of_class(class);
         let span = self.spans.get_mut(&number);
-        debug_assert!(
-            span.as_ref().is_some_and(|s| s.class == class),
-            "not a block of this arena"
-        );
+        debug_assert!(span.as_ref().is_some_and(|s| s.class == class), "not a block of this arena");
         let span = span?;
         let bit = 1 << (slot % 64);
         debug_assert!(span.used[slot / 64] & bit != 0, "freed twice");
@@ -194,6 +177,7 @@ impl Heap {
         let more = new.size().div_ceil(PAGE_SIZE) - old.size().div_ceil(PAGE_SIZE);
         let added = PageRange::new(end, end + more);
         self.runs.take_exactly(added).then(|| {
+            self.blocks.insert(PageIndex::containing(offset).0, added.end.0);
             self.allocated += added.bytes();
             added
         })
@@ -207,12 +191,17 @@ impl Heap {
         }
         let was = PageRange::touching(offset, old.size());
         let is = PageRange::touching(offset, new.size());
-        let tail = PageRange {
-            start: is.end,
-            end: was.end,
-        };
+        let tail = PageRange { start: is.end, end: was.end };
+        self.blocks.insert(is.start.0, is.end.0);
         self.allocated -= tail.bytes();
         Some(tail)
+    }
+
+    /// The pages from `page` to the end of the block of pages that it lies in; none if it lies in
+    /// no such block.
+    pub(crate) fn rest_of_block(&self, page: PageIndex) -> Option<PageRange> {
+        let (_, &end) = self.blocks.range(..=page.0).next_back()?;
+        (page.0 < end).then(|| PageRange::new(page.0, end))
     }
 
     /// Checks the heap's own sums.
@@ -223,9 +212,7 @@ impl Heap {
             let listed = self.partial[span.class].contains(number);
             let full = span.count == slots_of_class(span.class);
             if marked as usize != span.count || listed == full {
-                return Err(format!(
-                    "span {number}: {marked} marked, listed: {listed}, {span:?}"
-                ));
+                return Err(format!("span {number}: {marked} marked, listed: {listed}, {span:?}"));
             }
         }
         Ok(())

@@ -15,10 +15,7 @@ pub(super) struct Runs {
 impl Runs {
     /// Pages `0..pages`, all free.
     pub(super) fn new(pages: usize) -> Self {
-        let mut this = Self {
-            by_start: BTreeMap::new(),
-            by_len: BTreeSet::new(),
-        };
+        let mut this = Self { by_start: BTreeMap::new(), by_len: BTreeSet::new() };
         this.insert(0, pages);
         this
     }
@@ -108,11 +105,7 @@ impl Runs {
         if self.by_len.len() == self.by_start.len() {
             Ok(())
         } else {
-            Err(format!(
-                "{} runs by length, {}",
-                self.by_len.len(),
-                self.by_start.len()
-            ))
+            Err(format!("{} runs by length, {}", self.by_len.len(), self.by_start.len()))
         }
     }
 }

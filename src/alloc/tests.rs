@@ -44,9 +44,7 @@ fn huge_alignments_are_of_the_address() {
 fn an_empty_span_is_given_up_when_the_class_has_another() {
     let mut heap = Heap::new(BASE, 64);
     let small = layout(8192, 8);
-    let blocks: Vec<_> = (0..16)
-        .map(|_| heap.allocate(small).unwrap().offset)
-        .collect();
+    let blocks: Vec<_> = (0..16).map(|_| heap.allocate(small).unwrap().offset).collect();
     let mut given = 0;
     for offset in blocks {
         given += heap.free(offset, small).map_or(0, |pages| {
@@ -66,13 +64,8 @@ fn runs_grow_and_shrink_where_they_are() {
     let added = heap.grow(block.offset, old, new).unwrap();
     assert_eq!(added, PageRange::new(5, 9));
     let other = heap.allocate(layout(3 * PAGE_SIZE, 1)).unwrap();
-    assert_eq!(
-        heap.grow(block.offset, new, layout(10 * PAGE_SIZE, 1)),
-        None
-    );
-    let tail = heap
-        .shrink(block.offset, new, layout(3 * PAGE_SIZE + 1, 1))
-        .unwrap();
+    assert_eq!(heap.grow(block.offset, new, layout(10 * PAGE_SIZE, 1)), None);
+    let tail = heap.shrink(block.offset, new, layout(3 * PAGE_SIZE + 1, 1)).unwrap();
     assert_eq!(tail, PageRange::new(4, 9));
     heap.give_back(tail);
     release(&mut heap, block.offset, layout(3 * PAGE_SIZE + 1, 1));

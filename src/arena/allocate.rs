@@ -160,10 +160,7 @@ impl Inner {
             let tail = self.heap().shrink(offset, old, new)?;
             self.release(tail);
         }
-        Some(NonNull::slice_from_raw_parts(
-            pointer,
-            Heap::usable_size(new),
-        ))
+        Some(NonNull::slice_from_raw_parts(pointer, Heap::usable_size(new)))
     }
 
     /// The offset of a block for which both layouts can be had where it is.

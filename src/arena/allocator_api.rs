@@ -19,11 +19,7 @@ unsafe fn relocate(
     new: Layout,
     zeroed: bool,
 ) -> Result<NonNull<[u8]>, AllocError> {
-    let moved = if zeroed {
-        inner.allocate_zeroed(new)
-    } else {
-        inner.allocate(new)
-    };
+    let moved = if zeroed { inner.allocate_zeroed(new) } else { inner.allocate(new) };
     let moved = moved.map_err(|_| AllocError)?;
     let bytes = old.size().min(new.size());
     // SAFETY: both blocks have so many bytes and are different blocks. No lock of ours is held, so

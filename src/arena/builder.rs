@@ -151,22 +151,14 @@ impl Builder {
 
     fn validate(&self) -> Result<Config, BuildError> {
         let invalid = |option, given: String, allowed| {
-            Err(BuildError::InvalidOption {
-                option,
-                given,
-                allowed,
-            })
+            Err(BuildError::InvalidOption { option, given, allowed })
         };
         let bytes = |n: usize| format!("{n} bytes");
         if !(REGION_BYTES..=MAX_RESERVE).contains(&self.reserve) {
             return invalid("reserve", bytes(self.reserve), "from 2 MiB to 16 TiB");
         }
         if let Some(limit) = self.resident_limit.filter(|&limit| limit < MIN_RESIDENT) {
-            return invalid(
-                "resident_limit",
-                bytes(limit),
-                "at least 256 KiB, a batch of pages",
-            );
+            return invalid("resident_limit", bytes(limit), "at least 256 KiB, a batch of pages");
         }
         if let Some(limit) = self.store_limit.filter(|&limit| limit < MIN_STORE) {
             return invalid("store_limit", bytes(limit), "at least 1 MiB");
@@ -178,9 +170,7 @@ impl Builder {
             return invalid("scan_interval", format!("{interval:?}"), allowed);
         }
         let ticks = age.as_nanos().div_ceil(interval.as_nanos());
-        let cold_ticks = u32::try_from(ticks)
-            .ok()
-            .filter(|t| (1..=Tick::MAX_AGE / 2).contains(t));
+        let cold_ticks = u32::try_from(ticks).ok().filter(|t| (1..=Tick::MAX_AGE / 2).contains(t));
         let Some(cold_ticks) = cold_ticks.filter(|_| age >= interval) else {
             let allowed = "from one to 524287 scan intervals";
             return invalid("cold_age", format!("{age:?}"), allowed);
@@ -251,18 +241,9 @@ mod tests {
         assert_eq!(refused(builder().reserve(usize::MAX)), "reserve");
         assert_eq!(refused(builder().resident_limit(4096)), "resident_limit");
         assert_eq!(refused(builder().store_limit(0)), "store_limit");
-        assert_eq!(
-            refused(builder().scan_interval(Duration::ZERO)),
-            "scan_interval"
-        );
-        assert_eq!(
-            refused(builder().scan_interval(Duration::MAX)),
-            "scan_interval"
-        );
-        assert_eq!(
-            refused(builder().cold_age(Duration::from_millis(1))),
-            "cold_age"
-        );
+        assert_eq!(refused(builder().scan_interval(Duration::ZERO)), "scan_interval");
+        assert_eq!(refused(builder().scan_interval(Duration::MAX)), "scan_interval");
+        assert_eq!(refused(builder().cold_age(Duration::from_millis(1))), "cold_age");
         assert_eq!(refused(builder().cold_age(Duration::MAX)), "cold_age");
         assert_eq!(refused(builder().handler_threads(0)), "handler_threads");
         assert_eq!(refused(builder().handler_threads(65)), "handler_threads");

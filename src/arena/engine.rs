@@ -3,6 +3,7 @@
 use super::builder::Config;
 use super::error::{ArenaError, BuildError};
 use super::evictor_thread::{Command, Commands, EvictorThread, Nudge};
+use crate::alloc::Heap;
 use crate::evict::{Evicted, Evictor};
 use crate::fault::{FillError, Resolver, Scratch, handler};
 use crate::prim::PageRange;
@@ -48,6 +49,7 @@ impl Engine {
         tracker: Tracker,
         probe: &Probe,
         memory: Arc<SharedMemory>,
+        heap: Arc<std::sync::Mutex<Heap>>,
     ) -> Result<Self, BuildError> {
         let pages = PageRange::within(0, memory.len()).pages();
         let features = tracker.features() | (probe.features() & uapi::UFFD_FEATURE_POISON);
@@ -63,6 +65,7 @@ impl Engine {
             Arc::clone(&store),
             Arc::clone(&tracker),
             Arc::clone(&counters),
+            heap,
         ));
         let evictor = Evictor::new(
             Arc::clone(&backing),
@@ -89,9 +92,7 @@ impl Engine {
             }),
         };
         this.start_threads(config, evictor, commands)
-            .map_err(|e| BuildError::Thread {
-                errno: e.raw_os_error().unwrap_or(0),
-            })?;
+            .map_err(|e| BuildError::Thread { errno: e.raw_os_error().unwrap_or(0) })?;
         Ok(this)
     }
 
@@ -143,11 +144,7 @@ impl Engine {
         // The words of a stopped arena do not know what the kernel filled by itself.
         let stopped = self.is_stopped();
         self.resolver.release(range, &mut Scratch::new())?;
-        if stopped {
-            self.backing.memory().punch(range)
-        } else {
-            Ok(())
-        }
+        if stopped { self.backing.memory().punch(range) } else { Ok(()) }
     }
 
     /// Brings the stored pages of `range` back, and says how many.
@@ -172,15 +169,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the pages of `range` look as old as can be, and has the evictor look.
-    pub(super) fn make_cold(&self, range: PageRange, cold_ticks: u32) -> Result<(), ArenaError> {
+    /// Has the pages of `range` evicted in the background. A hint: dropped where many wait.
+    pub(super) fn make_cold(&self, range: PageRange) -> Result<(), ArenaError> {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
-        for page in range.intersection(self.table.extent()).iter() {
-            self.table.make_old(page, cold_ticks);
-        }
-        self.nudge.try_send(Command::Look);
+        self.nudge.try_send(Command::EvictRange(range));
         Ok(())
     }
 
@@ -195,11 +189,7 @@ impl Engine {
         let check = move || {
             table.check()?;
             let words = table.extent().iter().map(|page| table.load(page));
-            store.check(
-                words
-                    .filter(|w| w.state() == State::Stored)
-                    .map(|w| w.handle()),
-            )
+            store.check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle()))
         };
         // A toucher goes on as soon as its page is there, a moment before the handler is done with
         // the page's word.
@@ -217,10 +207,7 @@ impl Engine {
         if self.is_stopped() {
             return settled();
         }
-        match self
-            .nudge
-            .ask(|reply| Command::Run(Box::new(move || drop(reply.send(settled())))))
-        {
+        match self.nudge.ask(|reply| Command::Run(Box::new(move || drop(reply.send(settled()))))) {
             Ok(result) => result,
             Err(e) => Err(e.to_string()),
         }
@@ -235,9 +222,7 @@ impl Engine {
         }
         drop(threads.evictor.take());
         let all = self.table.extent();
-        self.resolver
-            .restore(all, true, &mut Scratch::new())
-            .map_err(fill_error)?;
+        self.resolver.restore(all, true, &mut Scratch::new()).map_err(fill_error)?;
         self.stopped.store(true, Ordering::Release);
         // A page that is neither stored nor in memory is a hole, which the kernel fills by itself
         // when nobody is registered for it.

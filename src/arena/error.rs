@@ -53,25 +53,14 @@ pub enum BuildError {
 impl BuildError {
     /// Whether the error is about what the system offers, rather than about what was asked for.
     pub(super) fn is_about_system(&self) -> bool {
-        matches!(
-            self,
-            Self::NoUserfaultfd { .. } | Self::TrackerUnavailable { .. }
-        )
+        matches!(self, Self::NoUserfaultfd { .. } | Self::TrackerUnavailable { .. })
     }
 
     pub(super) fn no_tracker(tracker: Tracker, lacking: Capability, probe: &Probe) -> Self {
         match (probe.open_error(), lacking.status()) {
-            (
-                Some(OpenError {
-                    device,
-                    system_call,
-                }),
-                CapabilityStatus::Missing { remedy, .. },
-            ) => Self::NoUserfaultfd {
-                device,
-                system_call,
-                remedy: remedy.clone(),
-            },
+            (Some(OpenError { device, system_call }), CapabilityStatus::Missing { remedy, .. }) => {
+                Self::NoUserfaultfd { device, system_call, remedy: remedy.clone() }
+            }
             _ => Self::TrackerUnavailable { tracker, lacking },
         }
     }
@@ -86,28 +75,14 @@ impl From<SysError> for BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidOption {
-                option,
-                given,
-                allowed,
-            } => {
+            Self::InvalidOption { option, given, allowed } => {
                 write!(f, "{option} is {given}, but has to be {allowed}")
             }
             Self::PageSize { bytes } => {
-                write!(
-                    f,
-                    "pages of this system have {bytes} bytes; only 4096 are supported"
-                )
+                write!(f, "pages of this system have {bytes} bytes; only 4096 are supported")
             }
-            Self::NoUserfaultfd {
-                device,
-                system_call,
-                remedy,
-            } => {
-                write!(
-                    f,
-                    "no userfaultfd: {device}; {system_call}. Remedy: {remedy}"
-                )
+            Self::NoUserfaultfd { device, system_call, remedy } => {
+                write!(f, "no userfaultfd: {device}; {system_call}. Remedy: {remedy}")
             }
             Self::TrackerUnavailable { tracker, lacking } => {
                 write!(f, "the {tracker} tracker cannot work here: {lacking}")
@@ -121,10 +96,7 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Sys(error)
-            | Self::NoUserfaultfd {
-                system_call: error, ..
-            } => Some(error),
+            Self::Sys(error) | Self::NoUserfaultfd { system_call: error, .. } => Some(error),
             _ => None,
         }
     }

@@ -23,6 +23,8 @@ pub(super) enum Command {
     Look,
     /// Evict all that is not touched, and answer.
     EvictNow(Sender<Result<Evicted, SysError>>),
+    /// Evict those of these pages that are not touched.
+    EvictRange(PageRange),
     /// Bring these pages back.
     Restore(PageRange),
     /// Do this between cycles.
@@ -43,14 +45,7 @@ pub(super) struct Nudge {
 impl Nudge {
     pub(super) fn new(table: Arc<PageTable>, limit: Option<usize>) -> (Self, Commands) {
         let (sender, receiver) = bounded(QUEUE);
-        (
-            Self {
-                sender,
-                table,
-                limit,
-            },
-            receiver,
-        )
+        (Self { sender, table, limit }, receiver)
     }
 
     /// Leaves a hint, or drops it where there is no room.
@@ -62,11 +57,7 @@ impl Nudge {
 
     /// Has the evictor look where there is more in memory than may be. Neither allocates nor waits.
     pub(super) fn if_over_limit(&self) {
-        if self
-            .limit
-            .is_some_and(|limit| self.table.resident() > limit)
-            && self.sender.is_empty()
-        {
+        if self.limit.is_some_and(|limit| self.table.resident() > limit) && self.sender.is_empty() {
             self.try_send(Command::Look);
         }
     }
@@ -77,9 +68,7 @@ impl Nudge {
         command: impl FnOnce(Sender<T>) -> Command,
     ) -> Result<T, ArenaError> {
         let (reply, answer) = bounded(1);
-        self.sender
-            .send(command(reply))
-            .map_err(|_| ArenaError::NotSwapping)?;
+        self.sender.send(command(reply)).map_err(|_| ArenaError::NotSwapping)?;
         answer.recv().map_err(|_| ArenaError::NotSwapping)
     }
 }
@@ -108,16 +97,11 @@ impl EvictorThread {
             fruitless: false,
         };
         let _blocked = SignalsBlocked::new();
-        let thread = thread::Builder::new()
-            .name("thermocline-e".to_owned())
-            .spawn(move || {
-                let _die = DieOnPanic;
-                thread.run(&commands);
-            })?;
-        Ok(Self {
-            thread: Some(thread),
-            stop: nudge.sender.clone(),
-        })
+        let thread = thread::Builder::new().name("thermocline-e".to_owned()).spawn(move || {
+            let _die = DieOnPanic;
+            thread.run(&commands);
+        })?;
+        Ok(Self { thread: Some(thread), stop: nudge.sender.clone() })
     }
 }
 
@@ -163,6 +147,11 @@ impl Loop {
                 Ok(Command::Look) if self.fruitless => {}
                 Ok(Command::Look) => self.fruitless = self.cycle() == 0,
                 Ok(Command::EvictNow(reply)) => drop(reply.send(self.evict_all())),
+                Ok(Command::EvictRange(range)) => {
+                    let result = self.evictor.evict_range(self.now(), range);
+                    // A hint: the caller does not wait to hear.
+                    drop(self.count(result));
+                }
                 Ok(Command::Restore(range)) => self.restore(range, &mut scratch),
                 Ok(Command::Run(what)) => what(),
                 Err(RecvTimeoutError::Timeout) => {
@@ -190,19 +179,12 @@ impl Loop {
         self.cycles += 1;
         self.resolver.counters.cycles.add(1);
         if self.config.zeal {
-            self.evictor.set_batch(if self.cycles.is_multiple_of(2) {
-                1
-            } else {
-                BATCH
-            });
+            self.evictor.set_batch(if self.cycles.is_multiple_of(2) { 1 } else { BATCH });
             return self.evict_all().map_or(0, |evicted| evicted.pages);
         }
         let now = self.now();
         let resident = self.resolver.table.resident();
-        let pressed = self
-            .config
-            .resident_limit
-            .is_some_and(|limit| resident > limit);
+        let pressed = self.config.resident_limit.is_some_and(|limit| resident > limit);
         let result = self.evictor.look(now, pressed).and_then(|()| {
             let ages = self.evictor.ages(now);
             let order = policy::plan(&Situation {
@@ -211,20 +193,14 @@ impl Loop {
                 limit: self.config.resident_limit,
                 cold_age: self.config.cold_ticks,
             });
-            order.map_or(Ok(Evicted::default()), |order| {
-                self.evictor.carry_out(now, order)
-            })
+            order.map_or(Ok(Evicted::default()), |order| self.evictor.carry_out(now, order))
         });
         self.count(result).map_or(0, |evicted| evicted.pages)
     }
 
     /// Evicts all that is not touched meanwhile.
     fn evict_all(&mut self) -> Result<Evicted, SysError> {
-        const EVERYTHING: Order = Order {
-            all_from: 0,
-            some_from: 0,
-            pages: usize::MAX,
-        };
+        const EVERYTHING: Order = Order { all_from: 0, some_from: 0, pages: usize::MAX };
         let now = self.now();
         let looked = self.evictor.look(now, true);
         let result = looked.and_then(|()| self.evictor.carry_out(now, EVERYTHING));

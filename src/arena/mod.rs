@@ -53,7 +53,8 @@ impl fmt::Display for Swapping {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// It will not be touched for a while: evict it at the next opportunity.
+    /// It will not be touched for a while: evict it in the background, now, whatever its age.
+    /// Pages that are touched while that is going on stay.
     Cold,
     /// It will be touched soon: bring it back in the background.
     WillNeed,
@@ -121,7 +122,7 @@ struct Inner {
 struct Parts {
     engine: Option<Engine>,
     /// Not parking_lot's lock: that allocates where it waits, and an allocator must not.
-    heap: Mutex<Heap>,
+    heap: Arc<Mutex<Heap>>,
     memory: Arc<SharedMemory>,
 }
 
@@ -135,35 +136,24 @@ impl Arena {
         let generation = Generation::current()?;
         let memory = Arc::new(SharedMemory::new(config.reserve)?);
         let heap = Heap::new(memory.base().addr(), config.reserve / PAGE_SIZE);
+        let heap = Arc::new(Mutex::new(heap));
         let (engine, off) = match swapping {
             Swapping::On(tracker) => {
-                let engine = Engine::start(&config, tracker, probe, Arc::clone(&memory))?;
+                let (memory, heap) = (Arc::clone(&memory), Arc::clone(&heap));
+                let engine = Engine::start(&config, tracker, probe, memory, heap)?;
                 (Some(engine), None)
             }
             Swapping::Off(reason) => (None, Some(reason)),
             Swapping::Stopped => (None, None),
         };
-        let parts = ManuallyDrop::new(Parts {
-            engine,
-            heap: Mutex::new(heap),
-            memory,
-        });
-        Ok(Self {
-            inner: Arc::new(Inner {
-                parts,
-                config,
-                generation,
-                off,
-            }),
-        })
+        let parts = ManuallyDrop::new(Parts { engine, heap, memory });
+        Ok(Self { inner: Arc::new(Inner { parts, config, generation, off }) })
     }
 
     /// A handle that keeps the arena's memory alive and has no lifetime.
     #[must_use]
     pub fn handle(&self) -> ArenaHandle {
-        ArenaHandle {
-            inner: Arc::clone(&self.inner),
-        }
+        ArenaHandle { inner: Arc::clone(&self.inner) }
     }
 
     /// Whether the arena evicts pages, and by which means.
@@ -179,11 +169,7 @@ impl Arena {
     /// Which way the arena's userfaultfd was opened; none if it works as plain memory.
     #[must_use]
     pub fn route(&self) -> Option<DescriptorRoute> {
-        self.inner
-            .parts
-            .engine
-            .as_ref()
-            .map(|engine| engine.backing.uffd().route())
+        self.inner.parts.engine.as_ref().map(|engine| engine.backing.uffd().route())
     }
 
     /// Evicts every page that is not touched meanwhile, whatever its age, and waits for it.
@@ -209,9 +195,7 @@ impl Arena {
     /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none.
     pub fn prefetch<T>(&self, range: *const [T]) -> Result<usize, ArenaError> {
         let (offset, len) = self.inner.locate(range)?;
-        self.inner
-            .engine()?
-            .prefetch(PageRange::touching(offset, len))
+        self.inner.engine()?.prefetch(PageRange::touching(offset, len))
     }
 
     /// Says how `range` is going to be used. It returns at once; what is done about it happens in
@@ -228,9 +212,7 @@ impl Arena {
         let (offset, len) = self.inner.locate(range)?;
         let engine = self.inner.engine()?;
         match advice {
-            Advice::Cold => {
-                engine.make_cold(PageRange::within(offset, len), self.inner.config.cold_ticks)
-            }
+            Advice::Cold => engine.make_cold(PageRange::within(offset, len)),
             Advice::WillNeed => engine.will_need(PageRange::touching(offset, len)),
         }
     }
@@ -265,11 +247,7 @@ impl Arena {
     /// overwritten.
     pub fn check(&self) -> Result<(), String> {
         self.inner.heap().check()?;
-        self.inner
-            .parts
-            .engine
-            .as_ref()
-            .map_or(Ok(()), Engine::check)
+        self.inner.parts.engine.as_ref().map_or(Ok(()), Engine::check)
     }
 }
 
@@ -277,19 +255,14 @@ impl ArenaHandle {
     /// The arena, for all that can be done with it besides allocating.
     #[must_use]
     pub fn arena(&self) -> Arena {
-        Arena {
-            inner: Arc::clone(&self.inner),
-        }
+        Arena { inner: Arc::clone(&self.inner) }
     }
 }
 
 impl Inner {
     fn heap(&self) -> MutexGuard<'_, Heap> {
         // The heap's methods leave it whole wherever they could panic.
-        self.parts
-            .heap
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.parts.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn engine(&self) -> Result<&Engine, ArenaError> {
@@ -302,22 +275,14 @@ impl Inner {
     /// The offset and length in bytes of a range that lies in the arena.
     fn locate<T>(&self, range: *const [T]) -> Result<(usize, usize), ArenaError> {
         let outside = ArenaError::OutsideArena;
-        let len = range
-            .len()
-            .checked_mul(size_of::<T>())
-            .ok_or(outside.clone())?;
+        let len = range.len().checked_mul(size_of::<T>()).ok_or(outside.clone())?;
         if len == 0 {
             // An empty slice may dangle; there is nothing to do about it.
             return Ok((0, 0));
         }
         let memory = &self.parts.memory;
-        let offset = memory
-            .offset_of(range.cast::<u8>().addr())
-            .ok_or(outside.clone())?;
-        if offset
-            .checked_add(len)
-            .is_some_and(|end| end <= memory.len())
-        {
+        let offset = memory.offset_of(range.cast::<u8>().addr()).ok_or(outside.clone())?;
+        if offset.checked_add(len).is_some_and(|end| end <= memory.len()) {
             Ok((offset, len))
         } else {
             Err(outside)

@@ -13,11 +13,7 @@ use std::process::Command;
 fn in_child(test: &str, case: &str) -> std::process::Output {
     let exe = std::env::current_exe().unwrap();
     let args = ["--exact", test, "--nocapture", "--test-threads=1"];
-    Command::new(exe)
-        .args(args)
-        .env("THERMOCLINE_TEST_CHILD", case)
-        .output()
-        .unwrap()
+    Command::new(exe).args(args).env("THERMOCLINE_TEST_CHILD", case).output().unwrap()
 }
 
 fn child_case() -> Option<String> {
@@ -69,11 +65,7 @@ fn a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine() {
     const TEST: &str =
         "arena::tests::a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine";
     if let Some(case) = child_case() {
-        let tracker = if case == "rwp" {
-            Tracker::Rwp
-        } else {
-            Tracker::Zap
-        };
+        let tracker = if case == "rwp" { Tracker::Rwp } else { Tracker::Zap };
         let (arena, bytes) = stored(tracker);
         spoil(&arena, bytes);
         assert_eq!((read(bytes, 0), read(bytes, 64)), (0, 1));
@@ -85,19 +77,11 @@ fn a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine() {
     }
     for tracker in trackers("a_page_that_cannot_be_given_back") {
         let output = in_child(TEST, &tracker.to_string());
-        let (out, err) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
+        let (out, err) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(signal_of(&output), Some(libc_sigbus()), "{out}\n{err}");
-        assert!(
-            out.contains("neighbours read") && !out.contains("\nread "),
-            "{out}"
-        );
-        assert!(
-            err.contains("is lost: its checksum does not match"),
-            "{err}"
-        );
+        assert!(out.contains("neighbours read") && !out.contains("\nread "), "{out}");
+        assert!(err.contains("is lost: its checksum does not match"), "{err}");
     }
 }
 
@@ -122,12 +106,7 @@ fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
         unsafe { arena.inner.deallocate(pointer, layout) };
         assert_eq!(arena.stats().lost_bytes, 0);
         arena.check().unwrap();
-        let again = arena
-            .inner
-            .allocate_zeroed(layout)
-            .unwrap()
-            .cast::<u8>()
-            .as_ptr();
+        let again = arena.inner.allocate_zeroed(layout).unwrap().cast::<u8>().as_ptr();
         assert_eq!(again, bytes, "the smallest run that fits");
         for at in (0..4 * PAGE_SIZE).step_by(PAGE_SIZE) {
             assert_eq!(read(again, at), 0);
@@ -154,16 +133,8 @@ fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
     if !trackers("a_handler_that_cannot_go_on").is_empty() {
         let output = in_child(TEST, "zap");
         let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(
-            signal_of(&output),
-            Some(6),
-            "SIGABRT, not {:?}: {err}",
-            output.status
-        );
-        assert!(
-            err.contains("thermocline: a fault handler failed: "),
-            "{err}"
-        );
+        assert_eq!(signal_of(&output), Some(6), "SIGABRT, not {:?}: {err}", output.status);
+        assert!(err.contains("thermocline: a fault handler failed: "), "{err}");
         assert!(err.contains("(userfaultfd)"), "the call that failed: {err}");
     }
 }
@@ -180,10 +151,7 @@ fn a_terabyte_costs_nothing_until_it_is_used() {
         // SAFETY: within the block.
         unsafe { block.add(1 << 38).write(1) };
         let used = arena.stats().memory_bytes;
-        assert!(
-            used <= 3 << 20,
-            "what is populated ahead, and a page: {used}"
-        );
+        assert!(used <= 3 << 20, "what is populated ahead, and a page: {used}");
         let grown = resident().saturating_sub(before);
         assert!(grown < 8 << 20, "{grown}");
         // SAFETY: allocated above with this layout.

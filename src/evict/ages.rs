@@ -23,10 +23,7 @@ impl Ages {
     /// Pages idle for at least `age` ticks, or for as long as the next bucket's first where `age`
     /// lies within one.
     pub(crate) fn at_least(&self, age: u32) -> usize {
-        self.from_oldest()
-            .take_while(|(floor, _)| *floor >= age)
-            .map(|(_, n)| n)
-            .sum()
+        self.from_oldest().take_while(|(floor, _)| *floor >= age).map(|(_, n)| n).sum()
     }
 
     /// The age that each bucket begins at, with its count, the oldest first.
@@ -52,11 +49,7 @@ mod tests {
         assert_eq!(ages.at_least(1), 4);
         assert_eq!(ages.at_least(10), 3);
         assert_eq!(ages.at_least(11), 2);
-        let oldest: Vec<u32> = ages
-            .from_oldest()
-            .filter(|b| b.1 > 0)
-            .map(|b| b.0)
-            .collect();
+        let oldest: Vec<u32> = ages.from_oldest().filter(|b| b.1 > 0).map(|b| b.0).collect();
         assert!(oldest.is_sorted_by(|a, b| a > b));
         assert_eq!(oldest.last(), Some(&0));
     }

@@ -40,9 +40,7 @@ pub(super) struct Batch {
 
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch")
-            .field("items", &self.items)
-            .finish_non_exhaustive()
+        f.debug_struct("Batch").field("items", &self.items).finish_non_exhaustive()
     }
 }
 
@@ -63,10 +61,7 @@ impl Batch {
 
     pub(super) fn push(&mut self, page: PageIndex) {
         debug_assert!(self.items.last().is_none_or(|last| last.page < page));
-        self.items.push(Item {
-            page,
-            fate: Fate::Claimed,
-        });
+        self.items.push(Item { page, fate: Fate::Claimed });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -113,11 +108,7 @@ impl Evictor {
         let held_from = Instant::now();
         self.hold(now)?;
         self.copy(now, done)?;
-        let frozen_from = if self.tracker.holds_writers() {
-            held_from
-        } else {
-            Instant::now()
-        };
+        let frozen_from = if self.tracker.holds_writers() { held_from } else { Instant::now() };
         self.tracker.freeze()?;
         let dropped = self.drop_intact(done);
         self.tracker.thaw()?;
@@ -162,10 +153,7 @@ impl Evictor {
                 continue;
             }
             let bytes = &self.batch.bytes[i * PAGE_SIZE..][..PAGE_SIZE];
-            match self
-                .store
-                .put(&mut self.batch.compressor, bytes, page.0 as u64)
-            {
+            match self.store.put(&mut self.batch.compressor, bytes, page.0 as u64) {
                 Put::SameFilled(handle) => {
                     self.counters.same_filled.add(1);
                     self.batch.items[i].fate = Fate::Copied(handle);

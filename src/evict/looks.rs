@@ -110,9 +110,6 @@ mod tests {
         looks.begin(REGION, now);
         assert!(!looks.note(REGION, now.after(1), 100, 512));
         assert_eq!(looks.watched_for(REGION, now.after(2)), Some(2));
-        assert!(
-            !looks.note(REGION, now.after(2), 512, 512),
-            "once is no habit"
-        );
+        assert!(!looks.note(REGION, now.after(2), 512, 512), "once is no habit");
     }
 }

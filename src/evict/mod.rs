@@ -72,16 +72,7 @@ impl Evictor {
     ) -> Result<Self, SysError> {
         let looks = Looks::new(table.all().pages().div_ceil(REGION_PAGES))?;
         let batch = Batch::new();
-        Ok(Self {
-            backing,
-            table,
-            store,
-            tracker,
-            counters,
-            looks,
-            batch,
-            cursor: 0,
-        })
+        Ok(Self { backing, table, store, tracker, counters, looks, batch, cursor: 0 })
     }
 
     /// Drops at most `batch` pages at a time from now on.
@@ -89,21 +80,27 @@ impl Evictor {
         self.batch.set_size(batch);
     }
 
-    /// The regions that hold memory, with their numbers.
-    fn regions(&self) -> impl Iterator<Item = (usize, PageRange)> + use<> {
+    /// The regions that hold memory and have a page in `within`, with their numbers.
+    fn regions(&self, within: PageRange) -> impl Iterator<Item = (usize, PageRange)> + use<> {
         let table = Arc::clone(&self.table);
         let extent = table.extent();
-        extent
-            .chunks(REGION_PAGES)
-            .enumerate()
-            .filter(move |(i, _)| table.memory_of(*i) > 0)
+        let first = within.start.0 / REGION_PAGES;
+        let end = within.end.0.min(extent.end.0).div_ceil(REGION_PAGES);
+        (first..end).filter(move |region| table.memory_of(*region) > 0).map(move |region| {
+            let start = region * REGION_PAGES;
+            (region, PageRange::new(start, start + REGION_PAGES).intersection(extent))
+        })
     }
 
     /// Notes in the table which pages were touched since the last look, and watches them anew.
     /// Regions that were found hot again and again are left out for a while, unless `all` is set.
     pub(crate) fn look(&mut self, now: Tick, all: bool) -> Result<(), SysError> {
+        self.look_within(now, all, self.table.all())
+    }
+
+    fn look_within(&mut self, now: Tick, all: bool, within: PageRange) -> Result<(), SysError> {
         self.table.set_now(now);
-        for (region, range) in self.regions() {
+        for (region, range) in self.regions(within) {
             if !self.looks.is_due(region, now) && !all {
                 continue;
             }
@@ -137,7 +134,7 @@ impl Evictor {
     /// How long the pages in memory have been idle, of those that are watched and may compress.
     pub(crate) fn ages(&self, now: Tick) -> Ages {
         let mut ages = Ages::default();
-        for (region, range) in self.regions() {
+        for (region, range) in self.regions(self.table.all()) {
             let Some(watched) = self.looks.watched_for(region, now) else {
                 continue;
             };
@@ -154,14 +151,27 @@ impl Evictor {
     /// Evicts the pages that `order` names, as far as they can be, the ones that must go first.
     pub(crate) fn carry_out(&mut self, now: Tick, order: Order) -> Result<Evicted, SysError> {
         let mut done = Evicted::default();
+        let all = self.table.all();
+        let mut result = Ok(());
         if order.all_from <= Tick::MAX_AGE {
-            self.sweep(now, order.all_from, order.pages, &mut done)?;
+            result = self.sweep(now, order.all_from, order.pages, all, &mut done);
         }
         if order.some_from < order.all_from && done.pages < order.pages && !done.store_full {
-            self.sweep(now, order.some_from, order.pages, &mut done)?;
+            result =
+                result.and_then(|()| self.sweep(now, order.some_from, order.pages, all, &mut done));
         }
         self.store.trim();
-        Ok(done)
+        result.map(|()| done)
+    }
+
+    /// Evicts every page of `range` that is not touched meanwhile, whatever its age.
+    pub(crate) fn evict_range(&mut self, now: Tick, range: PageRange) -> Result<Evicted, SysError> {
+        let mut done = Evicted::default();
+        let result = self
+            .look_within(now, true, range)
+            .and_then(|()| self.sweep(now, 0, usize::MAX, range, &mut done));
+        self.store.trim();
+        result.map(|()| done)
     }
 
     fn sweep(
@@ -169,9 +179,10 @@ impl Evictor {
         now: Tick,
         min_age: u32,
         most: usize,
+        within: PageRange,
         done: &mut Evicted,
     ) -> Result<(), SysError> {
-        let mut regions: Vec<_> = self.regions().collect();
+        let mut regions: Vec<_> = self.regions(within).collect();
         let first = regions.partition_point(|(region, _)| *region < self.cursor);
         regions.rotate_left(first);
         for (region, range) in regions {
@@ -181,7 +192,7 @@ impl Evictor {
             if watched < min_age {
                 continue;
             }
-            for page in range.iter() {
+            for page in range.intersection(within).iter() {
                 let word = self.table.load(page);
                 if word.state() != State::Resident
                     || word.is_backing_off(now)

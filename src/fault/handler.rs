@@ -26,15 +26,13 @@ pub(crate) fn spawn(
     // The thread inherits the mask: it never runs a handler of the application's, which could
     // touch the arena and wait for us.
     let _blocked = SignalsBlocked::new();
-    thread::Builder::new()
-        .name(format!("thermocline-f{number}"))
-        .spawn(move || {
-            let _die = DieOnPanic;
-            let mut scratch = Scratch::new();
-            if let Err(e) = serve(&resolver, &stop, &mut scratch, &filled) {
-                event::die("a fault handler failed", &e);
-            }
-        })
+    thread::Builder::new().name(format!("thermocline-f{number}")).spawn(move || {
+        let _die = DieOnPanic;
+        let mut scratch = Scratch::new();
+        if let Err(e) = serve(&resolver, &stop, &mut scratch, &filled) {
+            event::die("a fault handler failed", &e);
+        }
+    })
 }
 
 struct DieOnPanic;

@@ -13,6 +13,7 @@ mod pages;
 
 pub(crate) use pages::{FillError, Scratch};
 
+use crate::alloc::Heap;
 use crate::prim::sync::{AtomicU64, Ordering};
 use crate::prim::{PageIndex, PageRange};
 use crate::stats::Counters;
@@ -21,7 +22,7 @@ use crate::sys::backing::Backing;
 use crate::sys::event;
 use crate::table::{PageTable, State, Waiters, Word};
 use crate::track::AccessTracker;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What resolving a fault came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub(crate) struct Resolver {
     pub(crate) store: Arc<Store>,
     pub(crate) tracker: Arc<dyn AccessTracker>,
     pub(crate) counters: Arc<Counters>,
+    heap: Arc<Mutex<Heap>>,
     ahead: Ahead,
 }
 
@@ -58,15 +60,9 @@ impl Resolver {
         store: Arc<Store>,
         tracker: Arc<dyn AccessTracker>,
         counters: Arc<Counters>,
+        heap: Arc<Mutex<Heap>>,
     ) -> Self {
-        Self {
-            backing,
-            table,
-            store,
-            tracker,
-            counters,
-            ahead: Ahead::default(),
-        }
+        Self { backing, table, store, tracker, counters, heap, ahead: Ahead::default() }
     }
 
     /// Serves a fault on `page`, of whatever kind: what has to be done is in the page's word. A
@@ -76,7 +72,7 @@ impl Resolver {
             let seen = self.table.load(page);
             match seen.state() {
                 State::Empty => {
-                    let range = self.ahead.window(page, self.backing.all());
+                    let range = self.ahead.window(page, |page| self.rest_of_block(page));
                     if let Some(resolved) = self.zero_from(range) {
                         return resolved;
                     }
@@ -102,6 +98,14 @@ impl Resolver {
                 }
             }
         }
+    }
+
+    /// How far memory may be given ahead: to the end of the block that the page lies in. The page
+    /// alone where that is not known, or the heap's lock is not to be had at once; a fault waits
+    /// for no lock.
+    fn rest_of_block(&self, page: PageIndex) -> PageRange {
+        let heap = self.heap.try_lock();
+        heap.ok().and_then(|heap| heap.rest_of_block(page)).unwrap_or(page.only())
     }
 
     /// Fills the first page of `range`, and what is empty right after it. None if the first page
@@ -168,16 +172,13 @@ struct Ahead {
 const LARGEST_WINDOW: u64 = 512;
 
 impl Ahead {
-    fn window(&self, page: PageIndex, all: PageRange) -> PageRange {
+    fn window(&self, page: PageIndex, rest: impl FnOnce(PageIndex) -> PageRange) -> PageRange {
         let sequential = self.next.load(Ordering::Relaxed) == page.0 as u64;
         let before = self.window.load(Ordering::Relaxed);
-        let window = if sequential {
-            (before * 2).clamp(2, LARGEST_WINDOW)
-        } else {
-            1
-        };
-        let range = PageRange::new(page.0, page.0.saturating_add(window as usize));
-        let range = range.intersection(all);
+        let window = if sequential { (before * 2).clamp(2, LARGEST_WINDOW) } else { 1 };
+        // At most 512.
+        let range = PageRange::new(page.0, page.0 + usize::try_from(window).unwrap_or(1));
+        let range = if sequential { range.intersection(rest(page)) } else { range };
         self.window.store(window, Ordering::Relaxed);
         self.next.store(range.end.0 as u64, Ordering::Relaxed);
         range
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn windows_grow_with_a_run_and_end_with_it() {
         let ahead = Ahead::default();
-        let all = PageRange::new(0, 10_000);
+        let all = |page: PageIndex| PageRange::new(page.0, 10_000);
         let mut at = 100;
         let mut sizes = Vec::new();
         for _ in 0..12 {
@@ -202,9 +203,6 @@ mod tests {
         }
         assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512]);
         assert_eq!(ahead.window(PageIndex(9), all).pages(), 1);
-        assert_eq!(
-            ahead.window(PageIndex(10), PageRange::new(0, 11)).pages(),
-            1
-        );
+        assert_eq!(ahead.window(PageIndex(10), |_| PageRange::new(10, 11)).pages(), 1);
     }
 }

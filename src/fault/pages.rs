@@ -124,11 +124,7 @@ impl Resolver {
     ) -> Resolved {
         let tag = page.0 as u64;
         let bytes = &mut scratch.bytes[..PAGE_SIZE];
-        if self
-            .store
-            .get(was.handle(), tag, &mut scratch.decompressor, bytes)
-            .is_err()
-        {
+        if self.store.get(was.handle(), tag, &mut scratch.decompressor, bytes).is_err() {
             self.lose(page, was, &"its checksum does not match");
             return Resolved::Lost;
         }
@@ -166,10 +162,7 @@ impl Resolver {
             }
             end = PageIndex(page.0 + 1);
         }
-        let run = PageRange {
-            start: range.start,
-            end,
-        };
+        let run = PageRange { start: range.start, end };
         let (done, stopped) = self.install(run, Content::Zeros);
         for (i, page) in run.iter().enumerate() {
             let waiters = if i < done {
@@ -241,11 +234,7 @@ impl Resolver {
                 break;
             }
             let tag = page.0 as u64;
-            if self
-                .store
-                .get(seen.handle(), tag, &mut scratch.decompressor, bytes)
-                .is_err()
-            {
+            if self.store.get(seen.handle(), tag, &mut scratch.decompressor, bytes).is_err() {
                 self.lose(page, seen, &"its checksum does not match");
                 break;
             }
@@ -302,11 +291,7 @@ impl Resolver {
         }
         let run = PageRange::new(range.start.0, range.start.0 + scratch.words.len());
         // One punch for the whole run: what lies between the pages in memory is holes already.
-        let mut result = if in_memory {
-            self.backing.memory().punch(run)
-        } else {
-            Ok(())
-        };
+        let mut result = if in_memory { self.backing.memory().punch(run) } else { Ok(()) };
         for (page, &was) in run.iter().zip(&scratch.words) {
             let waiters = match was.state() {
                 State::Empty => Waiters(false),

@@ -19,15 +19,10 @@ pub(crate) struct Situation<'a> {
 /// Pages idle for the cold age go. Above the limit the oldest go first, whatever their age.
 pub(crate) fn plan(situation: &Situation<'_>) -> Option<Order> {
     let cold = situation.ages.at_least(situation.cold_age);
-    let over = situation
-        .limit
-        .map_or(0, |limit| situation.resident.saturating_sub(limit));
+    let over = situation.limit.map_or(0, |limit| situation.resident.saturating_sub(limit));
     if over <= cold {
-        let order = Order {
-            all_from: situation.cold_age,
-            some_from: situation.cold_age,
-            pages: cold,
-        };
+        let order =
+            Order { all_from: situation.cold_age, some_from: situation.cold_age, pages: cold };
         return (cold > 0).then_some(order);
     }
     let mut older = 0;
@@ -35,21 +30,13 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Option<Order> {
     for (age, pages) in situation.ages.from_oldest() {
         if older + pages >= over {
             // Of this age only as many go as it takes.
-            return Some(Order {
-                all_from,
-                some_from: age,
-                pages: over,
-            });
+            return Some(Order { all_from, some_from: age, pages: over });
         }
         older += pages;
         all_from = age;
     }
     // All that can go is not enough.
-    (older > 0).then_some(Order {
-        all_from: 0,
-        some_from: 0,
-        pages: older,
-    })
+    (older > 0).then_some(Order { all_from: 0, some_from: 0, pages: older })
 }
 
 #[cfg(test)]
@@ -66,75 +53,27 @@ mod tests {
     #[test]
     fn without_a_limit_only_cold_pages_go() {
         let ages = ages(&[0, 1, 2, 10, 11]);
-        let situation = Situation {
-            ages: &ages,
-            resident: 5,
-            limit: None,
-            cold_age: 10,
-        };
-        assert_eq!(
-            plan(&situation),
-            Some(Order {
-                all_from: 10,
-                some_from: 10,
-                pages: 2
-            })
-        );
-        assert_eq!(
-            plan(&Situation {
-                cold_age: 100,
-                ..situation
-            }),
-            None
-        );
+        let situation = Situation { ages: &ages, resident: 5, limit: None, cold_age: 10 };
+        assert_eq!(plan(&situation), Some(Order { all_from: 10, some_from: 10, pages: 2 }));
+        assert_eq!(plan(&Situation { cold_age: 100, ..situation }), None);
     }
 
     #[test]
     fn above_the_limit_the_oldest_go_first() {
         let ages = ages(&[0, 1, 1, 1, 4, 5]);
-        let situation = Situation {
-            ages: &ages,
-            resident: 6,
-            limit: Some(2),
-            cold_age: 100,
-        };
-        assert_eq!(
-            plan(&situation),
-            Some(Order {
-                all_from: 2,
-                some_from: 1,
-                pages: 4
-            })
-        );
-        let all = Situation {
-            limit: Some(0),
-            ..situation.clone()
-        };
+        let situation = Situation { ages: &ages, resident: 6, limit: Some(2), cold_age: 100 };
+        assert_eq!(plan(&situation), Some(Order { all_from: 2, some_from: 1, pages: 4 }));
+        let all = Situation { limit: Some(0), ..situation.clone() };
         assert_eq!(plan(&all).unwrap().pages, 6);
-        let none = Situation {
-            limit: Some(6),
-            ..situation
-        };
+        let none = Situation { limit: Some(6), ..situation };
         assert_eq!(plan(&none), None);
     }
 
     #[test]
     fn pages_that_cannot_go_do_not_keep_the_others() {
         let ages = ages(&[0, 3]);
-        let situation = Situation {
-            ages: &ages,
-            resident: 50,
-            limit: Some(10),
-            cold_age: 100,
-        };
-        assert_eq!(
-            plan(&situation),
-            Some(Order {
-                all_from: 0,
-                some_from: 0,
-                pages: 2
-            })
-        );
+        let situation = Situation { ages: &ages, resident: 50, limit: Some(10), cold_age: 100 };
+        assert_eq!(plan(&situation), Some(Order { all_from: 0, some_from: 0, pages: 2 }));
     }
 
     proptest! {

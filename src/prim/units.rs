@@ -25,10 +25,7 @@ impl PageIndex {
 
     /// The run that holds this page alone.
     pub(crate) const fn only(self) -> PageRange {
-        PageRange {
-            start: self,
-            end: Self(self.0 + 1),
-        }
+        PageRange { start: self, end: Self(self.0 + 1) }
     }
 }
 
@@ -49,10 +46,7 @@ impl PageRange {
     /// The pages from `start` up to, not including, `end`.
     pub(crate) const fn new(start: usize, end: usize) -> Self {
         debug_assert!(start <= end);
-        Self {
-            start: PageIndex(start),
-            end: PageIndex(end),
-        }
+        Self { start: PageIndex(start), end: PageIndex(end) }
     }
 
     /// The pages that hold at least one byte of `[offset, offset + len)`.
@@ -146,11 +140,6 @@ impl Tick {
     pub(crate) const fn after(self, ticks: u32) -> Self {
         Self(self.0.wrapping_add(ticks) & Self::MAX_AGE)
     }
-
-    /// The tick `ticks` before this one.
-    pub(crate) const fn before(self, ticks: u32) -> Self {
-        Self(self.0.wrapping_sub(ticks) & Self::MAX_AGE)
-    }
 }
 
 /// Where a stored page's bytes are: a token that the store gives out and takes back, and that
@@ -190,14 +179,7 @@ mod tests {
     #[test]
     fn chunks_cover_the_range_once() {
         let chunks: Vec<_> = PageRange::new(3, 10).chunks(3).collect();
-        assert_eq!(
-            chunks,
-            [
-                PageRange::new(3, 6),
-                PageRange::new(6, 9),
-                PageRange::new(9, 10)
-            ]
-        );
+        assert_eq!(chunks, [PageRange::new(3, 6), PageRange::new(6, 9), PageRange::new(9, 10)]);
         assert_eq!(PageRange::new(4, 4).chunks(3).count(), 0);
     }
 
@@ -206,6 +188,5 @@ mod tests {
         let before = Tick::new(u64::from(Tick::MAX_AGE));
         assert_eq!(before.age_at(before.after(3)), 3);
         assert_eq!(before.after(1).raw(), 0);
-        assert_eq!(Tick::new(0).before(5).age_at(Tick::new(1)), 6);
     }
 }

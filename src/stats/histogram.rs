@@ -80,11 +80,7 @@ impl LatencyHistogram {
             return None;
         }
         // At least one, at most all; the product is far below 2^53 in any real run.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped"
-        )]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         #[expect(clippy::cast_precision_loss, reason = "a statistic")]
         let wanted = ((count as f64 * quantile.clamp(0.0, 1.0)).ceil() as u64).clamp(1, count);
         let mut seen = 0;

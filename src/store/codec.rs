@@ -109,10 +109,7 @@ impl Compressor {
         self.bytes[len..].iter_mut().take(8).for_each(|b| *b = 0);
         self.words[0] = LENGTH.set(CHECKSUM.set(0, checksum(page, tag)), len as u64);
         let used = 1 + len.div_ceil(8);
-        for (word, chunk) in self.words[1..used]
-            .iter_mut()
-            .zip(self.bytes.as_chunks::<8>().0)
-        {
+        for (word, chunk) in self.words[1..used].iter_mut().zip(self.bytes.as_chunks::<8>().0) {
             *word = u64::from_ne_bytes(*chunk);
         }
         Compressed::Block(Block(&self.words[..used]))
@@ -133,10 +130,7 @@ impl core::fmt::Debug for Decompressor {
 
 impl Decompressor {
     pub(crate) fn new() -> Self {
-        Self {
-            words: vec![0; MAX_BLOCK / 8].into(),
-            bytes: vec![0; MAX_BLOCK].into(),
-        }
+        Self { words: vec![0; MAX_BLOCK / 8].into(), bytes: vec![0; MAX_BLOCK].into() }
     }
 
     /// Room for a block's words.

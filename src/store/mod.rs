@@ -52,10 +52,7 @@ const SLAB: u64 = 1;
 impl Store {
     /// A store that takes at most `limit` bytes of memory, rounded down to whole slabs.
     pub(crate) fn new(limit: usize) -> Result<Self, SysError> {
-        Ok(Self {
-            slabs: Slabs::new(limit / SLAB_BYTES)?,
-            payload: AtomicUsize::new(0),
-        })
+        Ok(Self { slabs: Slabs::new(limit / SLAB_BYTES)?, payload: AtomicUsize::new(0) })
     }
 
     /// Stores a page. `tag` must be the same on the way back: it makes sure that a page's bytes
@@ -149,8 +146,7 @@ impl Store {
     /// Flips a bit of a stored page, for tests of what happens then.
     #[cfg(test)]
     pub(crate) fn corrupt(&self, handle: Handle) {
-        self.slabs
-            .corrupt(Self::place(handle).expect("a page in a slab"));
+        self.slabs.corrupt(Self::place(handle).expect("a page in a slab"));
     }
 }
 

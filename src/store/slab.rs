@@ -315,10 +315,7 @@ impl Slabs {
     fn leave_for_a_look(&self, slab: usize) {
         let next = &self.freed_next[slab];
         // Whoever turns 0 into END puts the slab on the stack; all others find it there.
-        if next
-            .compare_exchange(0, END, Ordering::SeqCst, Ordering::SeqCst)
-            .is_err()
-        {
+        if next.compare_exchange(0, END, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return;
         }
         // Slab numbers fit: `limit` was cut to that in `new`.
@@ -348,9 +345,7 @@ impl Slabs {
         let placing = self.placing();
         let mut expected = std::collections::HashMap::new();
         for place in places {
-            let class = self
-                .class_of(place)
-                .ok_or_else(|| format!("{place:?} is in no slab"))?;
+            let class = self.class_of(place).ok_or_else(|| format!("{place:?} is in no slab"))?;
             let (slab, slot) = (place.slab(), place.unit() / class);
             let word = self.bitmaps[slab * BITMAP_WORDS + slot / 64].load(Ordering::Relaxed);
             if word >> (slot % 64) & 1 == 0 {
@@ -361,16 +356,11 @@ impl Slabs {
         let mut held = 0;
         for slab in 0..placing.fresh as usize {
             let bitmap = &self.bitmaps[slab * BITMAP_WORDS..][..BITMAP_WORDS];
-            let marked: u32 = bitmap
-                .iter()
-                .map(|w| w.load(Ordering::Relaxed).count_ones())
-                .sum();
+            let marked: u32 = bitmap.iter().map(|w| w.load(Ordering::Relaxed).count_ones()).sum();
             let live = self.live[slab].load(Ordering::Relaxed);
             let used = expected.get(&slab).copied().unwrap_or(0);
             if marked != live || live != used {
-                return Err(format!(
-                    "slab {slab}: {marked} marked, {live} counted, {used} used"
-                ));
+                return Err(format!("slab {slab}: {marked} marked, {live} counted, {used} used"));
             }
             held += usize::from(self.classes[slab].load(Ordering::Relaxed) & !LISTED != 0);
         }

@@ -25,9 +25,7 @@ fn handle_of(put: Put) -> Handle {
 
 fn get(store: &Store, handle: Handle, tag: u64) -> Result<Vec<u8>, Corrupt> {
     let mut out = vec![0xEE; PAGE_SIZE];
-    store
-        .get(handle, tag, &mut Decompressor::new(), &mut out)
-        .map(|()| out)
+    store.get(handle, tag, &mut Decompressor::new(), &mut out).map(|()| out)
 }
 
 #[test]
@@ -47,10 +45,7 @@ fn same_filled_pages_cost_nothing() {
 fn noise_is_refused_and_a_page_just_small_enough_is_not() {
     let store = Store::new(1 << 20).unwrap();
     let mut compressor = Compressor::new();
-    assert_eq!(
-        store.put(&mut compressor, &page(1, 0), 0),
-        Put::Incompressible
-    );
+    assert_eq!(store.put(&mut compressor, &page(1, 0), 0), Put::Incompressible);
     let bytes = page(1, PAGE_SIZE / 4 + 64);
     let handle = handle_of(store.put(&mut compressor, &bytes, 0));
     assert_eq!(get(&store, handle, 0).unwrap(), bytes);
@@ -101,18 +96,11 @@ fn slabs_that_empty_are_given_back_and_taken_by_another_class() {
         let zeros = 1200 + 250 * round;
         let mut handles = Vec::new();
         for seed in 0..60 {
-            handles.push(handle_of(store.put(
-                &mut compressor,
-                &page(seed, zeros),
-                seed,
-            )));
+            handles.push(handle_of(store.put(&mut compressor, &page(seed, zeros), seed)));
         }
         store.check(handles.iter().copied()).unwrap();
         for (seed, handle) in handles.iter().enumerate() {
-            assert_eq!(
-                get(&store, *handle, seed as u64).unwrap(),
-                page(seed as u64, zeros)
-            );
+            assert_eq!(get(&store, *handle, seed as u64).unwrap(), page(seed as u64, zeros));
         }
         handles.into_iter().for_each(|handle| store.free(handle));
     }
@@ -135,11 +123,7 @@ fn freed_from_many_threads_while_more_is_put_in() {
             });
         }
         let mut compressor = Compressor::new();
-        let rounds = if cfg!(debug_assertions) {
-            20_000
-        } else {
-            200_000
-        };
+        let rounds = if cfg!(debug_assertions) { 20_000 } else { 200_000 };
         for seed in 0..rounds {
             let zeros = 1100 + (seed as usize * 37) % 2900;
             match store.put(&mut compressor, &page(seed, zeros), seed) {

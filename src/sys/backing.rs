@@ -24,15 +24,9 @@ pub(crate) struct Backing {
 impl Backing {
     /// Registers all of `memory` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`.
     pub(crate) fn new(memory: Arc<SharedMemory>, uffd: Uffd, mode: u64) -> Result<Self, SysError> {
-        let this = Self {
-            memory,
-            uffd,
-            mode,
-            registered: AtomicBool::new(true),
-        };
+        let this = Self { memory, uffd, mode, registered: AtomicBool::new(true) };
         let all = this.all();
-        this.uffd
-            .register(this.memory.address(all), all.bytes(), mode)?;
+        this.uffd.register(this.memory.address(all), all.bytes(), mode)?;
         Ok(this)
     }
 
@@ -50,9 +44,7 @@ impl Backing {
 
     /// The page that an address lies in, if it lies in the arena.
     pub(crate) fn page_of(&self, address: u64) -> Option<PageIndex> {
-        self.memory
-            .offset_of(usize::try_from(address).ok()?)
-            .map(PageIndex::containing)
+        self.memory.offset_of(usize::try_from(address).ok()?).map(PageIndex::containing)
     }
 
     /// Puts new pages with these bytes in place and wakes their waiters.
@@ -63,8 +55,7 @@ impl Backing {
 
     /// Puts new pages of zeros in place and wakes their waiters.
     pub(crate) fn zero_fill(&self, range: PageRange) -> Result<Outcome, SysError> {
-        self.uffd
-            .zeropage(self.memory.address(range), range.bytes())
+        self.uffd.zeropage(self.memory.address(range), range.bytes())
     }
 
     /// Wakes whoever waits for a page of the range.
@@ -76,9 +67,7 @@ impl Backing {
     pub(crate) fn poison(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
         if self.uffd.has(UFFD_FEATURE_POISON) {
-            let poisoned = self
-                .uffd
-                .poison(self.memory.address(range), range.bytes())?;
+            let poisoned = self.uffd.poison(self.memory.address(range), range.bytes())?;
             if poisoned == Outcome::Done {
                 return Ok(());
             }
@@ -96,14 +85,12 @@ impl Backing {
         if !self.registered.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.uffd
-            .register(self.memory.address(range), range.bytes(), self.mode)
+        self.uffd.register(self.memory.address(range), range.bytes(), self.mode)
     }
 
     /// Lets the memory be ordinary shared memory from now on, and wakes every waiter.
     pub(crate) fn unregister(&self) -> Result<(), SysError> {
         self.registered.store(false, Ordering::Release);
-        self.uffd
-            .unregister(self.memory.address(self.all()), self.all().bytes())
+        self.uffd.unregister(self.memory.address(self.all()), self.all().bytes())
     }
 }

@@ -23,10 +23,7 @@ impl SysError {
     }
 
     pub(crate) fn from_io(call: &'static str, error: &io::Error) -> Self {
-        Self {
-            call,
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
-        }
+        Self { call, errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
 
     /// The error of a call on a range that is not registered any more.
@@ -71,13 +68,7 @@ impl fmt::Display for SysError {
         unsafe { libc::strerror_r(self.errno, text.as_mut_ptr(), text.len() - 1) };
         // SAFETY: the last byte is never written and zero, so there is a NUL.
         let text = unsafe { CStr::from_ptr(text.as_ptr()) };
-        write!(
-            f,
-            "{}: {} (errno {})",
-            self.call,
-            text.to_str().unwrap_or("?"),
-            self.errno
-        )
+        write!(f, "{}: {} (errno {})", self.call, text.to_str().unwrap_or("?"), self.errno)
     }
 }
 

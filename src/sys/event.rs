@@ -75,10 +75,7 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, event: &Event) -> Result<Woken, 
 
 /// Writes a line to standard error, without allocating or locking.
 pub(crate) fn say(what: fmt::Arguments<'_>) {
-    let mut line = Line {
-        bytes: [0; 512],
-        len: 0,
-    };
+    let mut line = Line { bytes: [0; 512], len: 0 };
     // A line that is too long is cut.
     let _ = writeln!(line, "thermocline: {what}");
     let bytes = &line.bytes[..line.len];
@@ -91,9 +88,7 @@ pub(crate) fn say(what: fmt::Arguments<'_>) {
 /// For what must not happen while threads are parked on pages that only the caller could bring
 /// back: a dead process can be restarted, a hanging one is found by nobody.
 pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
-    say(format_args!(
-        "{what}: {why}; threads may be waiting for evicted pages, so: abort"
-    ));
+    say(format_args!("{what}: {why}; threads may be waiting for evicted pages, so: abort"));
     std::process::abort()
 }
 
@@ -120,10 +115,7 @@ mod tests {
         let event = Event::new().unwrap();
         let other = Event::new().unwrap();
         other.raise();
-        assert_eq!(
-            wait_readable(other.as_fd(), &event).unwrap(),
-            Woken::Readable
-        );
+        assert_eq!(wait_readable(other.as_fd(), &event).unwrap(), Woken::Readable);
         event.raise();
         for _ in 0..2 {
             assert_eq!(wait_readable(other.as_fd(), &event).unwrap(), Woken::Raised);

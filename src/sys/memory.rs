@@ -31,8 +31,7 @@ impl SharedMemory {
     /// Reserves `len` bytes, a multiple of the page size, without taking any memory yet.
     pub(crate) fn new(len: usize) -> Result<Self, SysError> {
         let file = memfd(c"thermocline")?;
-        file.set_len(len as u64)
-            .map_err(|e| SysError::from_io("ftruncate(memfd)", &e))?;
+        file.set_len(len as u64).map_err(|e| SysError::from_io("ftruncate(memfd)", &e))?;
         let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
         // SAFETY: F_ADD_SEALS takes an integer and touches no memory of ours.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
@@ -73,9 +72,7 @@ impl SharedMemory {
 
     /// The offset in the arena of an address of the application's view.
     pub(crate) fn offset_of(&self, address: usize) -> Option<usize> {
-        address
-            .checked_sub(self.base().addr())
-            .filter(|&offset| offset < self.len())
+        address.checked_sub(self.base().addr()).filter(|&offset| offset < self.len())
     }
 
     /// Copies the bytes of `range` to `buf`, which is as long as the range. A hole reads as zeros
@@ -166,10 +163,7 @@ impl SharedMemory {
 
     /// Bytes of memory (or kernel swap) that the memfd holds now, by the kernel's own count.
     pub(crate) fn allocated_bytes(&self) -> Result<u64, SysError> {
-        let meta = self
-            .file
-            .metadata()
-            .map_err(|e| SysError::from_io("fstat(memfd)", &e))?;
+        let meta = self.file.metadata().map_err(|e| SysError::from_io("fstat(memfd)", &e))?;
         Ok(meta.blocks() * 512)
     }
 
@@ -189,9 +183,7 @@ impl SharedMemory {
                 .advise_range(advice, range.start.offset(), range.bytes())
                 .map_err(|e| SysError::from_io("madvise", &e))?;
         }
-        let _ = self
-            .app
-            .advise_range(Advice::NoHugePage, range.start.offset(), range.bytes());
+        let _ = self.app.advise_range(Advice::NoHugePage, range.start.offset(), range.bytes());
         Ok(())
     }
 
@@ -208,11 +200,7 @@ impl SharedMemory {
                 offset as i64,
             )
         };
-        if mapped == libc::MAP_FAILED {
-            Err(SysError::last("mmap(MAP_FIXED)"))
-        } else {
-            Ok(())
-        }
+        if mapped == libc::MAP_FAILED { Err(SysError::last("mmap(MAP_FIXED)")) } else { Ok(()) }
     }
 }
 
@@ -277,11 +265,7 @@ impl<T: ZeroedAtomic> LazySlice<T> {
         let map = MmapRaw::from(map);
         // A huge page under the first item that is written would be no lazy reservation.
         let _ = map.advise(Advice::NoHugePage);
-        Ok(Self {
-            map,
-            len,
-            _items: core::marker::PhantomData,
-        })
+        Ok(Self { map, len, _items: core::marker::PhantomData })
     }
 
     /// Keeps the contents out of children and core dumps.
@@ -297,11 +281,8 @@ impl<T: ZeroedAtomic> LazySlice<T> {
         debug_assert!(at % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
         debug_assert!(start + len <= self.len);
         // SAFETY: the items are atomics, for which turning to zero is a store like any other.
-        unsafe {
-            self.map
-                .unchecked_advise_range(UncheckedAdvice::DontNeed, at, bytes)
-        }
-        .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
+        unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, bytes) }
+            .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
     }
 }
 

@@ -38,11 +38,7 @@ impl Pagemap {
     pub(crate) fn open() -> Result<Self, SysError> {
         let file = File::open("/proc/self/pagemap")
             .map_err(|e| SysError::from_io("open(/proc/self/pagemap)", &e))?;
-        let mut this = Self {
-            file,
-            has_scan: true,
-            has_accessed: true,
-        };
+        let mut this = Self { file, has_scan: true, has_accessed: true };
         // An empty range: the masks are checked before the range is walked.
         this.has_scan = this.scan_once(0, 0, Looking::Present, &mut []).is_ok();
         this.has_accessed =
@@ -111,11 +107,7 @@ impl Pagemap {
         // SAFETY: the argument is the struct that the request names, and `vec` points to
         // `vec_len` regions that are exclusively borrowed for the call.
         let found = unsafe {
-            libc::ioctl(
-                self.file.as_raw_fd(),
-                PAGEMAP_SCAN.into(),
-                core::ptr::from_mut(&mut arg),
-            )
+            libc::ioctl(self.file.as_raw_fd(), PAGEMAP_SCAN.into(), core::ptr::from_mut(&mut arg))
         };
         match usize::try_from(found) {
             Ok(found) => Ok((found.min(regions.len()), arg.walk_end)),
@@ -180,10 +172,7 @@ mod tests {
         }
         let pagemap = Pagemap::open().unwrap();
         let all = PageRange::new(0, pages);
-        let (start, end) = (
-            memory.address(all),
-            memory.address(all) + all.bytes() as u64,
-        );
+        let (start, end) = (memory.address(all), memory.address(all) + all.bytes() as u64);
         let collect = |file: bool| {
             let mut seen = vec![false; pages];
             let mut visit = |s: u64, e: u64| {
@@ -193,17 +182,12 @@ mod tests {
             if file {
                 pagemap.scan_file(start, end, &mut visit).unwrap();
             } else {
-                pagemap
-                    .scan(start, end, Looking::Present, &mut visit)
-                    .unwrap();
+                pagemap.scan(start, end, Looking::Present, &mut visit).unwrap();
             }
             seen
         };
         let expected: Vec<bool> = (0..pages).map(touched).collect();
         assert!(collect(true) == expected, "the pagemap file");
-        assert!(
-            collect(false) == expected,
-            "PAGEMAP_SCAN, or again the file"
-        );
+        assert!(collect(false) == expected, "PAGEMAP_SCAN, or again the file");
     }
 }

@@ -35,10 +35,7 @@ pub fn probe() -> Probe {
         kernel: uffd::kernel_release().unwrap_or_else(|_| "unknown".to_owned()),
         features: descriptor.map_or(0, |(_, features)| features),
         descriptor: descriptor.map(|(route, _)| route),
-        pagemap: pagemap
-            .as_ref()
-            .map(|p| (p.has_scan(), p.has_accessed()))
-            .map_err(|e| *e),
+        pagemap: pagemap.as_ref().map(|p| (p.has_scan(), p.has_accessed())).map_err(|e| *e),
         lock: try_lock(),
     }
 }
@@ -82,13 +79,8 @@ impl Probe {
     /// Whether the tracker by zapped page tables works here.
     #[must_use]
     pub fn can_zap(&self) -> bool {
-        self.requires(&[
-            Self::descriptor,
-            Self::shared_memory,
-            Self::write_protect,
-            Self::pagemap,
-        ])
-        .is_ok()
+        self.requires(&[Self::descriptor, Self::shared_memory, Self::write_protect, Self::pagemap])
+            .is_ok()
     }
 
     /// Whether the tracker by read-write protection works here.
@@ -107,13 +99,8 @@ impl Probe {
 
     /// The first thing that the zap tracker needs and that is not here.
     pub(crate) fn lacking_for_zap(&self) -> Option<Capability> {
-        self.requires(&[
-            Self::descriptor,
-            Self::shared_memory,
-            Self::write_protect,
-            Self::pagemap,
-        ])
-        .err()
+        self.requires(&[Self::descriptor, Self::shared_memory, Self::write_protect, Self::pagemap])
+            .err()
     }
 
     /// The first thing that the read-write-protection tracker needs and that is not here.
@@ -156,13 +143,8 @@ impl Probe {
 
     fn descriptor(&self) -> Capability {
         let status = match self.descriptor {
-            Ok(route) => CapabilityStatus::Present {
-                how: route.to_string(),
-            },
-            Err(OpenError {
-                device,
-                system_call,
-            }) => {
+            Ok(route) => CapabilityStatus::Present { how: route.to_string() },
+            Err(OpenError { device, system_call }) => {
                 let remedy = if system_call.errno() == libc::ENOSYS {
                     "run a kernel built with CONFIG_USERFAULTFD"
                 } else if uffd::is_denied(system_call) {
@@ -174,17 +156,14 @@ impl Probe {
                 CapabilityStatus::missing(format!("{device}; {system_call}"), remedy)
             }
         };
-        Capability {
-            name: "userfaultfd",
-            status,
-        }
+        Capability { name: "userfaultfd", status }
     }
 
     fn system_calls(&self) -> Capability {
         let status = match self.descriptor {
-            Ok(route) if route.serves_system_calls() => CapabilityStatus::Present {
-                how: route.to_string(),
-            },
+            Ok(route) if route.serves_system_calls() => {
+                CapabilityStatus::Present { how: route.to_string() }
+            }
             _ => CapabilityStatus::missing(
                 "only faults of user code can be served; a system call that is given an evicted \
                  page fails with EFAULT"
@@ -193,44 +172,28 @@ impl Probe {
                  vm.unprivileged_userfaultfd to 1, or grant CAP_SYS_PTRACE",
             ),
         };
-        Capability {
-            name: "faults of system calls",
-            status,
-        }
+        Capability { name: "faults of system calls", status }
     }
 
     fn feature(&self, name: &'static str, bits: u64, first: &'static str) -> Capability {
         let status = if self.features & bits == bits {
-            CapabilityStatus::Present {
-                how: "feature bit".to_owned(),
-            }
+            CapabilityStatus::Present { how: "feature bit".to_owned() }
         } else if self.descriptor.is_err() {
             CapabilityStatus::missing("no userfaultfd".to_owned(), "see userfaultfd")
         } else {
-            CapabilityStatus::missing(
-                "the kernel does not offer the feature bit".to_owned(),
-                first,
-            )
+            CapabilityStatus::missing("the kernel does not offer the feature bit".to_owned(), first)
         };
         Capability { name, status }
     }
 
     fn shared_memory(&self) -> Capability {
         let bits = UFFD_FEATURE_MISSING_SHMEM;
-        self.feature(
-            "missing faults on shared memory",
-            bits,
-            "Linux 4.11 or later",
-        )
+        self.feature("missing faults on shared memory", bits, "Linux 4.11 or later")
     }
 
     fn write_protect(&self) -> Capability {
         let bits = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
-        self.feature(
-            "write protection of shared memory",
-            bits,
-            "Linux 5.19 or later",
-        )
+        self.feature("write protection of shared memory", bits, "Linux 5.19 or later")
     }
 
     fn read_write_protect(&self) -> Capability {
@@ -250,26 +213,22 @@ impl Probe {
         self.feature("UFFDIO_MOVE", UFFD_FEATURE_MOVE, first)
     }
 
+    const PAGEMAP_REMEDY: &'static str =
+        "mount /proc; after a change of credentials call prctl(PR_SET_DUMPABLE, 1)";
+
     fn pagemap(&self) -> Capability {
         let status = match self.pagemap {
-            Ok(_) => CapabilityStatus::Present {
-                how: "/proc/self/pagemap".to_owned(),
-            },
+            Ok(_) => CapabilityStatus::Present { how: "/proc/self/pagemap".to_owned() },
             Err(e) => CapabilityStatus::missing(e.to_string(), "mount /proc"),
         };
-        Capability {
-            name: "pagemap",
-            status,
-        }
+        Capability { name: "pagemap", status }
     }
 
     fn pagemap_bit(&self, name: &'static str, has: bool, remedy: &'static str) -> Capability {
         let status = match self.pagemap {
-            Ok(_) if has => CapabilityStatus::Present {
-                how: "ioctl".to_owned(),
-            },
+            Ok(_) if has => CapabilityStatus::Present { how: "ioctl".to_owned() },
             Ok(_) => CapabilityStatus::missing("the kernel does not know it".to_owned(), remedy),
-            Err(e) => CapabilityStatus::missing(e.to_string(), "mount /proc"),
+            Err(e) => CapabilityStatus::missing(e.to_string(), Self::PAGEMAP_REMEDY),
         };
         Capability { name, status }
     }
@@ -295,10 +254,7 @@ impl Probe {
                  without",
             ),
         };
-        Capability {
-            name: "locked memory",
-            status,
-        }
+        Capability { name: "locked memory", status }
     }
 }
 
@@ -371,10 +327,7 @@ pub enum CapabilityStatus {
 
 impl CapabilityStatus {
     fn missing(reason: String, remedy: &str) -> Self {
-        Self::Missing {
-            reason,
-            remedy: remedy.to_owned(),
-        }
+        Self::Missing { reason, remedy: remedy.to_owned() }
     }
 }
 
@@ -386,10 +339,7 @@ mod tests {
         let error = |call| SysError::new(call, libc::EPERM);
         Probe {
             kernel: "6.1.0".to_owned(),
-            descriptor: Err(OpenError {
-                device: error("open"),
-                system_call: error("userfaultfd"),
-            }),
+            descriptor: Err(OpenError { device: error("open"), system_call: error("userfaultfd") }),
             features: 0,
             pagemap: Ok((false, false)),
             lock: Ok(()),
@@ -420,27 +370,12 @@ mod tests {
             ..denied()
         };
         assert!(whole.can_rwp() && whole.can_zap());
-        let old = Probe {
-            features: u64::MAX & !UFFD_FEATURE_RWP,
-            ..whole.clone()
-        };
-        assert_eq!(
-            old.lacking_for_rwp().unwrap().name(),
-            "read-write protection"
-        );
+        let old = Probe { features: u64::MAX & !UFFD_FEATURE_RWP, ..whole.clone() };
+        assert_eq!(old.lacking_for_rwp().unwrap().name(), "read-write protection");
         assert!(old.can_zap());
-        let no_scan = Probe {
-            pagemap: Ok((true, false)),
-            ..whole.clone()
-        };
-        assert_eq!(
-            no_scan.lacking_for_rwp().unwrap().name(),
-            "PAGE_IS_ACCESSED"
-        );
-        let no_lock = Probe {
-            lock: Err(SysError::new("mlock", libc::ENOMEM)),
-            ..whole
-        };
+        let no_scan = Probe { pagemap: Ok((true, false)), ..whole.clone() };
+        assert_eq!(no_scan.lacking_for_rwp().unwrap().name(), "PAGE_IS_ACCESSED");
+        let no_lock = Probe { lock: Err(SysError::new("mlock", libc::ENOMEM)), ..whole };
         assert_eq!(no_lock.lacking_for_rwp().unwrap().name(), "locked memory");
         assert!(no_lock.can_swap());
     }

@@ -26,10 +26,7 @@ impl SignalsBlocked {
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
         // SAFETY: written by the call above.
         let before = unsafe { before.assume_init() };
-        Self {
-            before,
-            _not_send: core::marker::PhantomData,
-        }
+        Self { before, _not_send: core::marker::PhantomData }
     }
 }
 

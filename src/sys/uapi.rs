@@ -5,11 +5,7 @@
 
 use core::mem::{offset_of, size_of};
 
-#[cfg(not(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_arch = "riscv64"
-)))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 compile_error!("thermocline knows the ioctl encoding of x86-64, arm64 and riscv64 only");
 
 const fn ioc(direction: u32, group: u8, number: u8, size: usize) -> u32 {

@@ -78,33 +78,19 @@ impl Uffd {
     /// The features that this kernel offers to this process, by asking a throwaway descriptor.
     pub(crate) fn supported() -> Result<(DescriptorRoute, u64), OpenError> {
         let (fd, route) = open_descriptor()?;
-        let mut api = UffdioApi {
-            api: UFFD_API,
-            ..Default::default()
-        };
+        let mut api = UffdioApi { api: UFFD_API, ..Default::default() };
         match ioctl(&fd, UFFDIO_API, &mut api, "ioctl(UFFDIO_API)") {
             Ok(()) => Ok((route, api.features)),
-            Err(e) => Err(OpenError {
-                device: e,
-                system_call: e,
-            }),
+            Err(e) => Err(OpenError { device: e, system_call: e }),
         }
     }
 
     /// Opens a descriptor with exactly `features` asked for.
     pub(crate) fn open(features: u64) -> Result<Self, SysError> {
         let (fd, route) = open_descriptor().map_err(|e| e.system_call)?;
-        let mut api = UffdioApi {
-            api: UFFD_API,
-            features,
-            ioctls: 0,
-        };
+        let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
         ioctl(&fd, UFFDIO_API, &mut api, "ioctl(UFFDIO_API)")?;
-        Ok(Self {
-            fd,
-            route,
-            features,
-        })
+        Ok(Self { fd, route, features })
     }
 
     pub(crate) fn route(&self) -> DescriptorRoute {
@@ -117,43 +103,20 @@ impl Uffd {
 
     /// Registers `[start, start + len)` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`.
     pub(crate) fn register(&self, start: u64, len: usize, mode: u64) -> Result<(), SysError> {
-        let range = UffdioRange {
-            start,
-            len: len as u64,
-        };
-        let mut arg = UffdioRegister {
-            range,
-            mode,
-            ioctls: 0,
-        };
-        ioctl(
-            &self.fd,
-            UFFDIO_REGISTER,
-            &mut arg,
-            "ioctl(UFFDIO_REGISTER)",
-        )
+        let range = UffdioRange { start, len: len as u64 };
+        let mut arg = UffdioRegister { range, mode, ioctls: 0 };
+        ioctl(&self.fd, UFFDIO_REGISTER, &mut arg, "ioctl(UFFDIO_REGISTER)")
     }
 
     /// Ends the registration of a range, lifts what protection it has and wakes its waiters.
     pub(crate) fn unregister(&self, start: u64, len: usize) -> Result<(), SysError> {
-        let mut arg = UffdioRange {
-            start,
-            len: len as u64,
-        };
-        ioctl(
-            &self.fd,
-            UFFDIO_UNREGISTER,
-            &mut arg,
-            "ioctl(UFFDIO_UNREGISTER)",
-        )
+        let mut arg = UffdioRange { start, len: len as u64 };
+        ioctl(&self.fd, UFFDIO_UNREGISTER, &mut arg, "ioctl(UFFDIO_UNREGISTER)")
     }
 
     /// Wakes the threads that wait for a page of the range; they fault again where they must.
     pub(crate) fn wake(&self, start: u64, len: usize) -> Result<(), SysError> {
-        let mut arg = UffdioRange {
-            start,
-            len: len as u64,
-        };
+        let mut arg = UffdioRange { start, len: len as u64 };
         ioctl(&self.fd, UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
     }
 
@@ -171,33 +134,16 @@ impl Uffd {
 
     /// Puts new pages of zeros at `start` and wakes the waiters.
     pub(crate) fn zeropage(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
-        let range = UffdioRange {
-            start,
-            len: len as u64,
-        };
-        let mut arg = UffdioZeropage {
-            range,
-            ..Default::default()
-        };
-        let done = ioctl(
-            &self.fd,
-            UFFDIO_ZEROPAGE,
-            &mut arg,
-            "ioctl(UFFDIO_ZEROPAGE)",
-        );
+        let range = UffdioRange { start, len: len as u64 };
+        let mut arg = UffdioZeropage { range, ..Default::default() };
+        let done = ioctl(&self.fd, UFFDIO_ZEROPAGE, &mut arg, "ioctl(UFFDIO_ZEROPAGE)");
         outcome(done, arg.zeropage)
     }
 
     /// Makes every access to the range a SIGBUS and wakes the waiters (Linux 6.6).
     pub(crate) fn poison(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
-        let range = UffdioRange {
-            start,
-            len: len as u64,
-        };
-        let mut arg = UffdioPoison {
-            range,
-            ..Default::default()
-        };
+        let range = UffdioRange { start, len: len as u64 };
+        let mut arg = UffdioPoison { range, ..Default::default() };
         let done = ioctl(&self.fd, UFFDIO_POISON, &mut arg, "ioctl(UFFDIO_POISON)");
         outcome(done, arg.updated)
     }
@@ -209,13 +155,7 @@ impl Uffd {
         len: usize,
         on: bool,
     ) -> Result<Outcome, SysError> {
-        self.protect(
-            UFFDIO_WRITEPROTECT,
-            "ioctl(UFFDIO_WRITEPROTECT)",
-            start,
-            len,
-            on,
-        )
+        self.protect(UFFDIO_WRITEPROTECT, "ioctl(UFFDIO_WRITEPROTECT)", start, len, on)
     }
 
     /// Sets read-write protection on the present pages of the range, or lifts it and wakes the
@@ -232,10 +172,7 @@ impl Uffd {
         len: usize,
         on: bool,
     ) -> Result<Outcome, SysError> {
-        let range = UffdioRange {
-            start,
-            len: len as u64,
-        };
+        let range = UffdioRange { start, len: len as u64 };
         let mode = if on { UFFDIO_PROTECT_MODE_SET } else { 0 };
         let done = ioctl(&self.fd, request, &mut UffdioProtect { range, mode }, call);
         outcome(done, 0)
@@ -246,18 +183,10 @@ impl Uffd {
     ///
     /// When the call returns, no access is under way any more in the mode before (Linux 7.3).
     pub(crate) fn set_rwp_async(&self, on: bool) -> Result<(), SysError> {
-        let (enable, disable) = if on {
-            (UFFD_FEATURE_RWP_ASYNC, 0)
-        } else {
-            (0, UFFD_FEATURE_RWP_ASYNC)
-        };
+        let (enable, disable) =
+            if on { (UFFD_FEATURE_RWP_ASYNC, 0) } else { (0, UFFD_FEATURE_RWP_ASYNC) };
         let mut arg = UffdioSetMode { enable, disable };
-        ioctl(
-            &self.fd,
-            UFFDIO_SET_MODE,
-            &mut arg,
-            "ioctl(UFFDIO_SET_MODE)",
-        )
+        ioctl(&self.fd, UFFDIO_SET_MODE, &mut arg, "ioctl(UFFDIO_SET_MODE)")
     }
 
     /// Reads waiting messages into `messages`. Zero means that there were none.
@@ -266,11 +195,7 @@ impl Uffd {
             // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has,
             // and any bytes are a valid `UffdMsg`.
             let got = unsafe {
-                libc::read(
-                    self.fd.as_raw_fd(),
-                    messages.as_mut_ptr().cast(),
-                    size_of_val(messages),
-                )
+                libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), size_of_val(messages))
             };
             match usize::try_from(got) {
                 // The kernel never answers zero: the descriptor is not a userfaultfd any more.
@@ -315,10 +240,7 @@ fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
     };
     match open_syscall(flags | UFFD_USER_MODE_ONLY) {
         Ok(fd) => Ok((fd, DescriptorRoute::UserModeOnly)),
-        Err(_) => Err(OpenError {
-            device,
-            system_call,
-        }),
+        Err(_) => Err(OpenError { device, system_call }),
     }
 }
 
@@ -355,11 +277,7 @@ fn ioctl<T>(fd: &OwnedFd, request: u32, arg: &mut T, call: &'static str) -> Resu
     // which is how many bytes the kernel reads and writes there. Memory that the struct's fields
     // name is arena memory (raw to Rust) or a slice that is borrowed for the call.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), request.into(), core::ptr::from_mut(arg)) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(SysError::last(call))
-    }
+    if done == 0 { Ok(()) } else { Err(SysError::last(call)) }
 }
 
 /// Reads a call's result together with the struct's count of bytes done.
@@ -388,9 +306,7 @@ pub(crate) fn is_denied(error: SysError) -> bool {
 
 /// The running kernel's release, as in `uname -r`.
 pub(crate) fn kernel_release() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?
-        .trim()
-        .to_owned())
+    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -404,19 +320,13 @@ mod tests {
     #[test]
     fn outcomes_are_read_from_both_the_call_and_the_count() {
         assert_eq!(outcome(Ok(()), 4096), Ok(Outcome::Done));
-        assert_eq!(
-            outcome(failed(libc::EAGAIN), 4096),
-            Ok(Outcome::Partial(4096))
-        );
+        assert_eq!(outcome(failed(libc::EAGAIN), 4096), Ok(Outcome::Partial(4096)));
         assert_eq!(outcome(failed(libc::EAGAIN), -11), Ok(Outcome::Again));
         assert_eq!(outcome(failed(libc::EAGAIN), 0), Ok(Outcome::Again));
         assert_eq!(outcome(failed(libc::EEXIST), -17), Ok(Outcome::Exists));
         assert_eq!(outcome(failed(libc::ENOENT), -2), Ok(Outcome::Gone));
         assert_eq!(outcome(failed(libc::ESRCH), -3), Ok(Outcome::Gone));
         assert_eq!(outcome(failed(libc::ENOMEM), -12), Ok(Outcome::NoMemory));
-        assert_eq!(
-            outcome(failed(libc::EINVAL), 0).unwrap_err().errno(),
-            libc::EINVAL
-        );
+        assert_eq!(outcome(failed(libc::EINVAL), 0).unwrap_err().errno(), libc::EINVAL);
     }
 }

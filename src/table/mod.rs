@@ -196,26 +196,10 @@ impl PageTable {
         }
     }
 
-    /// Makes the resident page look as if it had been idle for `ticks`.
-    pub(crate) fn make_old(&self, page: PageIndex, ticks: u32) {
-        let then = self.now().before(ticks);
-        let mut seen = self.load(page);
-        while seen.state() == State::Resident {
-            match self.step(page, seen, seen.with_tick(then)) {
-                Ok(()) => return,
-                Err(found) => seen = found,
-            }
-        }
-    }
-
     /// Leaves word in a `Filling` or `Dropping` page that its owner has to wake somebody.
     pub(crate) fn ask_to_be_woken(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Filling | State::Dropping));
-        if seen.waiting() {
-            Ok(())
-        } else {
-            self.step(page, seen, seen.with_waiting())
-        }
+        if seen.waiting() { Ok(()) } else { self.step(page, seen, seen.with_waiting()) }
     }
 
     // The evictor.
@@ -231,22 +215,14 @@ impl PageTable {
         let seen = self.load(page);
         // From Claimed a page is only ever taken away, and nobody but the evictor claims.
         seen.state() == State::Claimed
-            && self
-                .step(page, seen, change(seen.with_state(State::Resident)))
-                .is_ok()
+            && self.step(page, seen, change(seen.with_state(State::Resident))).is_ok()
     }
 
     /// `Claimed` to `Dropping`: the copy is in the store; false if the page was taken back.
     pub(crate) fn publish(&self, page: PageIndex, handle: Handle) -> bool {
         let seen = self.load(page);
         seen.state() == State::Claimed
-            && self
-                .step(
-                    page,
-                    seen,
-                    seen.with_state(State::Dropping).with_handle(handle),
-                )
-                .is_ok()
+            && self.step(page, seen, seen.with_state(State::Dropping).with_handle(handle)).is_ok()
     }
 
     /// `Dropping` to `Stored`: the old page is punched.
@@ -316,9 +292,7 @@ impl PageTable {
             }
             let counted = self.in_memory[region.start.0 / REGION_PAGES].load(Ordering::Relaxed);
             if counted as usize != here {
-                return Err(format!(
-                    "{region:?}: {counted} pages counted in memory, {here} are"
-                ));
+                return Err(format!("{region:?}: {counted} pages counted in memory, {here} are"));
             }
             resident += here;
         }
@@ -326,10 +300,7 @@ impl PageTable {
         if sums == (resident, stored, lost) {
             Ok(())
         } else {
-            Err(format!(
-                "counted {sums:?}, found {:?}",
-                (resident, stored, lost)
-            ))
+            Err(format!("counted {sums:?}, found {:?}", (resident, stored, lost)))
         }
     }
 }

@@ -29,9 +29,7 @@ fn a_whole_life() {
     assert_eq!((table.resident(), table.stored()), (0, 1));
     assert_eq!(table.load(PAGE).handle(), Handle::from_raw(42));
     fill(&table);
-    let Release::Taken(was) = table.begin_release(PAGE) else {
-        panic!()
-    };
+    let Release::Taken(was) = table.begin_release(PAGE) else { panic!() };
     assert_eq!(table.finish_release(PAGE, was), Waiters(false));
     table.check().unwrap();
     assert_eq!((table.resident(), table.stored()), (0, 0));
@@ -106,9 +104,7 @@ fn a_lost_page_can_only_be_released() {
     assert_eq!(table.lose(PAGE, was), Waiters(false));
     assert_eq!((table.lost(), table.stored()), (1, 0));
     table.check().unwrap();
-    let Release::Taken(was) = table.begin_release(PAGE) else {
-        panic!()
-    };
+    let Release::Taken(was) = table.begin_release(PAGE) else { panic!() };
     let _ = table.finish_release(PAGE, was);
     assert_eq!(table.lost(), 0);
     table.check().unwrap();

@@ -103,10 +103,7 @@ impl Word {
     }
 
     pub(crate) const fn handle(self) -> Handle {
-        debug_assert!(matches!(
-            self.state(),
-            State::Dropping | State::Stored | State::Filling
-        ));
+        debug_assert!(matches!(self.state(), State::Dropping | State::Stored | State::Filling));
         Handle::from_raw(HANDLE.get(self.0))
     }
 
@@ -146,15 +143,8 @@ impl Word {
         const MOST: u32 = 10;
         let failures = self.failures();
         let pause = FIRST << if failures < MOST { failures } else { MOST };
-        let counted = if failures < MOST {
-            failures + 1
-        } else {
-            failures
-        };
-        Self(FAILURES.set(
-            RETRY.set(self.0, now.after(pause).raw() as u64),
-            counted as u64,
-        ))
+        let counted = if failures < MOST { failures + 1 } else { failures };
+        Self(FAILURES.set(RETRY.set(self.0, now.after(pause).raw() as u64), counted as u64))
     }
 }
 

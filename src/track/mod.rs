@@ -155,11 +155,7 @@ struct Gaps<'a> {
 
 impl<'a> Gaps<'a> {
     fn new(range: PageRange, visit: &'a mut dyn FnMut(PageRange)) -> Self {
-        Self {
-            range,
-            next: range.start.0,
-            visit,
-        }
+        Self { range, next: range.start.0, visit }
     }
 
     fn except(&mut self, run: PageRange) {

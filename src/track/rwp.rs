@@ -56,15 +56,9 @@ impl Rwp {
             }
         };
         let mut gaps = Gaps::new(range, &mut map);
-        scan_pages(
-            &self.backing,
-            &self.pagemap,
-            range,
-            Looking::Present,
-            &mut |run| {
-                gaps.except(run);
-            },
-        )?;
+        scan_pages(&self.backing, &self.pagemap, range, Looking::Present, &mut |run| {
+            gaps.except(run);
+        })?;
         gaps.finish();
         result
     }
@@ -80,13 +74,7 @@ impl AccessTracker for Rwp {
     }
 
     fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
-        scan_pages(
-            &self.backing,
-            &self.pagemap,
-            range,
-            Looking::Accessed,
-            visit,
-        )
+        scan_pages(&self.backing, &self.pagemap, range, Looking::Accessed, visit)
     }
 
     fn hold(&self, range: PageRange) -> Result<Held, SysError> {
@@ -108,13 +96,7 @@ impl AccessTracker for Rwp {
     }
 
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
-        scan_pages(
-            &self.backing,
-            &self.pagemap,
-            range,
-            Looking::Untouched,
-            visit,
-        )
+        scan_pages(&self.backing, &self.pagemap, range, Looking::Untouched, visit)
     }
 
     fn thaw(&self) -> Result<(), SysError> {

@@ -12,11 +12,10 @@ use thermocline::{Arena, Builder, Tracker};
 /// not be there.
 pub fn expected(name: &str) -> Option<bool> {
     let list = std::env::var("THERMOCLINE_EXPECT").ok()?;
-    list.split(',')
-        .find_map(|item| match item.trim().strip_prefix('-') {
-            Some(absent) => (absent == name).then_some(false),
-            None => (item.trim() == name).then_some(true),
-        })
+    list.split(',').find_map(|item| match item.trim().strip_prefix('-') {
+        Some(absent) => (absent == name).then_some(false),
+        None => (item.trim() == name).then_some(true),
+    })
 }
 
 /// Says that a test, or a part of it, was left out, past the harness's capturing of output.
@@ -25,11 +24,7 @@ pub fn expected(name: &str) -> Option<bool> {
 ///
 /// Panics where the environment says that `what` must be there.
 pub fn skip(test: &str, what: &str, reason: &str) {
-    assert_ne!(
-        expected(what),
-        Some(true),
-        "{test}: {what} must be here, but: {reason}"
-    );
+    assert_ne!(expected(what), Some(true), "{test}: {what} must be here, but: {reason}");
     let line = format!("SKIPPED {test}: {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
@@ -46,11 +41,7 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
     if probe.can_rwp() {
         trackers.push(Tracker::Rwp);
     } else {
-        skip(
-            &format!("{test} (rwp)"),
-            "rwp",
-            "this kernel has no read-write protection",
-        );
+        skip(&format!("{test} (rwp)"), "rwp", "this kernel has no read-write protection");
     }
     trackers
 }

@@ -1,0 +1,70 @@
+//! What is measured: memory, by the arena's count and the kernel's, and the time of touches.
+
+use hdrhistogram::Histogram;
+use std::fs;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use thermocline::{Arena, Stats};
+
+const PAGE: usize = 4096;
+
+/// How much memory is used at a moment.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    pub(crate) stats: Stats,
+    /// The process's resident set in bytes, if `/proc` tells.
+    pub(crate) rss: Option<u64>,
+}
+
+impl Usage {
+    pub(crate) fn of(arena: &Arena) -> Self {
+        Self { stats: arena.stats(), rss: resident_set() }
+    }
+}
+
+fn resident_set() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The time that the first read of each page took, by the reader's own clock.
+#[derive(Debug)]
+pub(crate) struct Touches(Histogram<u64>);
+
+impl Touches {
+    pub(crate) fn new() -> Self {
+        // From a nanosecond to a minute, to three digits: bounds that are right for any run.
+        let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3);
+        Self(histogram.expect("valid bounds"))
+    }
+
+    /// Reads a byte of each page that `bytes` lies in.
+    pub(crate) fn touch(&mut self, bytes: &[u8]) {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            let start = Instant::now();
+            black_box(*byte);
+            let nanos = start.elapsed().as_nanos();
+            self.0.saturating_record(u64::try_from(nanos).unwrap_or(u64::MAX));
+            at += PAGE - (byte as *const u8).addr() % PAGE;
+        }
+    }
+
+    /// A quantile of the slowest `slowest` touches.
+    ///
+    /// A reader cannot see which of its reads was a refault, but the arena counts them, and they
+    /// take many times as long as a read of a page in memory: they are the slowest ones.
+    pub(crate) fn quantile_of_slowest(&self, slowest: u64, quantile: f64) -> Option<Duration> {
+        let all = self.0.len();
+        let slowest = slowest.min(all);
+        if slowest == 0 {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a statistic")]
+        let share = slowest as f64 / all as f64;
+        let nanos = self.0.value_at_quantile(1.0 - share * (1.0 - quantile));
+        Some(Duration::from_nanos(nanos))
+    }
+}

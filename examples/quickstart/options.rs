@@ -1,0 +1,79 @@
+//! What the command line says.
+
+use crate::Trouble;
+use lexopt::prelude::*;
+use std::path::PathBuf;
+use std::time::Duration;
+use thermocline::Tracker;
+
+pub(crate) const MIB: usize = 1 << 20;
+
+pub(crate) const HELP: &str = "\
+Loads text into collections that live in a thermocline arena, works on a tenth of it while the rest
+is compressed in the background, then touches and verifies everything.
+
+Usage: quickstart [OPTIONS] [FILE OR DIRECTORY]...
+
+Without files it takes the documentation of the Rust toolchain, or the sources of the crates that
+cargo has downloaded. Directories are walked; symbolic links in them, and what is not text, are left
+out. When the files run out, they are loaded again under other names.
+
+Options:
+  --mib N          MiB to load, from 1 to 1048576 [default: 256]
+  --seconds N      work for at most so long, from 1 to 3600, if the arena still has pages to
+                   evict; it ends when there are none left [default: 60]
+  --tracker NAME   rwp or zap; the best that the kernel has by default
+  --help           this text
+
+Exit code: 0, or 1 if a checksum was wrong, or 2 if there is nothing to load or no way to do so.
+";
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) mib: usize,
+    /// The longest time to wait for eviction to come to an end.
+    pub(crate) seconds: Duration,
+    pub(crate) tracker: Option<Tracker>,
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+impl Options {
+    /// None if the help was asked for.
+    pub(crate) fn from_env() -> Result<Option<Self>, Trouble> {
+        Self::parse(lexopt::Parser::from_env()).map_err(|e| format!("{e}; see --help").into())
+    }
+
+    fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>, lexopt::Error> {
+        let mut options =
+            Self { mib: 256, seconds: Duration::from_secs(60), tracker: None, paths: Vec::new() };
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("mib") => options.mib = parser.value()?.parse_with(mib)?,
+                Long("seconds") => options.seconds = parser.value()?.parse_with(seconds)?,
+                Long("tracker") => options.tracker = Some(parser.value()?.parse_with(tracker)?),
+                Long("help") | Short('h') => return Ok(None),
+                Value(path) => options.paths.push(path.into()),
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+fn mib(given: &str) -> Result<usize, &'static str> {
+    let n = given.parse().ok().filter(|n| (1..=MIB).contains(n));
+    n.ok_or("a whole number from 1 to 1048576 is wanted")
+}
+
+fn seconds(given: &str) -> Result<Duration, &'static str> {
+    let n = given.parse().ok().filter(|n| (1..=3600).contains(n));
+    n.map(Duration::from_secs).ok_or("a whole number from 1 to 3600 is wanted")
+}
+
+fn tracker(given: &str) -> Result<Tracker, &'static str> {
+    match given {
+        "rwp" => Ok(Tracker::Rwp),
+        "zap" => Ok(Tracker::Zap),
+        _ => Err("rwp or zap is wanted"),
+    }
+}

@@ -1,0 +1,367 @@
+//! What happens to the process: fork, missing privileges, signals that are not ours.
+
+#![cfg(feature = "allocator-api2")]
+#![allow(missing_docs, unsafe_code)]
+
+mod common;
+
+use allocator_api2::vec::Vec as AVec;
+use common::{quiet, trackers};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Output};
+use std::time::Duration;
+use thermocline::{Arena, ArenaError, BuildError, Swapping, Tracker};
+
+/// Runs the named test again in a process of its own, where [`child_case`] is `case`.
+fn in_child(test: &str, case: &str) -> Output {
+    let exe = std::env::current_exe().unwrap();
+    Command::new(exe)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env("THERMOCLINE_TEST_CHILD", case)
+        .output()
+        .unwrap()
+}
+
+fn child_case() -> Option<String> {
+    std::env::var("THERMOCLINE_TEST_CHILD").ok()
+}
+
+fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}\n{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// Runs `child` in a fork of this process and says how it ended. The child ends without running
+/// destructors, as `_exit` does.
+fn fork(child: impl FnOnce() -> i32) -> ExitStatus {
+    // SAFETY: the child calls only what it is given and `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => panic!("{}", std::io::Error::last_os_error()),
+        0 => {
+            let code = child();
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(code) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: waits for the child and writes one integer.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            ExitStatus::from_raw(status)
+        }
+    }
+}
+
+fn arena_with_numbers(tracker: Tracker) -> (Arena, *const u64) {
+    let arena = quiet(tracker).build().unwrap();
+    let mut numbers = AVec::with_capacity_in(1 << 16, arena.handle());
+    numbers.extend(0..1u64 << 16);
+    let (pointer, _, _, _) = numbers.into_raw_parts_with_alloc();
+    (arena, pointer)
+}
+
+fn number(numbers: *const u64, at: usize) -> u64 {
+    assert!(at < 1 << 16);
+    // SAFETY: within the numbers, where the memory is mapped at all.
+    unsafe { numbers.add(at).read_volatile() }
+}
+
+#[test]
+fn a_forked_child_gets_sigsegv_and_never_other_bytes() {
+    for tracker in trackers("a_forked_child_gets_sigsegv") {
+        for evicted in [false, true] {
+            let (arena, numbers) = arena_with_numbers(tracker);
+            if evicted {
+                arena.evict_now().unwrap();
+            }
+            let status = fork(|| if number(numbers, 5) == 5 { 1 } else { 2 });
+            assert_eq!(status.signal(), Some(libc::SIGSEGV), "{tracker}: {status:?}");
+            assert_eq!(number(numbers, 40_000), 40_000, "the parent is none the worse");
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_is_refused_rather_than_hung() {
+    for tracker in trackers("a_forked_child_is_refused") {
+        let (arena, numbers) = arena_with_numbers(tracker);
+        let status = fork(|| {
+            let mut refused = 0;
+            refused += i32::from(AVec::<u8, _>::new_in(&arena).try_reserve(100).is_err());
+            refused += i32::from(arena.evict_now() == Err(ArenaError::ForkedChild));
+            refused += i32::from(arena.stop() == Err(ArenaError::ForkedChild));
+            drop(arena.handle());
+            refused
+        });
+        assert_eq!(status.code(), Some(3), "{tracker}: {status:?}");
+        let other = quiet(tracker).build().unwrap();
+        // Dropping an arena in the child neither hangs nor takes the parent's memory away.
+        let status = fork(move || {
+            drop(other);
+            0
+        });
+        assert_eq!(status.code(), Some(0), "{tracker}: {status:?}");
+        arena.evict_now().unwrap();
+        assert_eq!(number(numbers, 60_000), 60_000);
+    }
+}
+
+#[test]
+fn a_child_may_have_an_arena_of_its_own() {
+    for tracker in trackers("a_child_may_have_an_arena") {
+        let (_arena, _) = arena_with_numbers(tracker);
+        let status = fork(|| {
+            let (arena, numbers) = arena_with_numbers(tracker);
+            arena.evict_now().unwrap();
+            i32::from(number(numbers, 1000) != 1000)
+        });
+        assert_eq!(status.code(), Some(0), "{tracker}: {status:?}");
+    }
+}
+
+#[test]
+fn programs_can_be_run_while_pages_are_evicted() {
+    for tracker in trackers("programs_can_be_run") {
+        let (arena, numbers) = arena_with_numbers(tracker);
+        for _ in 0..5 {
+            arena.evict_now().unwrap();
+            assert!(Command::new("/bin/true").status().unwrap().success());
+            assert_eq!(number(numbers, 333), 333);
+        }
+    }
+}
+
+/// `read(2)` into, and `write(2)` out of, pages that are evicted.
+#[test]
+fn system_calls_on_evicted_pages() {
+    for tracker in trackers("system_calls_on_evicted_pages") {
+        let (arena, numbers) = arena_with_numbers(tracker);
+        arena.evict_now().unwrap();
+        let mut pipe = [0; 2];
+        // SAFETY: room for two descriptors.
+        assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+        // SAFETY: writes out eight bytes of the arena, wherever they are.
+        let written = unsafe { libc::write(pipe[1], numbers.cast(), 8) };
+        if arena.route().unwrap().serves_system_calls() {
+            assert_eq!(written, 8, "{tracker}: {}", std::io::Error::last_os_error());
+            // SAFETY: reads over a number of the arena, which is nobody else's.
+            let got = unsafe { libc::read(pipe[0], numbers.add(10_000).cast_mut().cast(), 8) };
+            assert_eq!((got, number(numbers, 10_000)), (8, 0));
+        } else {
+            let error = std::io::Error::last_os_error().raw_os_error();
+            assert_eq!((written, error), (-1, Some(libc::EFAULT)), "{tracker}");
+            assert_eq!(number(numbers, 0), 0);
+            // SAFETY: as above; the page is in memory now.
+            assert_eq!(unsafe { libc::write(pipe[1], numbers.cast(), 8) }, 8);
+        }
+        for fd in pipe {
+            // SAFETY: our own descriptors.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+/// Pages that are in memory, watched or not, are nothing special to a system call, whatever the
+/// privileges, even while they are being evicted.
+#[test]
+fn system_calls_on_watched_pages() {
+    for tracker in trackers("system_calls_on_watched_pages") {
+        let interval = Duration::from_millis(1);
+        let arena = quiet(tracker).scan_interval(interval).build().unwrap_or_else(|_| {
+            quiet(tracker).scan_interval(interval).cold_age(interval * 500_000).build().unwrap()
+        });
+        let mut bytes = AVec::with_capacity_in(1 << 20, &arena);
+        bytes.resize(1 << 20, 7u8);
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        for round in 0..300usize {
+            use std::io::{Read, Write};
+            let at = round * 4096 % (1 << 20);
+            writer.write_all(&bytes[at..at + 100]).unwrap();
+            reader.read_exact(&mut bytes[at..at + 100]).unwrap();
+            std::thread::sleep(interval / 4);
+        }
+        assert!(bytes.iter().all(|byte| *byte == 7));
+        assert_eq!(arena.stats().faults, 0, "{}", arena.stats());
+    }
+}
+
+/// Forbids `userfaultfd(2)` to this process, as a container's seccomp profile does, and takes
+/// away the right to `/dev/userfaultfd` with all others.
+fn forbid_userfaultfd() {
+    // SAFETY: these calls change the credentials of this process alone.
+    unsafe {
+        if libc::getuid() == 0 {
+            assert_eq!(libc::setgroups(0, core::ptr::null()), 0);
+            assert_eq!(libc::setgid(65534), 0);
+            assert_eq!(libc::setuid(65534), 0);
+        }
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    }
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let number = u32::try_from(libc::SYS_userfaultfd).unwrap();
+    let mut filter = [
+        // The number of the system call is the first word of seccomp_data.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        libc::sock_filter {
+            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+            jt: 0,
+            jf: 1,
+            k: number,
+        },
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program outlives the call, which copies it.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn without_userfaultfd_the_arena_says_why_or_works_as_plain_memory() {
+    const TEST: &str = "without_userfaultfd_the_arena_says_why_or_works_as_plain_memory";
+    if child_case().is_none() {
+        let output = in_child(TEST, "forbidden");
+        assert!(output.status.success(), "{}", text(&output));
+        return;
+    }
+    forbid_userfaultfd();
+    let probe = thermocline::probe();
+    assert!(!probe.can_swap() && probe.route().is_none(), "{probe}");
+    let error = Arena::builder().build().unwrap_err();
+    let BuildError::NoUserfaultfd { device, system_call, remedy } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((device.errno(), system_call.errno()), (libc::EACCES, libc::EPERM));
+    assert!(remedy.contains("seccomp") && remedy.contains("/dev/userfaultfd"), "{remedy}");
+    assert!(error.to_string().contains(remedy));
+
+    let arena = Arena::builder().or_plain_memory().reserve(64 << 20).build().unwrap();
+    assert_eq!(arena.swapping(), Swapping::Off(error));
+    assert_eq!(arena.evict_now(), Err(ArenaError::NotSwapping));
+    let mut numbers = AVec::new_in(&arena);
+    numbers.extend(0..1_000_000u64);
+    assert!(numbers.iter().enumerate().all(|(n, number)| *number == n as u64));
+    assert!(arena.stats().memory_bytes >= 8_000_000);
+    drop(numbers);
+    assert_eq!(arena.stats().memory_bytes, 0, "freed pages are given back here too");
+    arena.check().unwrap();
+}
+
+/// What is not about the system is an error, plain memory or not.
+#[test]
+fn plain_memory_is_no_answer_to_bad_options() {
+    let error = Arena::builder().reserve(1).or_plain_memory().build().unwrap_err();
+    assert!(matches!(error, BuildError::InvalidOption { option: "reserve", .. }), "{error}");
+}
+
+#[test]
+fn a_tracker_that_is_not_here_is_refused_by_name_with_the_remedy() {
+    let probe = thermocline::probe();
+    if probe.can_rwp() || !probe.can_zap() {
+        common::skip("a_tracker_that_is_not_here", "-rwp", "every tracker is here, or none");
+        return;
+    }
+    let error = quiet(Tracker::Rwp).build().unwrap_err();
+    assert!(matches!(error, BuildError::TrackerUnavailable { tracker: Tracker::Rwp, .. }));
+    assert!(error.to_string().contains("Linux 7.3"), "{error}");
+    let arena = quiet(Tracker::Rwp).or_plain_memory().build().unwrap();
+    assert!(matches!(arena.swapping(), Swapping::Off(_)));
+    assert_eq!(quiet(Tracker::Zap).build().unwrap().swapping(), Swapping::On(Tracker::Zap));
+}
+
+/// Locked memory is what read-write protection needs beyond the kernel's features.
+#[test]
+fn without_locked_memory_the_default_is_zap() {
+    const TEST: &str = "without_locked_memory_the_default_is_zap";
+    if child_case().is_none() {
+        let output = in_child(TEST, "no locked memory");
+        assert!(output.status.success(), "{}", text(&output));
+        return;
+    }
+    if !thermocline::probe().can_rwp() {
+        common::skip(TEST, "rwp", "this kernel has no read-write protection");
+        return;
+    }
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: changes a limit, and then the credentials, of this process alone.
+    unsafe {
+        assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &none), 0);
+        if libc::getuid() == 0 {
+            assert_eq!(libc::setgid(65534), 0);
+            assert_eq!(libc::setuid(65534), 0);
+        }
+        // A change of credentials takes the process's own pagemap away from it.
+        assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0), 0);
+    }
+    let error = quiet(Tracker::Rwp).build().unwrap_err();
+    assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}");
+    let arena = Arena::builder().reserve(64 << 20).build().unwrap();
+    assert_eq!(arena.swapping(), Swapping::On(Tracker::Zap));
+}
+
+#[test]
+fn too_little_address_space_is_an_error() {
+    const TEST: &str = "too_little_address_space_is_an_error";
+    if child_case().is_none() {
+        let output = in_child(TEST, "little");
+        assert!(output.status.success(), "{}", text(&output));
+        return;
+    }
+    let little = libc::rlimit { rlim_cur: 4 << 30, rlim_max: 4 << 30 };
+    // SAFETY: changes a limit of this process alone.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &little) }, 0);
+    let error = Arena::builder().reserve(8 << 30).build().unwrap_err();
+    let BuildError::Sys(error) = error else { panic!("{error:?}") };
+    assert_eq!((error.call(), error.errno()), ("mmap(memfd)", libc::ENOMEM));
+}
+
+/// A program may handle signals and touch the arena in the handler.
+#[test]
+fn signal_handlers_may_touch_evicted_memory() {
+    use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+    static NUMBERS: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    static WRONG: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn handler(_: libc::c_int) {
+        let numbers = NUMBERS.load(Ordering::Relaxed);
+        if !numbers.is_null() {
+            let at = SEEN.fetch_add(1, Ordering::Relaxed) * 7919 % (1 << 16);
+            if number(numbers, at) != at as u64 {
+                WRONG.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    const TEST: &str = "signal_handlers_may_touch_evicted_memory";
+    if let Some(case) = child_case() {
+        let tracker = if case == "rwp" { Tracker::Rwp } else { Tracker::Zap };
+        let (arena, numbers) = arena_with_numbers(tracker);
+        // SAFETY: the handler only reads memory and adds to atomics; the timer is this process's.
+        unsafe {
+            let mut action: libc::sigaction = core::mem::zeroed();
+            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(libc::SIGALRM, &action, core::ptr::null_mut()), 0);
+            let often = libc::timeval { tv_sec: 0, tv_usec: 200 };
+            let timer = libc::itimerval { it_interval: often, it_value: often };
+            NUMBERS.store(numbers.cast_mut(), Ordering::Relaxed);
+            assert_eq!(libc::setitimer(libc::ITIMER_REAL, &timer, core::ptr::null_mut()), 0);
+        }
+        let all = core::ptr::slice_from_raw_parts(numbers, 1 << 16);
+        for round in 0..common::scaled(300, 40) {
+            arena.evict_now().unwrap();
+            arena.prefetch(all).unwrap();
+            let mut other = AVec::with_capacity_in(100_000 + round, &arena);
+            other.resize(100_000, round as u8);
+            drop(other);
+        }
+        NUMBERS.store(core::ptr::null_mut(), Ordering::Relaxed);
+        assert!(SEEN.load(Ordering::Relaxed) > 10);
+        assert_eq!(WRONG.load(Ordering::Relaxed), 0);
+        return;
+    }
+    for tracker in trackers(TEST) {
+        let output = in_child(TEST, &tracker.to_string());
+        assert!(output.status.success(), "{tracker}: {:?} {}", output.status, text(&output));
+    }
+}
