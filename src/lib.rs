@@ -1,5 +1,5 @@
 //! Front page to be written.
-#![allow(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
 
 mod alloc;
 mod arena;

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
+#![allow(clippy::print_stdout, reason = "what was put to the test belongs to the result")]
 
 mod common;
 
@@ -179,7 +180,8 @@ fn stress(tracker: Tracker, arena: &Arena, bytes: usize, time: Duration, evict: 
         stats.touched_in_time,
     );
     assert_eq!(wrong.into_inner(), 0, "{stats}");
-    assert!(stats.evicted > 1000 && stats.refaults > 1000, "too little was evicted: {stats}");
+    let enough = scaled(5000, 300);
+    assert!(stats.evicted > enough && stats.refaults > enough, "too little: {stats}");
     assert_eq!((stats.lost_bytes, stats.kernel_refused), (0, 0), "{stats}");
     assert_eq!(stats.allocated_bytes, before, "{stats}");
     arena.check().unwrap();

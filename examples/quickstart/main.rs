@@ -91,6 +91,9 @@ fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
         swapping: arena.swapping(),
         route: arena.route(),
     };
+    if std::env::var_os("QS_DEBUG").is_some() {
+        write!(out, "{}\n{}", report.settled.stats, report.last.stats)?;
+    }
     write!(out, "\n{report}")?;
     Ok(report.mismatches())
 }

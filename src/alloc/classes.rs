@@ -33,7 +33,7 @@ pub(super) fn class_of(layout: Layout) -> Option<usize> {
     }
     let first = SIZES.partition_point(|&size| size < layout.size());
     // Slots lie at multiples of their size from a page boundary.
-    (first..CLASSES).find(|&class| SIZES[class] % layout.align() == 0)
+    (first..CLASSES).find(|&class| SIZES[class].is_multiple_of(layout.align()))
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
             for align in (0..=12).map(|shift| 1 << shift) {
                 let class = class_of(Layout::from_size_align(size, align).unwrap()).unwrap();
                 let slot = size_of_class(class);
-                assert!(slot >= size && slot % align == 0);
+                assert!(slot >= size && slot.is_multiple_of(align));
                 assert!(align > 16 || slot <= (size + size / 4).max(size + 15), "{size}: {slot}");
             }
         }

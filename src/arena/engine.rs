@@ -73,6 +73,7 @@ impl Engine {
             Arc::clone(&store),
             Arc::clone(&tracker),
             Arc::clone(&counters),
+            config.zeal,
         )?;
         let (nudge, commands) = Nudge::new(Arc::clone(&table), config.resident_limit);
         // From here on dropping the engine stops the threads that have been started.

@@ -2,7 +2,7 @@
 
 use super::builder::Config;
 use super::error::ArenaError;
-use crate::evict::{BATCH, Evicted, Evictor, Order};
+use crate::evict::{Evicted, Evictor, Order};
 use crate::fault::{Resolver, Scratch};
 use crate::policy::{self, Situation};
 use crate::prim::{PageRange, Tick};
@@ -150,7 +150,7 @@ impl Loop {
                 Ok(Command::EvictRange(range)) => {
                     let result = self.evictor.evict_range(self.now(), range);
                     // A hint: the caller does not wait to hear.
-                    drop(self.count(result));
+                    let _ = self.count(result);
                 }
                 Ok(Command::Restore(range)) => self.restore(range, &mut scratch),
                 Ok(Command::Run(what)) => what(),
@@ -179,7 +179,6 @@ impl Loop {
         self.cycles += 1;
         self.resolver.counters.cycles.add(1);
         if self.config.zeal {
-            self.evictor.set_batch(if self.cycles.is_multiple_of(2) { 1 } else { BATCH });
             return self.evict_all().map_or(0, |evicted| evicted.pages);
         }
         let now = self.now();

@@ -23,11 +23,11 @@ impl Ages {
     /// Pages idle for at least `age` ticks, or for as long as the next bucket's first where `age`
     /// lies within one.
     pub(crate) fn at_least(&self, age: u32) -> usize {
-        self.from_oldest().take_while(|(floor, _)| *floor >= age).map(|(_, n)| n).sum()
+        self.oldest_first().take_while(|(floor, _)| *floor >= age).map(|(_, n)| n).sum()
     }
 
     /// The age that each bucket begins at, with its count, the oldest first.
-    pub(crate) fn from_oldest(&self) -> impl Iterator<Item = (u32, usize)> {
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (u32, usize)> {
         let floor = |i| if i == 0 { 0 } else { bucket_ceiling(i - 1) + 1 };
         // Bucket bounds stay below the largest age, which is 20 bits.
         let floor = move |i| u32::try_from(floor(i)).unwrap_or(u32::MAX);
@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(ages.at_least(1), 4);
         assert_eq!(ages.at_least(10), 3);
         assert_eq!(ages.at_least(11), 2);
-        let oldest: Vec<u32> = ages.from_oldest().filter(|b| b.1 > 0).map(|b| b.0).collect();
+        let oldest: Vec<u32> = ages.oldest_first().filter(|b| b.1 > 0).map(|b| b.0).collect();
         assert!(oldest.is_sorted_by(|a, b| a > b));
         assert_eq!(oldest.last(), Some(&0));
     }

@@ -35,7 +35,9 @@ pub(super) struct Batch {
     held: Vec<PageRange>,
     bytes: Box<[u8]>,
     compressor: Compressor,
-    size: usize,
+    /// Sizes that batches have in turn.
+    sizes: &'static [usize],
+    turn: usize,
 }
 
 impl std::fmt::Debug for Batch {
@@ -45,18 +47,15 @@ impl std::fmt::Debug for Batch {
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(zeal: bool) -> Self {
         Self {
             items: Vec::with_capacity(BATCH),
             held: Vec::with_capacity(BATCH),
             bytes: vec![0; BATCH * PAGE_SIZE].into(),
             compressor: Compressor::new(),
-            size: BATCH,
+            sizes: if zeal { &[BATCH, 1, 7] } else { &[BATCH] },
+            turn: 0,
         }
-    }
-
-    pub(super) fn set_size(&mut self, size: usize) {
-        self.size = size.clamp(1, BATCH);
     }
 
     pub(super) fn push(&mut self, page: PageIndex) {
@@ -69,7 +68,7 @@ impl Batch {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.items.len() >= self.size
+        self.items.len() >= self.sizes[self.turn % self.sizes.len()]
     }
 }
 
@@ -101,6 +100,7 @@ impl Evictor {
             released = released.and(self.tracker.release(run));
         }
         self.batch.items.clear();
+        self.batch.turn = self.batch.turn.wrapping_add(1);
         result.and(released)
     }
 

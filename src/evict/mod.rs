@@ -62,22 +62,19 @@ pub(crate) struct Evictor {
 }
 
 impl Evictor {
-    /// An evictor that drops at most [`BATCH`] pages at a time.
+    /// An evictor that drops at most [`BATCH`] pages at a time, and with `zeal` now so many, now
+    /// a few, now a single one.
     pub(crate) fn new(
         backing: Arc<Backing>,
         table: Arc<PageTable>,
         store: Arc<Store>,
         tracker: Arc<dyn AccessTracker>,
         counters: Arc<Counters>,
+        zeal: bool,
     ) -> Result<Self, SysError> {
         let looks = Looks::new(table.all().pages().div_ceil(REGION_PAGES))?;
-        let batch = Batch::new();
+        let batch = Batch::new(zeal);
         Ok(Self { backing, table, store, tracker, counters, looks, batch, cursor: 0 })
-    }
-
-    /// Drops at most `batch` pages at a time from now on.
-    pub(crate) fn set_batch(&mut self, batch: usize) {
-        self.batch.set_size(batch);
     }
 
     /// The regions that hold memory and have a page in `within`, with their numbers.

@@ -15,6 +15,7 @@ pub(crate) use pages::{FillError, Scratch};
 
 use crate::alloc::Heap;
 use crate::prim::sync::{AtomicU64, Ordering};
+use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 use crate::stats::Counters;
 use crate::store::Store;
@@ -176,8 +177,7 @@ impl Ahead {
         let sequential = self.next.load(Ordering::Relaxed) == page.0 as u64;
         let before = self.window.load(Ordering::Relaxed);
         let window = if sequential { (before * 2).clamp(2, LARGEST_WINDOW) } else { 1 };
-        // At most 512.
-        let range = PageRange::new(page.0, page.0 + usize::try_from(window).unwrap_or(1));
+        let range = PageRange::new(page.0, page.0 + index(window));
         let range = if sequential { range.intersection(rest(page)) } else { range };
         self.window.store(window, Ordering::Relaxed);
         self.next.store(range.end.0 as u64, Ordering::Relaxed);

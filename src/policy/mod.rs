@@ -27,7 +27,7 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Option<Order> {
     }
     let mut older = 0;
     let mut all_from = Tick::MAX_AGE + 1;
-    for (age, pages) in situation.ages.from_oldest() {
+    for (age, pages) in situation.ages.oldest_first() {
         if older + pages >= over {
             // Of this age only as many go as it takes.
             return Some(Order { all_from, some_from: age, pages: over });

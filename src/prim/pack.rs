@@ -36,6 +36,14 @@ impl Field {
         (word >> self.shift) & self.max()
     }
 
+    /// This field's value in `word`, for a field of at most 32 bits.
+    pub(crate) const fn get_u32(self, word: u64) -> u32 {
+        assert!(self.width <= 32);
+        #[expect(clippy::cast_possible_truncation, reason = "the field's width")]
+        let value = self.get(word) as u32;
+        value
+    }
+
     /// `word` with this field set to `value`.
     ///
     /// A value that does not fit is a mistake of the caller: it trips a debug assertion and is

@@ -8,6 +8,14 @@ pub(crate) const PAGE_SIZE: usize = 4096;
 /// log2 of [`PAGE_SIZE`].
 pub(crate) const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 
+/// A count or an index, of which there are never more than memory can hold.
+pub(crate) const fn index(n: u64) -> usize {
+    const { assert!(usize::BITS == 64, "thermocline needs 64-bit addresses") };
+    #[expect(clippy::cast_possible_truncation, reason = "64 bits both")]
+    let n = n as usize;
+    n
+}
+
 /// A page of an arena, counted from the arena's first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PageIndex(pub(crate) usize);
@@ -123,8 +131,9 @@ impl Tick {
     pub(crate) const MAX_AGE: u32 = (1 << Self::BITS) - 1;
 
     pub(crate) const fn new(ticks: u64) -> Self {
-        // Masked first, so nothing is lost that the clock's turn does not drop by design.
-        Self((ticks & Self::MAX_AGE as u64) as u32)
+        #[expect(clippy::cast_possible_truncation, reason = "masked first: the clock turns over")]
+        let turned = (ticks & Self::MAX_AGE as u64) as u32;
+        Self(turned)
     }
 
     pub(crate) const fn raw(self) -> u32 {

@@ -4,6 +4,7 @@
 //! at most an eighth apart.
 
 use crate::prim::sync::{AtomicU64, Ordering};
+use crate::prim::units::index;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,11 +18,11 @@ pub const BUCKETS: usize = bucket_of(1 << 40) + 1;
 pub(crate) const fn bucket_of(value: u64) -> usize {
     let value = if value > 1 << 40 { 1 << 40 } else { value };
     if value < STEPS {
-        return value as usize;
+        return index(value);
     }
     let power = value.ilog2() - STEP_BITS;
     let step = (value >> power) - STEPS;
-    (STEPS + power as u64 * STEPS + step) as usize
+    index(STEPS + power as u64 * STEPS + step)
 }
 
 /// The largest value that `bucket` counts.

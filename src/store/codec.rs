@@ -6,6 +6,7 @@
 use super::Corrupt;
 use crate::prim::PAGE_SIZE;
 use crate::prim::pack::Field;
+use crate::prim::units::index;
 use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
@@ -45,7 +46,7 @@ impl<'a> Block<'a> {
 
 /// Bytes of the block that begins with `header`, the header included.
 pub(super) fn bytes_of(header: u64) -> usize {
-    HEADER + usize::try_from(LENGTH.get(header)).unwrap_or(usize::MAX)
+    HEADER + index(LENGTH.get(header))
 }
 
 fn checksum(page: &[u8], tag: u64) -> u64 {

@@ -87,7 +87,7 @@ impl Store {
         debug_assert_eq!(out.len(), PAGE_SIZE);
         match Self::place(handle) {
             None => {
-                codec::fill(out, Self::pattern(handle));
+                codec::fill(out, PATTERN.get_u32(handle.raw()));
                 Ok(())
             }
             Some(place) => {
@@ -128,13 +128,6 @@ impl Store {
 
     fn place(handle: Handle) -> Option<slab::Place> {
         (KIND.get(handle.raw()) == SLAB).then(|| slab::Place::from_raw(PLACE.get(handle.raw())))
-    }
-
-    fn pattern(handle: Handle) -> u32 {
-        // The field is 32 bits wide.
-        #[expect(clippy::cast_possible_truncation, reason = "the field's width")]
-        let word = PATTERN.get(handle.raw()) as u32;
-        word
     }
 
     /// Checks the slabs' own sums, and that as many slots are in use as `handles` says; a handle

@@ -11,6 +11,7 @@
 
 use super::codec::{self, Block, MAX_BLOCK};
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::prim::units::index;
 use crate::sys::SysError;
 use crate::sys::memory::LazySlice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -47,11 +48,11 @@ impl Place {
     }
 
     fn slab(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX) / UNITS_PER_SLAB
+        index(self.0) / UNITS_PER_SLAB
     }
 
     fn unit(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX) % UNITS_PER_SLAB
+        index(self.0) % UNITS_PER_SLAB
     }
 }
 
@@ -337,7 +338,7 @@ impl Slabs {
 
     fn class_of(&self, place: Place) -> Option<usize> {
         let class = (self.classes.get(place.slab())?.load(Ordering::Acquire) & !LISTED) as usize;
-        (class != 0 && place.unit() % class == 0).then_some(class)
+        (class != 0 && place.unit().is_multiple_of(class)).then_some(class)
     }
 
     /// See [`Store::check`](super::Store::check).

@@ -9,6 +9,7 @@ use super::memory::SharedMemory;
 use super::uapi::UFFD_FEATURE_POISON;
 use super::uffd::{Outcome, Uffd};
 use crate::prim::sync::{AtomicBool, Ordering};
+use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ impl Backing {
 
     /// The page that an address lies in, if it lies in the arena.
     pub(crate) fn page_of(&self, address: u64) -> Option<PageIndex> {
-        self.memory.offset_of(usize::try_from(address).ok()?).map(PageIndex::containing)
+        self.memory.offset_of(index(address)).map(PageIndex::containing)
     }
 
     /// Puts new pages with these bytes in place and wakes their waiters.

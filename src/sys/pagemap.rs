@@ -9,7 +9,7 @@ use super::error::SysError;
 use super::uapi::{
     PAGE_IS_ACCESSED, PAGE_IS_PRESENT, PAGEMAP_PRESENT, PAGEMAP_SCAN, PageRegion, PmScanArg,
 };
-use crate::prim::units::PAGE_SHIFT;
+use crate::prim::units::{PAGE_SHIFT, index};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -121,14 +121,14 @@ impl Pagemap {
         end: u64,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
-        const ENTRIES: u64 = 512;
-        let mut bytes = [0u8; ENTRIES as usize * 8];
+        const ENTRIES: usize = 512;
+        let mut bytes = [0u8; ENTRIES * 8];
         let page = 1u64 << PAGE_SHIFT;
         let mut at = start;
         let mut run: Option<u64> = None;
         while at < end {
-            let want = ((end - at) >> PAGE_SHIFT).min(ENTRIES);
-            let bytes = &mut bytes[..want as usize * 8];
+            let want = index((end - at) >> PAGE_SHIFT).min(ENTRIES);
+            let bytes = &mut bytes[..want * 8];
             self.file
                 .read_exact_at(bytes, (at >> PAGE_SHIFT) * 8)
                 .map_err(|e| SysError::from_io("pread(/proc/self/pagemap)", &e))?;
@@ -165,7 +165,7 @@ mod tests {
         let memory = SharedMemory::new(pages * PAGE_SIZE).unwrap();
         // Unregistered memory is read around by the kernel on a fault, so pages are mapped one by
         // one from nothing by writing, which the kernel does for the one page alone.
-        let touched = |page: usize| page % 7 == 0 || (600..700).contains(&page);
+        let touched = |page: usize| page.is_multiple_of(7) || (600..700).contains(&page);
         for page in (0..pages).filter(|&p| touched(p)) {
             // SAFETY: within the mapping, used by this test alone.
             unsafe { memory.base().add(page * PAGE_SIZE).write_volatile(1) };

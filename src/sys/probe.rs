@@ -370,7 +370,7 @@ mod tests {
             ..denied()
         };
         assert!(whole.can_rwp() && whole.can_zap());
-        let old = Probe { features: u64::MAX & !UFFD_FEATURE_RWP, ..whole.clone() };
+        let old = Probe { features: !UFFD_FEATURE_RWP, ..whole.clone() };
         assert_eq!(old.lacking_for_rwp().unwrap().name(), "read-write protection");
         assert!(old.can_zap());
         let no_scan = Probe { pagemap: Ok((true, false)), ..whole.clone() };

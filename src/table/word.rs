@@ -109,7 +109,7 @@ impl Word {
 
     /// How often in a row the page did not compress.
     pub(crate) const fn failures(self) -> u32 {
-        FAILURES.get(self.0) as u32
+        FAILURES.get_u32(self.0)
     }
 
     /// Whether the page, which did not compress the last time, is to be left alone at `now`.

@@ -77,6 +77,7 @@ impl Fixture {
     }
 
     /// The bytes of a page of the application's view, for system calls.
+    #[allow(clippy::mut_from_ref, reason = "memory that belongs to no Rust object")]
     fn bytes(&self, page: usize) -> &mut [u8] {
         // SAFETY: within the mapping; the tests let nothing else near the page meanwhile.
         unsafe { core::slice::from_raw_parts_mut(self.at(page), 64) }

@@ -1,0 +1,139 @@
+//! What holds the source together: import directions, where `unsafe` may stand, how long files are.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms in order: each may use those before it and none after it.
+const ROOMS: [&str; 11] = [
+    "prim", "stats", "sys", "table", "store", "alloc", "track", "evict", "fault", "policy", "arena",
+];
+
+/// Rooms that must not use each other in either direction.
+const STRANGERS: [(&str, &str); 6] = [
+    ("evict", "fault"),
+    ("store", "table"),
+    ("alloc", "table"),
+    ("alloc", "store"),
+    ("policy", "fault"),
+    ("policy", "sys"),
+];
+
+/// Files that may contain `unsafe`, and why.
+const UNSAFE: [&str; 12] = [
+    // The kernel's calls.
+    "sys/error.rs",
+    "sys/event.rs",
+    "sys/fork.rs",
+    "sys/memory.rs",
+    "sys/pagemap.rs",
+    "sys/signals.rs",
+    "sys/uffd.rs",
+    // Raw memory handed to the program, and the traits that promise things about it.
+    "arena/allocate.rs",
+    "arena/allocator_api.rs",
+    "arena/mod.rs",
+    // Tests that touch arena memory.
+    "arena/tests.rs",
+    "track/conformance.rs",
+];
+
+/// The source files with their paths below `src`; none where there is no source.
+fn sources(test: &str) -> Vec<(String, String)> {
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    if fs::read_dir(&root).is_err() {
+        common::skip(test, "source", "the source is not on this machine, or may not be read");
+        return Vec::new();
+    }
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), text)
+        })
+        .collect()
+}
+
+/// The lines that are code, without comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(|line| line.split("//").next().unwrap()).filter(|line| !line.trim().is_empty())
+}
+
+/// The rooms that a file of `room` names.
+fn uses<'a>(text: &'a str) -> impl Iterator<Item = &'static str> + 'a {
+    ROOMS.into_iter().filter(|room| {
+        let inner = format!("crate::{room}::");
+        let whole = format!("crate::{room};");
+        code(text).any(|line| line.contains(&inner) || line.contains(&whole))
+    })
+}
+
+#[test]
+fn rooms_use_only_rooms_before_them() {
+    let rank = |room: &str| ROOMS.iter().position(|r| *r == room).unwrap();
+    for (path, text) in sources("rooms_use_only_rooms_before_them") {
+        let Some((room, _)) = path.split_once('/') else { continue };
+        assert!(ROOMS.contains(&room), "{path} lies in no known room");
+        for used in uses(&text) {
+            assert!(used == room || rank(used) < rank(room), "{path}: {room} may not use {used}");
+            let pair = |a, b| (room, used) == (a, b) || (room, used) == (b, a);
+            assert!(!STRANGERS.iter().any(|(a, b)| pair(*a, *b)), "{path}: {room} uses {used}");
+        }
+        // A grouped import would hide from the lines above.
+        assert!(!text.contains("use crate::{"), "{path}: import each room by itself");
+        assert!(!text.contains("super::super::"), "{path}: name the room");
+    }
+}
+
+#[test]
+fn the_checker_of_imports_sees_imports() {
+    let text = "use crate::table::Word;\n// crate::evict::x\nfn f() { crate::sys::g() }";
+    assert_eq!(uses(text).collect::<Vec<_>>(), ["sys", "table"]);
+}
+
+#[test]
+fn unsafe_stands_where_it_is_allowed() {
+    for (path, text) in sources("unsafe_stands_where_it_is_allowed") {
+        let opted_in = code(&text).any(|line| line.contains("allow(unsafe_code)"));
+        assert_eq!(opted_in, UNSAFE.contains(&path.as_str()), "{path}");
+    }
+}
+
+#[test]
+fn only_the_kernel_room_names_libc() {
+    for (path, text) in sources("only_the_kernel_room_names_libc") {
+        let names_it = code(&text).any(|line| line.contains("libc::"));
+        assert!(!names_it || path.starts_with("sys/"), "{path} names libc");
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let mut lengths: Vec<(usize, String)> = sources("files_are_short")
+        .into_iter()
+        .map(|(path, text)| {
+            let own = text.split("#[cfg(test)]").next().unwrap().to_owned();
+            (code(&own).count(), path)
+        })
+        .collect();
+    lengths.sort();
+    if let Some((lines, path)) = lengths.last() {
+        assert!(*lines <= 500, "{path} has {lines} lines of code");
+        assert!(lengths[lengths.len() / 2].0 <= 160, "the median file is too long");
+    }
+}
