@@ -1,8 +1,84 @@
-//! Front page to be written.
+//! Memory whose cold pages are compressed in the background and come back when they are touched.
+//!
+//! A program whose data outgrows its memory, while most of it sleeps, allocates in an [`Arena`].
+//! The arena learns which pages are touched, compresses those that are not and gives their memory
+//! back to the system. A touch brings a page back; the program notices nothing but the time that it
+//! takes. No root, no swap device, no change to the data structures: an arena is an allocator.
+//!
+//! ```
+//! use hashbrown::HashMap;
+//! use std::time::Duration;
+//! use thermocline::{Arena, BuildError, Swapping};
+//!
+//! fn main() -> Result<(), BuildError> {
+//!     let arena = Arena::builder()
+//!         .resident_limit(64 << 20) // more than this is evicted, the longest idle first
+//!         .cold_age(Duration::from_secs(30)) // and what has been idle for so long, in any case
+//!         .or_plain_memory() // where there is no userfaultfd, go on without evicting
+//!         .build()?;
+//!     if let Swapping::Off(reason) = arena.swapping() {
+//!         eprintln!("nothing will be evicted: {reason}");
+//!     }
+//!
+//!     let mut squares = HashMap::new_in(&arena);
+//!     for n in 0..100_000u64 {
+//!         squares.insert(n, n * n);
+//!     }
+//!     let _ = arena.evict_now(); // or wait
+//!     assert_eq!(squares[&4711], 22_193_521);
+//!
+//!     let stats = arena.stats();
+//!     println!("{} bytes saved, {} refaults", stats.saved_bytes(), stats.refaults);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Which kernels
+//!
+//! Linux 5.19 and later on 64-bit machines with 4 KiB pages. What the kernel offers is asked for
+//! feature by feature ([`probe`]), never by version.
+//!
+//! | Linux         | [tracker](Tracker) | a touch of a page in memory that is being watched             |
+//! |---------------|--------------------|----------------------------------------------------------------|
+//! | 7.3 and later | [`Rwp`](Tracker::Rwp) | resolved inside the kernel, once per scan interval          |
+//! | 5.19 to 7.2   | [`Zap`](Tracker::Zap) | a minor fault, once per scan interval                        |
+//! | before        | none: [`BuildError`], or [plain memory](Builder::or_plain_memory) | -               |
+//!
+//! A process needs no privilege for its own faults. For system calls that are given evicted
+//! memory, see the limits.
+//!
+//! # Limits
+//!
+//! * **System calls on evicted memory.** Where the process may only have a user-mode userfaultfd
+//!   (no access to `/dev/userfaultfd`, the sysctl `vm.unprivileged_userfaultfd` 0, no
+//!   `CAP_SYS_PTRACE`), a system call that is given a pointer to an evicted page fails with
+//!   `EFAULT`. Touch the buffer first, or [`prefetch`](Arena::prefetch) it, and use it within the
+//!   cold age. [`Arena::route`] tells which case it is.
+//! * **Pages that a device reads or writes by itself** (`O_DIRECT`, registered io_uring buffers,
+//!   RDMA) must not lie in an arena: an eviction does not notice the device.
+//! * **fork.** A child has no mapping of an arena: touching it there is SIGSEGV, allocating fails.
+//!   `fork` followed by `exec` is fine. A child may build arenas of its own.
+//! * **Core dumps** leave arenas out, and a debugger cannot look into evicted pages.
+//! * **Errors on the way back.** A page whose stored copy is damaged is SIGBUS to whoever touches
+//!   it, never other bytes, and a line on standard error says so. If a thread that brings pages
+//!   back cannot go on, the process is aborted with the reason, rather than left hanging.
+//! * **Objects of different heat on one page** keep the page in memory.
+//!
+//! # When not to use it
+//!
+//! When everything is touched all the time, or nothing compresses; when microseconds for the first
+//! touch of a cold page are too much; when the data is better left on disk and read when needed; or
+//! when the machine's own swap to zram, which needs root but no change to the program, does as well.
+//!
+//! # How it works
+//!
+//! [`design`] tells what happens to a page, and why no byte is ever wrong.
+
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
 
 mod alloc;
 mod arena;
+pub mod design;
 mod evict;
 mod fault;
 mod policy;
@@ -26,3 +102,8 @@ pub use evict::Evicted;
 pub use stats::{LatencyHistogram, Stats};
 pub use sys::{Capability, CapabilityStatus, DescriptorRoute, Probe, SysError, probe};
 pub use track::Tracker;
+
+/// The README's program is compiled and run like any other example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,9 +1,13 @@
 //! When to look at a region again.
 //!
-//! Watching costs: a page that is touched after it was armed takes a fault inside the kernel.
-//! Where nearly every page is touched every time, there is nothing to learn, so such a region rests
-//! for one look, then for three, up to 31, and while it rests its pages are not armed and count as
-//! touched.
+//! Looking costs a walk through the page table, and watching costs whoever touches a watched page a
+//! fault inside the kernel. So neither is done where there is nothing to learn:
+//!
+//! * Where nearly every page is touched every time, the region *rests* for one look, then for three,
+//!   up to 31. While it rests its pages are not armed and count as touched.
+//! * Where no page is touched, the region stays watched, and is looked at only every second time,
+//!   then every fourth, up to every sixteenth. A touch is found that much later, but never too late:
+//!   before pages are chosen for eviction their region is looked at in any case.
 
 use crate::prim::Tick;
 use crate::prim::pack::Field;
@@ -12,12 +16,19 @@ use crate::sys::SysError;
 use crate::sys::memory::LazySlice;
 
 /// A region rests for 2^level - 1 looks.
-const MAX_LEVEL: u64 = 5;
+const MOST_RESTING: u64 = 5;
+/// A quiet region is looked at every 2^(level - 1) looks.
+const MOST_QUIET: u64 = 5;
 
 const WATCHED: Field = Field::lowest(1);
-const LEVEL: Field = WATCHED.then(4);
-/// While watched: since when. While resting: until when.
-const TICK: Field = LEVEL.then(Tick::BITS);
+/// How often in a row nearly all pages were touched.
+const HOT: Field = WATCHED.then(4);
+/// How often in a row none was.
+const QUIET: Field = HOT.then(4);
+/// Since when the region is watched, if it is.
+const SINCE: Field = QUIET.then(Tick::BITS);
+/// When it is to be looked at, or watched again.
+const DUE: Field = SINCE.then(Tick::BITS);
 
 /// A word per region, zero being one that was never looked at. Used by one thread.
 #[derive(Debug)]
@@ -36,13 +47,11 @@ impl Looks {
         self.0[region].store(word, Ordering::Relaxed);
     }
 
-    /// Whether the region is watched, or has rested for long enough.
+    /// Whether there may be something to learn at `now`.
     pub(super) fn is_due(&self, region: usize, now: Tick) -> bool {
         let word = self.get(region);
         // A tick that is yet to come is nearly a whole turn old.
-        WATCHED.get(word) == 1
-            || word == 0
-            || Tick::new(TICK.get(word)).age_at(now) <= Tick::MAX_AGE / 2
+        word == 0 || Tick::new(DUE.get(word)).age_at(now) <= Tick::MAX_AGE / 2
     }
 
     pub(super) fn is_watched(&self, region: usize) -> bool {
@@ -51,35 +60,54 @@ impl Looks {
 
     /// The region's pages have been armed at `now`.
     pub(super) fn begin(&self, region: usize, now: Tick) {
+        let word = QUIET.set(WATCHED.set(self.get(region), 1), 0);
+        let word = SINCE.set(word, now.raw().into());
+        self.set(region, DUE.set(word, now.after(1).raw().into()));
+    }
+
+    /// Whether the watched region has been looked at, or armed for the first time, at `now`.
+    pub(super) fn is_fresh(&self, region: usize, now: Tick) -> bool {
         let word = self.get(region);
-        self.set(region, TICK.set(WATCHED.set(word, 1), now.raw().into()));
+        let wait = quiet_ticks(QUIET.get(word));
+        WATCHED.get(word) == 1 && DUE.get(word) == u64::from(now.after(wait).raw())
     }
 
     /// For how many ticks the region has been watched, if it is.
     pub(super) fn watched_for(&self, region: usize, now: Tick) -> Option<u32> {
         let word = self.get(region);
-        (WATCHED.get(word) == 1).then(|| Tick::new(TICK.get(word)).age_at(now))
+        (WATCHED.get(word) == 1).then(|| Tick::new(SINCE.get(word)).age_at(now))
     }
 
-    /// Notes what a look at a watched region found, and whether the region rests now.
+    /// Notes what a look at a watched region found, and says whether the region rests now.
     pub(super) fn note(&self, region: usize, now: Tick, touched: usize, resident: usize) -> bool {
         let word = self.get(region);
-        if touched * 8 < resident * 7 || resident == 0 {
-            self.set(region, LEVEL.set(word, 0));
+        let due_in = |word, ticks| DUE.set(word, now.after(ticks).raw().into());
+        if touched == 0 {
+            let quiet = (QUIET.get(word) + 1).min(MOST_QUIET);
+            let word = QUIET.set(HOT.set(word, 0), quiet);
+            self.set(region, due_in(word, quiet_ticks(quiet)));
             return false;
         }
-        let level = LEVEL.get(word);
-        self.set(region, LEVEL.set(word, (level + 1).min(MAX_LEVEL)));
-        if level == 0 {
+        let word = QUIET.set(word, 0);
+        if touched * 8 < resident * 7 {
+            self.set(region, due_in(HOT.set(word, 0), 1));
+            return false;
+        }
+        let hot = HOT.get(word);
+        let word = HOT.set(word, (hot + 1).min(MOST_RESTING));
+        if hot == 0 {
             // Once is no habit.
+            self.set(region, due_in(word, 1));
             return false;
         }
-        // At most 2^5.
-        let rest = 1 << u32::try_from(level).unwrap_or(0);
-        let word = WATCHED.set(self.get(region), 0);
-        self.set(region, TICK.set(word, now.after(rest - 1).raw().into()));
+        self.set(region, due_in(WATCHED.set(word, 0), (1 << hot) - 1));
         true
     }
+}
+
+/// Ticks from one look at a watched region to the next.
+fn quiet_ticks(quiet: u64) -> u32 {
+    (1 << quiet >> 1).max(1)
 }
 
 #[cfg(test)]
@@ -88,28 +116,47 @@ mod tests {
 
     const REGION: usize = 3;
 
+    /// Looks at the region eight times as soon as it is due, and says how long each wait was.
+    fn waits(looks: &Looks, now: &mut Tick, touched: usize) -> Vec<u32> {
+        let mut look = || {
+            let before = *now;
+            if !looks.is_watched(REGION) {
+                looks.begin(REGION, *now);
+                *now = now.after(1);
+            }
+            looks.note(REGION, *now, touched, 512);
+            while !looks.is_due(REGION, *now) {
+                *now = now.after(1);
+            }
+            before.age_at(*now)
+        };
+        (0..8).map(|_| look()).collect()
+    }
+
     #[test]
-    fn hot_regions_are_looked_at_less_and_less_and_at_once_when_they_cool() {
+    fn hot_regions_rest_and_are_looked_at_again_when_they_cool() {
         let looks = Looks::new(8).unwrap();
         let mut now = Tick::new(u64::from(Tick::MAX_AGE) - 10);
-        let mut rests = Vec::new();
-        for _ in 0..8 {
-            assert!(looks.is_due(REGION, now));
-            looks.begin(REGION, now);
-            now = now.after(1);
-            let before = now;
-            if looks.note(REGION, now, 500, 512) {
-                assert_eq!(looks.watched_for(REGION, now), None);
-                while !looks.is_due(REGION, now) {
-                    now = now.after(1);
-                }
-            }
-            rests.push(before.age_at(now));
-        }
-        assert_eq!(rests, [0, 1, 3, 7, 15, 31, 31, 31]);
+        assert!(looks.is_due(REGION, now));
+        // From the second on a tick of watching, then the rest.
+        assert_eq!(waits(&looks, &mut now, 500), [2, 1, 4, 8, 16, 32, 32, 32]);
+        assert_eq!(looks.watched_for(REGION, now), None);
         looks.begin(REGION, now);
         assert!(!looks.note(REGION, now.after(1), 100, 512));
         assert_eq!(looks.watched_for(REGION, now.after(2)), Some(2));
         assert!(!looks.note(REGION, now.after(2), 512, 512), "once is no habit");
+    }
+
+    #[test]
+    fn quiet_regions_are_looked_at_more_seldom_until_they_are_touched() {
+        let looks = Looks::new(8).unwrap();
+        let mut now = Tick::new(5);
+        looks.begin(REGION, now);
+        assert_eq!(waits(&looks, &mut now, 0), [1, 2, 4, 8, 16, 16, 16, 16]);
+        assert!(!looks.is_fresh(REGION, now));
+        looks.note(REGION, now, 1, 512);
+        assert!(looks.is_fresh(REGION, now) && !looks.is_fresh(REGION, now.after(1)));
+        assert!(!looks.is_due(REGION, now) && looks.is_due(REGION, now.after(1)));
+        assert_eq!(looks.watched_for(REGION, now), Some(now.raw() - 5));
     }
 }

@@ -11,12 +11,12 @@ mod looks;
 pub(crate) use ages::Ages;
 pub(crate) use batch::BATCH;
 
-use crate::prim::{PageRange, Tick};
+use crate::prim::{PageIndex, PageRange, Tick};
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
-use crate::table::{PageTable, REGION_PAGES, State};
+use crate::table::{PageTable, REGION_PAGES, State, Word};
 use crate::track::AccessTracker;
 use batch::Batch;
 use looks::Looks;
@@ -98,32 +98,41 @@ impl Evictor {
     fn look_within(&mut self, now: Tick, all: bool, within: PageRange) -> Result<(), SysError> {
         self.table.set_now(now);
         for (region, range) in self.regions(within) {
-            if !self.looks.is_due(region, now) && !all {
-                continue;
+            if all || self.looks.is_due(region, now) {
+                self.look_at(region, range, now, all)?;
             }
-            if !self.looks.is_watched(region) {
-                self.tracker.arm(range)?;
-                self.counters.pages_armed.add(range.pages() as u64);
-                self.looks.begin(region, now);
-                continue;
-            }
-            let mut touched = 0;
+        }
+        Ok(())
+    }
+
+    /// Looks at one region and watches it anew, unless it was found hot again and again and `watch`
+    /// is not set.
+    fn look_at(
+        &mut self,
+        region: usize,
+        range: PageRange,
+        now: Tick,
+        watch: bool,
+    ) -> Result<(), SysError> {
+        let mut touched = range.pages();
+        if self.looks.is_watched(region) {
+            touched = 0;
             self.tracker.touched(range, &mut |run| {
                 touched += run.pages();
                 run.iter().for_each(|page| self.table.touch(page));
             })?;
             self.counters.pages_scanned.add(range.pages() as u64);
-            let resident = self.table.memory_of(region);
-            if self.looks.note(region, now, touched, resident) && !all {
-                continue;
+            let rests = self.looks.note(region, now, touched, self.table.memory_of(region));
+            if rests && !watch {
+                return Ok(());
             }
-            if touched > 0 {
-                self.tracker.arm(range)?;
-                self.counters.pages_armed.add(touched as u64);
-            }
-            if !self.looks.is_watched(region) {
-                self.looks.begin(region, now);
-            }
+        }
+        if touched > 0 {
+            self.tracker.arm(range)?;
+            self.counters.pages_armed.add(touched as u64);
+        }
+        if !self.looks.is_watched(region) {
+            self.looks.begin(region, now);
         }
         Ok(())
     }
@@ -171,6 +180,17 @@ impl Evictor {
         result.map(|()| done)
     }
 
+    /// The page's word, if the page may go: it is in memory, has been idle for `min_age`, and is
+    /// not known to be incompressible.
+    fn may_go(&self, page: PageIndex, now: Tick, watched: u32, min_age: u32) -> Option<Word> {
+        let word = self.table.load(page);
+        let idle = word.tick().age_at(now).min(watched);
+        let goes = word.state() == State::Resident && idle >= min_age && !word.is_backing_off(now);
+        goes.then_some(word)
+    }
+
+    /// Claims and evicts pages of `within` that have been idle for `min_age`, until `most` have
+    /// gone in all.
     fn sweep(
         &mut self,
         now: Tick,
@@ -183,20 +203,17 @@ impl Evictor {
         let first = regions.partition_point(|(region, _)| *region < self.cursor);
         regions.rotate_left(first);
         for (region, range) in regions {
-            let Some(watched) = self.looks.watched_for(region, now) else {
-                continue;
-            };
-            if watched < min_age {
+            let pages = range.intersection(within);
+            let Some(watched) = self.looks.watched_for(region, now) else { continue };
+            if !pages.iter().any(|page| self.may_go(page, now, watched, min_age).is_some()) {
                 continue;
             }
-            for page in range.intersection(within).iter() {
-                let word = self.table.load(page);
-                if word.state() != State::Resident
-                    || word.is_backing_off(now)
-                    || word.tick().age_at(now) < min_age
-                {
-                    continue;
-                }
+            if !self.looks.is_fresh(region, now) {
+                self.look_at(region, range, now, true)?;
+            }
+            let Some(watched) = self.looks.watched_for(region, now) else { continue };
+            for page in pages.iter() {
+                let Some(word) = self.may_go(page, now, watched, min_age) else { continue };
                 if self.table.claim(page, word).is_ok() {
                     self.batch.push(page);
                 }

@@ -1,0 +1,109 @@
+//! How it works. Nothing to call here; a page to read before the source.
+//!
+//! # What happens to a page
+//!
+//! Each page of an arena has one word, an atomic of 64 bits in a table outside of the arena: its
+//! state, when it was last seen touched, and where its bytes are once they are stored.
+//!
+//! ```text
+//!             first touch, populate                     claimed by the evictor
+//!      Empty ----------> Filling ----------> Resident ------------------> Claimed
+//!        ^                ^   |                ^  |                         |   |
+//!        |   released     |   |                |  | touched: lift           |   | taken back
+//!        +----------------+   | cannot be      |  v                         |   v
+//!                             | restored      Filling <---------------------|---+
+//!                             v                ^                            | copied, untouched
+//!                            Lost              | touched: restore           v
+//!                                              +---- Stored <---------- Dropping
+//!                                                             punched
+//! ```
+//!
+//! Whoever wants to take a step does so by a compare-and-swap of the word. The loser looks again.
+//! `Filling` and `Dropping` have an owner, who alone leaves them; whoever faults on such a page sets
+//! the word's waiting bit, and the owner, who sees the bit as he leaves, wakes him.
+//!
+//! A fault arrives as a message with a flag: missing, write-protected, read-write-protected. The
+//! flag is not looked at. It tells what the page was when the kernel wrote the message, which may be
+//! long ago; what has to be done is in the word.
+//!
+//! # How touches are noticed
+//!
+//! Pages are *armed*; later a scan tells which of them have been touched. No message is sent for
+//! it.
+//!
+//! * `rwp` (Linux 7.3): `UFFDIO_RWPROTECT` takes access away from the pages, in async mode the
+//!   kernel gives it back to each at its first touch, and `PAGEMAP_SCAN` lists those that have it.
+//! * `zap` (Linux 5.19): the pages are taken out of the page table (`MADV_DONTNEED` on shared
+//!   memory keeps their contents); a touch maps them again, and the mapped ones are the touched
+//!   ones.
+//!
+//! Only what was touched is armed again. Regions of 2 MiB that are all touched each time are left
+//! out for 1, 3, 7, up to 31 looks, so that hot memory is left in peace.
+//!
+//! # How a page is evicted
+//!
+//! In batches of up to 64 neighbours, by one thread per arena:
+//!
+//! 1. *Claim* the pages: from here a toucher who comes to the fault path takes the page back.
+//! 2. *Hold* them. `zap` write-protects them: a reader cannot make a copy stale. `rwp` locks them
+//!    in memory, because on shared memory the kernel forgets this protection when it swaps a page
+//!    out, and maps and arms those that are not mapped.
+//! 3. *Copy* them: read the bytes through the memfd, compress, put them into the store.
+//! 4. *Freeze*. `rwp` switches to sync mode: when `UFFDIO_SET_MODE` returns, no access is under way
+//!    that could go unseen. For `zap` there is nothing left to do.
+//! 5. Look which pages are *intact*: still armed, so not touched since before they were copied. The
+//!    others go back. The order of 3 and 4 is what keeps the world from standing still while pages
+//!    are being compressed: under `rwp` a touch during the copy costs the evictor his work and the
+//!    toucher nothing.
+//! 6. *Publish*: `Claimed` to `Dropping`, with the store's handle in the word.
+//! 7. *Punch* the pages out of the memfd, run by run; `Dropping` to `Stored`.
+//! 8. *Thaw*, *release*, and wake who has waited.
+//!
+//! # Why no byte is ever wrong
+//!
+//! 1. *Bytes are dropped only when their copy is in the store and no writer can reach them.* Between
+//!    the copy and the punch every writer either is stopped by the protection, or has been seen in
+//!    step 5. Protection is lifted only by who owns the page (`Filling`), so that a fault message
+//!    that is served late cannot lift it from under an eviction that relies on it.
+//! 2. *Nothing of the library lives in an arena, and no lock of it is held while arena memory is
+//!    touched.* So a fault may take the library's locks. The fault path takes none that a program's
+//!    thread could hold: freeing a slot in the store is lock-free, and the heap's lock is only tried.
+//! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. Threads
+//!    of the program that own pages for a moment (prefetch, release) have their signals blocked
+//!    meanwhile: a handler that touched such a page would wait for the thread that it interrupted.
+//! 4. *What fails on the way out stays in memory, and is counted.* What fails on the way in is SIGBUS:
+//!    each stored page has a checksum over its own bytes and its number, verified before they are
+//!    given back.
+//! 5. *A child after fork has no mapping of the arena.* `MADV_DONTFORK`.
+//! 6. *Stopping brings everything back first.* A handler thread that fails aborts the process.
+//!
+//! # The store
+//!
+//! A page that holds one 32-bit word over and over is kept in its page word. All others are LZ4
+//! blocks in slabs of 64 KiB, with slots in steps of 64 bytes up to three quarters of a page; what
+//! does not fit there stays in memory, and is tried again after a pause that doubles each time.
+//! Slots are taken by the evictor under a lock and freed by anybody without one.
+//!
+//! # Rooms
+//!
+//! A module imports only those before it; a test sees to it.
+//!
+//! | module   | what it is                                                                       |
+//! |----------|----------------------------------------------------------------------------------|
+//! | `prim`   | units, bit fields, the switch for atomics                                        |
+//! | `stats`  | counters and histograms that a fault may touch, and their snapshot               |
+//! | `sys`    | the kernel, and nothing but: the only room that names libc                       |
+//! | `table`  | the page words and their legal steps                                             |
+//! | `store`  | bytes in, handle out, bytes back; knows no pages' states                         |
+//! | `alloc`  | who has which bytes; its metadata lies outside of the arena                      |
+//! | `track`  | who was touched, and how pages are held still                                    |
+//! | `evict`  | look, claim, compress, drop                                                      |
+//! | `fault`  | bring back: on a touch, ahead of it, or never again                              |
+//! | `policy` | what is to go: a pure function                                                   |
+//! | `arena`  | where all of it is put together                                                  |
+//!
+//! # What it costs
+//!
+//! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, all of it reserved lazily; a
+//! bitmap for each 64 KiB of small blocks; in the store 8 bytes a page and what rounds up to 64.
+//! Time: one thread that sleeps, and as many handlers as were asked for. For figures see the README.
