@@ -6,8 +6,9 @@ use crate::evict::{Evicted, Evictor, Order};
 use crate::fault::{Resolver, Scratch};
 use crate::policy::{self, Situation};
 use crate::prim::{PageRange, Tick};
+use crate::sys::SysError;
+use crate::sys::event::DieOnPanic;
 use crate::sys::signals::SignalsBlocked;
-use crate::sys::{SysError, event};
 use crate::table::PageTable;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::sync::Arc;
@@ -98,7 +99,8 @@ impl EvictorThread {
         };
         let _blocked = SignalsBlocked::new();
         let thread = thread::Builder::new().name("thermocline-e".to_owned()).spawn(move || {
-            let _die = DieOnPanic;
+            // It may leave pages claimed, and their touchers waiting.
+            let _die = DieOnPanic("the evictor failed");
             thread.run(&commands);
         })?;
         Ok(Self { thread: Some(thread), stop: nudge.sender.clone() })
@@ -112,17 +114,6 @@ impl Drop for EvictorThread {
         if let Some(thread) = self.thread.take() {
             // Its panic aborts the process.
             let _ = thread.join();
-        }
-    }
-}
-
-struct DieOnPanic;
-
-impl Drop for DieOnPanic {
-    /// An evictor that panics may leave pages claimed, and their touchers waiting.
-    fn drop(&mut self) {
-        if thread::panicking() {
-            event::die("the evictor panicked", &"see the message above");
         }
     }
 }
@@ -182,19 +173,25 @@ impl Loop {
             return self.evict_all().map_or(0, |evicted| evicted.pages);
         }
         let now = self.now();
-        let resident = self.resolver.table.resident();
-        let pressed = self.config.resident_limit.is_some_and(|limit| resident > limit);
-        let result = self.evictor.look(now, pressed).and_then(|()| {
-            let ages = self.evictor.ages(now);
-            let order = policy::plan(&Situation {
-                ages: &ages,
-                resident,
-                limit: self.config.resident_limit,
-                cold_age: self.config.cold_ticks,
-            });
+        let result = self.plan(now, false).and_then(|(order, enough)| {
+            // Regions that rest because they are hot are all that is left.
+            let order = if enough { order } else { self.plan(now, true)?.0 };
             order.map_or(Ok(Evicted::default()), |order| self.evictor.carry_out(now, order))
         });
         self.count(result).map_or(0, |evicted| evicted.pages)
+    }
+
+    /// Looks who was touched, and makes a plan of it; false if it will not bring the arena below
+    /// its limit.
+    fn plan(&mut self, now: Tick, all: bool) -> Result<(Option<Order>, bool), SysError> {
+        self.evictor.look(now, all)?;
+        let resident = self.resolver.table.resident();
+        let limit = self.config.resident_limit;
+        let ages = self.evictor.ages(now);
+        let cold_age = self.config.cold_ticks;
+        let order = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
+        let over = limit.map_or(0, |limit| resident.saturating_sub(limit));
+        Ok((order, order.map_or(0, |order| order.pages) >= over))
     }
 
     /// Evicts all that is not touched meanwhile.

@@ -27,22 +27,12 @@ pub(crate) fn spawn(
     // touch the arena and wait for us.
     let _blocked = SignalsBlocked::new();
     thread::Builder::new().name(format!("thermocline-f{number}")).spawn(move || {
-        let _die = DieOnPanic;
+        let _die = event::DieOnPanic("a fault handler failed");
         let mut scratch = Scratch::new();
         if let Err(e) = serve(&resolver, &stop, &mut scratch, &filled) {
             event::die("a fault handler failed", &e);
         }
     })
-}
-
-struct DieOnPanic;
-
-impl Drop for DieOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            event::die("a fault handler panicked", &"see the message above");
-        }
-    }
 }
 
 fn serve(

@@ -92,6 +92,18 @@ pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
     std::process::abort()
 }
 
+/// Aborts the process if the thread that holds it panics: somebody would wait for it for ever.
+#[derive(Debug)]
+pub(crate) struct DieOnPanic(pub(crate) &'static str);
+
+impl Drop for DieOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            die(self.0, &"it panicked, see the message above");
+        }
+    }
+}
+
 struct Line {
     bytes: [u8; 512],
     len: usize,
