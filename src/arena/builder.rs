@@ -189,7 +189,7 @@ impl Builder {
             resident_limit: self.resident_limit.map(|limit| limit / PAGE_SIZE),
             cold_ticks,
             scan_interval: interval,
-            store_limit: self.store_limit.unwrap_or(reserve),
+            store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
             handler_threads: self.handler_threads,
             zeal: self.zeal,
         })

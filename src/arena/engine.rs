@@ -2,7 +2,8 @@
 
 use super::builder::Config;
 use super::error::{ArenaError, BuildError};
-use super::evictor_thread::{Command, Commands, EvictorThread, Nudge};
+use super::evictor_thread::EvictorThread;
+use super::mailbox::{Command, Mailbox};
 use crate::alloc::Heap;
 use crate::evict::{Evicted, Evictor};
 use crate::fault::{FillError, Resolver, Scratch, handler};
@@ -12,7 +13,7 @@ use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
-use crate::sys::event::Event;
+use crate::sys::event::{self, Event};
 use crate::sys::memory::SharedMemory;
 use crate::sys::uffd::Uffd;
 use crate::sys::{Probe, uapi};
@@ -31,7 +32,7 @@ pub(super) struct Engine {
     pub(super) tracker: Arc<dyn AccessTracker>,
     pub(super) counters: Arc<Counters>,
     resolver: Arc<Resolver>,
-    nudge: Nudge,
+    mailbox: Arc<Mailbox>,
     stopped: AtomicBool,
     threads: Mutex<Threads>,
 }
@@ -75,7 +76,7 @@ impl Engine {
             Arc::clone(&counters),
             config.zeal,
         )?;
-        let (nudge, commands) = Nudge::new(Arc::clone(&table), config.resident_limit);
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&table), config.resident_limit)?);
         // From here on dropping the engine stops the threads that have been started.
         let this = Self {
             backing,
@@ -84,7 +85,7 @@ impl Engine {
             tracker,
             counters,
             resolver,
-            nudge,
+            mailbox,
             stopped: AtomicBool::new(false),
             threads: Mutex::new(Threads {
                 evictor: None,
@@ -92,30 +93,25 @@ impl Engine {
                 stop_handlers: Arc::new(Event::new()?),
             }),
         };
-        this.start_threads(config, evictor, commands)
+        this.start_threads(config, evictor)
             .map_err(|e| BuildError::Thread { errno: e.raw_os_error().unwrap_or(0) })?;
         Ok(this)
     }
 
-    fn start_threads(
-        &self,
-        config: &Config,
-        evictor: Evictor,
-        commands: Commands,
-    ) -> std::io::Result<()> {
+    fn start_threads(&self, config: &Config, evictor: Evictor) -> std::io::Result<()> {
         let mut threads = self.threads.lock();
         for number in 0..config.handler_threads {
-            let nudge = self.nudge.clone();
+            let mailbox = Arc::clone(&self.mailbox);
             let handler = handler::spawn(
                 number,
                 Arc::clone(&self.resolver),
                 Arc::clone(&threads.stop_handlers),
-                move || nudge.if_over_limit(),
+                move || mailbox.look_if_over_limit(),
             )?;
             threads.handlers.push(handler);
         }
         let resolver = Arc::clone(&self.resolver);
-        let thread = EvictorThread::spawn(config, evictor, resolver, commands, &self.nudge)?;
+        let thread = EvictorThread::spawn(config, evictor, resolver, Arc::clone(&self.mailbox))?;
         threads.evictor = Some(thread);
         Ok(())
     }
@@ -134,7 +130,7 @@ impl Engine {
             // It was stopped in between, so the kernel gives zeros by itself.
             Err(_) if self.is_stopped() => Ok(()),
             result => {
-                self.nudge.if_over_limit();
+                self.mailbox.look_if_over_limit();
                 result
             }
         }
@@ -144,7 +140,7 @@ impl Engine {
     pub(super) fn release(&self, range: PageRange) -> Result<(), SysError> {
         // The words of a stopped arena do not know what the kernel filled by itself.
         let stopped = self.is_stopped();
-        self.resolver.release(range, &mut Scratch::new())?;
+        self.resolver.release(range)?;
         if stopped { self.backing.memory().punch(range) } else { Ok(()) }
     }
 
@@ -157,7 +153,7 @@ impl Engine {
         if let Ok(pages) = restored {
             self.counters.prefetched.add(pages as u64);
         }
-        self.nudge.if_over_limit();
+        self.mailbox.look_if_over_limit();
         restored.map_err(fill_error)
     }
 
@@ -166,7 +162,7 @@ impl Engine {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
-        self.nudge.try_send(Command::Restore(range));
+        self.mailbox.hint(Command::Restore(range));
         Ok(())
     }
 
@@ -175,13 +171,13 @@ impl Engine {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
-        self.nudge.try_send(Command::EvictRange(range));
+        self.mailbox.hint(Command::EvictRange(range));
         Ok(())
     }
 
     /// Evicts everything that is not touched meanwhile.
     pub(super) fn evict_now(&self) -> Result<Evicted, ArenaError> {
-        self.nudge.ask(Command::EvictNow)?.map_err(ArenaError::Sys)
+        self.mailbox.ask(Command::EvictNow)
     }
 
     /// Checks table and store on the evictor's thread, so that nothing is being evicted meanwhile.
@@ -208,7 +204,8 @@ impl Engine {
         if self.is_stopped() {
             return settled();
         }
-        match self.nudge.ask(|reply| Command::Run(Box::new(move || drop(reply.send(settled()))))) {
+        match self.mailbox.ask(|reply| Command::Run(Box::new(move || drop(reply.send(settled())))))
+        {
             Ok(result) => result,
             Err(e) => Err(e.to_string()),
         }
@@ -224,11 +221,14 @@ impl Engine {
         drop(threads.evictor.take());
         let all = self.table.extent();
         self.resolver.restore(all, true, &mut Scratch::new()).map_err(fill_error)?;
+        // Nothing is stored and nothing can be any more. Who faults from here on touches an empty
+        // page, and waits until nobody is registered for it and the kernel fills it by itself. The
+        // handlers go first: one that was late could take the page from under that thread.
         self.stopped.store(true, Ordering::Release);
-        // A page that is neither stored nor in memory is a hole, which the kernel fills by itself
-        // when nobody is registered for it.
-        self.backing.unregister()?;
         threads.join_handlers();
+        if let Err(e) = self.backing.unregister() {
+            event::die("cannot let go of an arena's memory", &e);
+        }
         Ok(())
     }
 }

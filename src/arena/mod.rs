@@ -7,6 +7,7 @@ mod builder;
 mod engine;
 mod error;
 mod evictor_thread;
+mod mailbox;
 
 pub use allocate::AllocError;
 pub use builder::Builder;
@@ -174,12 +175,12 @@ impl Arena {
 
     /// Evicts every page that is not touched meanwhile, whatever its age, and waits for it.
     ///
-    /// Pages that did not compress lately are left alone.
+    /// Pages that did not compress lately are left alone, as are those about which the kernel
+    /// refused something; the answer tells how many there were.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::NotSwapping`] where nothing is ever evicted, [`ArenaError::Sys`] if the kernel
-    /// refused; what was evicted before that stays so.
+    /// [`ArenaError::NotSwapping`] where nothing is ever evicted.
     pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
         self.inner.engine()?.evict_now()
     }
@@ -229,10 +230,11 @@ impl Arena {
         self.inner.engine()?.stop()
     }
 
-    /// What the arena holds and what it has done.
+    /// What the arena holds and what it has done; nothing in a forked child.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.stats()
+        // In a forked child the heap's lock may be held for ever.
+        if self.inner.generation.is_current() { self.inner.stats() } else { Stats::default() }
     }
 
     /// Walks all structures of the arena and says what is wrong with them, for tests and diagnosis.
@@ -246,6 +248,9 @@ impl Arena {
     /// What was found, in words. It means that this library has a bug or that its memory has been
     /// overwritten.
     pub fn check(&self) -> Result<(), String> {
+        if !self.inner.generation.is_current() {
+            return Err(ArenaError::ForkedChild.to_string());
+        }
         self.inner.heap().check()?;
         self.inner.parts.engine.as_ref().map_or(Ok(()), Engine::check)
     }

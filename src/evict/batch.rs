@@ -4,8 +4,8 @@ use super::{Evicted, Evictor};
 use crate::prim::{Handle, PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::store::{Compressor, Put};
 use crate::sys::{SysError, event};
-use crate::table::{State, Waiters};
-use crate::track::Held;
+use crate::table::{State, Waiters, Word};
+use std::ops::Range;
 use std::time::Instant;
 
 /// Pages in a batch, at most: what is locked, and how much is dropped while the arena is frozen.
@@ -19,8 +19,8 @@ enum Fate {
     /// Frozen, and known to be as it was copied.
     Intact(Handle),
     Dropping,
-    /// Not ours any more, or not to be evicted.
-    Out,
+    /// Dropped or given up: none of the evictor's business any more.
+    Done,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,62 +85,73 @@ fn runs(items: &[Item], which: impl Fn(&Item) -> bool) -> Vec<(usize, PageRange)
 }
 
 impl Evictor {
-    /// Evicts the pages of the batch, as far as they let themselves be evicted, and empties it.
-    pub(super) fn flush(&mut self, now: Tick, done: &mut Evicted) -> Result<(), SysError> {
+    /// Evicts the pages of the batch, as far as they let themselves be evicted, and empties it. What
+    /// the kernel refuses stays in memory and is left alone for a while.
+    pub(super) fn flush(&mut self, now: Tick, done: &mut Evicted) {
         if self.batch.items.is_empty() {
-            return Ok(());
+            return;
         }
-        let result = self.flush_held(now, done);
-        // Whatever happened, nothing stays claimed or held.
+        let held_from = Instant::now();
+        self.hold(now, done);
+        self.copy(now, done);
+        let frozen_from = if self.tracker.holds_writers() { held_from } else { Instant::now() };
+        match self.tracker.freeze() {
+            Ok(()) => {
+                self.find_intact(now, done);
+                self.drop_intact(now, done);
+                if let Err(e) = self.tracker.thaw() {
+                    // Every touch of a watched page would wait for a handler from here on.
+                    event::die("cannot let touches through again", &e);
+                }
+                let frozen = u64::try_from(frozen_from.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.counters.freezes.add(1);
+                self.counters.frozen_nanos.add(frozen);
+                self.counters.frozen_longest_nanos.raise_to(frozen);
+            }
+            Err(e) => self.refuse(now, 0..self.batch.items.len(), e, done),
+        }
+        for run in self.batch.held.drain(..) {
+            if let Err(e) = self.tracker.release(run) {
+                done.refusal = Some(e);
+            }
+        }
+        // Whatever happened, nothing stays engaged.
         for i in 0..self.batch.items.len() {
             self.back_out(i, |word| word);
         }
-        let mut released = Ok(());
-        for run in self.batch.held.drain(..) {
-            released = released.and(self.tracker.release(run));
-        }
         self.batch.items.clear();
         self.batch.turn = self.batch.turn.wrapping_add(1);
-        result.and(released)
     }
 
-    fn flush_held(&mut self, now: Tick, done: &mut Evicted) -> Result<(), SysError> {
-        let held_from = Instant::now();
-        self.hold(now)?;
-        self.copy(now, done)?;
-        let frozen_from = if self.tracker.holds_writers() { held_from } else { Instant::now() };
-        self.tracker.freeze()?;
-        let dropped = self.drop_intact(done);
-        self.tracker.thaw()?;
-        let frozen = u64::try_from(frozen_from.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.counters.freezes.add(1);
-        self.counters.frozen_nanos.add(frozen);
-        self.counters.frozen_longest_nanos.raise_to(frozen);
-        dropped
-    }
-
-    /// Holds the claimed pages, run by run. Those that the kernel will not lock are left alone
-    /// for a while.
-    fn hold(&mut self, now: Tick) -> Result<(), SysError> {
-        for (first, run) in runs(&self.batch.items, |_| true) {
-            match self.tracker.hold(run)? {
-                Held::Yes => self.batch.held.push(run),
-                Held::Refused => {
-                    self.counters.kernel_refused.add(run.pages() as u64);
-                    for i in first..first + run.pages() {
-                        self.back_out(i, |word| word.with_failure(now));
-                    }
-                }
+    /// Gives up items that the kernel refused something about, for a while.
+    fn refuse(&mut self, now: Tick, items: Range<usize>, error: SysError, done: &mut Evicted) {
+        done.refusal = Some(error);
+        for i in items {
+            if self.batch.items[i].fate != Fate::Done {
+                done.refused += 1;
+                self.counters.kernel_refused.add(1);
+                self.back_out(i, |word| word.with_failure(now));
             }
         }
-        Ok(())
+    }
+
+    /// Holds the claimed pages, run by run.
+    fn hold(&mut self, now: Tick, done: &mut Evicted) {
+        for (first, run) in runs(&self.batch.items, |_| true) {
+            match self.tracker.hold(run) {
+                Ok(()) => self.batch.held.push(run),
+                Err(e) => self.refuse(now, first..first + run.pages(), e, done),
+            }
+        }
     }
 
     /// Copies the pages that are still claimed into the store.
-    fn copy(&mut self, now: Tick, done: &mut Evicted) -> Result<(), SysError> {
+    fn copy(&mut self, now: Tick, done: &mut Evicted) {
         for (first, run) in runs(&self.batch.items, |item| item.fate == Fate::Claimed) {
             let bytes = &mut self.batch.bytes[first * PAGE_SIZE..][..run.bytes()];
-            self.backing.memory().read(run, bytes)?;
+            if let Err(e) = self.backing.memory().read(run, bytes) {
+                self.refuse(now, first..first + run.pages(), e, done);
+            }
         }
         for i in 0..self.batch.items.len() {
             let Item { page, fate } = self.batch.items[i];
@@ -148,8 +159,8 @@ impl Evictor {
                 continue;
             }
             if self.table.load(page).state() != State::Claimed {
-                self.batch.items[i].fate = Fate::Out;
                 self.count_touched(done);
+                self.back_out(i, |word| word);
                 continue;
             }
             let bytes = &self.batch.bytes[i * PAGE_SIZE..][..PAGE_SIZE];
@@ -171,22 +182,28 @@ impl Evictor {
                 }
             }
         }
-        Ok(())
     }
 
-    /// Drops the pages that are as they were copied. Called frozen.
-    fn drop_intact(&mut self, done: &mut Evicted) -> Result<(), SysError> {
-        let items = &mut self.batch.items;
-        for (first, run) in runs(items, |item| matches!(item.fate, Fate::Copied(_))) {
-            self.tracker.intact(run, &mut |intact| {
-                for page in intact.iter().filter(|page| run.contains(*page)) {
+    /// Finds the pages that are as they were copied. Called frozen.
+    fn find_intact(&mut self, now: Tick, done: &mut Evicted) {
+        for (first, run) in runs(&self.batch.items, |item| matches!(item.fate, Fate::Copied(_))) {
+            let items = &mut self.batch.items;
+            let found = self.tracker.intact(run, &mut |intact| {
+                for page in intact.intersection(run).iter() {
                     let item = &mut items[first + page.0 - run.start.0];
                     if let Fate::Copied(handle) = item.fate {
                         item.fate = Fate::Intact(handle);
                     }
                 }
-            })?;
+            });
+            if let Err(e) = found {
+                self.refuse(now, first..first + run.pages(), e, done);
+            }
         }
+    }
+
+    /// Drops the intact pages, and gives up those that were touched. Called frozen.
+    fn drop_intact(&mut self, now: Tick, done: &mut Evicted) {
         for i in 0..self.batch.items.len() {
             let Item { page, fate } = self.batch.items[i];
             match fate {
@@ -195,18 +212,16 @@ impl Evictor {
                 }
                 Fate::Intact(_) | Fate::Copied(_) => {
                     self.count_touched(done);
-                    let now = self.table.now();
                     self.back_out(i, |word| word.with_tick(now));
                 }
-                _ => {}
+                Fate::Claimed | Fate::Dropping | Fate::Done => {}
             }
         }
-        let mut result = Ok(());
         for (first, run) in runs(&self.batch.items, |item| item.fate == Fate::Dropping) {
             let punched = self.backing.memory().punch(run);
             let mut waiting = false;
             for (i, page) in run.iter().enumerate() {
-                self.batch.items[first + i].fate = Fate::Out;
+                self.batch.items[first + i].fate = Fate::Done;
                 waiting |= match punched {
                     Ok(()) => self.table.finish_drop(page),
                     Err(_) => {
@@ -224,27 +239,26 @@ impl Evictor {
                     done.pages += run.pages();
                     self.counters.evicted.add(run.pages() as u64);
                 }
-                Err(e) => result = Err(e),
+                Err(e) => {
+                    done.refusal = Some(e);
+                    done.refused += run.pages();
+                    self.counters.kernel_refused.add(run.pages() as u64);
+                }
             }
         }
-        result
     }
 
-    /// Gives item `i` up: its copy is freed, and the page, if nobody took it back, is resident
-    /// again, with `change` made to its word.
-    fn back_out(
-        &mut self,
-        i: usize,
-        change: impl FnOnce(crate::table::Word) -> crate::table::Word,
-    ) {
+    /// Gives item `i` up, if it has not been dropped or given up before: its copy is freed, and the
+    /// page is resident again, with `change` made to its word if nobody took it back.
+    fn back_out(&mut self, i: usize, change: impl Fn(Word) -> Word) {
         let Item { page, fate } = self.batch.items[i];
-        self.batch.items[i].fate = Fate::Out;
         match fate {
-            Fate::Out => return,
+            Fate::Done => return,
             Fate::Copied(handle) | Fate::Intact(handle) => self.store.free(handle),
             Fate::Claimed | Fate::Dropping => {}
         }
-        self.table.unclaim(page, change);
+        self.batch.items[i].fate = Fate::Done;
+        self.table.disengage(page, change);
     }
 
     fn count_touched(&self, done: &mut Evicted) {

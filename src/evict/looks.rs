@@ -72,6 +72,12 @@ impl Looks {
         WATCHED.get(word) == 1 && DUE.get(word) == u64::from(now.after(wait).raw())
     }
 
+    /// The region cannot be watched: it rests for as long as the hottest.
+    pub(super) fn rest(&self, region: usize, now: Tick) {
+        let word = HOT.set(WATCHED.set(self.get(region), 0), MOST_RESTING);
+        self.set(region, DUE.set(word, now.after(1 << MOST_RESTING).raw().into()));
+    }
+
     /// For how many ticks the region has been watched, if it is.
     pub(super) fn watched_for(&self, region: usize, now: Tick) -> Option<u32> {
         let word = self.get(region);

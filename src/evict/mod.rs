@@ -43,6 +43,11 @@ pub struct Evicted {
     pub touched: usize,
     /// Pages that did not compress, and stayed. They are not tried again for a while.
     pub incompressible: usize,
+    /// Pages about which the kernel refused something, and which stayed. They are not tried again
+    /// for a while.
+    pub refused: usize,
+    /// What the kernel refused last, if anything; it may concern pages that were only looked at.
+    pub refusal: Option<SysError>,
     /// Whether the store was full, so that the rest stayed.
     pub store_full: bool,
 }
@@ -91,23 +96,42 @@ impl Evictor {
 
     /// Notes in the table which pages were touched since the last look, and watches them anew.
     /// Regions that were found hot again and again are left out for a while, unless `all` is set.
+    /// What the kernel refuses is counted and left alone for a while.
     pub(crate) fn look(&mut self, now: Tick, all: bool) -> Result<(), SysError> {
         self.look_within(now, all, self.table.all())
     }
 
+    /// Looks at the regions of `within`, every one of them, and gives the last error.
     fn look_within(&mut self, now: Tick, all: bool, within: PageRange) -> Result<(), SysError> {
         self.table.set_now(now);
+        let mut result = Ok(());
         for (region, range) in self.regions(within) {
             if all || self.looks.is_due(region, now) {
-                self.look_at(region, range, now, all)?;
+                let looked = self.look_at(region, range, now, all);
+                result = looked.or(result);
             }
         }
-        Ok(())
+        result
     }
 
     /// Looks at one region and watches it anew, unless it was found hot again and again and `watch`
-    /// is not set.
+    /// is not set. A region about which the kernel refuses something rests.
     fn look_at(
+        &mut self,
+        region: usize,
+        range: PageRange,
+        now: Tick,
+        watch: bool,
+    ) -> Result<(), SysError> {
+        let result = self.try_look_at(region, range, now, watch);
+        if result.is_err() {
+            self.counters.kernel_refused.add(1);
+            self.looks.rest(region, now);
+        }
+        result
+    }
+
+    fn try_look_at(
         &mut self,
         region: usize,
         range: PageRange,
@@ -155,29 +179,26 @@ impl Evictor {
     }
 
     /// Evicts the pages that `order` names, as far as they can be, the ones that must go first.
-    pub(crate) fn carry_out(&mut self, now: Tick, order: Order) -> Result<Evicted, SysError> {
+    pub(crate) fn carry_out(&mut self, now: Tick, order: Order) -> Evicted {
         let mut done = Evicted::default();
         let all = self.table.all();
-        let mut result = Ok(());
         if order.all_from <= Tick::MAX_AGE {
-            result = self.sweep(now, order.all_from, order.pages, all, &mut done);
+            self.sweep(now, order.all_from, order.pages, all, &mut done);
         }
         if order.some_from < order.all_from && done.pages < order.pages && !done.store_full {
-            result =
-                result.and_then(|()| self.sweep(now, order.some_from, order.pages, all, &mut done));
+            self.sweep(now, order.some_from, order.pages, all, &mut done);
         }
         self.store.trim();
-        result.map(|()| done)
+        done
     }
 
-    /// Evicts every page of `range` that is not touched meanwhile, whatever its age.
-    pub(crate) fn evict_range(&mut self, now: Tick, range: PageRange) -> Result<Evicted, SysError> {
-        let mut done = Evicted::default();
-        let result = self
-            .look_within(now, true, range)
-            .and_then(|()| self.sweep(now, 0, usize::MAX, range, &mut done));
+    /// Evicts every page of `within` that is not touched meanwhile, whatever its age.
+    pub(crate) fn evict_all(&mut self, now: Tick, within: PageRange) -> Evicted {
+        let refusal = self.look_within(now, true, within).err();
+        let mut done = Evicted { refusal, ..Evicted::default() };
+        self.sweep(now, 0, usize::MAX, within, &mut done);
         self.store.trim();
-        result.map(|()| done)
+        done
     }
 
     /// The page's word, if the page may go: it is in memory, has been idle for `min_age`, and is
@@ -198,7 +219,7 @@ impl Evictor {
         most: usize,
         within: PageRange,
         done: &mut Evicted,
-    ) -> Result<(), SysError> {
+    ) {
         let mut regions: Vec<_> = self.regions(within).collect();
         let first = regions.partition_point(|(region, _)| *region < self.cursor);
         regions.rotate_left(first);
@@ -209,7 +230,7 @@ impl Evictor {
                 continue;
             }
             if !self.looks.is_fresh(region, now) {
-                self.look_at(region, range, now, true)?;
+                done.refusal = self.look_at(region, range, now, true).err().or(done.refusal);
             }
             let Some(watched) = self.looks.watched_for(region, now) else { continue };
             for page in pages.iter() {
@@ -218,20 +239,19 @@ impl Evictor {
                     self.batch.push(page);
                 }
                 if self.batch.is_full() || done.pages + self.batch.len() >= most {
-                    self.flush(now, done)?;
+                    self.flush(now, done);
                     if done.pages >= most || done.store_full {
                         self.cursor = region;
-                        return Ok(());
+                        return;
                     }
                 }
             }
             // Neighbours are dropped together; pages of different regions are none.
-            self.flush(now, done)?;
+            self.flush(now, done);
             if done.pages >= most || done.store_full {
                 self.cursor = region + 1;
-                return Ok(());
+                return;
             }
         }
-        Ok(())
     }
 }

@@ -68,24 +68,29 @@ impl Resolver {
         const PAUSES: u32 = 2500;
         let mut left = range;
         let (mut pauses, mut strays) = (0, 0);
+        // One call must stay within one mapping, and the program may have cut ours to pieces
+        // (mlock, mprotect, madvise on a part of it). Then the runs become shorter.
+        let mut most = range.pages();
         let stopped = loop {
             if left.is_empty() {
                 break None;
             }
+            let run = PageRange::new(left.start.0, left.end.0.min(left.start.0 + most));
             let outcome = match content {
-                Content::Zeros => self.backing.zero_fill(left),
+                Content::Zeros => self.backing.zero_fill(run),
                 Content::Bytes(bytes) => {
                     let done = range.bytes() - left.bytes();
-                    self.backing.fill(left, &bytes[done..range.bytes()])
+                    self.backing.fill(run, &bytes[done..done + run.bytes()])
                 }
             };
             match outcome {
-                Ok(Outcome::Done) => left.start = left.end,
+                Ok(Outcome::Done) => left.start = run.end,
                 Ok(Outcome::Partial(bytes)) => left.start.0 += bytes / PAGE_SIZE,
                 Ok(Outcome::Again) => std::thread::yield_now(),
                 Ok(Outcome::Exists) if matches!(content, Content::Zeros) => {
                     // A page that got here by any other way than ours began as zeros, and what it
-                    // holds besides was written by the application.
+                    // holds besides was written by the application. Nobody was woken by it.
+                    self.wake(left.start.only(), Waiters(true));
                     left.start.0 += 1;
                 }
                 Ok(Outcome::Exists) if strays < 3 => {
@@ -106,6 +111,7 @@ impl Resolver {
                 Ok(Outcome::Exists) => {
                     break Some(FillError::Sys(SysError::page_exists("ioctl(UFFDIO_COPY)")));
                 }
+                Ok(Outcome::Gone) if run.pages() > 1 => most = run.pages().div_ceil(2),
                 Ok(Outcome::Gone) => {
                     break Some(FillError::Sys(SysError::range_gone("ioctl(UFFDIO_COPY)")));
                 }
@@ -200,26 +206,22 @@ impl Resolver {
         scratch: &mut Scratch,
     ) -> Result<usize, FillError> {
         let mut restored = 0;
-        let mut left = range;
+        let mut left = range.intersection(self.table.extent());
         while !left.is_empty() {
-            let chunk = PageRange::new(left.start.0, left.end.0.min(left.start.0 + RUN));
-            let blocked = SignalsBlocked::new();
-            let (run, error) = self.restore_run(chunk, scratch);
-            drop(blocked);
-            restored += run;
-            if let Some(error) = error {
-                return Err(error);
-            }
-            left.start.0 += run;
-            if run == 0 {
-                let state = self.table.load(left.start).state();
-                match state {
-                    State::Dropping | State::Filling | State::Claimed if all => {
-                        std::thread::yield_now();
+            match self.table.load(left.start).state() {
+                State::Stored => {
+                    let chunk = PageRange::new(left.start.0, left.end.0.min(left.start.0 + RUN));
+                    let blocked = SignalsBlocked::new();
+                    let (run, error) = self.restore_run(chunk, scratch);
+                    drop(blocked);
+                    restored += run;
+                    left.start.0 += run;
+                    if let Some(error) = error {
+                        return Err(error);
                     }
-                    State::Stored => {}
-                    _ => left.start.0 += 1,
                 }
+                State::Dropping | State::Filling if all => std::thread::yield_now(),
+                _ => left.start.0 += 1,
             }
         }
         Ok(restored)
@@ -258,12 +260,15 @@ impl Resolver {
     /// Makes every page of `range` empty and gives its memory, or its place in the store, back.
     ///
     /// The pages must be the caller's to free: whoever still touches them reads zeros.
-    pub(crate) fn release(&self, range: PageRange, scratch: &mut Scratch) -> Result<(), SysError> {
+    pub(crate) fn release(&self, range: PageRange) -> Result<(), SysError> {
+        // Pages that nobody ever had are empty.
+        let range = range.intersection(self.table.extent());
+        let mut taken = Vec::with_capacity(range.pages().min(STRETCH));
         for stretch in range.chunks(STRETCH) {
             let mut left = stretch;
             while !left.is_empty() {
                 let blocked = SignalsBlocked::new();
-                let released = self.release_run(left, scratch)?;
+                let released = self.release_run(left, &mut taken)?;
                 drop(blocked);
                 left.start.0 += released;
                 if released == 0 {
@@ -275,24 +280,20 @@ impl Resolver {
         Ok(())
     }
 
-    /// Releases the leading pages of `range` that nobody else owns, and says how many.
-    fn release_run(&self, range: PageRange, scratch: &mut Scratch) -> Result<usize, SysError> {
-        scratch.words.clear();
-        let mut in_memory = false;
+    /// Releases the leading pages of `range` that nobody else owns, and says how many. Room for
+    /// what they were is in `taken`.
+    fn release_run(&self, range: PageRange, taken: &mut Vec<Word>) -> Result<usize, SysError> {
+        taken.clear();
         for page in range.iter() {
             match self.table.begin_release(page) {
-                Release::Empty => scratch.words.push(Word::EMPTY),
-                Release::Taken(was) => {
-                    in_memory |= was.state().in_memory();
-                    scratch.words.push(was);
-                }
+                Release::Empty => taken.push(Word::EMPTY),
+                Release::Taken(was) => taken.push(was),
                 Release::Busy => break,
             }
         }
-        let run = PageRange::new(range.start.0, range.start.0 + scratch.words.len());
-        // One punch for the whole run: what lies between the pages in memory is holes already.
-        let mut result = if in_memory { self.backing.memory().punch(run) } else { Ok(()) };
-        for (page, &was) in run.iter().zip(&scratch.words) {
+        let run = PageRange::new(range.start.0, range.start.0 + taken.len());
+        let mut result = self.punch_owned(run, taken);
+        for (page, &was) in run.iter().zip(&*taken) {
             let waiters = match was.state() {
                 State::Empty => Waiters(false),
                 State::Stored => {
@@ -308,5 +309,21 @@ impl Resolver {
             self.wake(page.only(), waiters);
         }
         result.map(|()| run.pages())
+    }
+
+    /// Punches the pages of `run` that were in memory, neighbours together. What was empty is not
+    /// ours, and may just be getting a page that must not be dropped with them.
+    fn punch_owned(&self, run: PageRange, was: &[Word]) -> Result<(), SysError> {
+        let mut result = Ok(());
+        let mut start = run.start.0;
+        for group in was.chunk_by(|a, b| (a.state() == State::Empty) == (b.state() == State::Empty))
+        {
+            let pages = PageRange::new(start, start + group.len());
+            if group.iter().any(|word| word.state().in_memory()) {
+                result = result.and(self.backing.memory().punch(pages));
+            }
+            start += group.len();
+        }
+        result
     }
 }

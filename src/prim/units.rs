@@ -87,10 +87,6 @@ impl PageRange {
         self.start.0 == self.end.0
     }
 
-    pub(crate) const fn contains(self, page: PageIndex) -> bool {
-        self.start.0 <= page.0 && page.0 < self.end.0
-    }
-
     /// The part that lies in `other` too.
     pub(crate) fn intersection(self, other: Self) -> Self {
         let start = self.start.0.max(other.start.0);

@@ -8,10 +8,9 @@ use super::error::SysError;
 use super::memory::SharedMemory;
 use super::uapi::UFFD_FEATURE_POISON;
 use super::uffd::{Outcome, Uffd};
-use crate::prim::sync::{AtomicBool, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Shared memory, registered with a userfaultfd.
 #[derive(Debug)]
@@ -19,13 +18,14 @@ pub(crate) struct Backing {
     memory: Arc<SharedMemory>,
     uffd: Uffd,
     mode: u64,
-    registered: AtomicBool,
+    /// Held while a part is registered anew, which must not happen after all of it was unregistered.
+    registered: Mutex<bool>,
 }
 
 impl Backing {
     /// Registers all of `memory` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`.
     pub(crate) fn new(memory: Arc<SharedMemory>, uffd: Uffd, mode: u64) -> Result<Self, SysError> {
-        let this = Self { memory, uffd, mode, registered: AtomicBool::new(true) };
+        let this = Self { memory, uffd, mode, registered: Mutex::new(true) };
         let all = this.all();
         this.uffd.register(this.memory.address(all), all.bytes(), mode)?;
         Ok(this)
@@ -68,11 +68,12 @@ impl Backing {
     pub(crate) fn poison(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
         if self.uffd.has(UFFD_FEATURE_POISON) {
-            let poisoned = self.uffd.poison(self.memory.address(range), range.bytes())?;
-            if poisoned == Outcome::Done {
-                return Ok(());
+            match self.uffd.poison(self.memory.address(range), range.bytes())? {
+                Outcome::Done => return Ok(()),
+                // Whatever page is there, or poison already: it goes.
+                Outcome::Exists => {}
+                _ => return Err(SysError::range_gone("ioctl(UFFDIO_POISON)")),
             }
-            // There is a page, or poison already: whatever it is, it goes.
         }
         self.memory.replace_by_nothing(range)?;
         self.wake(range)
@@ -81,9 +82,10 @@ impl Backing {
     /// Makes a poisoned page an ordinary, missing one again.
     pub(crate) fn heal(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
+        let registered = self.registered();
         self.memory.punch(range)?;
         self.memory.restore_view(range)?;
-        if !self.registered.load(Ordering::Acquire) {
+        if !*registered {
             return Ok(());
         }
         self.uffd.register(self.memory.address(range), range.bytes(), self.mode)
@@ -91,7 +93,13 @@ impl Backing {
 
     /// Lets the memory be ordinary shared memory from now on, and wakes every waiter.
     pub(crate) fn unregister(&self) -> Result<(), SysError> {
-        self.registered.store(false, Ordering::Release);
-        self.uffd.unregister(self.memory.address(self.all()), self.all().bytes())
+        let mut registered = self.registered();
+        self.uffd.unregister(self.memory.address(self.all()), self.all().bytes())?;
+        *registered = false;
+        Ok(())
+    }
+
+    fn registered(&self) -> MutexGuard<'_, bool> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,6 +31,11 @@ impl SysError {
         Self::new(call, libc::ENOENT)
     }
 
+    /// The error of a file that would be larger than may be.
+    pub(crate) const fn file_too_large(call: &'static str) -> Self {
+        Self::new(call, libc::EFBIG)
+    }
+
     /// The error of a call that would put a page where one is.
     pub(crate) const fn page_exists(call: &'static str) -> Self {
         Self::new(call, libc::EEXIST)

@@ -5,8 +5,9 @@
 use super::error::SysError;
 use core::fmt::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
-/// An `eventfd(2)` that is raised once and stays so.
+/// An `eventfd(2)`: raised, it stays so until it is lowered. Raising it waits for nothing.
 #[derive(Debug)]
 pub(crate) struct Event(OwnedFd);
 
@@ -27,6 +28,27 @@ impl Event {
         // SAFETY: writes eight bytes from a u64. It can fail only when the counter is at its
         // maximum, in which case the event is raised already.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Sleeps until the event is raised, for `timeout` at most, and lowers it.
+    pub(crate) fn wait_and_lower(&self, timeout: Duration) -> Result<(), SysError> {
+        let mut fd = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let timeout = libc::timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: one initialised pollfd, a timespec, and no signal mask.
+        if unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, core::ptr::null()) } < 0 {
+            return match SysError::last("ppoll(eventfd)") {
+                // As good as an early ring.
+                e if e.errno() == libc::EINTR => Ok(()),
+                e => Err(e),
+            };
+        }
+        let mut count = 0u64;
+        // SAFETY: room for the eight bytes that are read. It fails only where nothing was raised.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+        Ok(())
     }
 }
 
@@ -121,6 +143,18 @@ impl fmt::Write for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lowered_event_has_to_be_raised_again() {
+        let event = Event::new().unwrap();
+        event.raise();
+        event.raise();
+        event.wait_and_lower(Duration::from_secs(1000)).unwrap();
+        event.wait_and_lower(Duration::ZERO).unwrap();
+        let other = Event::new().unwrap();
+        other.raise();
+        assert_eq!(wait_readable(other.as_fd(), &event).unwrap(), Woken::Readable);
+    }
 
     #[test]
     fn the_event_stays_raised_and_goes_first() {

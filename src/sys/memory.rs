@@ -31,6 +31,10 @@ impl SharedMemory {
     /// Reserves `len` bytes, a multiple of the page size, without taking any memory yet.
     pub(crate) fn new(len: usize) -> Result<Self, SysError> {
         let file = memfd(c"thermocline")?;
+        // Beyond the limit ftruncate would not only fail but send SIGXFSZ.
+        if file_size_limit() < len as u64 {
+            return Err(SysError::file_too_large("ftruncate(memfd), above RLIMIT_FSIZE"));
+        }
         file.set_len(len as u64).map_err(|e| SysError::from_io("ftruncate(memfd)", &e))?;
         let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
         // SAFETY: F_ADD_SEALS takes an integer and touches no memory of ours.
@@ -223,6 +227,16 @@ fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
         }
     }
     Err(SysError::last("memfd_create"))
+}
+
+/// Bytes that a file of this process may have.
+fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes one struct.
+    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } {
+        0 => limit.rlim_cur,
+        _ => u64::MAX,
+    }
 }
 
 /// Bytes in a base page of the running system.

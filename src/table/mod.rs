@@ -165,6 +165,7 @@ impl PageTable {
             self.stored.fetch_sub(1, Ordering::Relaxed);
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
+        self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
         self.leave(page, State::Filling, Word::lost())
     }
 
@@ -206,16 +207,29 @@ impl PageTable {
 
     /// `Resident` to `Claimed`, if the word is still what it was when the page was chosen.
     pub(crate) fn claim(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
-        debug_assert_eq!(seen.state(), State::Resident);
-        self.step(page, seen, seen.with_state(State::Claimed))
+        debug_assert!(seen.state() == State::Resident && !seen.is_engaged());
+        self.step(page, seen, seen.with_state(State::Claimed).with_engaged(true))
     }
 
-    /// `Claimed` to `Resident`, with `change` made to the word; false if it was taken back.
-    pub(crate) fn unclaim(&self, page: PageIndex, change: impl FnOnce(Word) -> Word) -> bool {
-        let seen = self.load(page);
-        // From Claimed a page is only ever taken away, and nobody but the evictor claims.
-        seen.state() == State::Claimed
-            && self.step(page, seen, change(seen.with_state(State::Resident))).is_ok()
+    /// Ends the evictor's business with a page that it has claimed and not dropped. The page is
+    /// resident again, with `change` made to its word if nobody had taken it back.
+    pub(crate) fn disengage(&self, page: PageIndex, change: impl Fn(Word) -> Word) {
+        loop {
+            let seen = self.load(page);
+            let next = match seen.state() {
+                State::Claimed => change(seen.with_state(State::Resident)),
+                State::Resident => seen,
+                // Access is being given to a toucher, which takes a moment.
+                _ => {
+                    debug_assert_eq!(seen.state(), State::Filling);
+                    std::thread::yield_now();
+                    continue;
+                }
+            };
+            if self.step(page, seen, next.with_engaged(false)).is_ok() {
+                return;
+            }
+        }
     }
 
     /// `Claimed` to `Dropping`: the copy is in the store; false if the page was taken back.
@@ -243,14 +257,16 @@ impl PageTable {
     /// Takes the page in order to release it: to `Filling`, from any state in which nobody else is
     /// at work on it.
     ///
-    /// A claimed page is left to the evictor, who may be about to lock it in memory: that would
-    /// put a page where one has just been released.
+    /// A page that the evictor has claimed has to wait until the evictor is done with it, even if
+    /// it was taken back: he may be about to lock it in memory, which would put a new page where
+    /// one has just been released.
     pub(crate) fn begin_release(&self, page: PageIndex) -> Release {
         let mut seen = self.load(page);
         loop {
             match seen.state() {
                 State::Empty => return Release::Empty,
                 State::Claimed | State::Dropping | State::Filling => return Release::Busy,
+                State::Resident if seen.is_engaged() => return Release::Busy,
                 State::Resident | State::Stored | State::Lost => {
                     match self.step(page, seen, seen.with_state(State::Filling)) {
                         Ok(()) => return Release::Taken(seen),
@@ -281,6 +297,9 @@ impl PageTable {
                 let word = self.load(page);
                 match word.state() {
                     State::Empty => {}
+                    State::Resident if word.is_engaged() => {
+                        return Err(format!("{page:?} is engaged with nobody at work"));
+                    }
                     State::Resident => here += 1,
                     State::Stored => stored += 1,
                     State::Lost => lost += 1,

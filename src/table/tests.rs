@@ -47,9 +47,13 @@ fn a_toucher_beats_the_evictor_and_the_evictor_notices() {
     assert!(!table.publish(PAGE, Handle::from_raw(1)));
     assert_eq!(table.finish_lift(PAGE, was), Waiters(false));
     assert!(!table.publish(PAGE, Handle::from_raw(1)));
-    assert!(!table.unclaim(PAGE, |word| word));
+    // Until the evictor is done the page cannot be released, though it was taken back.
     assert_eq!(table.load(PAGE).state(), State::Resident);
+    assert_eq!(table.begin_release(PAGE), Release::Busy);
+    table.check().unwrap_err();
+    table.disengage(PAGE, |_| panic!("it was taken back"));
     table.check().unwrap();
+    assert!(matches!(table.begin_release(PAGE), Release::Taken(_)));
 }
 
 #[test]
@@ -116,7 +120,8 @@ fn what_the_check_is_for() {
     fill(&table);
     table.claim(PAGE, table.load(PAGE)).unwrap();
     assert!(table.check().unwrap_err().contains("Claimed"));
-    assert!(table.unclaim(PAGE, |word| word.with_failure(Tick::new(1))));
+    table.disengage(PAGE, |word| word.with_failure(Tick::new(1)));
+    assert_eq!(table.load(PAGE).failures(), 1);
     table.check().unwrap();
     table.count_in(PAGE);
     table.check().unwrap_err();

@@ -53,7 +53,9 @@ impl State {
 /// bits  0..3   state
 /// bit   3      waiting: somebody met Filling or Dropping and must be woken by who leaves it
 /// bits  4..24  tick: when the page was last seen touched
-/// bits 24..64  Claimed, Resident: when to try again to compress it (20), how often it failed (4)
+/// bits 24..64  Claimed, Resident, and Filling that came from them: when to try again to compress
+///              it (20), how often it failed (4), engaged: the evictor has claimed it and is not
+///              done with it yet, whoever may have taken it back (1)
 ///              Dropping, Stored, and Filling that came from Stored: the store's handle (40)
 /// ```
 ///
@@ -68,7 +70,9 @@ const HANDLE: Field = TICK.then(Handle::BITS);
 const RETRY: Field = TICK.then(Tick::BITS);
 const FAILURES: Field = RETRY.then(4);
 
-const _: () = assert!(HANDLE.end() == 64 && FAILURES.end() <= 64);
+const ENGAGED: Field = FAILURES.then(1);
+
+const _: () = assert!(HANDLE.end() == 64 && ENGAGED.end() <= 64);
 
 impl Word {
     pub(crate) const EMPTY: Self = Self(0);
@@ -116,6 +120,16 @@ impl Word {
     pub(crate) const fn is_backing_off(self, now: Tick) -> bool {
         // A tick in the future is nearly a whole turn old.
         self.failures() > 0 && Tick::new(RETRY.get(self.0)).age_at(now) > Tick::MAX_AGE / 2
+    }
+
+    /// Whether the evictor is not done with the resident or claimed page.
+    pub(crate) const fn is_engaged(self) -> bool {
+        debug_assert!(matches!(self.state(), State::Resident | State::Claimed));
+        ENGAGED.get(self.0) == 1
+    }
+
+    pub(crate) const fn with_engaged(self, engaged: bool) -> Self {
+        Self(ENGAGED.set(self.0, engaged as u64))
     }
 
     pub(crate) const fn with_state(self, state: State) -> Self {

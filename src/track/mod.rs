@@ -96,8 +96,9 @@ pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
     /// those through other views do not.
     fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError>;
 
-    /// Prepares `range`, pages that are claimed and in memory, for being read and dropped.
-    fn hold(&self, range: PageRange) -> Result<Held, SysError>;
+    /// Prepares `range`, pages that are claimed and in memory, for being read and dropped. Holds
+    /// none of them where it fails.
+    fn hold(&self, range: PageRange) -> Result<(), SysError>;
 
     /// Makes sure that no held page can be changed unseen.
     fn freeze(&self) -> Result<(), SysError>;
@@ -119,16 +120,6 @@ pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
 
     /// Whether `hold` already stops writers, rather than `freeze`.
     fn holds_writers(&self) -> bool;
-}
-
-/// What came of an attempt to hold pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Held {
-    /// They are held and must be released.
-    Yes,
-    /// The kernel would not lock them in memory: leave them alone. Nothing is held.
-    Refused,
 }
 
 /// Repeats a protection call for as long as the address space changes under it.

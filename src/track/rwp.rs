@@ -16,7 +16,7 @@
 //! and locks the pages in memory through the second view: else a page could be swapped out, touched
 //! and written between the last look and the hole punch, and nobody would know.
 
-use super::{AccessTracker, Gaps, Held, Tracker, scan_pages, settled, uffd};
+use super::{AccessTracker, Gaps, Tracker, scan_pages, settled, uffd};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
@@ -77,18 +77,13 @@ impl AccessTracker for Rwp {
         scan_pages(&self.backing, &self.pagemap, range, Looking::Accessed, visit)
     }
 
-    fn hold(&self, range: PageRange) -> Result<Held, SysError> {
-        if self.backing.memory().lock(range).is_err() {
-            // RLIMIT_MEMLOCK was enough when the arena was built; others have used it up since.
-            return Ok(Held::Refused);
+    fn hold(&self, range: PageRange) -> Result<(), SysError> {
+        let held = self.backing.memory().lock(range).and_then(|()| self.map_unmapped(range));
+        if held.is_err() {
+            // A lock that fails may have been taken all the same, and only not filled.
+            let _ = self.release(range);
         }
-        match self.map_unmapped(range) {
-            Ok(()) => Ok(Held::Yes),
-            Err(e) => {
-                self.release(range)?;
-                Err(e)
-            }
-        }
+        held
     }
 
     fn freeze(&self) -> Result<(), SysError> {

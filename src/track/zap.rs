@@ -9,7 +9,7 @@
 //! make a copy stale. It covers pages that are in no page table, and outlasts their being swapped
 //! out by the kernel, because on shared memory it is kept in a marker (`PTE_MARKER_UFFD_WP`).
 
-use super::{AccessTracker, Gaps, Held, Tracker, scan_pages, settled, uffd};
+use super::{AccessTracker, Gaps, Tracker, scan_pages, settled, uffd};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
@@ -49,9 +49,8 @@ impl AccessTracker for Zap {
         scan_pages(&self.backing, &self.pagemap, range, Looking::Present, visit)
     }
 
-    fn hold(&self, range: PageRange) -> Result<Held, SysError> {
-        self.write_protect(range, true)?;
-        Ok(Held::Yes)
+    fn hold(&self, range: PageRange) -> Result<(), SysError> {
+        self.write_protect(range, true)
     }
 
     fn freeze(&self) -> Result<(), SysError> {

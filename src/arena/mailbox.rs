@@ -1,0 +1,183 @@
+//! How others talk to the evictor's thread.
+//!
+//! A fault handler talks to it too, so ringing must wait for nothing: a thread of the program may be
+//! interrupted while it rings, by a signal handler that touches an evicted page, and the handler
+//! that serves that page rings next. Hence an eventfd, flags and a lock-free queue, and no channel.
+
+use super::error::ArenaError;
+use crate::evict::Evicted;
+use crate::prim::PageRange;
+use crate::prim::sync::{AtomicBool, Ordering};
+use crate::sys::SysError;
+use crate::sys::event::Event;
+use crate::table::PageTable;
+use crossbeam::channel::{Sender, bounded};
+use crossbeam::queue::ArrayQueue;
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Commands that may wait at a time. Hints beyond are dropped, demands wait for their turn.
+const QUEUE: usize = 64;
+
+/// What the evictor can be asked for.
+pub(super) enum Command {
+    /// Evict all that is not touched, and answer.
+    EvictNow(Sender<Evicted>),
+    /// Evict those of these pages that are not touched.
+    EvictRange(PageRange),
+    /// Bring these pages back.
+    Restore(PageRange),
+    /// Do this between cycles.
+    Run(Box<dyn FnOnce() + Send>),
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EvictNow(_) => "EvictNow",
+            Self::EvictRange(_) => "EvictRange",
+            Self::Restore(_) => "Restore",
+            Self::Run(_) => "Run",
+        })
+    }
+}
+
+/// The evictor's mailbox.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    queue: ArrayQueue<Command>,
+    /// There is something to evict before the next look is due.
+    look: AtomicBool,
+    stop: AtomicBool,
+    /// Nobody reads any more.
+    closed: AtomicBool,
+    bell: Event,
+    table: Arc<PageTable>,
+    /// In pages.
+    limit: Option<usize>,
+}
+
+impl Mailbox {
+    pub(super) fn new(table: Arc<PageTable>, limit: Option<usize>) -> Result<Self, SysError> {
+        Ok(Self {
+            queue: ArrayQueue::new(QUEUE),
+            look: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            bell: Event::new()?,
+            table,
+            limit,
+        })
+    }
+
+    // Everybody else's side.
+
+    /// Has the evictor look where there is more in memory than may be. Neither allocates nor waits.
+    pub(super) fn look_if_over_limit(&self) {
+        if self.limit.is_some_and(|limit| self.table.resident() > limit)
+            && !self.look.swap(true, Ordering::AcqRel)
+        {
+            self.bell.raise();
+        }
+    }
+
+    /// Leaves a hint, or drops it where there is no room.
+    pub(super) fn hint(&self, command: Command) {
+        if self.queue.push(command).is_ok() {
+            self.bell.raise();
+        }
+    }
+
+    /// Asks for something and waits for the answer.
+    pub(super) fn ask<T>(
+        &self,
+        command: impl FnOnce(Sender<T>) -> Command,
+    ) -> Result<T, ArenaError> {
+        let (reply, answer) = bounded(1);
+        let mut command = command(reply);
+        while let Err(again) = self.queue.push(command) {
+            if self.closed.load(Ordering::SeqCst) {
+                return Err(ArenaError::NotSwapping);
+            }
+            command = again;
+            thread::yield_now();
+        }
+        self.bell.raise();
+        // SeqCst, here and in `close`: either the closer sees the command, or we see it closed.
+        if self.closed.load(Ordering::SeqCst) {
+            self.drop_all();
+        }
+        // Who drops the command drops the other end of the answer with it.
+        answer.recv().map_err(|_| ArenaError::NotSwapping)
+    }
+
+    /// Ends the evictor's thread when it is done with what it is doing.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.bell.raise();
+    }
+
+    // The evictor's side.
+
+    /// Sleeps until somebody rings, for `timeout` at most.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<(), SysError> {
+        self.bell.wait_and_lower(timeout)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody has asked for a look.
+    pub(super) fn take_look(&self) -> bool {
+        self.look.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn take(&self) -> Option<Command> {
+        self.queue.pop()
+    }
+
+    /// Nobody will read any more: whoever waits for an answer, now or later, is told.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.drop_all();
+    }
+
+    fn drop_all(&self) {
+        while self.queue.pop().is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_a_closed_mailbox_is_told() {
+        let table = Arc::new(PageTable::new(512).unwrap());
+        let mailbox = Mailbox::new(table, None).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| mailbox.ask(Command::EvictNow));
+            while mailbox.queue.is_empty() {
+                thread::yield_now();
+            }
+            mailbox.close();
+            assert_eq!(waits.join().unwrap(), Err(ArenaError::NotSwapping));
+        });
+        for _ in 0..2 * QUEUE {
+            assert_eq!(mailbox.ask(Command::EvictNow), Err(ArenaError::NotSwapping));
+        }
+    }
+
+    #[test]
+    fn hints_beyond_what_there_is_room_for_are_dropped() {
+        let table = Arc::new(PageTable::new(512).unwrap());
+        let mailbox = Mailbox::new(table, None).unwrap();
+        for _ in 0..3 * QUEUE {
+            mailbox.hint(Command::Restore(PageRange::new(0, 1)));
+        }
+        assert_eq!(std::iter::from_fn(|| mailbox.take()).count(), QUEUE);
+    }
+}
