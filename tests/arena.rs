@@ -19,6 +19,8 @@ const PAGE: usize = 4096;
 fn fill(arena: &Arena, count: u64) -> AVec<u64, &Arena> {
     let mut numbers = AVec::with_capacity_in(usize::try_from(count).unwrap(), arena);
     numbers.extend((0..count).map(|n| n * 3));
+    // A toucher goes on a moment before the handler is done with its page; this waits for that.
+    arena.check().unwrap();
     numbers
 }
 

@@ -315,6 +315,22 @@ fn too_little_address_space_is_an_error() {
     assert_eq!((error.call(), error.errno()), ("mmap(memfd)", libc::ENOMEM));
 }
 
+/// A file size limit must not turn into SIGXFSZ.
+#[test]
+fn too_small_a_file_size_limit_is_an_error() {
+    const TEST: &str = "too_small_a_file_size_limit_is_an_error";
+    if child_case().is_none() {
+        let output = in_child(TEST, "small");
+        assert!(output.status.success(), "{:?} {}", output.status, text(&output));
+        return;
+    }
+    let small = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+    // SAFETY: changes a limit of this process alone.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &small) }, 0);
+    let error = Arena::builder().reserve(2 << 30).or_plain_memory().build().unwrap_err();
+    assert!(error.to_string().contains("RLIMIT_FSIZE"), "{error}");
+}
+
 /// A program may handle signals and touch the arena in the handler.
 #[test]
 fn signal_handlers_may_touch_evicted_memory() {

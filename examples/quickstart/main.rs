@@ -31,7 +31,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
-use thermocline::{Arena, Builder, Swapping};
+use thermocline::{Arena, Builder, Swapping, Tracker};
 
 /// What kept the program from doing its job, in words.
 type Trouble = Box<dyn Error>;
@@ -58,22 +58,18 @@ fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
         out.write_all(HELP.as_bytes())?;
         return Ok(0);
     };
-    let texts = Texts::find(&options.paths)?;
-    let arena = builder(&options).build()?;
+    let texts = Texts::find(options.paths)?;
+    let arena = builder(options.mib * MIB, options.tracker).build()?;
     say_what_swaps(out, &arena)?;
 
-    writeln!(out, "loading {} MiB of {texts}", options.mib)?;
+    writeln!(out, "loading {} MiB of text from {texts}", options.mib)?;
     let mut library = Library::new(&arena);
     texts.load(&mut library, options.mib * MIB)?;
     let loaded = Usage::of(&arena);
 
     let tenth = library.first_tenth();
-    writeln!(
-        out,
-        "working on {} of {} documents until the others are evicted",
-        tenth.len(),
-        library.len()
-    )?;
+    let (some, all) = (tenth.len(), library.len());
+    writeln!(out, "working on a tenth, {some} of {all} documents, until the rest is evicted")?;
     let worked = work::on_a_tenth(&mut library, tenth, &arena, options.seconds);
     let settled = Usage::of(&arena);
 
@@ -91,20 +87,17 @@ fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
         swapping: arena.swapping(),
         route: arena.route(),
     };
-    if std::env::var_os("QS_DEBUG").is_some() {
-        write!(out, "{}\n{}", report.settled.stats, report.last.stats)?;
-    }
     write!(out, "\n{report}")?;
     Ok(report.mismatches())
 }
 
-fn builder(options: &Options) -> Builder {
+fn builder(bytes: usize, tracker: Option<Tracker>) -> Builder {
     let builder = Arena::builder()
         // Address space, not memory: room to spare costs nothing.
-        .reserve((options.mib * MIB * 4).max(1 << 30))
+        .reserve((bytes * 4).max(1 << 30))
         .cold_age(COLD_AGE)
         .scan_interval(SCAN_INTERVAL);
-    match options.tracker {
+    match tracker {
         // Who asks for a tracker wants that one or a reason why not.
         Some(tracker) => builder.tracker(tracker),
         None => builder.or_plain_memory(),

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use thermocline::{Arena, Stats};
+use thermocline::{Arena, LatencyHistogram, Stats};
 
 const PAGE: usize = 4096;
 
@@ -12,19 +12,26 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Usage {
     pub(crate) stats: Stats,
-    /// The process's resident set in bytes, if `/proc` tells.
-    pub(crate) rss: Option<u64>,
+    /// Bytes of memory that only this process uses, if `/proc` tells.
+    pub(crate) process: Option<u64>,
 }
 
 impl Usage {
     pub(crate) fn of(arena: &Arena) -> Self {
-        Self { stats: arena.stats(), rss: resident_set() }
+        let stats = arena.stats();
+        Self {
+            // The resident set (`VmRSS`) would be too little: it leaves out pages of the arena that
+            // are in memory but not in the page table, which is how the zap tracker watches them.
+            process: anonymous_bytes().map(|anonymous| anonymous + stats.memory_bytes),
+            stats,
+        }
     }
 }
 
-fn resident_set() -> Option<u64> {
+/// The heap, the stacks, and the arena's compressed store.
+fn anonymous_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -35,9 +42,7 @@ pub(crate) struct Touches(Histogram<u64>);
 
 impl Touches {
     pub(crate) fn new() -> Self {
-        // From a nanosecond to a minute, to three digits: bounds that are right for any run.
-        let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3);
-        Self(histogram.expect("valid bounds"))
+        Self(new_histogram())
     }
 
     /// Reads a byte of each page that `bytes` lies in.
@@ -45,9 +50,9 @@ impl Touches {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             let start = Instant::now();
-            black_box(*byte);
-            let nanos = start.elapsed().as_nanos();
-            self.0.saturating_record(u64::try_from(nanos).unwrap_or(u64::MAX));
+            // The inner one keeps the compiler from reading the byte before the clock.
+            black_box(*black_box(byte));
+            self.0.saturating_record(nanos(start.elapsed()));
             at += PAGE - (byte as *const u8).addr() % PAGE;
         }
     }
@@ -67,4 +72,27 @@ impl Touches {
         let nanos = self.0.value_at_quantile(1.0 - share * (1.0 - quantile));
         Some(Duration::from_nanos(nanos))
     }
+}
+
+/// A quantile of what the arena recorded between two snapshots.
+pub(crate) fn quantile_between(
+    before: &LatencyHistogram,
+    after: &LatencyHistogram,
+    quantile: f64,
+) -> Option<Duration> {
+    let mut histogram = new_histogram();
+    for ((time, was), (_, is)) in before.buckets().zip(after.buckets()) {
+        histogram.saturating_record_n(nanos(time), is - was);
+    }
+    let time = Duration::from_nanos(histogram.value_at_quantile(quantile));
+    (!histogram.is_empty()).then_some(time)
+}
+
+fn new_histogram() -> Histogram<u64> {
+    // From a nanosecond to a minute, to three digits: bounds that are right for any run.
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("valid bounds")
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

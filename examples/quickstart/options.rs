@@ -62,18 +62,18 @@ impl Options {
 
 fn mib(given: &str) -> Result<usize, &'static str> {
     let n = given.parse().ok().filter(|n| (1..=MIB).contains(n));
-    n.ok_or("a whole number from 1 to 1048576 is wanted")
+    n.ok_or("--mib takes a whole number from 1 to 1048576")
 }
 
 fn seconds(given: &str) -> Result<Duration, &'static str> {
     let n = given.parse().ok().filter(|n| (1..=3600).contains(n));
-    n.map(Duration::from_secs).ok_or("a whole number from 1 to 3600 is wanted")
+    n.map(Duration::from_secs).ok_or("--seconds takes a whole number from 1 to 3600")
 }
 
 fn tracker(given: &str) -> Result<Tracker, &'static str> {
     match given {
         "rwp" => Ok(Tracker::Rwp),
         "zap" => Ok(Tracker::Zap),
-        _ => Err("rwp or zap is wanted"),
+        _ => Err("--tracker takes rwp or zap"),
     }
 }

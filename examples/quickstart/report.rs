@@ -1,6 +1,6 @@
 //! The table at the end, and the line that scripts read.
 
-use crate::measure::Usage;
+use crate::measure::{Usage, quantile_between};
 use crate::options::MIB;
 use crate::work::{Touched, Worked};
 use std::fmt::{self, Display};
@@ -30,22 +30,26 @@ impl Report {
 
     /// Memory that what was loaded takes if nothing is evicted. On a slow machine the first
     /// documents are cold before the last are loaded; their pages count as if they were in memory.
-    fn before(&self) -> u64 {
-        self.loaded.stats.memory_bytes + self.loaded.stats.stored_bytes as u64
+    fn before(&self) -> Bytes {
+        Bytes(self.loaded.stats.memory_bytes + self.loaded.stats.stored_bytes as u64)
     }
 
     /// Memory that is taken while a tenth is in use: pages, and those of the compressed store.
-    fn after(&self) -> u64 {
-        self.settled.stats.memory_bytes + self.settled.stats.store_bytes as u64
+    fn after(&self) -> Bytes {
+        Bytes(self.settled.stats.memory_bytes + self.settled.stats.store_bytes as u64)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    fn saved_percent(&self) -> f64 {
+    /// Less than nothing where there is little to compress: the store takes memory in slabs.
+    fn saved_mib(&self) -> f64 {
         match self.swapping {
-            Swapping::On(_) => 100.0 * (1.0 - self.after() as f64 / self.before().max(1) as f64),
+            Swapping::On(_) => self.before().mib() - self.after().mib(),
             // What is in memory stays there.
             _ => 0.0,
         }
+    }
+
+    fn saved_percent(&self) -> f64 {
+        100.0 * self.saved_mib() / self.before().mib()
     }
 
     fn tracker(&self) -> String {
@@ -55,67 +59,65 @@ impl Report {
         }
     }
 
-    /// Each line of the table: what it is, how much, and what there is to say about it.
-    fn lines(&self) -> Vec<(&'static str, String, String)> {
+    fn write_system(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let route = self.route.map_or_else(|| "no userfaultfd".to_owned(), |r| r.to_string());
+        row(f, "kernel", thermocline::probe().kernel(), "")?;
+        row(f, "tracker", self.tracker(), route)
+    }
+
+    fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stats = &self.settled.stats;
-        let note = String::new;
-        let ratio = stats.ratio().map_or(dash(), |r| format!("{r:.2}"));
-        let saved = self.before().saturating_sub(self.after());
-        let verified = self.worked.verified.documents + self.touched.verified.documents;
-        let worked = format!(
-            "documents, {} times in {:.1?}; then everything in {:.1?}",
-            self.worked.rounds, self.worked.time, self.touched.time
+        let (before, after) = (self.before(), self.after());
+        let pages = Bytes(stats.memory_bytes);
+        let gone = Bytes(self.loaded.stats.stored_bytes as u64);
+        let (stored, store) = (Bytes(stats.stored_bytes as u64), Bytes(stats.store_bytes as u64));
+        let saved = format!("{:.1} MiB", self.saved_mib());
+        let ratio = stats.ratio().map(|ratio| format!("{ratio:.2}"));
+        let documents = format!("in {} documents, with a map of their names", self.documents);
+        let process = "RssAnon and the arena's pages, by the kernel's count";
+
+        row(f, "text", Bytes(self.text_bytes as u64), documents)?;
+        row(f, "resident before", before, format!("all loaded, {gone} of it evicted by then"))?;
+        row(f, "resident after", after, format!("{pages} of pages + {store} of store"))?;
+        row(f, "stored", stored, "pages, before compression")?;
+        row(f, "saved", saved, format!("{:.1} % of resident before", self.saved_percent()))?;
+        row(f, "ratio", or_dash(ratio), "stored / store")?;
+        row(f, "process before", or_dash(self.loaded.process.map(Bytes)), process)?;
+        row(f, "process after", or_dash(self.settled.process.map(Bytes)), process)
+    }
+
+    fn write_refaults(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let timed = self.touched.refaults();
+        row(f, "refaults", self.last.stats.refaults, format!("{timed} of them timed, below"))?;
+        let (before, after) = (&self.touched.before, &self.touched.after);
+        for (name, quantile) in [("refault p50", 0.5), ("refault p99", 0.99)] {
+            let waited = self.touched.touches.quantile_of_slowest(timed, quantile);
+            let served = quantile_between(&before.refault_time, &after.refault_time, quantile);
+            let served = or_dash(served.map(Micros));
+            let note = format!("by the toucher's clock; {served} by the handler's");
+            row(f, name, or_dash(waited.map(Micros)), note)?;
+        }
+        Ok(())
+    }
+
+    fn write_verified(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (worked, touched) = (&self.worked, &self.touched);
+        let documents = worked.verified.documents + touched.verified.documents;
+        let note = format!(
+            "documents: the tenth {} times in {:.1?}, then all in {:.1?}",
+            worked.rounds, worked.time, touched.time
         );
-        let again = format!("{} of them when everything was touched", self.touched.refaults);
-        vec![
-            ("kernel", thermocline::probe().kernel().to_owned(), note()),
-            ("tracker", self.tracker(), or(self.route.as_ref(), "off")),
-            ("text", mib(self.text_bytes as u64), format!("in {} documents", self.documents)),
-            ("resident before", mib(self.before()), "memory of the arena, all loaded".to_owned()),
-            ("resident after", mib(self.after()), self.parts_after()),
-            ("stored", mib(stats.stored_bytes as u64), "pages, before compression".to_owned()),
-            ("saved", mib(saved), format!("{:.1} % of resident before", self.saved_percent())),
-            ("ratio", ratio, "stored / store".to_owned()),
-            ("process before", self.loaded.rss.map_or(dash(), mib), RSS.to_owned()),
-            ("process after", self.settled.rss.map_or(dash(), mib), RSS.to_owned()),
-            ("refaults", self.last.stats.refaults.to_string(), again),
-            ("refault p50", self.refault(0.5), self.served(0.5)),
-            ("refault p99", self.refault(0.99), self.served(0.99)),
-            ("verified", verified.to_string(), worked),
-        ]
-    }
-
-    fn parts_after(&self) -> String {
-        let stats = &self.settled.stats;
-        let (pages, store) = (mib(stats.memory_bytes), mib(stats.store_bytes as u64));
-        format!("{pages} of pages + {store} of store")
-    }
-
-    /// What whoever touched a page had to wait.
-    fn refault(&self, quantile: f64) -> String {
-        let touched = &self.touched;
-        let time = touched.touches.quantile_of_slowest(touched.refaults, quantile);
-        time.map_or(dash(), micros)
-    }
-
-    /// What the handler took of that, by its own clock.
-    fn served(&self, quantile: f64) -> String {
-        let time = self.last.stats.refault_time.quantile(quantile);
-        let time = time.map_or(dash(), micros);
-        format!("as seen by the toucher; {time} of it in the handler")
+        row(f, "verified", documents, note)?;
+        row(f, "mismatches", self.mismatches(), "documents")
     }
 }
 
-/// The kernel's count leaves out pages that the tracker has taken out of the page table: those are
-/// in memory all the same, so that before is more than it seems.
-const RSS: &str = "VmRSS, mapped pages alone";
-
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value, note) in self.lines() {
-            let line = format!("{name:<16} {value:>16}  {note}");
-            writeln!(f, "{}", line.trim_end())?;
-        }
+        self.write_system(f)?;
+        self.write_memory(f)?;
+        self.write_refaults(f)?;
+        self.write_verified(f)?;
         writeln!(
             f,
             "\nquickstart tracker={} saved_percent={:.1} refaults={} mismatches={}",
@@ -127,19 +129,41 @@ impl Display for Report {
     }
 }
 
-fn or(value: Option<&impl Display>, otherwise: &str) -> String {
-    value.map_or_else(|| otherwise.to_owned(), |value| format!("through {value}"))
+/// What it is, how much, and what there is to say about it.
+fn row(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    value: impl Display,
+    note: impl Display,
+) -> fmt::Result {
+    let line = format!("{name:<16} {:>16}  {note}", value.to_string());
+    writeln!(f, "{}", line.trim_end())
 }
 
-fn dash() -> String {
-    "-".to_owned()
+fn or_dash(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / MIB as f64)
+#[derive(Clone, Copy)]
+struct Bytes(u64);
+
+impl Bytes {
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    fn mib(self) -> f64 {
+        self.0 as f64 / MIB as f64
+    }
 }
 
-fn micros(time: Duration) -> String {
-    format!("{:.1} us", time.as_secs_f64() * 1e6)
+impl Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} MiB", self.mib())
+    }
+}
+
+struct Micros(Duration);
+
+impl Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} us", self.0.as_secs_f64() * 1e6)
+    }
 }

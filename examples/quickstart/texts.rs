@@ -5,7 +5,8 @@ use crate::{Trouble, progress};
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,46 +16,34 @@ const PART: usize = 64 << 10;
 /// Text that all files together must have at least. Thousands of copies of less are no real input.
 const LEAST: usize = 4 << 10;
 
-/// Files to be loaded, in an order that is the same each time.
+/// Where the text comes from.
 #[derive(Debug)]
 pub(crate) struct Texts {
-    from: String,
-    files: Vec<PathBuf>,
+    paths: Vec<PathBuf>,
 }
 
 impl fmt::Display for Texts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "text from {} ({} files)", self.from, self.files.len())
+        let paths: Vec<_> = self.paths.iter().map(|p| p.display().to_string()).collect();
+        f.write_str(&paths.join(" "))
     }
 }
 
 impl Texts {
-    /// Finds the files of `paths`, or what every machine with Rust has if there are none.
-    pub(crate) fn find(paths: &[PathBuf]) -> Result<Self, Trouble> {
+    /// Takes what is at `paths`, or what every machine with Rust has if there are none.
+    pub(crate) fn find(mut paths: Vec<PathBuf>) -> Result<Self, Trouble> {
         if paths.is_empty() {
             let found = toolchain_documentation().or_else(crate_sources);
-            let directory = found.ok_or(
+            paths = found.ok_or(
                 "neither the toolchain's documentation nor the sources of any crate are on this \
                  machine. Name files or directories on the command line, or run `rustup component \
                  add rust-docs`",
             )?;
-            return Self::find(&[directory]);
         }
-        let mut files = Vec::new();
-        for path in paths {
-            let kind = fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?;
-            if kind.is_dir() {
-                walk(path, &mut files);
-            } else {
-                files.push(path.clone());
-            }
+        for path in &paths {
+            check(path).map_err(|e| format!("{}: {e}", path.display()))?;
         }
-        let names: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
-        let from = names.join(", ");
-        if files.is_empty() {
-            return Err(format!("there are no files in {from}").into());
-        }
-        Ok(Self { from, files })
+        Ok(Self { paths })
     }
 
     /// Loads the files until the arena has handed out `bytes`, as often as that takes.
@@ -62,8 +51,8 @@ impl Texts {
         let bar = progress::bytes(bytes);
         for copy in 1.. {
             let before = library.text_bytes();
-            for path in &self.files {
-                load_file(path, copy, library, bytes)?;
+            for path in files(&self.paths) {
+                load_file(&path, copy, library, bytes)?;
                 let loaded = library.allocated_bytes();
                 bar.set_position(loaded as u64);
                 if loaded >= bytes {
@@ -74,15 +63,24 @@ impl Texts {
             let text = library.text_bytes() - before;
             if text < LEAST {
                 return Err(format!(
-                    "the files in {} have {text} bytes of text that can be read; at least {LEAST} \
-                     are needed",
-                    self.from
+                    "there are {text} bytes of text that can be read, and at least {LEAST} are \
+                     needed, in {self}"
                 )
                 .into());
             }
         }
         Ok(())
     }
+}
+
+/// What the user has named has to be there; what a directory has in it need not be readable.
+fn check(path: &Path) -> Result<(), Trouble> {
+    let kind = fs::metadata(path)?;
+    if !kind.is_file() && !kind.is_dir() {
+        return Err("it is neither a file nor a directory".into());
+    }
+    File::open(path)?;
+    Ok(())
 }
 
 /// Loads a file's parts, up to `limit` bytes. What is not text, or cannot be read, is passed over.
@@ -114,45 +112,42 @@ fn is_text(bytes: &[u8]) -> bool {
     utf8 && !bytes.contains(&0)
 }
 
-/// Adds the regular files under `directory`, sorted; symbolic links are not followed. What cannot
-/// be read is left out.
-fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
-    let mut waiting = vec![directory.to_path_buf()];
-    while let Some(directory) = waiting.pop() {
-        let (inner, mut found) = list(&directory).unwrap_or_default();
-        files.append(&mut found);
-        // The last is walked next.
-        waiting.extend(inner.into_iter().rev());
-    }
-}
-
-/// The directories and the regular files in `directory`, sorted.
-fn list(directory: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let (mut directories, mut files) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(directory)?.flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => directories.push(entry.path()),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
-            _ => {}
+/// The files at `paths` and, sorted, in the directories there. Symbolic links in them are not
+/// followed, and what cannot be read is left out.
+fn files(paths: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+    // The last is the next.
+    let mut waiting: Vec<PathBuf> = paths.iter().rev().cloned().collect();
+    iter::from_fn(move || {
+        loop {
+            let path = waiting.pop()?;
+            let Ok(entries) = fs::read_dir(&path) else {
+                return Some(path);
+            };
+            let mut inner: Vec<PathBuf> = entries
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir() || t.is_file()))
+                .map(|entry| entry.path())
+                .collect();
+            inner.sort_by(|a, b| b.cmp(a));
+            waiting.append(&mut inner);
         }
-    }
-    directories.sort();
-    files.sort();
-    Ok((directories, files))
+    })
 }
 
-fn toolchain_documentation() -> Option<PathBuf> {
+/// The documentation of the standard library, and its sources as pages of the same.
+fn toolchain_documentation() -> Option<Vec<PathBuf>> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).args(["--print", "sysroot"]).output();
     let sysroot = String::from_utf8(output.ok()?.stdout).ok()?;
     let html = Path::new(sysroot.trim_end()).join("share/doc/rust/html");
-    html.is_dir().then_some(html)
+    let parts = ["std", "src", "alloc", "core"].map(|name| html.join(name));
+    parts.iter().all(|path| path.is_dir()).then(|| parts.into())
 }
 
-/// It is there wherever this program was built, unless that was done from vendored sources.
-fn crate_sources() -> Option<PathBuf> {
+/// They are there wherever this program was built, unless that was done from vendored sources.
+fn crate_sources() -> Option<Vec<PathBuf>> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")))?;
     let sources = home.join("registry/src");
-    sources.is_dir().then_some(sources)
+    sources.is_dir().then(|| vec![sources])
 }

@@ -139,6 +139,33 @@ fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
     }
 }
 
+/// A page that is filled while its neighbours are being released is not dropped with them.
+#[test]
+fn releasing_drops_no_page_that_somebody_else_has_just_filled() {
+    for tracker in trackers("releasing_drops_no_page") {
+        let arena = quiet(tracker).build().unwrap();
+        let engine = engine(&arena);
+        let all = PageRange::new(5000, 5512);
+        let other = PageIndex(5100);
+        for round in 0..crate::common::scaled(6000, 300) {
+            engine.populate(PageRange::new(5400, 5401)).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..round % 50 * 20 {
+                        std::hint::spin_loop();
+                    }
+                    engine.populate(other.only()).unwrap();
+                });
+                engine.release(all).unwrap();
+            });
+            let resident = engine.table.load(other).state() == State::Resident;
+            let bytes = arena.stats().memory_bytes;
+            assert_eq!(bytes, if resident { PAGE_SIZE as u64 } else { 0 }, "{tracker}: {round}");
+            engine.release(all).unwrap();
+        }
+    }
+}
+
 /// No fault may leave more than twelve bytes of metadata behind for each page.
 #[test]
 fn a_terabyte_costs_nothing_until_it_is_used() {

@@ -108,7 +108,7 @@ impl Evictor {
         for (region, range) in self.regions(within) {
             if all || self.looks.is_due(region, now) {
                 let looked = self.look_at(region, range, now, all);
-                result = looked.or(result);
+                result = looked.and(result);
             }
         }
         result

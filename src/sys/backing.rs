@@ -96,7 +96,9 @@ impl Backing {
         let mut registered = self.registered();
         self.uffd.unregister(self.memory.address(self.all()), self.all().bytes())?;
         *registered = false;
-        Ok(())
+        // The kernel wakes waiters too, but before it clears the registration: one that faults again
+        // under the mapping's own lock can be waiting anew by then (`userfaultfd_unregister`).
+        self.wake(self.all())
     }
 
     fn registered(&self) -> MutexGuard<'_, bool> {

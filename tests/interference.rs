@@ -1,0 +1,250 @@
+//! What a program does to its arena besides touching it: stopping it in the midst of things, locking
+//! and advising its memory, interrupting itself.
+
+#![cfg(feature = "allocator-api2")]
+#![allow(missing_docs, unsafe_code)]
+
+mod common;
+
+use allocator_api2::alloc::Allocator;
+use common::{quiet, scaled, trackers};
+use std::alloc::Layout;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+use thermocline::{Arena, Tracker};
+
+const PAGE: usize = 4096;
+
+/// A block of pages of the arena, as raw words that several threads may touch.
+#[derive(Clone, Copy)]
+struct Pages<'a> {
+    arena: &'a Arena,
+    address: usize,
+    count: usize,
+}
+
+impl<'a> Pages<'a> {
+    fn new(arena: &'a Arena, count: usize) -> Self {
+        let block = arena.allocate_zeroed(Self::layout(count)).unwrap();
+        Self { arena, address: block.cast::<u8>().addr().get(), count }
+    }
+
+    fn layout(count: usize) -> Layout {
+        Layout::from_size_align(count * PAGE, PAGE).unwrap()
+    }
+
+    fn word(self, page: usize, word: usize) -> *mut u64 {
+        assert!(page < self.count && word < PAGE / 8);
+        std::ptr::with_exposed_provenance_mut(self.address + page * PAGE + word * 8)
+    }
+
+    fn write(self, page: usize, word: usize, value: u64) {
+        // SAFETY: within the block; a word has one writer at a time.
+        unsafe { self.word(page, word).write_volatile(value) }
+    }
+
+    fn read(self, page: usize, word: usize) -> u64 {
+        // SAFETY: within the block.
+        unsafe { self.word(page, word).read_volatile() }
+    }
+
+    fn fill(self) {
+        (0..self.count).for_each(|page| self.write(page, 3, page as u64 + 1));
+    }
+
+    fn verify(self) {
+        for page in 0..self.count {
+            assert_eq!(self.read(page, 3), page as u64 + 1, "page {page}");
+        }
+    }
+
+    fn range(self) -> *const [u64] {
+        std::ptr::slice_from_raw_parts(self.word(0, 0), self.count * PAGE / 8)
+    }
+
+    fn free(self) {
+        let block = std::ptr::NonNull::new(self.word(0, 0).cast()).unwrap();
+        // SAFETY: allocated with this layout in `new`, and freed once.
+        unsafe { (&self.arena).deallocate(block, Self::layout(self.count)) }
+    }
+}
+
+/// Threads touch pages for the first time, several of them the same ones, while the arena is
+/// stopped: no message that is served late may take a page away again.
+#[test]
+fn stopping_while_pages_are_touched_for_the_first_time() {
+    for tracker in trackers("stopping_while_pages_are_touched") {
+        for round in 0..scaled(40usize, 4) {
+            let arena = quiet(tracker).build().unwrap();
+            let pages = Pages::new(&arena, 8000);
+            let touched = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                for number in 0..4usize {
+                    let touched = &touched;
+                    scope.spawn(move || {
+                        // Backwards, so that nothing is populated ahead; two threads to a page.
+                        for page in (0..pages.count).rev().skip(number / 2).step_by(2) {
+                            pages.write(page, number, page as u64 + 1);
+                            touched.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+                while touched.load(Ordering::Relaxed) < 100 + round * 150 {
+                    thread::yield_now();
+                }
+                arena.stop().unwrap();
+            });
+            for number in 0..4usize {
+                for page in (0..pages.count).rev().skip(number / 2).step_by(2) {
+                    assert_eq!(pages.read(page, number), page as u64 + 1, "{tracker}, {round}");
+                }
+            }
+            pages.free();
+            assert_eq!((arena.stats().lost_bytes, arena.stats().memory_bytes), (0, 0));
+        }
+    }
+}
+
+/// Calls on a part of a block cut its mapping in pieces, which no call of ours may span.
+#[test]
+fn mappings_that_the_program_has_cut_to_pieces() {
+    for tracker in trackers("mappings_that_the_program_has_cut") {
+        for advice in [libc::MADV_RANDOM, libc::MADV_DODUMP] {
+            let arena = quiet(tracker).build().unwrap();
+            let pages = Pages::new(&arena, 4096);
+            for page in [700, 2085, 2088, 2100] {
+                // SAFETY: a page of the block, whose contents the advice does not touch.
+                let done = unsafe { libc::madvise(pages.word(page, 0).cast(), PAGE, advice) };
+                assert_eq!(done, 0);
+            }
+            pages.fill();
+            pages.verify();
+            // A toucher goes on a moment before the handler is done with its page.
+            arena.check().unwrap();
+            let evicted = arena.evict_now().unwrap();
+            assert_eq!(evicted.pages, 4096, "{tracker}: {evicted:?}");
+            assert_eq!(arena.prefetch(pages.range()).unwrap(), 4096);
+            pages.verify();
+            arena.check().unwrap();
+            arena.evict_now().unwrap();
+            arena.stop().unwrap();
+            pages.verify();
+            assert_eq!(arena.stats().lost_bytes, 0);
+        }
+    }
+}
+
+/// Locked pages are the program's own decision. They must not keep others in memory.
+#[test]
+fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
+    for tracker in trackers("locked_pages") {
+        let arena = quiet(tracker).build().unwrap();
+        let pages = Pages::new(&arena, 4096);
+        pages.fill();
+        arena.check().unwrap();
+        // SAFETY: a page of the block.
+        assert_eq!(unsafe { libc::mlock(pages.word(1000, 0).cast(), PAGE) }, 0);
+        let evicted = arena.evict_now().unwrap();
+        match tracker {
+            Tracker::Zap => {
+                // The kernel takes no locked page out of a page table, nor what it is asked for
+                // together with one.
+                assert!(evicted.refusal.is_some() && arena.stats().kernel_refused > 0);
+                assert!(evicted.pages >= 4096 - 512, "{evicted:?}");
+            }
+            _ => assert_eq!(evicted.pages, 4096, "{evicted:?}"),
+        }
+        pages.verify();
+        arena.check().unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::munlock(pages.word(1000, 0).cast(), PAGE) }, 0);
+        arena.evict_now().unwrap();
+        assert_eq!(arena.stats().stored_bytes, 4096 * PAGE, "{}", arena.stats());
+    }
+}
+
+/// Pages that are touched on their way out, and freed at once: the evictor, who has lost them, must
+/// not bring memory into being where they were.
+#[test]
+fn freeing_pages_that_were_just_taken_back() {
+    for tracker in trackers("freeing_pages_that_were_just_taken_back") {
+        let arena = quiet(tracker).handler_threads(1).build().unwrap();
+        for _ in 0..scaled(60, 6) {
+            let blocks: Vec<_> = (0..600).map(|_| Pages::new(&arena, 3)).collect();
+            blocks.iter().for_each(|block| block.fill());
+            thread::scope(|scope| {
+                scope.spawn(|| arena.evict_now().unwrap());
+                for number in 0..6 {
+                    let blocks = &blocks;
+                    scope.spawn(move || {
+                        for i in 0..100 {
+                            let block = blocks[(i * 6 + number) * 7 % 600];
+                            block.verify();
+                            block.free();
+                        }
+                    });
+                }
+            });
+            arena.check().unwrap();
+            let stats = arena.stats();
+            assert_eq!(stats.memory_bytes, stats.resident_bytes as u64, "{tracker}: {stats}");
+            assert_eq!(stats.allocated_bytes, 0);
+        }
+    }
+}
+
+/// A thread that talks to the evictor is interrupted by a handler that touches evicted pages, again
+/// and again. The threads that serve those pages talk to the evictor too.
+#[test]
+fn interrupting_whoever_talks_to_the_evictor() {
+    static ADDRESS: AtomicUsize = AtomicUsize::new(0);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    const PAGES: usize = 4096;
+
+    extern "C" fn handler(_: libc::c_int) {
+        for _ in 0..6 {
+            let page = NEXT.fetch_add(1, Ordering::Relaxed) * 7919 % PAGES;
+            let at = ADDRESS.load(Ordering::Relaxed) + page * PAGE;
+            // SAFETY: within a block that lives as long as signals are sent.
+            unsafe { std::ptr::with_exposed_provenance::<u64>(at).read_volatile() };
+        }
+    }
+
+    for tracker in trackers("interrupting_whoever_talks_to_the_evictor") {
+        let arena = quiet(tracker)
+            .resident_limit(1 << 20)
+            .scan_interval(Duration::from_millis(10))
+            .cold_age(Duration::from_secs(1000))
+            .build()
+            .unwrap();
+        let pages = Pages::new(&arena, PAGES);
+        pages.fill();
+        ADDRESS.store(pages.address, Ordering::Relaxed);
+        // SAFETY: the handler reads memory and adds to an atomic.
+        unsafe { libc::signal(libc::SIGUSR1, handler as extern "C" fn(libc::c_int) as usize) };
+        // SAFETY: takes nothing.
+        let me = unsafe { libc::pthread_self() };
+        let (rounds, done) = (scaled(8000, 400), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while done.load(Ordering::Relaxed) < rounds {
+                    // SAFETY: the thread is the one that started this scope, and waits for it.
+                    unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
+                    thread::sleep(Duration::from_micros(60));
+                }
+            });
+            let small = std::ptr::slice_from_raw_parts(pages.word(0, 0), 8);
+            for round in 0..rounds {
+                arena.advise(small, thermocline::Advice::WillNeed).unwrap();
+                if round % 100 == 0 {
+                    arena.evict_now().unwrap();
+                }
+                arena.prefetch(small).unwrap();
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        assert!(NEXT.load(Ordering::Relaxed) > 100);
+        pages.verify();
+    }
+}
