@@ -54,6 +54,8 @@
 //!   `CAP_SYS_PTRACE`), a system call that is given a pointer to an evicted page fails with
 //!   `EFAULT`. Touch the buffer first, or [`prefetch`](Arena::prefetch) it, and use it within the
 //!   cold age. [`Arena::route`] tells which case it is.
+//!   A page that is in memory can be met by that too, if it has not been touched for a scan interval,
+//!   while others are being evicted under [`Rwp`](Tracker::Rwp).
 //! * **Pages that a device reads or writes by itself** (`O_DIRECT`, registered io_uring buffers,
 //!   RDMA) must not lie in an arena: an eviction does not notice the device.
 //! * **fork.** A child has no mapping of an arena: touching it there is SIGSEGV, allocating fails.
@@ -62,7 +64,13 @@
 //! * **Errors on the way back.** A page whose stored copy is damaged is SIGBUS to whoever touches
 //!   it, never other bytes, and a line on standard error says so. If a thread that brings pages
 //!   back cannot go on, the process is aborted with the reason, rather than left hanging.
-//! * **Objects of different heat on one page** keep the page in memory.
+//! * **Objects of different heat on one page** keep the page in memory. A hash map that grows
+//!   touches all of its entries: reserve room up front.
+//! * **`mlock` and `mlockall`.** Under [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in
+//!   memory, which is counted in [`Stats::kernel_refused`]. Under [`Rwp`](Tracker::Rwp) a locked page is
+//!   evicted like any other: do not keep secrets in an arena.
+//! * **The mapping is the arena's.** `mprotect`, `munmap`, `mremap` or `MADV_DONTNEED` on arena
+//!   memory are as wrong as on any allocator's; other advice is harmless.
 //!
 //! # When not to use it
 //!

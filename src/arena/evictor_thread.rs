@@ -123,7 +123,9 @@ impl Loop {
         let (order, enough) = self.plan(now, false);
         // If not, regions that rest because they are hot are all that is left.
         let order = if enough { order } else { self.plan(now, true).0 };
-        order.map_or(Evicted::default(), |order| self.evictor.carry_out(now, order)).pages
+        let done = order.map(|order| self.evictor.carry_out(now, order)).unwrap_or_default();
+        self.evictor.trim();
+        done.pages
     }
 
     /// Looks who was touched, and makes a plan of it; false if it will not bring the arena below

@@ -188,8 +188,12 @@ impl Evictor {
         if order.some_from < order.all_from && done.pages < order.pages && !done.store_full {
             self.sweep(now, order.some_from, order.pages, all, &mut done);
         }
-        self.store.trim();
         done
+    }
+
+    /// Gives back what memory the store can spare.
+    pub(crate) fn trim(&self) {
+        self.store.trim();
     }
 
     /// Evicts every page of `within` that is not touched meanwhile, whatever its age.
@@ -197,7 +201,7 @@ impl Evictor {
         let refusal = self.look_within(now, true, within).err();
         let mut done = Evicted { refusal, ..Evicted::default() };
         self.sweep(now, 0, usize::MAX, within, &mut done);
-        self.store.trim();
+        self.trim();
         done
     }
 

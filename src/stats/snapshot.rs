@@ -18,8 +18,9 @@ macro_rules! stats {
         pub struct Stats {
             $($(#[$gauge_doc])* pub $gauge: $gauge_type,)*
             $($(#[$counter_doc])* pub $counter: u64,)*
-            /// Time from a handler's reading the message of a refault to the page's being back, by
-            /// the handler's clock. What the toucher waits besides is the handler's waking up.
+            /// Time from a handler's reading the message of a refault to its being done with the
+            /// page, by the handler's clock. The toucher waits for the handler to wake up besides,
+            /// and goes on a moment before the handler is done.
             pub refault_time: LatencyHistogram,
         }
 
