@@ -2,7 +2,7 @@
 
 use super::builder::Config;
 use super::mailbox::{Command, Mailbox};
-use crate::evict::{Evicted, Evictor, Order};
+use crate::evict::{Evictor, Order};
 use crate::fault::{Resolver, Scratch};
 use crate::policy::{self, Situation};
 use crate::prim::{PageRange, Tick};
