@@ -60,7 +60,7 @@ pub(crate) enum Outcome {
     Again,
     /// There is a page already.
     Exists,
-    /// The range is not registered any more.
+    /// The range is not registered any more, or not as one mapping.
     Gone,
     /// The kernel had no memory for the page.
     NoMemory,

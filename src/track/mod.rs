@@ -122,19 +122,29 @@ pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
     fn holds_writers(&self) -> bool;
 }
 
-/// Repeats a protection call for as long as the address space changes under it.
-fn settled(
-    mut call: impl FnMut() -> Result<Outcome, SysError>,
+/// Makes a protection call on `range`, again for as long as the address space changes under it.
+///
+/// On older kernels (6.1 for one) a call must stay within one mapping, and the program may have cut ours to
+/// pieces (see [`Outcome::Gone`]); then the call is made on shorter runs.
+fn protect(
+    backing: &Backing,
+    range: PageRange,
     name: &'static str,
+    call: impl Fn(u64, usize) -> Result<Outcome, SysError>,
 ) -> Result<(), SysError> {
-    loop {
-        match call()? {
-            Outcome::Done => return Ok(()),
+    let mut left = range;
+    let mut most = range.pages();
+    while !left.is_empty() {
+        let run = PageRange::new(left.start.0, left.end.0.min(left.start.0 + most));
+        match call(backing.memory().address(run), run.bytes())? {
+            Outcome::Done => left.start = run.end,
             Outcome::Again | Outcome::Partial(_) => std::thread::yield_now(),
+            Outcome::Gone if run.pages() > 1 => most = run.pages().div_ceil(2),
             // Protection fills no pages, so the only other answer is that the range is gone.
             _ => return Err(SysError::range_gone(name)),
         }
     }
+    Ok(())
 }
 
 /// Turns the runs that a scan names into those that it leaves out.

@@ -16,7 +16,7 @@
 //! and locks the pages in memory through the second view: else a page could be swapped out, touched
 //! and written between the last look and the hole punch, and nobody would know.
 
-use super::{AccessTracker, Gaps, Tracker, scan_pages, settled, uffd};
+use super::{AccessTracker, Gaps, Tracker, protect, scan_pages, uffd};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
@@ -36,11 +36,9 @@ impl Rwp {
     }
 
     fn rw_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
-        let start = self.backing.memory().address(range);
-        settled(
-            || uffd(&self.backing).rw_protect(start, range.bytes(), on),
-            "ioctl(UFFDIO_RWPROTECT)",
-        )
+        protect(&self.backing, range, "ioctl(UFFDIO_RWPROTECT)", |start, len| {
+            uffd(&self.backing).rw_protect(start, len, on)
+        })
     }
 
     /// Maps what is in memory but not in the application's page table, and watches it.

@@ -9,7 +9,7 @@
 //! make a copy stale. It covers pages that are in no page table, and outlasts their being swapped
 //! out by the kernel, because on shared memory it is kept in a marker (`PTE_MARKER_UFFD_WP`).
 
-use super::{AccessTracker, Gaps, Tracker, scan_pages, settled, uffd};
+use super::{AccessTracker, Gaps, Tracker, protect, scan_pages, uffd};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
@@ -28,11 +28,9 @@ impl Zap {
     }
 
     fn write_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
-        let start = self.backing.memory().address(range);
-        settled(
-            || uffd(&self.backing).write_protect(start, range.bytes(), on),
-            "ioctl(UFFDIO_WRITEPROTECT)",
-        )
+        protect(&self.backing, range, "ioctl(UFFDIO_WRITEPROTECT)", |start, len| {
+            uffd(&self.backing).write_protect(start, len, on)
+        })
     }
 }
 
