@@ -1,7 +1,8 @@
 # usage: awk -f tally.awk [LOG...]
 #
 # Adds up the results of test programs, from the output of `cargo test` or of run-programs, and
-# prints them as one line. A test that had to skip passes for libtest and prints SKIPPED. A
+# prints them as one line. A test that had to skip passes for libtest and prints SKIPPED; one that
+# ran with one tracker of two prints PARTLY. A
 # program that ends without a result, or badly after a good one, is one failure. The output of
 # programs that failed goes to standard error. Exits with 0 if tests ran and none failed.
 
@@ -15,10 +16,11 @@ open { output = output $0 "\n" }
 /^== program / { if (open) end_program(1); open = 1; program_failed = 0; results = 0; output = $0 "\n" }
 /^test result: / { results++; passed += $4; failed += $6; program_failed += $6 }
 /(^|\.\.\. )SKIPPED / { skipped++ }
+/(^|\.\.\. )PARTLY / { partly++ }
 /^== exit / && open { end_program(results == 0 || $3 != 0) }
 
 END {
     if (open) end_program(1)
-    printf "passed=%d failed=%d skipped=%d\n", passed - skipped, failed, skipped
+    printf "passed=%d failed=%d skipped=%d partly=%d\n", passed - skipped, failed, skipped, partly
     exit !(passed > 0 && failed == 0)
 }

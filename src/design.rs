@@ -37,8 +37,10 @@
 //!   memory keeps their contents); a touch maps them again, and the mapped ones are the touched
 //!   ones.
 //!
-//! Only what was touched is armed again. Regions of 2 MiB that are all touched each time are left
-//! out for 1, 3, 7, up to 31 looks, so that hot memory is left in peace.
+//! Regions of 2 MiB are looked at by themselves. One in which nothing was touched stays armed, and is
+//! looked at every second time, then every fourth, up to every sixteenth, and in any case before its
+//! pages are evicted. One in which nearly all is touched each time (seven eighths) is left out for 1,
+//! 3, 7, up to 31 looks, so that hot memory is left in peace.
 //!
 //! # How a page is evicted
 //!
@@ -63,17 +65,18 @@
 //!
 //! 1. *Bytes are dropped only when their copy is in the store and no writer can reach them.* Between
 //!    the copy and the punch every writer either is stopped by the protection, or has been seen in
-//!    step 5. Protection is lifted only by who owns the page (`Filling`), so that a fault message
+//!    step 5. A fault lifts protection only while it owns the page (`Filling`), so that a message
 //!    that is served late cannot lift it from under an eviction that relies on it.
 //! 2. *Nothing of the library lives in an arena, and no lock of it is held while arena memory is
-//!    touched.* So a fault may take the library's locks. The fault path takes none that a program's
-//!    thread could hold: freeing a slot in the store is lock-free, and the heap's lock is only tried.
+//!    touched.* The fault path takes none that a program's thread could hold while it waits for a
+//!    page: freeing a slot in the store is lock-free, the heap's lock is only tried, and the evictor
+//!    is rung by an eventfd.
 //! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. Threads
 //!    of the program that own pages for a moment (prefetch, release) have their signals blocked
 //!    meanwhile: a handler that touched such a page would wait for the thread that it interrupted.
 //! 4. *What fails on the way out stays in memory, and is counted.* What fails on the way in is SIGBUS:
-//!    each stored page has a checksum over its own bytes and its number, verified before they are
-//!    given back.
+//!    each page in a slab has a checksum (CRC-32) over its own bytes and its number, verified before
+//!    they are given back. Only for want of memory the toucher waits.
 //! 5. *A child after fork has no mapping of the arena.* `MADV_DONTFORK`.
 //! 6. *Stopping brings everything back first.* A handler thread that fails aborts the process.
 //!
@@ -105,5 +108,7 @@
 //! # What it costs
 //!
 //! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, all of it reserved lazily; a
-//! bitmap for each 64 KiB of small blocks; in the store 8 bytes a page and what rounds up to 64.
-//! Time: one thread that sleeps, and as many handlers as were asked for. For figures see the README.
+//! bitmap for each 64 KiB of small blocks and a tree of free runs and large blocks; in the store 8
+//! bytes a page, what rounds up to 64, and slots that nothing fits into for the time being.
+//! Time: one thread that looks and evicts, which reads the words of all watched regions at each look,
+//! and as many handlers as were asked for. For figures see the README.

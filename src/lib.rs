@@ -52,25 +52,28 @@
 //! * **System calls on evicted memory.** Where the process may only have a user-mode userfaultfd
 //!   (no access to `/dev/userfaultfd`, the sysctl `vm.unprivileged_userfaultfd` 0, no
 //!   `CAP_SYS_PTRACE`), a system call that is given a pointer to an evicted page fails with
-//!   `EFAULT`. Touch the buffer first, or [`prefetch`](Arena::prefetch) it, and use it within the
-//!   cold age. [`Arena::route`] tells which case it is.
-//!   A page that is in memory can be met by that too, if it has not been touched for a scan interval,
-//!   while others are being evicted under [`Rwp`](Tracker::Rwp).
+//!   `EFAULT`. [`prefetch`](Arena::prefetch) the buffer and use it within the cold age; above a
+//!   resident limit even that is no promise. [`Arena::route`] tells which case it is.
+//!   A page in memory that has not been touched for a scan interval can be met by that too, while
+//!   it is being evicted, or under [`Rwp`](Tracker::Rwp) while others are.
 //! * **Pages that a device reads or writes by itself** (`O_DIRECT`, registered io_uring buffers,
 //!   RDMA) must not lie in an arena: an eviction does not notice the device.
 //! * **fork.** A child has no mapping of an arena: touching it there is SIGSEGV, allocating fails.
 //!   `fork` followed by `exec` is fine. A child may build arenas of its own.
 //! * **Core dumps** leave arenas out, and a debugger cannot look into evicted pages.
-//! * **Errors on the way back.** A page whose stored copy is damaged is SIGBUS to whoever touches
-//!   it, never other bytes, and a line on standard error says so. If a thread that brings pages
+//! * **Errors on the way back.** A page whose stored copy is found damaged (by its CRC-32), or that
+//!   the kernel refuses to put back, is SIGBUS to whoever touches it, and a line on standard error
+//!   says so. While the kernel has no memory for it, the toucher waits. If a thread that brings pages
 //!   back cannot go on, the process is aborted with the reason, rather than left hanging.
 //! * **Objects of different heat on one page** keep the page in memory. A hash map that grows
 //!   touches all of its entries: reserve room up front.
 //! * **`mlock` and `mlockall`.** Under [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in
 //!   memory, which is counted in [`Stats::kernel_refused`]. Under [`Rwp`](Tracker::Rwp) a locked page is
-//!   evicted like any other: do not keep secrets in an arena.
-//! * **The mapping is the arena's.** `mprotect`, `munmap`, `mremap` or `MADV_DONTNEED` on arena
-//!   memory are as wrong as on any allocator's; other advice is harmless.
+//!   evicted like any other: do not keep secrets in an arena. `mlockall` without `MCL_ONFAULT` would
+//!   fill everything that arenas have reserved.
+//! * **The mapping is the arena's.** `mprotect`, `munmap`, `mremap` and `madvise` on arena memory are
+//!   as wrong as on any allocator's, but for the advice `MADV_RANDOM`, `MADV_SEQUENTIAL` and
+//!   `MADV_NORMAL`.
 //!
 //! # When not to use it
 //!
@@ -82,6 +85,7 @@
 //!
 //! [`design`] tells what happens to a page, and why no byte is ever wrong.
 
+#![cfg_attr(not(feature = "allocator-api2"), allow(dead_code))]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
 
 mod alloc;

@@ -7,9 +7,9 @@
 mod common;
 
 use allocator_api2::alloc::Allocator;
-use common::{quiet, scaled, trackers};
+use common::{SetOnDrop, quiet, scaled, trackers};
 use std::alloc::Layout;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, Tracker};
@@ -231,23 +231,23 @@ fn interrupting_whoever_talks_to_the_evictor() {
         unsafe { libc::signal(libc::SIGUSR1, handler as extern "C" fn(libc::c_int) as usize) };
         // SAFETY: takes nothing.
         let me = unsafe { libc::pthread_self() };
-        let (rounds, done) = (scaled(8000, 400), AtomicUsize::new(0));
+        let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                while done.load(Ordering::Relaxed) < rounds {
+                while !over.load(Ordering::Relaxed) {
                     // SAFETY: the thread is the one that started this scope, and waits for it.
                     unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
                     thread::sleep(Duration::from_micros(60));
                 }
             });
+            let _over = SetOnDrop(&over);
             let small = std::ptr::slice_from_raw_parts(pages.word(0, 0), 8);
-            for round in 0..rounds {
+            for round in 0..scaled(8000, 400) {
                 arena.advise(small, thermocline::Advice::WillNeed).unwrap();
                 if round % 100 == 0 {
                     arena.evict_now().unwrap();
                 }
                 arena.prefetch(small).unwrap();
-                done.fetch_add(1, Ordering::Relaxed);
             }
         });
         assert!(NEXT.load(Ordering::Relaxed) > 100);

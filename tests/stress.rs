@@ -7,7 +7,7 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
-use common::{quiet, scaled, trackers};
+use common::{SetOnDrop, quiet, scaled, trackers};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -164,11 +164,11 @@ fn stress(tracker: Tracker, arena: &Arena, bytes: usize, time: Duration, evict: 
                 accesses.fetch_add(outcome.accesses, Ordering::Relaxed);
             });
         }
+        let _stop = SetOnDrop(&stop);
         let end = Instant::now() + time;
         while Instant::now() < end {
             evict();
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let stats = arena.stats();
     println!(

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{ArenaError, Inner};
+use super::{Arena, Inner};
 use crate::alloc::{Block, Heap};
 use crate::prim::PageRange;
 use core::alloc::Layout;
@@ -25,6 +25,43 @@ impl fmt::Display for AllocError {
 }
 
 impl std::error::Error for AllocError {}
+
+impl Arena {
+    /// Allocates a block. Collections do this by the `Allocator` trait, for which the feature
+    /// `allocator-api2` is needed; this works without.
+    ///
+    /// The block begins on a multiple of the layout's alignment, whatever that is, and may be longer
+    /// than was asked for. A layout without bytes gives a pointer to none.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`] if the reserve has no room for it, the kernel has no memory for its first
+    /// pages, or this process is a fork of the one that built the arena.
+    pub fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        self.inner.allocate(layout)
+    }
+
+    /// Allocates a block that holds nothing but zeros. Pages that are zero already are not touched.
+    ///
+    /// # Errors
+    ///
+    /// As for [`allocate`](Self::allocate).
+    pub fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        self.inner.allocate_zeroed(layout)
+    }
+
+    /// Frees a block. Pages that become free give their memory, or their place in the store, back at
+    /// once.
+    ///
+    /// # Safety
+    ///
+    /// The block must have been allocated by this arena for `layout`, and not been freed; nothing
+    /// may use it any more.
+    pub unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.deallocate(block, layout) }
+    }
+}
 
 impl Inner {
     fn pointer(&self, block: Block) -> NonNull<[u8]> {
@@ -174,10 +211,4 @@ impl Inner {
 /// A well-aligned pointer to no bytes.
 fn empty(layout: Layout) -> NonNull<[u8]> {
     NonNull::slice_from_raw_parts(layout.dangling_ptr(), 0)
-}
-
-impl From<AllocError> for ArenaError {
-    fn from(_: AllocError) -> Self {
-        Self::NoMemory
-    }
 }

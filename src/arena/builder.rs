@@ -80,8 +80,9 @@ impl Builder {
     }
 
     /// How long a page must not have been touched to be evicted when nothing else calls for it. At
-    /// least the scan interval, at most half a million of them; a minute by default. It is noticed
-    /// to within a scan interval.
+    /// least the scan interval, at most half a million of them; a minute by default. What is noticed
+    /// late is noticed later: quiet memory is looked at every sixteenth interval, though always
+    /// before it is evicted, and memory that was hot for long every 32nd.
     pub fn cold_age(mut self, age: Duration) -> Self {
         self.cold_age = age;
         self
@@ -95,8 +96,8 @@ impl Builder {
         self
     }
 
-    /// Bytes of memory that compressed pages may take. At least 1 MiB; as much as the reserve by
-    /// default. When the store is full, pages stay in memory.
+    /// Bytes of memory that compressed pages may take. From 1 MiB to 16 TiB, rounded down to
+    /// 64 KiB; as much as the reserve by default. When the store is full, pages stay in memory.
     pub fn store_limit(mut self, bytes: usize) -> Self {
         self.store_limit = Some(bytes);
         self

@@ -93,8 +93,7 @@ impl Engine {
                 stop_handlers: Arc::new(Event::new()?),
             }),
         };
-        this.start_threads(config, evictor)
-            .map_err(|e| BuildError::Thread { errno: e.raw_os_error().unwrap_or(0) })?;
+        this.start_threads(config, evictor).map_err(|e| SysError::from_io("pthread_create", &e))?;
         Ok(this)
     }
 
@@ -149,7 +148,7 @@ impl Engine {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
-        let restored = self.resolver.restore(range, false, &mut Scratch::new());
+        let restored = self.resolver.restore(range, &mut Scratch::new());
         if let Ok(pages) = restored {
             self.counters.prefetched.add(pages as u64);
         }
@@ -192,7 +191,8 @@ impl Engine {
         // the page's word.
         let settled = move || {
             let mut result = check();
-            for _ in 0..50 {
+            // Long, because it costs nothing but where something is wrong.
+            for _ in 0..5000 {
                 if result.is_ok() {
                     break;
                 }
@@ -220,7 +220,7 @@ impl Engine {
         }
         drop(threads.evictor.take());
         let all = self.table.extent();
-        self.resolver.restore(all, true, &mut Scratch::new()).map_err(fill_error)?;
+        self.resolver.restore(all, &mut Scratch::new()).map_err(fill_error)?;
         // Nothing is stored and nothing can be any more. Who faults from here on touches an empty
         // page, and waits until nobody is registered for it and the kernel fills it by itself. The
         // handlers go first: one that was late could take the page from under that thread.

@@ -41,13 +41,9 @@ pub enum BuildError {
     },
     /// The kernel refused something that it offers. Where this is a reservation of address space
     /// (`mmap`), a smaller [`Builder::reserve`](super::Builder::reserve) or
-    /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`.
+    /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`, or
+    /// `vm.overcommit_memory` other than 2.
     Sys(SysError),
-    /// A thread could not be started.
-    Thread {
-        /// The error number of the attempt, as in `errno(3)`.
-        errno: i32,
-    },
 }
 
 impl BuildError {
@@ -88,7 +84,6 @@ impl fmt::Display for BuildError {
                 write!(f, "the {tracker} tracker cannot work here: {lacking}")
             }
             Self::Sys(error) => error.fmt(f),
-            Self::Thread { errno } => write!(f, "cannot start a thread (errno {errno})"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::sys::event::{self, DieOnPanic};
 use crate::sys::signals::SignalsBlocked;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The running thread; dropping it stops it at the end of what it is doing.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl EvictorThread {
             config: *config,
             started: Instant::now(),
             cycles: 0,
-            fruitless: false,
+            pause: SHORTEST_PAUSE,
         };
         let _blocked = SignalsBlocked::new();
         let thread = thread::Builder::new().name("thermocline-e".to_owned()).spawn(move || {
@@ -62,25 +62,34 @@ struct Loop {
     config: Config,
     started: Instant,
     cycles: u64,
-    /// The last cycle that was asked for found nothing to evict: the next one waits its turn.
-    fruitless: bool,
+    /// How long to leave an arena alone that is above its limit and gives nothing away.
+    pause: Duration,
 }
+
+/// The shortest pause: a thread that writes fresh pages is done with some of them by then.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 impl Loop {
     fn run(mut self) {
         let mut scratch = Scratch::new();
         let mut due = self.started + self.config.scan_interval;
+        // When to look before that, if somebody has asked for it.
+        let mut early = None;
         while !self.mailbox.is_stopping() {
-            if let Err(e) = self.mailbox.wait(due.saturating_duration_since(Instant::now())) {
+            let next = early.map_or(due, |early| due.min(early));
+            if let Err(e) = self.mailbox.wait(next.saturating_duration_since(Instant::now())) {
                 event::die("the evictor cannot wait", &e);
             }
-            if Instant::now() >= due {
+            let now = Instant::now();
+            if self.mailbox.take_look() && early.is_none() {
+                early = Some(now);
+            }
+            if now >= due {
                 self.cycle();
-                self.fruitless = false;
                 // A whole interval after the last was due, unless that has passed already.
                 due = (due + self.config.scan_interval).max(Instant::now());
-            } else if self.mailbox.take_look() && !self.fruitless {
-                self.fruitless = self.cycle() == 0;
+            } else if early.is_some_and(|early| now >= early) {
+                early = self.look_early();
             }
             while !self.mailbox.is_stopping()
                 && let Some(command) = self.mailbox.take()
@@ -89,6 +98,18 @@ impl Loop {
             }
         }
         self.mailbox.close();
+    }
+
+    /// Looks because there is more in memory than may be, and says when to look again if there still
+    /// is: at once where something went, after pauses that double where nothing did.
+    fn look_early(&mut self) -> Option<Instant> {
+        if self.cycle() > 0 {
+            self.pause = SHORTEST_PAUSE;
+            return self.mailbox.is_over_limit().then(Instant::now);
+        }
+        let again = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(self.config.scan_interval);
+        self.mailbox.is_over_limit().then_some(again)
     }
 
     fn obey(&mut self, command: Command, scratch: &mut Scratch) {
@@ -144,7 +165,7 @@ impl Loop {
 
     fn restore(&self, range: PageRange, scratch: &mut Scratch) {
         // A hint: what cannot be brought back now is brought back when it is touched.
-        if let Ok(pages) = self.resolver.restore(range, false, scratch) {
+        if let Ok(pages) = self.resolver.restore(range, scratch) {
             self.resolver.counters.prefetched.add(pages as u64);
         }
     }

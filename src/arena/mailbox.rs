@@ -76,11 +76,14 @@ impl Mailbox {
 
     /// Has the evictor look where there is more in memory than may be. Neither allocates nor waits.
     pub(super) fn look_if_over_limit(&self) {
-        if self.limit.is_some_and(|limit| self.table.resident() > limit)
-            && !self.look.swap(true, Ordering::AcqRel)
-        {
+        if self.is_over_limit() && !self.look.swap(true, Ordering::AcqRel) {
             self.bell.raise();
         }
+    }
+
+    /// Whether there is more in memory than may be.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.limit.is_some_and(|limit| self.table.resident() > limit)
     }
 
     /// Leaves a hint, or drops it where there is no room.

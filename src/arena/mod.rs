@@ -122,7 +122,7 @@ struct Inner {
 /// In the order in which they go: the engine's threads before the memory that they work on.
 struct Parts {
     engine: Option<Engine>,
-    /// Not parking_lot's lock: that allocates where it waits, and an allocator must not.
+    /// Not parking_lot's lock: that allocates where it waits, from an allocator that may be us.
     heap: Arc<Mutex<Heap>>,
     memory: Arc<SharedMemory>,
 }
@@ -175,25 +175,28 @@ impl Arena {
 
     /// Evicts every page that is not touched meanwhile, whatever its age, and waits for it.
     ///
-    /// Pages that did not compress lately are left alone, as are those about which the kernel
-    /// refused something; the answer tells how many there were.
+    /// Pages that did not compress the last time are left alone for a while, as are those about
+    /// which the kernel refused something; they are not counted then.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::NotSwapping`] where nothing is ever evicted.
+    /// [`ArenaError::NotSwapping`] where nothing is ever evicted, [`ArenaError::ForkedChild`] in a
+    /// fork.
     pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
         self.inner.engine()?.evict_now()
     }
 
     /// Brings the evicted pages of `range` back in this thread, many at a time, and says how many
-    /// there were. Pages that another thread is bringing back are left to it.
+    /// there were. When it returns, all of the range is in memory and counts as touched now, but for
+    /// pages that turned out damaged, which are SIGBUS to whoever touches them.
     ///
     /// Anything in the arena will do: `arena.prefetch(vec.as_slice())`.
     ///
     /// # Errors
     ///
     /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
-    /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none.
+    /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none for several seconds,
+    /// [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
     pub fn prefetch<T>(&self, range: *const [T]) -> Result<usize, ArenaError> {
         let (offset, len) = self.inner.locate(range)?;
         self.inner.engine()?.prefetch(PageRange::touching(offset, len))
@@ -208,7 +211,7 @@ impl Arena {
     /// # Errors
     ///
     /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
-    /// nothing is ever evicted.
+    /// nothing is ever evicted, [`ArenaError::ForkedChild`] in a fork.
     pub fn advise<T>(&self, range: *const [T], advice: Advice) -> Result<(), ArenaError> {
         let (offset, len) = self.inner.locate(range)?;
         let engine = self.inner.engine()?;
@@ -226,6 +229,8 @@ impl Arena {
     ///
     /// [`ArenaError::NoMemory`] if the kernel has no memory for the pages: nothing is lost, what is
     /// touched still comes back, but nothing is evicted any more; stopping may be tried again.
+    /// [`ArenaError::Sys`] if it refuses, likewise. [`ArenaError::NotSwapping`] for an arena that is
+    /// plain memory anyway, [`ArenaError::ForkedChild`] in a fork.
     pub fn stop(&self) -> Result<(), ArenaError> {
         self.inner.engine()?.stop()
     }
@@ -266,7 +271,7 @@ impl ArenaHandle {
 
 impl Inner {
     fn heap(&self) -> MutexGuard<'_, Heap> {
-        // The heap's methods leave it whole wherever they could panic.
+        // What panics in there are debug assertions on the caller's mistakes.
         self.parts.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -333,6 +338,13 @@ impl Drop for Inner {
         // that dropping would wait for are the parent's.
     }
 }
+
+/// Arenas and handles go wherever they are needed.
+const _: fn() = || {
+    fn any_thread<T: Send + Sync>() {}
+    any_thread::<Arena>();
+    any_thread::<ArenaHandle>();
+};
 
 #[cfg(test)]
 mod tests;

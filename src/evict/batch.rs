@@ -72,16 +72,23 @@ impl Batch {
     }
 }
 
-/// The runs of neighbours among the items that `which` picks, each with the items' positions.
-fn runs(items: &[Item], which: impl Fn(&Item) -> bool) -> Vec<(usize, PageRange)> {
-    let mut runs: Vec<(usize, PageRange)> = Vec::with_capacity(items.len());
-    for (i, item) in items.iter().enumerate().filter(|(_, item)| which(item)) {
-        match runs.last_mut() {
-            Some((_, run)) if run.end == item.page => run.end.0 += 1,
-            _ => runs.push((i, item.page.only())),
+/// The first run of neighbours at or after item `from` that `which` picks all of, with the position
+/// of its first item. It is found anew each time, because others wait meanwhile for what an allocation
+/// could wait for too.
+fn next_run(
+    items: &[Item],
+    from: usize,
+    which: impl Fn(Fate) -> bool,
+) -> Option<(usize, PageRange)> {
+    let first = from + items[from..].iter().position(|item| which(item.fate))?;
+    let mut run = items[first].page.only();
+    for item in &items[first + 1..] {
+        if item.page != run.end || !which(item.fate) {
+            break;
         }
+        run.end.0 += 1;
     }
-    runs
+    Some((first, run))
 }
 
 impl Evictor {
@@ -91,10 +98,9 @@ impl Evictor {
         if self.batch.items.is_empty() {
             return;
         }
-        let held_from = Instant::now();
         self.hold(now, done);
         self.copy(now, done);
-        let frozen_from = if self.tracker.holds_writers() { held_from } else { Instant::now() };
+        let frozen_from = Instant::now();
         match self.tracker.freeze() {
             Ok(()) => {
                 self.find_intact(now, done);
@@ -112,6 +118,7 @@ impl Evictor {
         }
         for run in self.batch.held.drain(..) {
             if let Err(e) = self.tracker.release(run) {
+                self.counters.kernel_refused.add(run.pages() as u64);
                 done.refusal = Some(e);
             }
         }
@@ -137,20 +144,25 @@ impl Evictor {
 
     /// Holds the claimed pages, run by run.
     fn hold(&mut self, now: Tick, done: &mut Evicted) {
-        for (first, run) in runs(&self.batch.items, |_| true) {
+        let mut from = 0;
+        while let Some((first, run)) = next_run(&self.batch.items, from, |_| true) {
+            from = first + run.pages();
             match self.tracker.hold(run) {
                 Ok(()) => self.batch.held.push(run),
-                Err(e) => self.refuse(now, first..first + run.pages(), e, done),
+                Err(e) => self.refuse(now, first..from, e, done),
             }
         }
     }
 
     /// Copies the pages that are still claimed into the store.
     fn copy(&mut self, now: Tick, done: &mut Evicted) {
-        for (first, run) in runs(&self.batch.items, |item| item.fate == Fate::Claimed) {
+        let mut from = 0;
+        let claimed = |fate| fate == Fate::Claimed;
+        while let Some((first, run)) = next_run(&self.batch.items, from, claimed) {
+            from = first + run.pages();
             let bytes = &mut self.batch.bytes[first * PAGE_SIZE..][..run.bytes()];
             if let Err(e) = self.backing.memory().read(run, bytes) {
-                self.refuse(now, first..first + run.pages(), e, done);
+                self.refuse(now, first..from, e, done);
             }
         }
         for i in 0..self.batch.items.len() {
@@ -186,7 +198,10 @@ impl Evictor {
 
     /// Finds the pages that are as they were copied. Called frozen.
     fn find_intact(&mut self, now: Tick, done: &mut Evicted) {
-        for (first, run) in runs(&self.batch.items, |item| matches!(item.fate, Fate::Copied(_))) {
+        let mut from = 0;
+        let copied = |fate| matches!(fate, Fate::Copied(_));
+        while let Some((first, run)) = next_run(&self.batch.items, from, copied) {
+            from = first + run.pages();
             let items = &mut self.batch.items;
             let found = self.tracker.intact(run, &mut |intact| {
                 for page in intact.intersection(run).iter() {
@@ -197,7 +212,7 @@ impl Evictor {
                 }
             });
             if let Err(e) = found {
-                self.refuse(now, first..first + run.pages(), e, done);
+                self.refuse(now, first..from, e, done);
             }
         }
     }
@@ -217,7 +232,8 @@ impl Evictor {
                 Fate::Claimed | Fate::Dropping | Fate::Done => {}
             }
         }
-        for (first, run) in runs(&self.batch.items, |item| item.fate == Fate::Dropping) {
+        while let Some((first, run)) = next_run(&self.batch.items, 0, |fate| fate == Fate::Dropping)
+        {
             let punched = self.backing.memory().punch(run);
             let mut waiting = false;
             for (i, page) in run.iter().enumerate() {

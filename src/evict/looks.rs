@@ -50,8 +50,9 @@ impl Looks {
     /// Whether there may be something to learn at `now`.
     pub(super) fn is_due(&self, region: usize, now: Tick) -> bool {
         let word = self.get(region);
-        // A tick that is yet to come is nearly a whole turn old.
-        word == 0 || Tick::new(DUE.get(word)).age_at(now) <= Tick::MAX_AGE / 2
+        // No wait is longer; what seems to be further ahead is a time long gone.
+        let ahead = now.age_at(Tick::new(DUE.get(word)));
+        word == 0 || ahead == 0 || ahead > 1 << MOST_RESTING
     }
 
     pub(super) fn is_watched(&self, region: usize) -> bool {

@@ -96,16 +96,11 @@ impl Evictor {
 
     /// Notes in the table which pages were touched since the last look, and watches them anew.
     /// Regions that were found hot again and again are left out for a while, unless `all` is set.
-    /// What the kernel refuses is counted and left alone for a while.
+    /// What the kernel refuses is counted and left alone for a while; the last error is given.
     pub(crate) fn look(&mut self, now: Tick, all: bool) -> Result<(), SysError> {
-        self.look_within(now, all, self.table.all())
-    }
-
-    /// Looks at the regions of `within`, every one of them, and gives the last error.
-    fn look_within(&mut self, now: Tick, all: bool, within: PageRange) -> Result<(), SysError> {
         self.table.set_now(now);
         let mut result = Ok(());
-        for (region, range) in self.regions(within) {
+        for (region, range) in self.regions(self.table.all()) {
             if all || self.looks.is_due(region, now) {
                 let looked = self.look_at(region, range, now, all);
                 result = looked.and(result);
@@ -198,8 +193,8 @@ impl Evictor {
 
     /// Evicts every page of `within` that is not touched meanwhile, whatever its age.
     pub(crate) fn evict_all(&mut self, now: Tick, within: PageRange) -> Evicted {
-        let refusal = self.look_within(now, true, within).err();
-        let mut done = Evicted { refusal, ..Evicted::default() };
+        self.table.set_now(now);
+        let mut done = Evicted::default();
         self.sweep(now, 0, usize::MAX, within, &mut done);
         self.trim();
         done
@@ -229,11 +224,15 @@ impl Evictor {
         regions.rotate_left(first);
         for (region, range) in regions {
             let pages = range.intersection(within);
-            let Some(watched) = self.looks.watched_for(region, now) else { continue };
-            if !pages.iter().any(|page| self.may_go(page, now, watched, min_age).is_some()) {
-                continue;
+            // Whatever is younger than a tick may have been touched since it was armed, so it is armed
+            // anew; and what looks older is looked at first where that has not just been done.
+            if min_age > 0 {
+                let Some(watched) = self.looks.watched_for(region, now) else { continue };
+                if !pages.iter().any(|page| self.may_go(page, now, watched, min_age).is_some()) {
+                    continue;
+                }
             }
-            if !self.looks.is_fresh(region, now) {
+            if min_age == 0 || !self.looks.is_fresh(region, now) {
                 done.refusal = self.look_at(region, range, now, true).err().or(done.refusal);
             }
             let Some(watched) = self.looks.watched_for(region, now) else { continue };

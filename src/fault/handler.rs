@@ -26,9 +26,9 @@ pub(crate) fn spawn(
     // The thread inherits the mask: it never runs a handler of the application's, which could
     // touch the arena and wait for us.
     let _blocked = SignalsBlocked::new();
+    let mut scratch = Scratch::new();
     thread::Builder::new().name(format!("thermocline-f{number}")).spawn(move || {
         let _die = event::DieOnPanic("a fault handler failed");
-        let mut scratch = Scratch::new();
         if let Err(e) = serve(&resolver, &stop, &mut scratch, &filled) {
             event::die("a fault handler failed", &e);
         }

@@ -4,7 +4,8 @@
 //! has to be done to whole runs of pages; [`handler`] is the threads that read the faults from the
 //! descriptor.
 //!
-//! Nothing here takes a lock, logs or panics while a page is owned. A thread of the application
+//! Nothing here panics, allocates, or takes a lock that a thread of the application could hold
+//! while it waits for a page. A thread of the application
 //! that owns pages (prefetch, release) has its signals blocked for that time: a handler of its own
 //! that touched one of those pages would wait for the very thread that it interrupted.
 
@@ -94,8 +95,11 @@ impl Resolver {
                     }
                 }
                 State::Lost => {
-                    self.poison(page);
-                    return Resolved::Lost;
+                    if self.table.begin_mourning(page, seen).is_ok() {
+                        self.poison(page);
+                        self.wake(page.only(), self.table.finish_mourning(page));
+                        return Resolved::Lost;
+                    }
                 }
             }
         }
@@ -110,11 +114,14 @@ impl Resolver {
     }
 
     /// Fills the first page of `range`, and what is empty right after it. None if the first page
-    /// is not empty any more. A page that the kernel has no memory for is lost to whoever touched
-    /// it, as it is without us.
+    /// is not empty any more, or has to be tried again because there was no memory for it.
     fn zero_from(&self, range: PageRange) -> Option<Resolved> {
         match self.zero_run(range) {
             (0, None) => None,
+            (0, Some(FillError::NoMemory)) => {
+                event::say(format_args!("a thread waits for memory for a page that it touched"));
+                None
+            }
             (0, Some(error)) => {
                 self.table.begin_fill(range.start, Word::EMPTY).ok()?;
                 self.lose(range.start, Word::EMPTY, &error);

@@ -134,22 +134,28 @@ impl Resolver {
             self.lose(page, was, &"its checksum does not match");
             return Resolved::Lost;
         }
-        match self.install(page.only(), Content::Bytes(bytes)) {
-            (_, None) => {
-                self.store.free(was.handle());
-                self.wake(page.only(), self.table.finish_fill(page, was));
-                Resolved::Restored
-            }
-            (_, Some(error)) => {
-                self.lose(page, was, &error);
-                Resolved::Lost
+        loop {
+            match self.install(page.only(), Content::Bytes(bytes)).1 {
+                None => {
+                    self.store.free(was.handle());
+                    self.wake(page.only(), self.table.finish_fill(page, was));
+                    return Resolved::Restored;
+                }
+                // The copy is good, so whoever waits for it may as well go on waiting.
+                Some(FillError::NoMemory) => {
+                    event::say(format_args!("a thread waits for memory for an evicted page"));
+                }
+                Some(error) => {
+                    self.lose(page, was, &error);
+                    return Resolved::Lost;
+                }
             }
         }
     }
 
     /// Gives up a page that the caller has taken: whoever touches it gets SIGBUS.
     pub(super) fn lose(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
-        event::say(format_args!("page {} of an arena is lost: {why}", page.0));
+        event::say(format_args!("page {} of an arena is lost: {why:#}", page.0));
         if was.state() == State::Stored {
             self.store.free(was.handle());
         }
@@ -197,18 +203,18 @@ impl Resolver {
         Ok(())
     }
 
-    /// Brings back the stored pages of `range` and says how many. Pages that somebody else is at
-    /// work on are waited for if `all` is set, and left to them otherwise.
+    /// Brings back the stored pages of `range` and says how many. Pages in memory count as touched,
+    /// those on their way out are taken back, and those that others are at work on are waited for.
     pub(crate) fn restore(
         &self,
         range: PageRange,
-        all: bool,
         scratch: &mut Scratch,
     ) -> Result<usize, FillError> {
         let mut restored = 0;
         let mut left = range.intersection(self.table.extent());
         while !left.is_empty() {
-            match self.table.load(left.start).state() {
+            let seen = self.table.load(left.start);
+            match seen.state() {
                 State::Stored => {
                     let chunk = PageRange::new(left.start.0, left.end.0.min(left.start.0 + RUN));
                     let blocked = SignalsBlocked::new();
@@ -220,8 +226,18 @@ impl Resolver {
                         return Err(error);
                     }
                 }
-                State::Dropping | State::Filling if all => std::thread::yield_now(),
-                _ => left.start.0 += 1,
+                State::Claimed => {
+                    let _blocked = SignalsBlocked::new();
+                    if self.table.begin_lift(left.start, seen).is_ok() {
+                        self.lift(left.start, seen);
+                    }
+                }
+                State::Dropping | State::Filling => std::thread::yield_now(),
+                State::Resident => {
+                    self.table.touch(left.start);
+                    left.start.0 += 1;
+                }
+                State::Empty | State::Lost => left.start.0 += 1,
             }
         }
         Ok(restored)

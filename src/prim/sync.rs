@@ -1,10 +1,6 @@
-//! The one place that chooses between the standard library's atomics and loom's.
+//! The one place that chooses the atomics.
 //!
 //! Everything that takes part in the protocol of the page word imports its atomics from here, so
-//! that the same code can be run under the model checker.
+//! that a model checker's can take their place all at once.
 
-#[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};

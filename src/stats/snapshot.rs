@@ -52,7 +52,7 @@ stats! {
         /// Bytes of memory that the arena's pages take, by the kernel's count (`st_blocks` of the
         /// memfd). It contains what the kernel itself has swapped out.
         memory_bytes: u64,
-        /// Bytes in pages that are in memory, by the page table's count.
+        /// Bytes in pages that are in memory, by the page table's count, while the arena swaps.
         resident_bytes: usize,
         /// Bytes in pages that the store holds, before they were compressed.
         stored_bytes: usize,
@@ -70,7 +70,8 @@ stats! {
         faults,
         /// Faults that brought a page back from the store.
         refaults,
-        /// Pages that were populated by a first touch, or ahead of one.
+        /// Pages that were populated by a fault: the touched one, and those behind it where memory
+        /// is written from one end to the other.
         zero_fills,
         /// Faults on pages that were in memory and only protected.
         lifted,
@@ -88,7 +89,8 @@ stats! {
         pages_armed,
         /// Pages that were evicted.
         evicted,
-        /// Of these, pages that hold one 32-bit word over and over, and cost the store nothing.
+        /// Pages on their way out that hold one 32-bit word over and over, and cost the store
+        /// nothing.
         same_filled,
         /// Pages that were touched on their way out, and stayed.
         touched_in_time,
@@ -96,13 +98,14 @@ stats! {
         incompressible,
         /// Pages that stayed because the store was full.
         store_full,
-        /// Pages that stayed, and looks that came to nothing, because a system call failed.
+        /// Pages that stayed, and regions of 2 MiB that could not be looked at, because a system
+        /// call failed.
         kernel_refused,
         /// Times that eviction held up others.
         freezes,
-        /// For how long in all, in nanoseconds. With read-write protection whoever touches a
-        /// watched page waits that long; with zapped page tables, whoever writes one of the pages
-        /// that are being evicted, and only from when its copy is finished.
+        /// For how long in all, in nanoseconds, from when the copies were finished to when the pages
+        /// were dropped. With read-write protection whoever touches a watched page meanwhile waits
+        /// for a handler; with zapped page tables, whoever touches a page that is being dropped.
         frozen_nanos,
         /// For how long at the longest, in nanoseconds.
         frozen_longest_nanos,

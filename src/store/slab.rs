@@ -10,6 +10,7 @@
 //! comes back while somebody holds on to it, cannot arise. A slab is on it at most once.
 
 use super::codec::{self, Block, MAX_BLOCK};
+use crate::prim::Handle;
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::prim::units::index;
 use crate::sys::SysError;
@@ -101,8 +102,8 @@ struct Placing {
 impl Slabs {
     /// At most `limit` slabs.
     pub(super) fn new(limit: usize) -> Result<Self, SysError> {
-        // Links are 32 bits: 256 TiB.
-        let limit = limit.min(u32::MAX as usize - 2);
+        // What a handle can tell apart; links, of 32 bits, reach further.
+        let limit = limit.min((1 << (Handle::BITS - 1)) / UNITS_PER_SLAB);
         let memory = LazySlice::new(limit * SLAB_BYTES / 8)?;
         memory.keep_private()?;
         Ok(Self {

@@ -6,6 +6,9 @@ use std::ffi::CStr;
 use std::{fmt, io};
 
 /// A system call that failed: its name and the error number it returned.
+///
+/// Displayed with the system's text for the number, and by `{:#}` without, which neither allocates
+/// nor takes a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SysError {
     call: &'static str,
@@ -67,9 +70,12 @@ impl fmt::Debug for SysError {
 
 impl fmt::Display for SysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return write!(f, "{}: errno {}", self.call, self.errno);
+        }
         let mut text = [0 as libc::c_char; 128];
         // SAFETY: the buffer is writable for the length that is given; the XSI function that libc
-        // binds ends it with a NUL. It does not allocate, so that a fault may use it.
+        // binds ends it with a NUL.
         unsafe { libc::strerror_r(self.errno, text.as_mut_ptr(), text.len() - 1) };
         // SAFETY: the last byte is never written and zero, so there is a NUL.
         let text = unsafe { CStr::from_ptr(text.as_ptr()) };

@@ -25,8 +25,9 @@ impl Event {
     /// Wakes everybody who waits for the event, now and later.
     pub(crate) fn raise(&self) {
         let one = 1u64;
-        // SAFETY: writes eight bytes from a u64. It can fail only when the counter is at its
-        // maximum, in which case the event is raised already.
+        // SAFETY: writes eight bytes from a u64. It fails where the counter is at its maximum, so
+        // that the event is raised already, or where the descriptor is not ours any more, which
+        // whoever waits for it finds out.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
@@ -44,6 +45,9 @@ impl Event {
                 e if e.errno() == libc::EINTR => Ok(()),
                 e => Err(e),
             };
+        }
+        if fd.revents & !libc::POLLIN != 0 {
+            return Err(SysError::new("ppoll(eventfd)", libc::EBADF));
         }
         let mut count = 0u64;
         // SAFETY: room for the eight bytes that are read. It fails only where nothing was raised.
@@ -83,10 +87,11 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, event: &Event) -> Result<Woken, 
                 e => return Err(e),
             }
         }
-        if fds[0].revents != 0 {
+        if fds[0].revents & libc::POLLIN != 0 {
             return Ok(Woken::Raised);
         }
-        if fds[1].revents & (libc::POLLERR | libc::POLLNVAL | libc::POLLHUP) != 0 {
+        if (fds[0].revents | fds[1].revents) & (libc::POLLERR | libc::POLLNVAL | libc::POLLHUP) != 0
+        {
             return Err(SysError::new("poll(userfaultfd)", libc::EBADF));
         }
         if fds[1].revents & libc::POLLIN != 0 {
@@ -95,7 +100,7 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, event: &Event) -> Result<Woken, 
     }
 }
 
-/// Writes a line to standard error, without allocating or locking.
+/// Writes a line to standard error, without allocating or locking. Errors are to be given as `{:#}`.
 pub(crate) fn say(what: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; 512], len: 0 };
     // A line that is too long is cut.
@@ -110,7 +115,7 @@ pub(crate) fn say(what: fmt::Arguments<'_>) {
 /// For what must not happen while threads are parked on pages that only the caller could bring
 /// back: a dead process can be restarted, a hanging one is found by nobody.
 pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
-    say(format_args!("{what}: {why}; threads may be waiting for evicted pages, so: abort"));
+    say(format_args!("{what}: {why:#}; threads may be waiting for evicted pages, so: abort"));
     std::process::abort()
 }
 

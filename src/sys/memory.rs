@@ -93,8 +93,9 @@ impl SharedMemory {
     pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         loop {
-            // SAFETY: the call changes the memfd's contents, which Rust sees as raw memory only;
-            // what may be punched when is the page table's rule, not a memory-safety matter.
+            // SAFETY: the call drops bytes that the application may rely on. That nobody loses any is
+            // the page table's rule: only pages that the caller owns there are punched, whose bytes
+            // are in the store, or which the application has freed.
             let done = unsafe {
                 libc::fallocate(
                     self.file.as_raw_fd(),

@@ -13,10 +13,10 @@ pub use super::uffd::DescriptorRoute;
 /// Pages that the read-write-protection tracker holds in memory at a time while it evicts them.
 pub(crate) const LOCKED_PAGES: usize = 64;
 
-/// Asks the kernel for everything that the library can make use of.
+/// Asks the kernel for everything that the library makes use of, or could.
 ///
-/// Opens a throwaway descriptor or two and closes them again; changes nothing. The answer holds for
-/// this process at this time: privileges and sysctls may change.
+/// Opens throwaway descriptors, locks 256 KiB of memory for a moment, and leaves nothing behind. The
+/// answer holds for this process at this time: privileges, limits and sysctls may change.
 ///
 /// ```
 /// let probe = thermocline::probe();
@@ -79,8 +79,7 @@ impl Probe {
     /// Whether the tracker by zapped page tables works here.
     #[must_use]
     pub fn can_zap(&self) -> bool {
-        self.requires(&[Self::descriptor, Self::shared_memory, Self::write_protect, Self::pagemap])
-            .is_ok()
+        self.lacking_for_zap().is_none()
     }
 
     /// Whether the tracker by read-write protection works here.
@@ -250,8 +249,8 @@ impl Probe {
             },
             Err(e) => CapabilityStatus::missing(
                 e.to_string(),
-                "raise RLIMIT_MEMLOCK (ulimit -l) by at least 256 KiB; the zap tracker works \
-                 without",
+                "raise the limit that the call names: for mlock RLIMIT_MEMLOCK (ulimit -l), by at \
+                 least 256 KiB; the zap tracker works without",
             ),
         };
         Capability { name: "locked memory", status }

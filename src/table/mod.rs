@@ -140,6 +140,8 @@ impl PageTable {
     /// `Empty` or `Stored` to `Filling`: the caller owns the page and brings it back.
     pub(crate) fn begin_fill(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Empty | State::Stored));
+        // First, because a toucher goes on before the page is said to be filled, and may free it.
+        self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
         self.step(page, seen, seen.with_state(State::Filling))
     }
 
@@ -149,7 +151,6 @@ impl PageTable {
         if was.state() == State::Stored {
             self.stored.fetch_sub(1, Ordering::Relaxed);
         }
-        self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
         self.leave(page, State::Filling, Word::resident(self.now()))
     }
 
@@ -165,7 +166,6 @@ impl PageTable {
             self.stored.fetch_sub(1, Ordering::Relaxed);
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
-        self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
         self.leave(page, State::Filling, Word::lost())
     }
 
@@ -232,6 +232,17 @@ impl PageTable {
         }
     }
 
+    /// `Lost` to `Filling`: the caller makes sure that a toucher learns of it.
+    pub(crate) fn begin_mourning(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
+        debug_assert_eq!(seen.state(), State::Lost);
+        self.step(page, seen, seen.with_state(State::Filling))
+    }
+
+    /// `Filling` back to `Lost`.
+    pub(crate) fn finish_mourning(&self, page: PageIndex) -> Waiters {
+        self.leave(page, State::Filling, Word::lost())
+    }
+
     /// `Claimed` to `Dropping`: the copy is in the store; false if the page was taken back.
     pub(crate) fn publish(&self, page: PageIndex, handle: Handle) -> bool {
         let seen = self.load(page);
@@ -249,7 +260,7 @@ impl PageTable {
 
     /// `Dropping` to `Resident`: the page could not be punched and is as good as ever.
     pub(crate) fn abort_drop(&self, page: PageIndex) -> Waiters {
-        self.leave(page, State::Dropping, Word::resident(self.now()))
+        self.leave(page, State::Dropping, Word::resident(self.now()).with_failure(self.now()))
     }
 
     // The allocator.

@@ -9,6 +9,7 @@ fn table() -> PageTable {
 fn fill(table: &PageTable) {
     let was = table.load(PAGE);
     table.begin_fill(PAGE, was).unwrap();
+    assert!(table.extent().end > PAGE, "its toucher may free it before `finish_fill`");
     assert_eq!(table.finish_fill(PAGE, was), Waiters(false));
 }
 

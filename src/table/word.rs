@@ -74,6 +74,11 @@ const ENGAGED: Field = FAILURES.then(1);
 
 const _: () = assert!(HANDLE.end() == 64 && ENGAGED.end() <= 64);
 
+/// Ticks that a page is left alone for after it did not compress once.
+const FIRST_PAUSE: u32 = 8;
+/// Failures after which the pause grows no more.
+const MOST_FAILURES: u32 = 10;
+
 impl Word {
     pub(crate) const EMPTY: Self = Self(0);
 
@@ -118,8 +123,9 @@ impl Word {
 
     /// Whether the page, which did not compress the last time, is to be left alone at `now`.
     pub(crate) const fn is_backing_off(self, now: Tick) -> bool {
-        // A tick in the future is nearly a whole turn old.
-        self.failures() > 0 && Tick::new(RETRY.get(self.0)).age_at(now) > Tick::MAX_AGE / 2
+        // No pause is longer; what seems to be further ahead is a time long gone.
+        let ahead = now.age_at(Tick::new(RETRY.get(self.0)));
+        self.failures() > 0 && ahead > 0 && ahead <= FIRST_PAUSE << MOST_FAILURES
     }
 
     /// Whether the evictor is not done with the resident or claimed page.
@@ -151,13 +157,9 @@ impl Word {
     /// The word of a resident page that did not compress once more: it is left alone for a time
     /// that doubles with each failure.
     pub(crate) const fn with_failure(self, now: Tick) -> Self {
-        /// Ticks after the first failure.
-        const FIRST: u32 = 8;
-        /// Failures after which the pause grows no more: 8 << 10 ticks.
-        const MOST: u32 = 10;
         let failures = self.failures();
-        let pause = FIRST << if failures < MOST { failures } else { MOST };
-        let counted = if failures < MOST { failures + 1 } else { failures };
+        let pause = FIRST_PAUSE << failures;
+        let counted = if failures < MOST_FAILURES { failures + 1 } else { failures };
         Self(FAILURES.set(RETRY.set(self.0, now.after(pause).raw() as u64), counted as u64))
     }
 }
@@ -199,7 +201,9 @@ mod tests {
         for _ in 0..50 {
             word = word.with_failure(now);
         }
+        assert!(word.is_backing_off(now.after((8 << 10) - 1)));
         assert!(!word.is_backing_off(now.after(8 << 10)));
+        assert!(!word.is_backing_off(now.after(Tick::MAX_AGE / 2 + 9000)), "long ago, not ahead");
         assert_eq!(word.tick(), now);
         assert_eq!(word.state(), State::Resident);
     }

@@ -8,10 +8,11 @@ use crate::prim::{PAGE_SIZE, PageIndex};
 use crate::sys::event::{self, Event, Woken};
 use crate::sys::memory::SharedMemory;
 use crate::sys::uapi::UffdMsg;
+use crate::sys::uffd::Uffd;
 use parking_lot::Mutex;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 const PAGES: usize = 64;
@@ -224,11 +225,15 @@ fn a_touch_during_freeze_is_never_missed() {
     each("a_touch_during_freeze", |it| {
         let range = PageRange::new(0, 16);
         let rounds = common::scaled(300, 30);
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (stop, pause) = (AtomicBool::new(false), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut state = 1u32;
                 while !stop.load(Ordering::Relaxed) {
+                    if pause.load(Ordering::Relaxed) {
+                        thread::sleep(std::time::Duration::from_millis(1));
+                        continue;
+                    }
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     let page = (state >> 16) as usize % range.pages();
                     it.write(page, (state >> 8) as u8);
@@ -237,11 +242,14 @@ fn a_touch_during_freeze_is_never_missed() {
                     }
                 }
             });
+            let _stop = common::SetOnDrop(&stop);
             let mut before = vec![0; range.bytes()];
             let mut after = vec![0; range.bytes()];
             let mut checked = 0;
-            for _ in 0..rounds {
+            for round in 0..rounds {
                 let evicting = it.evicting.lock();
+                // In every second round the writer is at rest, so that something is intact.
+                pause.store(round % 2 == 0, Ordering::Relaxed);
                 it.arm();
                 it.hold(range);
                 it.backing.memory().read(range, &mut before).unwrap();
@@ -257,7 +265,6 @@ fn a_touch_during_freeze_is_never_missed() {
                 it.tracker.release(range).unwrap();
                 drop(evicting);
             }
-            stop.store(true, Ordering::Relaxed);
             assert!(checked > 0, "no page was ever intact: the test has seen nothing");
         });
     });

@@ -9,7 +9,7 @@ mod zap;
 use crate::prim::PageRange;
 use crate::sys::backing::Backing;
 use crate::sys::pagemap::{Looking, Pagemap};
-use crate::sys::uffd::{Outcome, Uffd};
+use crate::sys::uffd::Outcome;
 use crate::sys::{SysError, uapi};
 use std::fmt;
 use std::sync::Arc;
@@ -117,9 +117,6 @@ pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
     /// Gives access to the pages of `range` and wakes whoever waits for them. Called from faults,
     /// at any time.
     fn lift(&self, range: PageRange) -> Result<(), SysError>;
-
-    /// Whether `hold` already stops writers, rather than `freeze`.
-    fn holds_writers(&self) -> bool;
 }
 
 /// Makes a protection call on `range`, again for as long as the address space changes under it.
@@ -192,10 +189,6 @@ fn scan_pages(
             visit(PageRange::new(from.0, last.0 + 1));
         }
     })
-}
-
-fn uffd(backing: &Backing) -> &Uffd {
-    backing.uffd()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@
 //! and locks the pages in memory through the second view: else a page could be swapped out, touched
 //! and written between the last look and the hole punch, and nobody would know.
 
-use super::{AccessTracker, Gaps, Tracker, protect, scan_pages, uffd};
+use super::{AccessTracker, Gaps, Tracker, protect, scan_pages};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
@@ -31,13 +31,13 @@ pub(super) struct Rwp {
 
 impl Rwp {
     pub(super) fn new(backing: Arc<Backing>, pagemap: Pagemap) -> Result<Self, SysError> {
-        uffd(&backing).set_rwp_async(true)?;
+        backing.uffd().set_rwp_async(true)?;
         Ok(Self { backing, pagemap })
     }
 
     fn rw_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
         protect(&self.backing, range, "ioctl(UFFDIO_RWPROTECT)", |start, len| {
-            uffd(&self.backing).rw_protect(start, len, on)
+            self.backing.uffd().rw_protect(start, len, on)
         })
     }
 
@@ -85,7 +85,7 @@ impl AccessTracker for Rwp {
     }
 
     fn freeze(&self) -> Result<(), SysError> {
-        uffd(&self.backing).set_rwp_async(false)
+        self.backing.uffd().set_rwp_async(false)
     }
 
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
@@ -93,7 +93,7 @@ impl AccessTracker for Rwp {
     }
 
     fn thaw(&self) -> Result<(), SysError> {
-        uffd(&self.backing).set_rwp_async(true)
+        self.backing.uffd().set_rwp_async(true)
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
@@ -102,9 +102,5 @@ impl AccessTracker for Rwp {
 
     fn lift(&self, range: PageRange) -> Result<(), SysError> {
         self.rw_protect(range, false)
-    }
-
-    fn holds_writers(&self) -> bool {
-        false
     }
 }

@@ -9,7 +9,7 @@
 //! make a copy stale. It covers pages that are in no page table, and outlasts their being swapped
 //! out by the kernel, because on shared memory it is kept in a marker (`PTE_MARKER_UFFD_WP`).
 
-use super::{AccessTracker, Gaps, Tracker, protect, scan_pages, uffd};
+use super::{AccessTracker, Gaps, Tracker, protect, scan_pages};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
@@ -29,7 +29,7 @@ impl Zap {
 
     fn write_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
         protect(&self.backing, range, "ioctl(UFFDIO_WRITEPROTECT)", |start, len| {
-            uffd(&self.backing).write_protect(start, len, on)
+            self.backing.uffd().write_protect(start, len, on)
         })
     }
 }
@@ -75,9 +75,5 @@ impl AccessTracker for Zap {
 
     fn lift(&self, range: PageRange) -> Result<(), SysError> {
         self.write_protect(range, false)
-    }
-
-    fn holds_writers(&self) -> bool {
-        true
     }
 }

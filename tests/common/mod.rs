@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thermocline::{Arena, Builder, Tracker};
 
@@ -24,12 +25,26 @@ pub fn expected(name: &str) -> Option<bool> {
 ///
 /// Panics where the environment says that `what` must be there.
 pub fn skip(test: &str, what: &str, reason: &str) {
+    leave_out("SKIPPED", test, what, reason);
+}
+
+fn leave_out(word: &str, test: &str, what: &str, reason: &str) {
     assert_ne!(expected(what), Some(true), "{test}: {what} must be here, but: {reason}");
-    let line = format!("SKIPPED {test}: {reason}\n");
+    let line = format!("{word} {test}: {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// The trackers that work here. Says which do not.
+/// Sets a flag when it is dropped, by a panic too: threads that work until the flag is set must not
+/// go on for ever when the test has failed.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The trackers that work here. A test that runs with one of two says that it ran partly.
 pub fn trackers(test: &str) -> Vec<Tracker> {
     let probe = thermocline::probe();
     let mut trackers = Vec::new();
@@ -41,7 +56,7 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
     if probe.can_rwp() {
         trackers.push(Tracker::Rwp);
     } else {
-        skip(&format!("{test} (rwp)"), "rwp", "this kernel has no read-write protection");
+        leave_out("PARTLY", test, "rwp", "not with rwp: this kernel has no read-write protection");
     }
     trackers
 }
