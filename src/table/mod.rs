@@ -23,6 +23,12 @@ use crossbeam::utils::CachePadded;
 /// Pages in a region, the unit in which the table keeps sums: as many as one page table maps.
 pub(crate) const REGION_PAGES: usize = 512;
 
+/// The budget is twelve bytes a page for everything that is kept of pages one by one.
+const _: () = {
+    let table = REGION_PAGES * size_of::<AtomicU64>() + size_of::<AtomicU32>();
+    assert!(table <= 12 * REGION_PAGES);
+};
+
 /// Whether somebody met the page while it was owned, and has to be woken by who owned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a waiter that nobody wakes sleeps for ever"]

@@ -127,10 +127,3 @@ fn what_the_check_is_for() {
     table.count_in(PAGE);
     table.check().unwrap_err();
 }
-
-/// Eight bytes a page and four a region of 512: the budget is twelve a page, all told.
-#[test]
-fn metadata_per_page() {
-    let per_region = REGION_PAGES * size_of::<AtomicU64>() + size_of::<AtomicU32>();
-    assert!(per_region < 12 * REGION_PAGES);
-}
