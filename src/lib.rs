@@ -108,9 +108,10 @@ extern crate self as thermocline;
 mod common;
 
 pub use arena::{
-    Advice, AllocError, Arena, ArenaError, ArenaHandle, BuildError, Builder, Swapping,
+    Advice, AllocError, Arena, ArenaError, ArenaHandle, BuildError, Builder, PinGuard, Swapping,
 };
 pub use evict::Evicted;
+pub use fault::FaultMode;
 pub use stats::{LatencyHistogram, Stats};
 pub use sys::{Capability, CapabilityStatus, DescriptorRoute, Probe, SysError, probe};
 pub use track::Tracker;

@@ -7,7 +7,7 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
-use common::{quiet, trackers};
+use common::{quiet, setups};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -46,8 +46,8 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn handlers_do_not_allocate() {
-    for tracker in trackers("handlers_do_not_allocate") {
-        let arena = quiet(tracker)
+    for setup in setups("handlers_do_not_allocate") {
+        let arena = quiet(setup)
             .scan_interval(Duration::from_millis(1))
             .cold_age(Duration::from_millis(1))
             .resident_limit(1 << 20)
@@ -68,7 +68,7 @@ fn handlers_do_not_allocate() {
                 std::thread::sleep(Duration::from_micros(300));
             }
         }
-        assert_eq!(BY_HANDLERS.load(Ordering::Relaxed) - before, 0, "{tracker}");
+        assert_eq!(BY_HANDLERS.load(Ordering::Relaxed) - before, 0, "{setup}");
         assert!(BY_OTHERS.load(Ordering::Relaxed) > 0);
     }
 }

@@ -23,13 +23,16 @@ const STRANGERS: [(&str, &str); 6] = [
 ];
 
 /// Files that may contain `unsafe`, and why.
-const UNSAFE: [&str; 12] = [
+const UNSAFE: [&str; 15] = [
     // The kernel's calls.
+    "sys/cpu.rs",
     "sys/error.rs",
     "sys/event.rs",
     "sys/fork.rs",
+    "sys/futex.rs",
     "sys/memory.rs",
     "sys/pagemap.rs",
+    "sys/sigbus.rs",
     "sys/signals.rs",
     "sys/uffd.rs",
     // Raw memory handed to the program, and the traits that promise things about it.

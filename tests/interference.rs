@@ -7,7 +7,7 @@
 mod common;
 
 use allocator_api2::alloc::Allocator;
-use common::{SetOnDrop, quiet, scaled, trackers};
+use common::{SetOnDrop, quiet, scaled, setups};
 use std::alloc::Layout;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -87,9 +87,9 @@ fn evict(arena: &Arena, pages: usize) {
 /// stopped: no message that is served late may take a page away again.
 #[test]
 fn stopping_while_pages_are_touched_for_the_first_time() {
-    for tracker in trackers("stopping_while_pages_are_touched") {
+    for setup in setups("stopping_while_pages_are_touched") {
         for round in 0..scaled(40usize, 4) {
-            let arena = quiet(tracker).build().unwrap();
+            let arena = quiet(setup).build().unwrap();
             let pages = Pages::new(&arena, 8000);
             let touched = AtomicUsize::new(0);
             thread::scope(|scope| {
@@ -110,7 +110,7 @@ fn stopping_while_pages_are_touched_for_the_first_time() {
             });
             for number in 0..4usize {
                 for page in (0..pages.count).rev().skip(number / 2).step_by(2) {
-                    assert_eq!(pages.read(page, number), page as u64 + 1, "{tracker}, {round}");
+                    assert_eq!(pages.read(page, number), page as u64 + 1, "{setup}, {round}");
                 }
             }
             pages.free();
@@ -122,9 +122,9 @@ fn stopping_while_pages_are_touched_for_the_first_time() {
 /// Calls on a part of a block cut its mapping in pieces, which no call of ours may span.
 #[test]
 fn mappings_that_the_program_has_cut_to_pieces() {
-    for tracker in trackers("mappings_that_the_program_has_cut") {
+    for setup in setups("mappings_that_the_program_has_cut") {
         for advice in [libc::MADV_RANDOM, libc::MADV_DODUMP] {
-            let arena = quiet(tracker).build().unwrap();
+            let arena = quiet(setup).build().unwrap();
             let pages = Pages::new(&arena, 4096);
             for page in [700, 2085, 2088, 2100] {
                 // SAFETY: a page of the block, whose contents the advice does not touch.
@@ -147,14 +147,14 @@ fn mappings_that_the_program_has_cut_to_pieces() {
 /// Locked pages are the program's own decision. They must not keep others in memory.
 #[test]
 fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
-    for tracker in trackers("locked_pages") {
-        let arena = quiet(tracker).build().unwrap();
+    for setup in setups("locked_pages") {
+        let arena = quiet(setup).build().unwrap();
         let pages = Pages::new(&arena, 4096);
         pages.fill();
         // SAFETY: a page of the block.
         assert_eq!(unsafe { libc::mlock(pages.word(1000, 0).cast(), PAGE) }, 0);
         let evicted = arena.evict_now().unwrap();
-        match tracker {
+        match setup.tracker {
             Tracker::Zap => {
                 // The kernel takes no locked page out of a page table, nor what it is asked for
                 // together with one.
@@ -174,8 +174,8 @@ fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
 /// not bring memory into being where they were.
 #[test]
 fn freeing_pages_that_were_just_taken_back() {
-    for tracker in trackers("freeing_pages_that_were_just_taken_back") {
-        let arena = quiet(tracker).handler_threads(1).build().unwrap();
+    for setup in setups("freeing_pages_that_were_just_taken_back") {
+        let arena = quiet(setup).handler_threads(1).build().unwrap();
         for _ in 0..scaled(60, 6) {
             let blocks: Vec<_> = (0..600).map(|_| Pages::new(&arena, 3)).collect();
             blocks.iter().for_each(|block| block.fill());
@@ -194,7 +194,7 @@ fn freeing_pages_that_were_just_taken_back() {
             });
             arena.check().unwrap();
             let stats = arena.stats();
-            assert_eq!(stats.memory_bytes, stats.resident_bytes as u64, "{tracker}: {stats}");
+            assert_eq!(stats.memory_bytes, stats.resident_bytes as u64, "{setup}: {stats}");
             assert_eq!(stats.allocated_bytes, 0);
         }
     }
@@ -217,8 +217,8 @@ fn interrupting_whoever_talks_to_the_evictor() {
         }
     }
 
-    for tracker in trackers("interrupting_whoever_talks_to_the_evictor") {
-        let arena = quiet(tracker)
+    for setup in setups("interrupting_whoever_talks_to_the_evictor") {
+        let arena = quiet(setup)
             .resident_limit(1 << 20)
             .scan_interval(Duration::from_millis(10))
             .cold_age(Duration::from_secs(1000))

@@ -6,7 +6,7 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
-use common::{quiet, trackers};
+use common::{Setup, quiet, setups};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
@@ -52,8 +52,8 @@ fn fork(child: impl FnOnce() -> i32) -> ExitStatus {
     }
 }
 
-fn arena_with_numbers(tracker: Tracker) -> (Arena, *const u64) {
-    let arena = quiet(tracker).build().unwrap();
+fn arena_with_numbers(setup: Setup) -> (Arena, *const u64) {
+    let arena = quiet(setup).build().unwrap();
     let mut numbers = AVec::with_capacity_in(1 << 16, arena.handle());
     numbers.extend(0..1u64 << 16);
     let (pointer, _, _, _) = numbers.into_raw_parts_with_alloc();
@@ -68,14 +68,14 @@ fn number(numbers: *const u64, at: usize) -> u64 {
 
 #[test]
 fn a_forked_child_gets_sigsegv_and_never_other_bytes() {
-    for tracker in trackers("a_forked_child_gets_sigsegv") {
+    for setup in setups("a_forked_child_gets_sigsegv") {
         for evicted in [false, true] {
-            let (arena, numbers) = arena_with_numbers(tracker);
+            let (arena, numbers) = arena_with_numbers(setup);
             if evicted {
                 arena.evict_now().unwrap();
             }
             let status = fork(|| if number(numbers, 5) == 5 { 1 } else { 2 });
-            assert_eq!(status.signal(), Some(libc::SIGSEGV), "{tracker}: {status:?}");
+            assert_eq!(status.signal(), Some(libc::SIGSEGV), "{setup}: {status:?}");
             assert_eq!(number(numbers, 40_000), 40_000, "the parent is none the worse");
         }
     }
@@ -83,8 +83,8 @@ fn a_forked_child_gets_sigsegv_and_never_other_bytes() {
 
 #[test]
 fn a_forked_child_is_refused_rather_than_hung() {
-    for tracker in trackers("a_forked_child_is_refused") {
-        let (arena, numbers) = arena_with_numbers(tracker);
+    for setup in setups("a_forked_child_is_refused") {
+        let (arena, numbers) = arena_with_numbers(setup);
         let status = fork(|| {
             let mut refused = 0;
             refused += i32::from(AVec::<u8, _>::new_in(&arena).try_reserve(100).is_err());
@@ -93,14 +93,14 @@ fn a_forked_child_is_refused_rather_than_hung() {
             drop(arena.handle());
             refused
         });
-        assert_eq!(status.code(), Some(3), "{tracker}: {status:?}");
-        let other = quiet(tracker).build().unwrap();
+        assert_eq!(status.code(), Some(3), "{setup}: {status:?}");
+        let other = quiet(setup).build().unwrap();
         // Dropping an arena in the child neither hangs nor takes the parent's memory away.
         let status = fork(move || {
             drop(other);
             0
         });
-        assert_eq!(status.code(), Some(0), "{tracker}: {status:?}");
+        assert_eq!(status.code(), Some(0), "{setup}: {status:?}");
         arena.evict_now().unwrap();
         assert_eq!(number(numbers, 60_000), 60_000);
     }
@@ -108,21 +108,21 @@ fn a_forked_child_is_refused_rather_than_hung() {
 
 #[test]
 fn a_child_may_have_an_arena_of_its_own() {
-    for tracker in trackers("a_child_may_have_an_arena") {
-        let (_arena, _) = arena_with_numbers(tracker);
+    for setup in setups("a_child_may_have_an_arena") {
+        let (_arena, _) = arena_with_numbers(setup);
         let status = fork(|| {
-            let (arena, numbers) = arena_with_numbers(tracker);
+            let (arena, numbers) = arena_with_numbers(setup);
             arena.evict_now().unwrap();
             i32::from(number(numbers, 1000) != 1000)
         });
-        assert_eq!(status.code(), Some(0), "{tracker}: {status:?}");
+        assert_eq!(status.code(), Some(0), "{setup}: {status:?}");
     }
 }
 
 #[test]
 fn programs_can_be_run_while_pages_are_evicted() {
-    for tracker in trackers("programs_can_be_run") {
-        let (arena, numbers) = arena_with_numbers(tracker);
+    for setup in setups("programs_can_be_run") {
+        let (arena, numbers) = arena_with_numbers(setup);
         for _ in 0..5 {
             arena.evict_now().unwrap();
             assert!(Command::new("/bin/true").status().unwrap().success());
@@ -134,26 +134,32 @@ fn programs_can_be_run_while_pages_are_evicted() {
 /// `read(2)` into, and `write(2)` out of, pages that are evicted.
 #[test]
 fn system_calls_on_evicted_pages() {
-    for tracker in trackers("system_calls_on_evicted_pages") {
-        let (arena, numbers) = arena_with_numbers(tracker);
+    for setup in setups("system_calls_on_evicted_pages") {
+        let (arena, numbers) = arena_with_numbers(setup);
         arena.evict_now().unwrap();
         let mut pipe = [0; 2];
         // SAFETY: room for two descriptors.
         assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
         // SAFETY: writes out eight bytes of the arena, wherever they are.
-        let written = unsafe { libc::write(pipe[1], numbers.cast(), 8) };
-        if arena.route().unwrap().serves_system_calls() {
-            assert_eq!(written, 8, "{tracker}: {}", std::io::Error::last_os_error());
-            // SAFETY: reads over a number of the arena, which is nobody else's.
-            let got = unsafe { libc::read(pipe[0], numbers.add(10_000).cast_mut().cast(), 8) };
-            assert_eq!((got, number(numbers, 10_000)), (8, 0));
+        let write = |at: usize| unsafe { libc::write(pipe[1], numbers.add(at).cast(), 8) };
+        // SAFETY: reads over a number of the arena, which is nobody else's.
+        let read = |at: usize| unsafe { libc::read(pipe[0], numbers.add(at).cast_mut().cast(), 8) };
+        if arena.serves_system_calls() {
+            assert_eq!(write(0), 8, "{setup}: {}", std::io::Error::last_os_error());
+            assert_eq!((read(10_000), number(numbers, 10_000)), (8, 0));
         } else {
+            let written = write(0);
             let error = std::io::Error::last_os_error().raw_os_error();
-            assert_eq!((written, error), (-1, Some(libc::EFAULT)), "{tracker}");
+            assert_eq!((written, error), (-1, Some(libc::EFAULT)), "{setup}");
+            // Touched, or asked for, it is there.
             assert_eq!(number(numbers, 0), 0);
-            // SAFETY: as above; the page is in memory now.
-            assert_eq!(unsafe { libc::write(pipe[1], numbers.cast(), 8) }, 8);
+            assert_eq!(write(0), 8);
+            assert_eq!(read(10_000), -1, "{setup}");
+            arena.ensure(core::ptr::slice_from_raw_parts(numbers.wrapping_add(10_000), 1)).unwrap();
+            assert_eq!((read(10_000), number(numbers, 10_000)), (8, 0));
         }
+        let privileged = arena.route().unwrap().serves_system_calls();
+        assert_eq!(arena.serves_system_calls(), privileged && !setup.is_inline());
         for fd in pipe {
             // SAFETY: our own descriptors.
             unsafe { libc::close(fd) };
@@ -165,9 +171,9 @@ fn system_calls_on_evicted_pages() {
 /// while nothing is being evicted.
 #[test]
 fn system_calls_on_watched_pages() {
-    for tracker in trackers("system_calls_on_watched_pages") {
+    for setup in setups("system_calls_on_watched_pages") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(tracker).scan_interval(interval);
+        let builder = quiet(setup).scan_interval(interval);
         let arena = builder.cold_age(Duration::from_secs(500)).build().unwrap();
         let mut bytes = AVec::with_capacity_in(1 << 20, &arena);
         bytes.resize(1 << 20, 7u8);
@@ -262,12 +268,15 @@ fn a_tracker_that_is_not_here_is_refused_by_name_with_the_remedy() {
         common::skip("a_tracker_that_is_not_here", "-rwp", "every tracker is here, or none");
         return;
     }
-    let error = quiet(Tracker::Rwp).build().unwrap_err();
+    let error = quiet(Setup::parse("rwp/handler")).build().unwrap_err();
     assert!(matches!(error, BuildError::TrackerUnavailable { tracker: Tracker::Rwp, .. }));
     assert!(error.to_string().contains("Linux 7.3"), "{error}");
-    let arena = quiet(Tracker::Rwp).or_plain_memory().build().unwrap();
+    let arena = quiet(Setup::parse("rwp/handler")).or_plain_memory().build().unwrap();
     assert!(matches!(arena.swapping(), Swapping::Off(_)));
-    assert_eq!(quiet(Tracker::Zap).build().unwrap().swapping(), Swapping::On(Tracker::Zap));
+    assert_eq!(
+        quiet(Setup::parse("zap/handler")).build().unwrap().swapping(),
+        Swapping::On(Tracker::Zap)
+    );
 }
 
 /// Locked memory is what read-write protection needs beyond the kernel's features.
@@ -294,7 +303,7 @@ fn without_locked_memory_the_default_is_zap() {
         // A change of credentials takes the process's own pagemap away from it.
         assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0), 0);
     }
-    let error = quiet(Tracker::Rwp).build().unwrap_err();
+    let error = quiet(Setup::parse("rwp/handler")).build().unwrap_err();
     assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}");
     let arena = Arena::builder().reserve(64 << 20).build().unwrap();
     assert_eq!(arena.swapping(), Swapping::On(Tracker::Zap));
@@ -351,8 +360,8 @@ fn signal_handlers_may_touch_evicted_memory() {
     }
     const TEST: &str = "signal_handlers_may_touch_evicted_memory";
     if let Some(case) = child_case() {
-        let tracker = if case == "rwp" { Tracker::Rwp } else { Tracker::Zap };
-        let (arena, numbers) = arena_with_numbers(tracker);
+        let setup = Setup::parse(&case);
+        let (arena, numbers) = arena_with_numbers(setup);
         // SAFETY: the handler only reads memory and adds to atomics; the timer is this process's.
         unsafe {
             let mut action: libc::sigaction = core::mem::zeroed();
@@ -377,8 +386,8 @@ fn signal_handlers_may_touch_evicted_memory() {
         assert_eq!(WRONG.load(Ordering::Relaxed), 0);
         return;
     }
-    for tracker in trackers(TEST) {
-        let output = in_child(TEST, &tracker.to_string());
-        assert!(output.status.success(), "{tracker}: {:?} {}", output.status, text(&output));
+    for setup in setups(TEST) {
+        let output = in_child(TEST, &setup.to_string());
+        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
     }
 }

@@ -7,11 +7,11 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
-use common::{SetOnDrop, quiet, scaled, trackers};
+use common::{SetOnDrop, Setup, quiet, scaled, setups};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use thermocline::{Arena, Tracker};
+use thermocline::Arena;
 
 /// Numbers that look random, the same for the same seed.
 struct Random(u64);
@@ -151,7 +151,7 @@ fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome 
 }
 
 /// Runs four threads over `bytes` in all while `evict` keeps evicting; nothing may be wrong.
-fn stress(tracker: Tracker, arena: &Arena, bytes: usize, time: Duration, evict: impl Fn()) {
+fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl Fn()) {
     let before = arena.stats().allocated_bytes;
     let (wrong, accesses) = (AtomicU64::new(0), AtomicU64::new(0));
     let stop = AtomicBool::new(false);
@@ -172,7 +172,7 @@ fn stress(tracker: Tracker, arena: &Arena, bytes: usize, time: Duration, evict: 
     });
     let stats = arena.stats();
     println!(
-        "{tracker}: {} accesses, {} evicted, {} refaults, {} taken back, {} touched in time",
+        "{setup}: {} accesses, {} evicted, {} refaults, {} taken back, {} touched in time",
         accesses.into_inner(),
         stats.evicted,
         stats.refaults,
@@ -190,19 +190,19 @@ fn stress(tracker: Tracker, arena: &Arena, bytes: usize, time: Duration, evict: 
 /// Everything is evicted again and again, in large batches and page by page.
 #[test]
 fn under_zeal() {
-    for tracker in trackers("under_zeal") {
+    for setup in setups("under_zeal") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(tracker).scan_interval(interval).cold_age(interval).zeal().build();
+        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build();
         let time = Duration::from_secs(scaled(10, 15));
-        stress(tracker, &arena.unwrap(), 128 << 20, time, || thread::sleep(interval));
+        stress(setup, &arena.unwrap(), 128 << 20, time, || thread::sleep(interval));
     }
 }
 
 /// The limits rule: a quarter of the data fits in memory.
 #[test]
 fn under_a_tiny_limit() {
-    for tracker in trackers("under_a_tiny_limit") {
-        let arena = quiet(tracker)
+    for setup in setups("under_a_tiny_limit") {
+        let arena = quiet(setup)
             .resident_limit(8 << 20)
             .scan_interval(Duration::from_millis(5))
             .cold_age(Duration::from_secs(600))
@@ -210,15 +210,15 @@ fn under_a_tiny_limit() {
             .build()
             .unwrap();
         let time = Duration::from_secs(scaled(5, 10));
-        stress(tracker, &arena, 32 << 20, time, || thread::sleep(Duration::from_millis(5)));
+        stress(setup, &arena, 32 << 20, time, || thread::sleep(Duration::from_millis(5)));
     }
 }
 
 /// Everything that can be asked of an arena is asked all the time.
 #[test]
 fn while_told_what_to_do() {
-    for tracker in trackers("while_told_what_to_do") {
-        let arena = quiet(tracker).handler_threads(4).store_limit(16 << 20).build().unwrap();
+    for setup in setups("while_told_what_to_do") {
+        let arena = quiet(setup).handler_threads(4).store_limit(16 << 20).build().unwrap();
         let mut shared = AVec::with_capacity_in(200_000, &arena);
         shared.extend((0..200_000u64).map(|n| n << 3));
         let rounds = AtomicU64::new(0);
@@ -235,7 +235,7 @@ fn while_told_what_to_do() {
             assert_eq!(shared[at], (at as u64) << 3);
         };
         let time = Duration::from_secs(scaled(5, 10));
-        stress(tracker, &arena, 32 << 20, time, evict);
+        stress(setup, &arena, 32 << 20, time, evict);
         assert!(shared.iter().enumerate().all(|(n, number)| *number == (n as u64) << 3));
     }
 }

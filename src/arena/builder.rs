@@ -3,6 +3,7 @@
 use super::error::BuildError;
 use super::{Arena, Swapping};
 use crate::evict::BATCH;
+use crate::fault::FaultMode;
 use crate::prim::{PAGE_SIZE, Tick};
 use crate::sys::{self, Probe};
 use crate::table::REGION_PAGES;
@@ -40,6 +41,7 @@ pub struct Builder {
     scan_interval: Duration,
     store_limit: Option<usize>,
     tracker: Option<Tracker>,
+    fault_mode: FaultMode,
     handler_threads: usize,
     or_plain_memory: bool,
     zeal: bool,
@@ -54,6 +56,7 @@ impl Default for Builder {
             scan_interval: Duration::from_secs(1),
             store_limit: None,
             tracker: None,
+            fault_mode: FaultMode::Auto,
             handler_threads: 2,
             or_plain_memory: false,
             zeal: false,
@@ -110,7 +113,15 @@ impl Builder {
         self
     }
 
-    /// Threads that bring pages back. From 1 to 64; 2 by default.
+    /// Who brings back a page that was touched: the thread that touched it, or threads of the
+    /// arena. By default the latter, unless the process may only serve faults of user code.
+    pub fn fault_mode(mut self, mode: FaultMode) -> Self {
+        self.fault_mode = mode;
+        self
+    }
+
+    /// Threads that bring pages back with [`FaultMode::Handler`], each for a part of the memory. From
+    /// 1 to 64; 2 by default. More are of use where many threads touch evicted pages at a time.
     pub fn handler_threads(mut self, threads: usize) -> Self {
         self.handler_threads = threads;
         self
@@ -139,8 +150,9 @@ impl Builder {
     /// [`BuildError`] says which option is out of range, what the system lacks, or which call
     /// failed, and what would help.
     pub fn build(self) -> Result<Arena, BuildError> {
-        let config = self.validate()?;
+        let mut config = self.validate()?;
         let probe = sys::probe();
+        config.fault_mode = choose_fault_mode(self.fault_mode, &probe);
         match choose_tracker(self.tracker, &probe) {
             Ok(tracker) => Arena::start(config, Swapping::On(tracker), &probe),
             Err(reason) if self.or_plain_memory && reason.is_about_system() => {
@@ -191,6 +203,7 @@ impl Builder {
             cold_ticks,
             scan_interval: interval,
             store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
+            fault_mode: self.fault_mode,
             handler_threads: self.handler_threads,
             zeal: self.zeal,
         })
@@ -206,8 +219,19 @@ pub(super) struct Config {
     pub(super) cold_ticks: u32,
     pub(super) scan_interval: Duration,
     pub(super) store_limit: usize,
+    /// Not `Auto` any more when the engine gets to see it.
+    pub(super) fault_mode: FaultMode,
     pub(super) handler_threads: usize,
     pub(super) zeal: bool,
+}
+
+/// Nothing is lost by serving inline where a system call on evicted memory fails in any case.
+fn choose_fault_mode(asked: FaultMode, probe: &Probe) -> FaultMode {
+    match (asked, probe.route()) {
+        (FaultMode::Auto, Some(route)) if !route.serves_system_calls() => FaultMode::Inline,
+        (FaultMode::Auto, _) => FaultMode::Handler,
+        (asked, _) => asked,
+    }
 }
 
 fn choose_tracker(asked: Option<Tracker>, probe: &Probe) -> Result<Tracker, BuildError> {

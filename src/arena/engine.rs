@@ -6,7 +6,8 @@ use super::evictor_thread::EvictorThread;
 use super::mailbox::{Command, Mailbox};
 use crate::alloc::Heap;
 use crate::evict::{Evicted, Evictor};
-use crate::fault::{FillError, Resolver, Scratch, handler};
+use crate::fault::inline::Inline;
+use crate::fault::{Brought, Empty, FaultMode, FillError, Resolver, handler};
 use crate::prim::PageRange;
 use crate::prim::sync::{AtomicBool, Ordering};
 use crate::stats::Counters;
@@ -15,6 +16,7 @@ use crate::sys::SysError;
 use crate::sys::backing::Backing;
 use crate::sys::event::{self, Event};
 use crate::sys::memory::SharedMemory;
+use crate::sys::sigbus::{self, Registration};
 use crate::sys::uffd::Uffd;
 use crate::sys::{Probe, uapi};
 use crate::table::{PageTable, State};
@@ -33,6 +35,8 @@ pub(super) struct Engine {
     pub(super) counters: Arc<Counters>,
     resolver: Arc<Resolver>,
     mailbox: Arc<Mailbox>,
+    /// Who serves the touchers themselves, if they do.
+    inline: Option<(Arc<Inline>, Registration)>,
     stopped: AtomicBool,
     threads: Mutex<Threads>,
 }
@@ -54,8 +58,13 @@ impl Engine {
     ) -> Result<Self, BuildError> {
         let pages = PageRange::within(0, memory.len()).pages();
         let features = tracker.features() | (probe.features() & uapi::UFFD_FEATURE_POISON);
-        let uffd = Uffd::open(features)?;
-        let backing = Arc::new(Backing::new(memory, uffd, tracker.register_mode())?);
+        let serves_inline = config.fault_mode == FaultMode::Inline;
+        let uffds = if serves_inline {
+            vec![Uffd::open_for_user_mode(features | uapi::UFFD_FEATURE_SIGBUS)?]
+        } else {
+            (0..config.handler_threads).map(|_| Uffd::open(features)).collect::<Result<_, _>>()?
+        };
+        let backing = Arc::new(Backing::new(memory, uffds, tracker.register_mode())?);
         let table = Arc::new(PageTable::new(pages)?);
         let store = Arc::new(Store::new(config.store_limit)?);
         let counters = Arc::new(Counters::default());
@@ -77,6 +86,16 @@ impl Engine {
             config.zeal,
         )?;
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&table), config.resident_limit)?);
+        let inline = if serves_inline {
+            let (resolver, mailbox) = (Arc::clone(&resolver), Arc::clone(&mailbox));
+            let filled = Box::new(move || mailbox.look_if_over_limit());
+            let inline = Arc::new(Inline::new(resolver, filled));
+            let start = backing.memory().base().addr();
+            let addresses = start..start + backing.memory().len();
+            Some((Arc::clone(&inline), sigbus::register(addresses, inline)?))
+        } else {
+            None
+        };
         // From here on dropping the engine stops the threads that have been started.
         let this = Self {
             backing,
@@ -86,6 +105,7 @@ impl Engine {
             counters,
             resolver,
             mailbox,
+            inline,
             stopped: AtomicBool::new(false),
             threads: Mutex::new(Threads {
                 evictor: None,
@@ -99,7 +119,8 @@ impl Engine {
 
     fn start_threads(&self, config: &Config, evictor: Evictor) -> std::io::Result<()> {
         let mut threads = self.threads.lock();
-        for number in 0..config.handler_threads {
+        let handlers = if self.inline.is_some() { 0 } else { config.handler_threads };
+        for number in 0..handlers {
             let mailbox = Arc::clone(&self.mailbox);
             let handler = handler::spawn(
                 number,
@@ -148,12 +169,74 @@ impl Engine {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
-        let restored = self.resolver.restore(range, &mut Scratch::new());
-        if let Ok(pages) = restored {
-            self.counters.prefetched.add(pages as u64);
+        self.bring(range, Empty::Leave).map(|brought| brought.restored)
+    }
+
+    /// Brings the pages of `range` back that are stored.
+    fn bring(&self, range: PageRange, empty: Empty) -> Result<Brought, ArenaError> {
+        let brought = self.resolver.restore(range, empty);
+        if let Ok(brought) = brought {
+            self.counters.prefetched.add(brought.restored as u64);
         }
         self.mailbox.look_if_over_limit();
-        restored.map_err(fill_error)
+        match brought {
+            Ok(brought) => Ok(brought),
+            // It was stopped in between, so the kernel gives zeros by itself.
+            Err(_) if self.is_stopped() => Ok(Brought::default()),
+            Err(e) => Err(fill_error(e)),
+        }
+    }
+
+    /// Makes sure that the pages of `range` can be touched without a fault.
+    pub(super) fn ensure(&self, range: PageRange) -> Result<(), ArenaError> {
+        let is_there = |page| self.table.load(page).state() == State::Resident;
+        if range.iter().all(is_there) || self.is_stopped() {
+            return Ok(());
+        }
+        self.bring_all(range)
+    }
+
+    #[cold]
+    fn bring_all(&self, range: PageRange) -> Result<(), ArenaError> {
+        match self.bring(range, Empty::Populate)?.lost {
+            0 => Ok(()),
+            _ => Err(ArenaError::Lost),
+        }
+    }
+
+    /// Brings the pages of `range` back and keeps them, until they are removed from the pins.
+    pub(super) fn pin(&self, range: PageRange) -> Result<(), ArenaError> {
+        self.table.pins().add(range);
+        let pinned = self.settle(range);
+        if pinned.is_err() {
+            self.table.pins().remove(range);
+        }
+        pinned
+    }
+
+    /// Waits until all of `range`, which is pinned, is in memory and nobody's business but the
+    /// program's.
+    fn settle(&self, range: PageRange) -> Result<(), ArenaError> {
+        loop {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            self.bring_all(range)?;
+            let settled = |page| {
+                let word = self.table.load(page);
+                word.state() == State::Resident && !word.is_engaged()
+            };
+            if range.iter().all(settled) {
+                break;
+            }
+            // The evictor gives up what it had claimed, at the end of its batch.
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        // The evictor claims none of these any more, so that it relies on no protection of theirs.
+        match self.tracker.lift(range) {
+            Err(_) if self.is_stopped() => Ok(()),
+            result => result.map_err(ArenaError::Sys),
+        }
     }
 
     /// Has the pages of `range` brought back in the background. A hint: dropped where many wait.
@@ -220,12 +303,15 @@ impl Engine {
         }
         drop(threads.evictor.take());
         let all = self.table.extent();
-        self.resolver.restore(all, &mut Scratch::new()).map_err(fill_error)?;
+        self.resolver.restore(all, Empty::Leave).map_err(fill_error)?;
         // Nothing is stored and nothing can be any more. Who faults from here on touches an empty
         // page, and waits until nobody is registered for it and the kernel fills it by itself. The
         // handlers go first: one that was late could take the page from under that thread.
         self.stopped.store(true, Ordering::Release);
         threads.join_handlers();
+        if let Some((inline, _)) = &self.inline {
+            inline.stop();
+        }
         if let Err(e) = self.backing.unregister() {
             event::die("cannot let go of an arena's memory", &e);
         }

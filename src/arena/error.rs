@@ -1,5 +1,6 @@
 //! Why an arena could not be built, or could not do as it was told.
 
+use crate::sys::sigbus::{self, RegisterError};
 use crate::sys::uffd::OpenError;
 use crate::sys::{Capability, CapabilityStatus, Probe, SysError};
 use crate::track::Tracker;
@@ -39,6 +40,12 @@ pub enum BuildError {
         /// What it lacks, with the reason and the remedy.
         lacking: Capability,
     },
+    /// There are as many arenas with [`FaultMode::Inline`](crate::FaultMode::Inline) in the process
+    /// as there can be. [`FaultMode::Handler`](crate::FaultMode::Handler) knows no such bound.
+    TooManyInline {
+        /// How many there can be.
+        most: usize,
+    },
     /// The kernel refused something that it offers. Where this is a reservation of address space
     /// (`mmap`), a smaller [`Builder::reserve`](super::Builder::reserve) or
     /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`, or
@@ -58,6 +65,15 @@ impl BuildError {
                 Self::NoUserfaultfd { device, system_call, remedy: remedy.clone() }
             }
             _ => Self::TrackerUnavailable { tracker, lacking },
+        }
+    }
+}
+
+impl From<RegisterError> for BuildError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Full => Self::TooManyInline { most: sigbus::MAX_SERVERS },
+            RegisterError::Sys(error) => Self::Sys(error),
         }
     }
 }
@@ -83,6 +99,11 @@ impl fmt::Display for BuildError {
             Self::TrackerUnavailable { tracker, lacking } => {
                 write!(f, "the {tracker} tracker cannot work here: {lacking}")
             }
+            Self::TooManyInline { most } => write!(
+                f,
+                "the process has {most} arenas that serve faults inline already, which is the most \
+                 that there can be; others can have FaultMode::Handler"
+            ),
             Self::Sys(error) => error.fmt(f),
         }
     }
@@ -108,6 +129,9 @@ pub enum ArenaError {
     /// The kernel has had no memory for the pages for several seconds. Those that were brought back
     /// stay; the others are in the store still.
     NoMemory,
+    /// The stored copy of some of the pages is damaged: touching them is SIGBUS. The others are in
+    /// memory.
+    Lost,
     /// This process is a fork of the one that built the arena, and has no mapping of it.
     ForkedChild,
     /// The kernel refused.
@@ -126,6 +150,7 @@ impl fmt::Display for ArenaError {
             Self::NotSwapping => "the arena is not swapping",
             Self::OutsideArena => "the range does not lie in the arena",
             Self::NoMemory => "the kernel has no memory for the pages",
+            Self::Lost => "the stored copy of some of the pages is damaged",
             Self::ForkedChild => "the arena belongs to the process that this one was forked from",
             Self::Sys(error) => return error.fmt(f),
         })

@@ -3,10 +3,11 @@
 use super::builder::Config;
 use super::mailbox::{Command, Mailbox};
 use crate::evict::{Evictor, Order};
-use crate::fault::{Resolver, Scratch};
+use crate::fault::{Empty, FaultMode, Resolver};
 use crate::policy::{self, Situation};
 use crate::prim::{PageRange, Tick};
 use crate::sys::event::{self, DieOnPanic};
+use crate::sys::sigbus;
 use crate::sys::signals::SignalsBlocked;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -34,6 +35,7 @@ impl EvictorThread {
             started: Instant::now(),
             cycles: 0,
             pause: SHORTEST_PAUSE,
+            warned: false,
         };
         let _blocked = SignalsBlocked::new();
         let thread = thread::Builder::new().name("thermocline-e".to_owned()).spawn(move || {
@@ -64,6 +66,8 @@ struct Loop {
     cycles: u64,
     /// How long to leave an arena alone that is above its limit and gives nothing away.
     pause: Duration,
+    /// Whether [`Self::mind_the_handler`] has had something to say.
+    warned: bool,
 }
 
 /// The shortest pause: a thread that writes fresh pages is done with some of them by then.
@@ -71,7 +75,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 impl Loop {
     fn run(mut self) {
-        let mut scratch = Scratch::new();
         let mut due = self.started + self.config.scan_interval;
         // When to look before that, if somebody has asked for it.
         let mut early = None;
@@ -94,7 +97,7 @@ impl Loop {
             while !self.mailbox.is_stopping()
                 && let Some(command) = self.mailbox.take()
             {
-                self.obey(command, &mut scratch);
+                self.obey(command);
             }
         }
         self.mailbox.close();
@@ -112,13 +115,13 @@ impl Loop {
         self.mailbox.is_over_limit().then_some(again)
     }
 
-    fn obey(&mut self, command: Command, scratch: &mut Scratch) {
+    fn obey(&mut self, command: Command) {
         let all = self.resolver.table.all();
         match command {
             // Who asked may be gone, and who left a hint does not wait to hear.
             Command::EvictNow(reply) => drop(reply.send(self.evictor.evict_all(self.now(), all))),
             Command::EvictRange(range) => drop(self.evictor.evict_all(self.now(), range)),
-            Command::Restore(range) => self.restore(range, scratch),
+            Command::Restore(range) => self.restore(range),
             Command::Run(what) => what(),
         }
     }
@@ -136,6 +139,7 @@ impl Loop {
     /// Looks and evicts once, and says how many pages went.
     fn cycle(&mut self) -> usize {
         self.cycles += 1;
+        self.mind_the_handler();
         self.resolver.counters.cycles.add(1);
         let now = self.now();
         if self.config.zeal {
@@ -163,10 +167,21 @@ impl Loop {
         (order, order.map_or(0, |order| order.pages) >= over)
     }
 
-    fn restore(&self, range: PageRange, scratch: &mut Scratch) {
+    fn restore(&self, range: PageRange) {
         // A hint: what cannot be brought back now is brought back when it is touched.
-        if let Ok(pages) = self.resolver.restore(range, scratch) {
-            self.resolver.counters.prefetched.add(pages as u64);
+        if let Ok(brought) = self.resolver.restore(range, Empty::Leave) {
+            self.resolver.counters.prefetched.add(brought.restored as u64);
+        }
+    }
+
+    /// Says so, once, when the program has installed a SIGBUS handler of its own after ours.
+    fn mind_the_handler(&mut self) {
+        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_in_charge() {
+            self.warned = true;
+            event::say(format_args!(
+                "another handler for SIGBUS has been installed; for what is not its own it has to \
+                 call the one that it has replaced (see FaultMode::Inline)"
+            ));
         }
     }
 }

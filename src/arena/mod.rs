@@ -8,17 +8,21 @@ mod engine;
 mod error;
 mod evictor_thread;
 mod mailbox;
+mod residency;
 
 pub use allocate::AllocError;
 pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
+pub use residency::PinGuard;
 
 use crate::alloc::Heap;
 use crate::evict::Evicted;
+use crate::fault::FaultMode;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
 use crate::sys::fork::Generation;
 use crate::sys::memory::SharedMemory;
+use crate::sys::uffd::Uffd;
 use crate::sys::{DescriptorRoute, Probe};
 use crate::track::Tracker;
 use builder::Config;
@@ -170,7 +174,25 @@ impl Arena {
     /// Which way the arena's userfaultfd was opened; none if it works as plain memory.
     #[must_use]
     pub fn route(&self) -> Option<DescriptorRoute> {
-        self.inner.parts.engine.as_ref().map(|engine| engine.backing.uffd().route())
+        let route = |engine: &Engine| engine.backing.uffds().first().map(Uffd::route);
+        self.inner.parts.engine.as_ref().and_then(route)
+    }
+
+    /// Who brings back a page that was touched, [`Auto`](FaultMode::Auto) having been decided; none
+    /// if the arena works as plain memory.
+    #[must_use]
+    pub fn fault_mode(&self) -> Option<FaultMode> {
+        self.inner.parts.engine.as_ref().map(|_| self.inner.config.fault_mode)
+    }
+
+    /// Whether a system call may be given evicted memory, and waits for it. If not, it fails with
+    /// `EFAULT`: [`pin`](Self::pin) what it is given.
+    #[must_use]
+    pub fn serves_system_calls(&self) -> bool {
+        match (self.fault_mode(), self.route()) {
+            (Some(FaultMode::Inline), _) => false,
+            (_, route) => route.is_none_or(DescriptorRoute::serves_system_calls),
+        }
     }
 
     /// Evicts every page that is not touched meanwhile, whatever its age, and waits for it.
@@ -184,22 +206,6 @@ impl Arena {
     /// fork.
     pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
         self.inner.engine()?.evict_now()
-    }
-
-    /// Brings the evicted pages of `range` back in this thread, many at a time, and says how many
-    /// there were. When it returns, all of the range is in memory and counts as touched now, but for
-    /// pages that turned out damaged, which are SIGBUS to whoever touches them.
-    ///
-    /// Anything in the arena will do: `arena.prefetch(vec.as_slice())`.
-    ///
-    /// # Errors
-    ///
-    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
-    /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none for several seconds,
-    /// [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
-    pub fn prefetch<T>(&self, range: *const [T]) -> Result<usize, ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
-        self.inner.engine()?.prefetch(PageRange::touching(offset, len))
     }
 
     /// Says how `range` is going to be used. It returns at once; what is done about it happens in
@@ -309,6 +315,7 @@ impl Inner {
             stats.resident_bytes = table.resident() * PAGE_SIZE;
             stats.stored_bytes = table.stored() * PAGE_SIZE;
             stats.lost_bytes = table.lost() * PAGE_SIZE;
+            stats.pinned_bytes = table.pins().total() * PAGE_SIZE;
             stats.compressed_bytes = store.payload_bytes();
             stats.store_bytes = store.held_bytes();
             stats.store_limit_bytes = store.limit();

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::*;
-use crate::common::{quiet, trackers};
+use crate::common::{Setup, quiet, setups};
 use crate::prim::PageIndex;
 use crate::table::State;
 use core::alloc::Layout;
@@ -25,8 +25,8 @@ fn signal_of(output: &std::process::Output) -> Option<i32> {
 }
 
 /// An arena with one block of four pages that are stored, each filled with text of its own.
-fn stored(tracker: Tracker) -> (Arena, *mut u8) {
-    let arena = quiet(tracker).build().unwrap();
+fn stored(setup: Setup) -> (Arena, *mut u8) {
+    let arena = quiet(setup).build().unwrap();
     let layout = Layout::from_size_align(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
     let bytes = arena.inner.allocate(layout).unwrap().cast::<u8>().as_ptr();
     for i in 0..4 * PAGE_SIZE {
@@ -65,8 +65,8 @@ fn a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine() {
     const TEST: &str =
         "arena::tests::a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine";
     if let Some(case) = child_case() {
-        let tracker = if case == "rwp" { Tracker::Rwp } else { Tracker::Zap };
-        let (arena, bytes) = stored(tracker);
+        let setup = Setup::parse(&case);
+        let (arena, bytes) = stored(setup);
         spoil(&arena, bytes);
         assert_eq!((read(bytes, 0), read(bytes, 64)), (0, 1));
         assert_eq!(read(bytes, 2 * PAGE_SIZE), (2 * PAGE_SIZE / 64 % 251) as u8);
@@ -75,8 +75,8 @@ fn a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine() {
         println!("read {}", read(bytes, PAGE_SIZE));
         return;
     }
-    for tracker in trackers("a_page_that_cannot_be_given_back") {
-        let output = in_child(TEST, &tracker.to_string());
+    for setup in setups("a_page_that_cannot_be_given_back") {
+        let output = in_child(TEST, &setup.to_string());
         let (out, err) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(signal_of(&output), Some(libc_sigbus()), "{out}\n{err}");
@@ -92,8 +92,8 @@ fn libc_sigbus() -> i32 {
 
 #[test]
 fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
-    for tracker in trackers("a_lost_page_is_whole_again") {
-        let (arena, bytes) = stored(tracker);
+    for setup in setups("a_lost_page_is_whole_again") {
+        let (arena, bytes) = stored(setup);
         let page = spoil(&arena, bytes);
         // Prefetching finds the damage without touching the page.
         let block = core::ptr::slice_from_raw_parts(bytes, 4 * PAGE_SIZE);
@@ -125,12 +125,12 @@ fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
     const TEST: &str =
         "arena::tests::a_handler_that_cannot_go_on_takes_the_process_along_and_says_why";
     if child_case().is_some() {
-        let (arena, bytes) = stored(Tracker::Zap);
-        arena.inner.engine().unwrap().backing.uffd().sabotage();
+        let (arena, bytes) = stored(Setup::parse("zap/handler"));
+        arena.inner.engine().unwrap().backing.uffds()[0].sabotage();
         println!("read {}", read(bytes, 0));
         return;
     }
-    if !trackers("a_handler_that_cannot_go_on").is_empty() {
+    if !setups("a_handler_that_cannot_go_on").is_empty() {
         let output = in_child(TEST, "zap");
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(signal_of(&output), Some(6), "SIGABRT, not {:?}: {err}", output.status);
@@ -142,8 +142,8 @@ fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
 /// A page that is filled while its neighbours are being released is not dropped with them.
 #[test]
 fn releasing_drops_no_page_that_somebody_else_has_just_filled() {
-    for tracker in trackers("releasing_drops_no_page") {
-        let arena = quiet(tracker).build().unwrap();
+    for setup in setups("releasing_drops_no_page") {
+        let arena = quiet(setup).build().unwrap();
         let engine = engine(&arena);
         let all = PageRange::new(5000, 5512);
         let other = PageIndex(5100);
@@ -160,7 +160,7 @@ fn releasing_drops_no_page_that_somebody_else_has_just_filled() {
             });
             let resident = engine.table.load(other).state() == State::Resident;
             let bytes = arena.stats().memory_bytes;
-            assert_eq!(bytes, if resident { PAGE_SIZE as u64 } else { 0 }, "{tracker}: {round}");
+            assert_eq!(bytes, if resident { PAGE_SIZE as u64 } else { 0 }, "{setup}: {round}");
             engine.release(all).unwrap();
         }
     }
@@ -169,8 +169,8 @@ fn releasing_drops_no_page_that_somebody_else_has_just_filled() {
 /// No fault may leave more than twelve bytes of metadata behind for each page.
 #[test]
 fn a_terabyte_costs_nothing_until_it_is_used() {
-    for tracker in trackers("a_terabyte_costs_nothing") {
-        let arena = quiet(tracker).reserve(1 << 40).build().unwrap();
+    for setup in setups("a_terabyte_costs_nothing") {
+        let arena = quiet(setup).reserve(1 << 40).build().unwrap();
         assert_eq!(arena.stats().memory_bytes, 0);
         let layout = Layout::from_size_align(1 << 39, PAGE_SIZE).unwrap();
         let before = resident();

@@ -100,12 +100,14 @@ impl Evictor {
         }
         self.hold(now, done);
         self.copy(now, done);
+        // All in one region.
+        let within = self.batch.items[0].page.only();
         let frozen_from = Instant::now();
-        match self.tracker.freeze() {
+        match self.tracker.freeze(within) {
             Ok(()) => {
                 self.find_intact(now, done);
                 self.drop_intact(now, done);
-                if let Err(e) = self.tracker.thaw() {
+                if let Err(e) = self.tracker.thaw(within) {
                     // Every touch of a watched page would wait for a handler from here on.
                     event::die("cannot let touches through again", &e);
                 }
@@ -283,7 +285,7 @@ impl Evictor {
     }
 
     fn wake(&self, run: PageRange) {
-        if let Err(e) = self.backing.wake(run) {
+        if let Err(e) = self.table.wake(&self.backing, run) {
             event::die("cannot wake the waiters of a dropped page", &e);
         }
     }

@@ -147,11 +147,22 @@ impl Evictor {
             }
         }
         if touched > 0 {
-            self.tracker.arm(range)?;
+            self.arm(range)?;
             self.counters.pages_armed.add(touched as u64);
         }
         if !self.looks.is_watched(region) {
             self.looks.begin(region, now);
+        }
+        Ok(())
+    }
+
+    /// Watches the pages of `range` anew, but for those that are pinned.
+    fn arm(&self, range: PageRange) -> Result<(), SysError> {
+        let pins = self.table.pins();
+        pins.runs(range, |run, pinned| if pinned { Ok(()) } else { self.tracker.arm(run) })?;
+        if pins.any() {
+            // Some may have been pinned while they were being armed.
+            pins.runs(range, |run, pinned| if pinned { self.tracker.lift(run) } else { Ok(()) })?;
         }
         Ok(())
     }
@@ -209,6 +220,19 @@ impl Evictor {
         goes.then_some(word)
     }
 
+    /// Claims the page, if its word is still `word` and nobody has pinned it.
+    fn claim(&self, page: PageIndex, word: Word) -> bool {
+        if self.table.pins().has(page) || self.table.claim(page, word).is_err() {
+            return false;
+        }
+        // Who pins it from here on finds it claimed, and takes it back.
+        let pinned = self.table.pins().has(page);
+        if pinned {
+            self.table.disengage(page, |word| word);
+        }
+        !pinned
+    }
+
     /// Claims and evicts pages of `within` that have been idle for `min_age`, until `most` have
     /// gone in all.
     fn sweep(
@@ -238,7 +262,7 @@ impl Evictor {
             let Some(watched) = self.looks.watched_for(region, now) else { continue };
             for page in pages.iter() {
                 let Some(word) = self.may_go(page, now, watched, min_age) else { continue };
-                if self.table.claim(page, word).is_ok() {
+                if self.claim(page, word) {
                     self.batch.push(page);
                 }
                 if self.batch.is_full() || done.pages + self.batch.len() >= most {

@@ -1,22 +1,28 @@
 //! Bringing pages back: for whoever touched them, ahead of a touch, or never again.
 //!
-//! [`Resolver::resolve`] decides by the page's word what a fault on it means; [`pages`] does what
-//! has to be done to whole runs of pages; [`handler`] is the threads that read the faults from the
-//! descriptor.
+//! [`Resolver::resolve`] decides by the page's word what a fault on it means. A fault comes to it
+//! by one of two ways: [`handler`], threads that read messages from a descriptor, or [`inline`], the
+//! thread that touched the page, in its signal handler. [`restore`] brings pages back from the store
+//! and [`neighbours`] says which ones along with another; [`pages`] does what has to be done to
+//! whole runs of pages.
 //!
 //! Nothing here panics, allocates, or takes a lock that a thread of the application could hold
-//! while it waits for a page. A thread of the application
-//! that owns pages (prefetch, release) has its signals blocked for that time: a handler of its own
-//! that touched one of those pages would wait for the very thread that it interrupted.
+//! while it waits for a page. A thread of the application that owns pages (prefetch, release) has
+//! its signals blocked for that time: a handler of its own that touched one of those pages would
+//! wait for the very thread that it interrupted.
 
+mod ahead;
 pub(crate) mod handler;
+pub(crate) mod inline;
+mod neighbours;
 mod pages;
+mod restore;
+mod scratch;
 
-pub(crate) use pages::{FillError, Scratch};
+pub(crate) use pages::FillError;
+pub(crate) use restore::{Brought, Empty};
 
 use crate::alloc::Heap;
-use crate::prim::sync::{AtomicU64, Ordering};
-use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 use crate::stats::Counters;
 use crate::store::Store;
@@ -24,7 +30,53 @@ use crate::sys::backing::Backing;
 use crate::sys::event;
 use crate::table::{PageTable, State, Waiters, Word};
 use crate::track::AccessTracker;
+use ahead::Ahead;
+use neighbours::Neighbours;
+use pages::Content;
+use scratch::Scratches;
+use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Who brings back a page that was touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultMode {
+    /// [`Inline`](Self::Inline) where the process may serve faults of user code only,
+    /// [`Handler`](Self::Handler) where it may serve those of system calls too.
+    #[default]
+    Auto,
+    /// Threads of the arena, which the kernel tells of each touch. A touch of an evicted page waits
+    /// for one of them to wake up, which takes most of the time; while touches follow each other
+    /// closely they stay awake. Where the process has the privilege for it (see
+    /// [`DescriptorRoute`](crate::DescriptorRoute)), system calls on evicted memory work.
+    Handler,
+    /// The thread itself, in a handler for SIGBUS (`UFFD_FEATURE_SIGBUS`). Several times as fast,
+    /// and threads that touch pages do not wait for each other. But:
+    ///
+    /// * A system call that is given evicted memory fails with `EFAULT`, whatever the privileges:
+    ///   [`pin`](crate::Arena::pin) or [`ensure`](crate::Arena::ensure) what it is given.
+    /// * The process's handler for SIGBUS is the arena's. What is none of its own it passes on to
+    ///   the one that was there when the first such arena was built. A program that installs
+    ///   another one later must call the one it has replaced (`oldact` of `sigaction(2)`) for
+    ///   whatever is not its own; a line on standard error reminds of it.
+    /// * A thread that has SIGBUS blocked must not touch evicted memory: the kernel ends the process
+    ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
+    /// * The thread's stack, or its alternate signal stack, needs room for a signal frame, which is 3
+    ///   to 12 KiB on x86-64 (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more. Neither may lie in an
+    ///   arena.
+    Inline,
+}
+
+impl fmt::Display for FaultMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Handler => "handler",
+            Self::Inline => "inline",
+        })
+    }
+}
 
 /// What resolving a fault came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +105,8 @@ pub(crate) struct Resolver {
     pub(crate) counters: Arc<Counters>,
     heap: Arc<Mutex<Heap>>,
     ahead: Ahead,
+    neighbours: Neighbours,
+    scratches: Scratches,
 }
 
 impl Resolver {
@@ -64,12 +118,24 @@ impl Resolver {
         counters: Arc<Counters>,
         heap: Arc<Mutex<Heap>>,
     ) -> Self {
-        Self { backing, table, store, tracker, counters, heap, ahead: Ahead::default() }
+        Self {
+            backing,
+            table,
+            store,
+            tracker,
+            counters,
+            heap,
+            ahead: Ahead::default(),
+            neighbours: Neighbours::new(),
+            scratches: Scratches::new(),
+        }
     }
 
     /// Serves a fault on `page`, of whatever kind: what has to be done is in the page's word. A
     /// message may be late, and its flag tell of a state long gone.
-    pub(crate) fn resolve(&self, page: PageIndex, scratch: &mut Scratch) -> Resolved {
+    ///
+    /// The calling thread must have its signals blocked.
+    pub(crate) fn resolve(&self, page: PageIndex) -> Resolved {
         loop {
             let seen = self.table.load(page);
             match seen.state() {
@@ -91,7 +157,7 @@ impl Resolver {
                 }
                 State::Stored => {
                     if self.table.begin_fill(page, seen).is_ok() {
-                        return self.restore_one(page, seen, scratch);
+                        return self.restore_touched(page, seen);
                     }
                 }
                 State::Lost => {
@@ -149,10 +215,17 @@ impl Resolver {
         }
     }
 
+    /// Counts a page that was brought back for its toucher, by whoever began at `start`.
+    fn count_refault(&self, start: Instant) {
+        self.counters.refaults.add(1);
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.refault_time.record(nanos);
+    }
+
     /// Wakes the waiters that a page's owner has found.
     fn wake(&self, range: PageRange, waiters: Waiters) {
         if waiters.0
-            && let Err(e) = self.backing.wake(range)
+            && let Err(e) = self.table.wake(&self.backing, range)
         {
             event::die("cannot wake the waiters of a page", &e);
         }
@@ -162,54 +235,5 @@ impl Resolver {
         if let Err(e) = self.backing.poison(page) {
             event::die("cannot poison a lost page", &e);
         }
-    }
-}
-
-/// How many pages to give to a first touch: memory that is written from one end to the other is
-/// populated ahead in growing windows; memory that is touched here and there is not.
-///
-/// Shared by all handlers without a lock: a race costs a window that is smaller than it could be.
-#[derive(Debug, Default)]
-struct Ahead {
-    /// Where the last window ended.
-    next: AtomicU64,
-    window: AtomicU64,
-}
-
-/// Pages in the largest window: 2 MiB, one page table.
-const LARGEST_WINDOW: u64 = 512;
-
-impl Ahead {
-    fn window(&self, page: PageIndex, rest: impl FnOnce(PageIndex) -> PageRange) -> PageRange {
-        let sequential = self.next.load(Ordering::Relaxed) == page.0 as u64;
-        let before = self.window.load(Ordering::Relaxed);
-        let window = if sequential { (before * 2).clamp(2, LARGEST_WINDOW) } else { 1 };
-        let range = PageRange::new(page.0, page.0 + index(window));
-        let range = if sequential { range.intersection(rest(page)) } else { range };
-        self.window.store(window, Ordering::Relaxed);
-        self.next.store(range.end.0 as u64, Ordering::Relaxed);
-        range
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_grow_with_a_run_and_end_with_it() {
-        let ahead = Ahead::default();
-        let all = |page: PageIndex| PageRange::new(page.0, 10_000);
-        let mut at = 100;
-        let mut sizes = Vec::new();
-        for _ in 0..12 {
-            let range = ahead.window(PageIndex(at), all);
-            assert_eq!(range.start.0, at);
-            sizes.push(range.pages());
-            at = range.end.0;
-        }
-        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512]);
-        assert_eq!(ahead.window(PageIndex(9), all).pages(), 1);
-        assert_eq!(ahead.window(PageIndex(10), |_| PageRange::new(10, 11)).pages(), 1);
     }
 }

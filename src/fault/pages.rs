@@ -1,8 +1,7 @@
-//! Runs of pages: brought back, given anew, or released.
+//! Runs of pages: put in place, given anew, or released.
 
-use super::{Resolved, Resolver};
+use super::Resolver;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
-use crate::store::Decompressor;
 use crate::sys::signals::SignalsBlocked;
 use crate::sys::uffd::Outcome;
 use crate::sys::{SysError, event};
@@ -10,29 +9,8 @@ use crate::table::{Release, State, Waiters, Word};
 use std::fmt;
 use std::time::Duration;
 
-/// Pages that are brought back in one call at most.
-const RUN: usize = 16;
-
 /// Pages that are given anew or released while signals are blocked, at most.
 const STRETCH: usize = 512;
-
-/// What a thread needs in order to fill pages, made before the first fault.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    decompressor: Decompressor,
-    bytes: Box<[u8]>,
-    words: Vec<Word>,
-}
-
-impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self {
-            decompressor: Decompressor::new(),
-            bytes: vec![0; RUN * PAGE_SIZE].into(),
-            words: Vec::with_capacity(STRETCH),
-        }
-    }
-}
 
 /// Why pages could not be put in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +32,7 @@ impl fmt::Display for FillError {
 
 /// What is to be put in place.
 #[derive(Clone, Copy)]
-enum Content<'a> {
+pub(super) enum Content<'a> {
     Zeros,
     Bytes(&'a [u8]),
 }
@@ -62,7 +40,11 @@ enum Content<'a> {
 impl Resolver {
     /// Puts pages into `range`, all of which the caller owns, and says how many of them are there
     /// and what stopped it. Wakes those who wait in the kernel.
-    fn install(&self, range: PageRange, content: Content<'_>) -> (usize, Option<FillError>) {
+    pub(super) fn install(
+        &self,
+        range: PageRange,
+        content: Content<'_>,
+    ) -> (usize, Option<FillError>) {
         /// With these pauses the kernel has about five seconds to find memory.
         const PAUSE: Duration = Duration::from_millis(2);
         const PAUSES: u32 = 2500;
@@ -121,38 +103,6 @@ impl Resolver {
         (left.start.0 - range.start.0, stopped)
     }
 
-    /// Brings back the stored page that the caller has taken, for somebody who touched it.
-    pub(super) fn restore_one(
-        &self,
-        page: PageIndex,
-        was: Word,
-        scratch: &mut Scratch,
-    ) -> Resolved {
-        let tag = page.0 as u64;
-        let bytes = &mut scratch.bytes[..PAGE_SIZE];
-        if self.store.get(was.handle(), tag, &mut scratch.decompressor, bytes).is_err() {
-            self.lose(page, was, &"its checksum does not match");
-            return Resolved::Lost;
-        }
-        loop {
-            match self.install(page.only(), Content::Bytes(bytes)).1 {
-                None => {
-                    self.store.free(was.handle());
-                    self.wake(page.only(), self.table.finish_fill(page, was));
-                    return Resolved::Restored;
-                }
-                // The copy is good, so whoever waits for it may as well go on waiting.
-                Some(FillError::NoMemory) => {
-                    event::say(format_args!("a thread waits for memory for an evicted page"));
-                }
-                Some(error) => {
-                    self.lose(page, was, &error);
-                    return Resolved::Lost;
-                }
-            }
-        }
-    }
-
     /// Gives up a page that the caller has taken: whoever touches it gets SIGBUS.
     pub(super) fn lose(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
         event::say(format_args!("page {} of an arena is lost: {why:#}", page.0));
@@ -201,76 +151,6 @@ impl Resolver {
             }
         }
         Ok(())
-    }
-
-    /// Brings back the stored pages of `range` and says how many. Pages in memory count as touched,
-    /// those on their way out are taken back, and those that others are at work on are waited for.
-    pub(crate) fn restore(
-        &self,
-        range: PageRange,
-        scratch: &mut Scratch,
-    ) -> Result<usize, FillError> {
-        let mut restored = 0;
-        let mut left = range.intersection(self.table.extent());
-        while !left.is_empty() {
-            let seen = self.table.load(left.start);
-            match seen.state() {
-                State::Stored => {
-                    let chunk = PageRange::new(left.start.0, left.end.0.min(left.start.0 + RUN));
-                    let blocked = SignalsBlocked::new();
-                    let (run, error) = self.restore_run(chunk, scratch);
-                    drop(blocked);
-                    restored += run;
-                    left.start.0 += run;
-                    if let Some(error) = error {
-                        return Err(error);
-                    }
-                }
-                State::Claimed => {
-                    let _blocked = SignalsBlocked::new();
-                    if self.table.begin_lift(left.start, seen).is_ok() {
-                        self.lift(left.start, seen);
-                    }
-                }
-                State::Dropping | State::Filling => std::thread::yield_now(),
-                State::Resident => {
-                    self.table.touch(left.start);
-                    left.start.0 += 1;
-                }
-                State::Empty | State::Lost => left.start.0 += 1,
-            }
-        }
-        Ok(restored)
-    }
-
-    /// Brings back the leading run of stored pages of `range`, at most [`RUN`] of them.
-    fn restore_run(&self, range: PageRange, scratch: &mut Scratch) -> (usize, Option<FillError>) {
-        scratch.words.clear();
-        for (page, bytes) in range.iter().zip(scratch.bytes.chunks_exact_mut(PAGE_SIZE)) {
-            let seen = self.table.load(page);
-            if seen.state() != State::Stored || self.table.begin_fill(page, seen).is_err() {
-                break;
-            }
-            let tag = page.0 as u64;
-            if self.store.get(seen.handle(), tag, &mut scratch.decompressor, bytes).is_err() {
-                self.lose(page, seen, &"its checksum does not match");
-                break;
-            }
-            scratch.words.push(seen);
-        }
-        let run = PageRange::new(range.start.0, range.start.0 + scratch.words.len());
-        let bytes = &scratch.bytes[..run.bytes()];
-        let (done, stopped) = self.install(run, Content::Bytes(bytes));
-        for (i, (page, &was)) in run.iter().zip(&scratch.words).enumerate() {
-            let waiters = if i < done {
-                self.store.free(was.handle());
-                self.table.finish_fill(page, was)
-            } else {
-                self.table.abort_fill(page, was)
-            };
-            self.wake(page.only(), waiters);
-        }
-        (done, stopped)
     }
 
     /// Makes every page of `range` empty and gives its memory, or its place in the store, back.

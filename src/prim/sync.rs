@@ -3,4 +3,6 @@
 //! Everything that takes part in the protocol of the page word imports its atomics from here, so
 //! that a model checker's can take their place all at once.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};

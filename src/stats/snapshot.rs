@@ -18,9 +18,10 @@ macro_rules! stats {
         pub struct Stats {
             $($(#[$gauge_doc])* pub $gauge: $gauge_type,)*
             $($(#[$counter_doc])* pub $counter: u64,)*
-            /// Time from a handler's reading the message of a refault to its being done with the
-            /// page, by the handler's clock. The toucher waits for the handler to wake up besides,
-            /// and goes on a moment before the handler is done.
+            /// Time that a refault took, by the clock of the thread that served it. A handler's
+            /// begins when it has read the message; the toucher waits for it to wake up besides, and
+            /// goes on a moment before it is done. Served inline, it begins and ends in the signal
+            /// handler; entering and leaving that takes the toucher a microsecond or two besides.
             pub refault_time: LatencyHistogram,
         }
 
@@ -64,9 +65,11 @@ stats! {
         store_limit_bytes: usize,
         /// Bytes in pages that could not be given back; touching them is SIGBUS.
         lost_bytes: usize,
+        /// Bytes in pages that are pinned, counted once for each pin.
+        pinned_bytes: usize,
     }
     counters {
-        /// Messages that handlers have read: touches that the kernel could not resolve by itself.
+        /// Touches that the kernel could not resolve by itself: messages, or signals.
         faults,
         /// Faults that brought a page back from the store.
         refaults,
@@ -77,7 +80,13 @@ stats! {
         lifted,
         /// Faults that took a page back from the evictor.
         taken_back,
-        /// Pages that were brought back ahead of a touch.
+        /// Pages that were brought back together with a neighbour that was touched.
+        brought_along,
+        /// Of the pages brought along, a sample is watched: those that were touched soon after.
+        sampled_wanted,
+        /// Those of the sample that were not. How many pages are brought along follows from it.
+        sampled_wasted,
+        /// Pages that were brought back because the program asked for them.
         prefetched,
         /// Attempts to bring a page back that had to be repeated.
         fill_retries,

@@ -1,4 +1,4 @@
-//! An arena's memory together with the descriptor that its faults come through.
+//! An arena's memory together with the descriptors that its faults come through.
 //!
 //! The seam between kinds of memory: how a batch is read, dropped and filled is decided here, for
 //! pages counted from the arena's start, so that everything above speaks of pages alone. There is
@@ -6,28 +6,37 @@
 
 use super::error::SysError;
 use super::memory::SharedMemory;
+use super::stripes::Stripes;
 use super::uapi::UFFD_FEATURE_POISON;
 use super::uffd::{Outcome, Uffd};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Shared memory, registered with a userfaultfd.
+/// Shared memory, registered with one or more userfaultfds, stripe by stripe.
 #[derive(Debug)]
 pub(crate) struct Backing {
     memory: Arc<SharedMemory>,
-    uffd: Uffd,
+    uffds: Box<[Uffd]>,
+    stripes: Stripes,
     mode: u64,
     /// Held while a part is registered anew, which must not happen after all of it was unregistered.
     registered: Mutex<bool>,
 }
 
 impl Backing {
-    /// Registers all of `memory` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`.
-    pub(crate) fn new(memory: Arc<SharedMemory>, uffd: Uffd, mode: u64) -> Result<Self, SysError> {
-        let this = Self { memory, uffd, mode, registered: Mutex::new(true) };
-        let all = this.all();
-        this.uffd.register(this.memory.address(all), all.bytes(), mode)?;
+    /// Registers all of `memory` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`, with `uffds`, of
+    /// which there is at least one and which were all opened for the same features.
+    pub(crate) fn new(
+        memory: Arc<SharedMemory>,
+        uffds: Vec<Uffd>,
+        mode: u64,
+    ) -> Result<Self, SysError> {
+        debug_assert!(!uffds.is_empty());
+        let stripes = Stripes::new(uffds.len());
+        let uffds = uffds.into();
+        let this = Self { memory, uffds, stripes, mode, registered: Mutex::new(true) };
+        this.for_parts(this.all(), |uffd, start, len| uffd.register(start, len, mode))?;
         Ok(this)
     }
 
@@ -35,8 +44,34 @@ impl Backing {
         &self.memory
     }
 
-    pub(crate) fn uffd(&self) -> &Uffd {
-        &self.uffd
+    /// The descriptors. The first one stands for what they all have in common.
+    pub(crate) fn uffds(&self) -> &[Uffd] {
+        &self.uffds
+    }
+
+    /// Makes a call for each part of `range` that has a descriptor of its own.
+    fn for_parts(
+        &self,
+        range: PageRange,
+        call: impl Fn(&Uffd, u64, usize) -> Result<(), SysError>,
+    ) -> Result<(), SysError> {
+        self.stripes.parts(range).try_for_each(|(descriptor, part)| {
+            call(&self.uffds[descriptor], self.memory.address(part), part.bytes())
+        })
+    }
+
+    /// Makes a call for the first part of `range` that has a descriptor of its own. Where that is not
+    /// all of it, being done is being done in part.
+    fn for_first_part(
+        &self,
+        range: PageRange,
+        call: impl FnOnce(&Uffd, u64, usize) -> Result<Outcome, SysError>,
+    ) -> Result<Outcome, SysError> {
+        let (descriptor, part) = self.stripes.first_part(range);
+        match call(&self.uffds[descriptor], self.memory.address(part), part.bytes())? {
+            Outcome::Done if part != range => Ok(Outcome::Partial(part.bytes())),
+            outcome => Ok(outcome),
+        }
     }
 
     pub(crate) fn all(&self) -> PageRange {
@@ -51,24 +86,41 @@ impl Backing {
     /// Puts new pages with these bytes in place and wakes their waiters.
     pub(crate) fn fill(&self, range: PageRange, bytes: &[u8]) -> Result<Outcome, SysError> {
         debug_assert_eq!(range.bytes(), bytes.len());
-        self.uffd.copy(self.memory.address(range), bytes)
+        self.for_first_part(range, |uffd, start, len| uffd.copy(start, &bytes[..len]))
     }
 
     /// Puts new pages of zeros in place and wakes their waiters.
     pub(crate) fn zero_fill(&self, range: PageRange) -> Result<Outcome, SysError> {
-        self.uffd.zeropage(self.memory.address(range), range.bytes())
+        self.for_first_part(range, Uffd::zeropage)
     }
 
     /// Wakes whoever waits for a page of the range.
     pub(crate) fn wake(&self, range: PageRange) -> Result<(), SysError> {
-        self.uffd.wake(self.memory.address(range), range.bytes())
+        self.for_parts(range, Uffd::wake)
+    }
+
+    /// Sets write protection on the range, or lifts it and wakes the waiters.
+    pub(crate) fn write_protect(&self, range: PageRange, on: bool) -> Result<Outcome, SysError> {
+        self.for_first_part(range, |uffd, start, len| uffd.write_protect(start, len, on))
+    }
+
+    /// Sets read-write protection on the present pages of the range, or lifts it and wakes the
+    /// waiters (Linux 7.3).
+    pub(crate) fn rw_protect(&self, range: PageRange, on: bool) -> Result<Outcome, SysError> {
+        self.for_first_part(range, |uffd, start, len| uffd.rw_protect(start, len, on))
+    }
+
+    /// Switches read-write protection of `range`, and of all else that has the same descriptors, to
+    /// async or sync mode; see [`Uffd::set_rwp_async`].
+    pub(crate) fn set_rwp_async(&self, range: PageRange, on: bool) -> Result<(), SysError> {
+        self.for_parts(range, |uffd, _, _| uffd.set_rwp_async(on))
     }
 
     /// Makes every access to the page a SIGBUS and wakes its waiters.
     pub(crate) fn poison(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
-        if self.uffd.has(UFFD_FEATURE_POISON) {
-            match self.uffd.poison(self.memory.address(range), range.bytes())? {
+        if self.uffds[0].has(UFFD_FEATURE_POISON) {
+            match self.for_first_part(range, Uffd::poison)? {
                 Outcome::Done => return Ok(()),
                 // Whatever page is there, or poison already: it goes.
                 Outcome::Exists => {}
@@ -88,13 +140,13 @@ impl Backing {
         if !*registered {
             return Ok(());
         }
-        self.uffd.register(self.memory.address(range), range.bytes(), self.mode)
+        self.for_parts(range, |uffd, start, len| uffd.register(start, len, self.mode))
     }
 
     /// Lets the memory be ordinary shared memory from now on, and wakes every waiter.
     pub(crate) fn unregister(&self) -> Result<(), SysError> {
         let mut registered = self.registered();
-        self.uffd.unregister(self.memory.address(self.all()), self.all().bytes())?;
+        self.for_parts(self.all(), Uffd::unregister)?;
         *registered = false;
         // The kernel wakes waiters too, but before it clears the registration: one that faults again
         // under the mapping's own lock can be waiting anew by then (`userfaultfd_unregister`).

@@ -4,7 +4,7 @@
 
 use super::error::SysError;
 use crate::prim::sync::{AtomicU32, AtomicU64};
-use crate::prim::{PAGE_SIZE, PageRange};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
@@ -85,6 +85,13 @@ impl SharedMemory {
         debug_assert_eq!(range.bytes(), buf.len());
         self.file
             .read_exact_at(buf, range.start.offset() as u64)
+            .map_err(|e| SysError::from_io("pread(memfd)", &e))
+    }
+
+    /// Whether the page's bytes can be had at all: the kernel may have lost what it had swapped out.
+    pub(crate) fn try_read(&self, page: PageIndex) -> Result<(), SysError> {
+        self.file
+            .read_exact_at(&mut [0], page.offset() as u64)
             .map_err(|e| SysError::from_io("pread(memfd)", &e))
     }
 

@@ -4,13 +4,17 @@
 //! outcome means for a page is decided above.
 
 pub(crate) mod backing;
+pub(crate) mod cpu;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod fork;
+pub(crate) mod futex;
 pub(crate) mod memory;
 pub(crate) mod pagemap;
 pub(crate) mod probe;
+pub(crate) mod sigbus;
 pub(crate) mod signals;
+pub(crate) mod stripes;
 pub(crate) mod uapi;
 pub(crate) mod uffd;
 

@@ -68,7 +68,7 @@ impl Pagemap {
         if looking == Looking::Present && !self.has_scan {
             return self.scan_file(start, end, visit);
         }
-        let mut regions = [PageRegion::default(); 64];
+        let mut regions = [PageRegion::default(); 32];
         let mut from = start;
         while from < end {
             let (found, walked) = self.scan_once(from, end, looking, &mut regions)?;
@@ -121,7 +121,8 @@ impl Pagemap {
         end: u64,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
-        const ENTRIES: usize = 512;
+        // Small, because a fault looks too, on whatever stack its thread has.
+        const ENTRIES: usize = 128;
         let mut bytes = [0u8; ENTRIES * 8];
         let page = 1u64 << PAGE_SHIFT;
         let mut at = start;

@@ -57,8 +57,11 @@ pub(crate) const UFFDIO_REGISTER_MODE_RWP: u64 = 1 << 3;
 /// `UFFDIO_WRITEPROTECT_MODE_WP` and `UFFDIO_RWPROTECT_MODE_RWP` alike: set protects, clear lifts.
 pub(crate) const UFFDIO_PROTECT_MODE_SET: u64 = 1 << 0;
 
+pub(crate) const UFFDIO_COPY_MODE_DONTWAKE: u64 = 1 << 0;
+
 pub(crate) const UFFD_FEATURE_PAGEFAULT_FLAG_WP: u64 = 1 << 0;
 pub(crate) const UFFD_FEATURE_MISSING_SHMEM: u64 = 1 << 5;
+pub(crate) const UFFD_FEATURE_SIGBUS: u64 = 1 << 7;
 pub(crate) const UFFD_FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
 pub(crate) const UFFD_FEATURE_POISON: u64 = 1 << 14;
 pub(crate) const UFFD_FEATURE_MOVE: u64 = 1 << 16;

@@ -88,6 +88,19 @@ impl Uffd {
     /// Opens a descriptor with exactly `features` asked for.
     pub(crate) fn open(features: u64) -> Result<Self, SysError> {
         let (fd, route) = open_descriptor().map_err(|e| e.system_call)?;
+        Self::with_features(fd, route, features)
+    }
+
+    /// Opens a descriptor for the faults of user code alone, with exactly `features` asked for.
+    pub(crate) fn open_for_user_mode(features: u64) -> Result<Self, SysError> {
+        // A sandbox may forbid the call and leave the device.
+        match open_syscall(OPEN_FLAGS | UFFD_USER_MODE_ONLY) {
+            Ok(fd) => Self::with_features(fd, DescriptorRoute::UserModeOnly, features),
+            Err(_) => Self::open(features),
+        }
+    }
+
+    fn with_features(fd: OwnedFd, route: DescriptorRoute, features: u64) -> Result<Self, SysError> {
         let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
         ioctl(&fd, UFFDIO_API, &mut api, "ioctl(UFFDIO_API)")?;
         Ok(Self { fd, route, features })
@@ -120,13 +133,15 @@ impl Uffd {
         ioctl(&self.fd, UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
     }
 
-    /// Puts new pages with the bytes of `src` at `dst` and wakes the waiters.
+    /// Puts new pages with the bytes of `src` at `dst` and wakes the waiters, if it sends messages.
     pub(crate) fn copy(&self, dst: u64, src: &[u8]) -> Result<Outcome, SysError> {
         let mut arg = UffdioCopy {
             dst,
             src: src.as_ptr().addr() as u64,
             len: src.len() as u64,
-            ..Default::default()
+            // Where nobody waits in the kernel, nobody has to be looked for.
+            mode: if self.has(UFFD_FEATURE_SIGBUS) { UFFDIO_COPY_MODE_DONTWAKE } else { 0 },
+            copy: 0,
         };
         let done = ioctl(&self.fd, UFFDIO_COPY, &mut arg, "ioctl(UFFDIO_COPY)");
         outcome(done, arg.copy)
@@ -228,8 +243,11 @@ impl AsFd for Uffd {
     }
 }
 
+/// Non-blocking, or poll(2) would answer POLLERR.
+const OPEN_FLAGS: i32 = libc::O_CLOEXEC | libc::O_NONBLOCK;
+
 fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
-    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let flags = OPEN_FLAGS;
     let device = match open_device(flags) {
         Ok(fd) => return Ok((fd, DescriptorRoute::Device)),
         Err(e) => e,

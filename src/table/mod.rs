@@ -10,15 +10,19 @@
 //! bytes in the store, the memory punched) is seen by whoever sees the step. Counters beside the
 //! words are statistics and `Relaxed`.
 
+mod pins;
 mod word;
 
+pub(crate) use pins::Pins;
 pub(crate) use word::{State, Word};
 
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::prim::{Handle, PageIndex, PageRange, Tick};
-use crate::sys::SysError;
+use crate::sys::backing::Backing;
 use crate::sys::memory::LazySlice;
+use crate::sys::{SysError, futex};
 use crossbeam::utils::CachePadded;
+use std::time::Duration;
 
 /// Pages in a region, the unit in which the table keeps sums: as many as one page table maps.
 pub(crate) const REGION_PAGES: usize = 512;
@@ -47,11 +51,13 @@ pub(crate) enum Release {
 
 /// The words of all pages of an arena.
 ///
-/// Eight bytes a page, and four a region; memory is taken only for what has been used.
+/// Eight bytes a page, four a region, and four for each page near one that is pinned; memory is
+/// taken only for what has been used.
 #[derive(Debug)]
 pub(crate) struct PageTable {
     words: LazySlice<AtomicU64>,
     in_memory: LazySlice<AtomicU32>,
+    pins: Pins,
     resident: CachePadded<AtomicUsize>,
     stored: CachePadded<AtomicUsize>,
     lost: AtomicUsize,
@@ -65,6 +71,7 @@ impl PageTable {
         Ok(Self {
             words: LazySlice::new(pages)?,
             in_memory: LazySlice::new(pages.div_ceil(REGION_PAGES))?,
+            pins: Pins::new(pages)?,
             resident: CachePadded::new(AtomicUsize::new(0)),
             stored: CachePadded::new(AtomicUsize::new(0)),
             lost: AtomicUsize::new(0),
@@ -207,6 +214,41 @@ impl PageTable {
     pub(crate) fn ask_to_be_woken(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Filling | State::Dropping));
         if seen.waiting() { Ok(()) } else { self.step(page, seen, seen.with_waiting()) }
+    }
+
+    /// Waits until the owner of a `Filling` or `Dropping` page leaves it. May return early.
+    ///
+    /// Looks at the word for some microseconds, which is what filling takes, then sleeps.
+    pub(crate) fn wait(&self, page: PageIndex) {
+        /// About five microseconds of `pause` on the processors of this decade.
+        const LOOKS: u32 = 128;
+        /// Nobody forgets to wake; but a thread that sleeps for ever is too high a price for it.
+        const LONGEST: Duration = Duration::from_millis(100);
+        for _ in 0..LOOKS {
+            if !matches!(self.load(page).state(), State::Dropping | State::Filling) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let seen = self.load(page);
+        let owned = matches!(seen.state(), State::Dropping | State::Filling);
+        if owned && self.ask_to_be_woken(page, seen).is_ok() {
+            // The state and the waiting bit are in the low half.
+            #[expect(clippy::cast_possible_truncation, reason = "the half that is slept on")]
+            let low = seen.with_waiting().raw() as u32;
+            futex::wait(&self.words[page.0], low, LONGEST);
+        }
+    }
+
+    /// Wakes those who wait for a page of `range`: in a fault of theirs, or on its word.
+    pub(crate) fn wake(&self, backing: &Backing, range: PageRange) -> Result<(), SysError> {
+        range.iter().for_each(|page| futex::wake_all(&self.words[page.0]));
+        backing.wake(range)
+    }
+
+    /// The pages that are to stay in memory.
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     // The evictor.

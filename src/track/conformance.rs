@@ -36,7 +36,7 @@ impl Fixture {
     fn new(kind: Tracker) -> Self {
         let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
         let uffd = Uffd::open(kind.features()).unwrap();
-        let backing = Arc::new(Backing::new(memory, uffd, kind.register_mode()).unwrap());
+        let backing = Arc::new(Backing::new(memory, vec![uffd], kind.register_mode()).unwrap());
         assert_eq!(backing.zero_fill(ALL).unwrap(), Outcome::Done);
         let tracker = kind.start(Arc::clone(&backing)).unwrap();
         let (messages, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(Event::new().unwrap()));
@@ -46,10 +46,11 @@ impl Fixture {
             let (messages, stop) = (Arc::clone(&messages), Arc::clone(&stop));
             let evicting = Arc::clone(&evicting);
             thread::spawn(move || {
-                while event::wait_readable(backing.uffd().as_fd(), &stop).unwrap() != Woken::Raised
+                while event::wait_readable(backing.uffds()[0].as_fd(), &stop).unwrap()
+                    != Woken::Raised
                 {
                     let mut buf = [UffdMsg::default(); 4];
-                    let got = backing.uffd().read(&mut buf).unwrap();
+                    let got = backing.uffds()[0].read(&mut buf).unwrap();
                     for message in &buf[..got] {
                         let page = backing.page_of(message.address).unwrap();
                         messages.fetch_add(1, Ordering::SeqCst);
@@ -205,12 +206,12 @@ fn held_pages_stay_intact_until_they_are_touched() {
         it.arm();
         it.read(12);
         it.hold(range);
-        it.tracker.freeze().unwrap();
+        it.tracker.freeze(ALL).unwrap();
         assert_eq!(it.intact(range), [10, 11, 13, 14, 15, 16, 17, 18, 19]);
         it.write(17, 9);
         assert_eq!(it.messages(), 1, "a writer of a held page has to be let through");
         assert!(!it.intact(range).contains(&17));
-        it.tracker.thaw().unwrap();
+        it.tracker.thaw(ALL).unwrap();
         it.tracker.release(range).unwrap();
         it.write(18, 8);
         it.write(10, 8);
@@ -253,7 +254,7 @@ fn a_touch_during_freeze_is_never_missed() {
                 it.arm();
                 it.hold(range);
                 it.backing.memory().read(range, &mut before).unwrap();
-                it.tracker.freeze().unwrap();
+                it.tracker.freeze(ALL).unwrap();
                 for page in it.intact(range) {
                     let at = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
                     let one = PageIndex(page).only();
@@ -261,7 +262,7 @@ fn a_touch_during_freeze_is_never_missed() {
                     assert!(before[at.clone()] == after[at], "page {page} changed unseen");
                     checked += 1;
                 }
-                it.tracker.thaw().unwrap();
+                it.tracker.thaw(ALL).unwrap();
                 it.tracker.release(range).unwrap();
                 drop(evicting);
             }
@@ -284,21 +285,21 @@ fn a_lost_mark_is_never_taken_for_an_untouched_page() {
         it.arm();
         it.backing.memory().zap(PageRange::new(2, 4)).unwrap();
         it.hold(range);
-        it.tracker.freeze().unwrap();
+        it.tracker.freeze(ALL).unwrap();
         assert_eq!(it.intact(range), [0, 1, 2, 3, 4, 5, 6, 7]);
         let before = it.messages();
         it.write(2, 1);
         assert_eq!(it.messages(), before + 1);
-        it.tracker.thaw().unwrap();
+        it.tracker.thaw(ALL).unwrap();
         it.tracker.release(range).unwrap();
         // Lost while held, and written: it is not intact.
         it.arm();
         it.hold(range);
         it.backing.memory().zap(PageRange::new(5, 6)).unwrap();
         it.write(5, 2);
-        it.tracker.freeze().unwrap();
+        it.tracker.freeze(ALL).unwrap();
         assert!(!it.intact(range).contains(&5));
-        it.tracker.thaw().unwrap();
+        it.tracker.thaw(ALL).unwrap();
         it.tracker.release(range).unwrap();
     });
 }
@@ -309,9 +310,9 @@ fn releasing_what_was_dropped_leaves_an_ordinary_missing_page() {
         let range = PageRange::new(0, 4);
         it.arm();
         it.hold(range);
-        it.tracker.freeze().unwrap();
+        it.tracker.freeze(ALL).unwrap();
         it.backing.memory().punch(range).unwrap();
-        it.tracker.thaw().unwrap();
+        it.tracker.thaw(ALL).unwrap();
         it.tracker.release(range).unwrap();
         assert_eq!(
             it.backing.memory().allocated_bytes().unwrap(),

@@ -6,7 +6,7 @@
 mod rwp;
 mod zap;
 
-use crate::prim::PageRange;
+use crate::prim::{PAGE_SIZE, PageRange};
 use crate::sys::backing::Backing;
 use crate::sys::pagemap::{Looking, Pagemap};
 use crate::sys::uffd::Outcome;
@@ -82,7 +82,7 @@ impl Tracker {
 /// 6. The caller takes the step to `Dropping` for those it still owns, and drops them.
 /// 7. [`thaw`](Self::thaw), then [`release`](Self::release) of everything that was held.
 ///
-/// Only one thread arms, holds and freezes.
+/// Only one thread holds and freezes. Others may arm pages that they own.
 pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
     /// Which one this is.
     fn kind(&self) -> Tracker;
@@ -100,8 +100,8 @@ pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
     /// none of them where it fails.
     fn hold(&self, range: PageRange) -> Result<(), SysError>;
 
-    /// Makes sure that no held page can be changed unseen.
-    fn freeze(&self) -> Result<(), SysError>;
+    /// Makes sure that no held page of `within` can be changed unseen.
+    fn freeze(&self, within: PageRange) -> Result<(), SysError>;
 
     /// Calls `visit` with each run of held pages in `range` that nobody has touched since they
     /// were armed. Their bytes are what they were at any time since `hold`. Pages whose watch was
@@ -109,7 +109,7 @@ pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError>;
 
     /// Ends what `freeze` began. Touches are let through again.
-    fn thaw(&self) -> Result<(), SysError>;
+    fn thaw(&self, within: PageRange) -> Result<(), SysError>;
 
     /// Ends what `hold` began, for pages that were dropped as for those that were not.
     fn release(&self, range: PageRange) -> Result<(), SysError>;
@@ -124,18 +124,18 @@ pub(crate) trait AccessTracker: Send + Sync + fmt::Debug {
 /// On older kernels (6.1 for one) a call must stay within one mapping, and the program may have cut ours to
 /// pieces (see [`Outcome::Gone`]); then the call is made on shorter runs.
 fn protect(
-    backing: &Backing,
     range: PageRange,
     name: &'static str,
-    call: impl Fn(u64, usize) -> Result<Outcome, SysError>,
+    call: impl Fn(PageRange) -> Result<Outcome, SysError>,
 ) -> Result<(), SysError> {
     let mut left = range;
     let mut most = range.pages();
     while !left.is_empty() {
         let run = PageRange::new(left.start.0, left.end.0.min(left.start.0 + most));
-        match call(backing.memory().address(run), run.bytes())? {
+        match call(run)? {
             Outcome::Done => left.start = run.end,
-            Outcome::Again | Outcome::Partial(_) => std::thread::yield_now(),
+            Outcome::Partial(bytes) => left.start.0 += bytes / PAGE_SIZE,
+            Outcome::Again => std::thread::yield_now(),
             Outcome::Gone if run.pages() > 1 => most = run.pages().div_ceil(2),
             // Protection fills no pages, so the only other answer is that the range is gone.
             _ => return Err(SysError::range_gone(name)),

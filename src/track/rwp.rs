@@ -5,8 +5,8 @@
 //! message; `PAGEMAP_SCAN` tells which have lost it. Nobody waits while pages are read and
 //! compressed. Only then does `freeze` switch to sync mode; a page that is still protected has
 //! not been touched since it was armed, so that the copy made in between is good, and who touches
-//! it from there on waits. The switch holds up all watched pages of the arena, which is why so
-//! little is done under it.
+//! it from there on waits. The switch holds up all watched pages that have the same descriptor,
+//! which is why so little is done under it.
 //!
 //! # What has no protection
 //!
@@ -31,14 +31,12 @@ pub(super) struct Rwp {
 
 impl Rwp {
     pub(super) fn new(backing: Arc<Backing>, pagemap: Pagemap) -> Result<Self, SysError> {
-        backing.uffd().set_rwp_async(true)?;
+        backing.set_rwp_async(backing.all(), true)?;
         Ok(Self { backing, pagemap })
     }
 
     fn rw_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
-        protect(&self.backing, range, "ioctl(UFFDIO_RWPROTECT)", |start, len| {
-            self.backing.uffd().rw_protect(start, len, on)
-        })
+        protect(range, "ioctl(UFFDIO_RWPROTECT)", |run| self.backing.rw_protect(run, on))
     }
 
     /// Maps what is in memory but not in the application's page table, and watches it.
@@ -84,16 +82,16 @@ impl AccessTracker for Rwp {
         held
     }
 
-    fn freeze(&self) -> Result<(), SysError> {
-        self.backing.uffd().set_rwp_async(false)
+    fn freeze(&self, within: PageRange) -> Result<(), SysError> {
+        self.backing.set_rwp_async(within, false)
     }
 
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
         scan_pages(&self.backing, &self.pagemap, range, Looking::Untouched, visit)
     }
 
-    fn thaw(&self) -> Result<(), SysError> {
-        self.backing.uffd().set_rwp_async(true)
+    fn thaw(&self, within: PageRange) -> Result<(), SysError> {
+        self.backing.set_rwp_async(within, true)
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {

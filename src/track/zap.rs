@@ -28,9 +28,7 @@ impl Zap {
     }
 
     fn write_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
-        protect(&self.backing, range, "ioctl(UFFDIO_WRITEPROTECT)", |start, len| {
-            self.backing.uffd().write_protect(start, len, on)
-        })
+        protect(range, "ioctl(UFFDIO_WRITEPROTECT)", |run| self.backing.write_protect(run, on))
     }
 }
 
@@ -51,7 +49,7 @@ impl AccessTracker for Zap {
         self.write_protect(range, true)
     }
 
-    fn freeze(&self) -> Result<(), SysError> {
+    fn freeze(&self, _within: PageRange) -> Result<(), SysError> {
         // Writers of held pages wait since `hold`.
         Ok(())
     }
@@ -65,7 +63,7 @@ impl AccessTracker for Zap {
         Ok(())
     }
 
-    fn thaw(&self) -> Result<(), SysError> {
+    fn thaw(&self, _within: PageRange) -> Result<(), SysError> {
         Ok(())
     }
 

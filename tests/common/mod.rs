@@ -1,12 +1,13 @@
-//! What the test programs share: which trackers there are to test here, and saying so when there
-//! is none.
+//! What the test programs share: which trackers and fault modes there are to test here, and saying so
+//! when there is none.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, Builder, Tracker};
+use thermocline::{Arena, Builder, FaultMode, Tracker};
 
 /// What the environment says of this kernel: `THERMOCLINE_EXPECT=rwp,pagemap_scan,-poison`. What is
 /// named must be there, and a test that skips for want of it fails; what is named with a minus must
@@ -61,11 +62,47 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
     trackers
 }
 
+/// A way for an arena to work, of which every test tries each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    pub tracker: Tracker,
+    pub fault_mode: FaultMode,
+}
+
+impl Setup {
+    /// What [`fmt::Display`] has written.
+    pub fn parse(text: &str) -> Self {
+        let (tracker, mode) = text.split_once('/').unwrap();
+        Self {
+            tracker: if tracker == "rwp" { Tracker::Rwp } else { Tracker::Zap },
+            fault_mode: if mode == "inline" { FaultMode::Inline } else { FaultMode::Handler },
+        }
+    }
+
+    pub fn is_inline(self) -> bool {
+        self.fault_mode == FaultMode::Inline
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tracker, self.fault_mode)
+    }
+}
+
+/// The trackers that work here, each with both fault modes.
+pub fn setups(test: &str) -> Vec<Setup> {
+    let modes = [FaultMode::Handler, FaultMode::Inline];
+    let trackers = trackers(test).into_iter();
+    trackers.flat_map(|tracker| modes.map(|fault_mode| Setup { tracker, fault_mode })).collect()
+}
+
 /// An arena that evicts nothing by itself within the time of a test.
-pub fn quiet(tracker: Tracker) -> Builder {
+pub fn quiet(setup: Setup) -> Builder {
     Arena::builder()
         .reserve(1 << 30)
-        .tracker(tracker)
+        .tracker(setup.tracker)
+        .fault_mode(setup.fault_mode)
         .scan_interval(Duration::from_secs(3600))
         .cold_age(Duration::from_secs(3600))
 }

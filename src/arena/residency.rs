@@ -1,0 +1,141 @@
+//! Having memory where it is needed before it is touched, and keeping it there.
+
+use super::{Arena, ArenaError, Inner};
+use crate::prim::{PAGE_SIZE, PageRange};
+use std::fmt;
+use std::sync::Arc;
+
+impl Arena {
+    /// Brings the evicted pages of `range` back in this thread, many at a time, and says how many
+    /// there were. When it returns, all of the range that was ever written is in memory and counts as
+    /// touched now, but for pages that turned out damaged, which are SIGBUS to whoever touches them.
+    ///
+    /// Anything in the arena will do: `arena.prefetch(vec.as_slice())`.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
+    /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none for several seconds,
+    /// [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
+    pub fn prefetch<T>(&self, range: *const [T]) -> Result<usize, ArenaError> {
+        let (offset, len) = self.inner.locate(range)?;
+        self.inner.engine()?.prefetch(PageRange::touching(offset, len))
+    }
+
+    /// Makes sure that `range` can be touched without a fault: to be called by those who know what
+    /// they are going to touch.
+    ///
+    /// It costs one load per page where the pages are in memory. Others are brought back in this
+    /// thread, neighbours together, without a signal or a message; memory that was never written is
+    /// given. Nothing keeps the pages from being evicted again later, see [`pin`](Self::pin), and a
+    /// page that is in memory already does not count as touched. Where nothing is evicted there is
+    /// nothing to do.
+    ///
+    /// ```
+    /// use allocator_api2::vec::Vec;
+    /// use thermocline::Arena;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let arena = Arena::builder().or_plain_memory().build()?;
+    /// let mut values = Vec::new_in(&arena);
+    /// values.resize(100_000, 7u8);
+    /// // ... much later, before the value is sent to somebody:
+    /// let value = &values[5000..9000];
+    /// arena.ensure(value)?;
+    /// assert!(value.iter().all(|byte| *byte == 7));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored
+    /// copy of a page turned out damaged, [`ArenaError::NoMemory`] if the kernel has none for several
+    /// seconds, [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
+    #[inline]
+    pub fn ensure<T>(&self, range: *const [T]) -> Result<(), ArenaError> {
+        let (offset, len) = self.inner.locate(range)?;
+        match self.inner.engine() {
+            Ok(engine) => engine.ensure(PageRange::touching(offset, len)),
+            Err(ArenaError::NotSwapping) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Has all of `range` in memory, as [`ensure`](Self::ensure) does, and keeps it there until the
+    /// guard is dropped: no page of it is evicted, nor watched for touches.
+    ///
+    /// This is how memory of an arena is handed to system calls in every [fault mode](crate::FaultMode)
+    /// and with any privileges, and to devices: while the guard lives, `read(2)` and `write(2)`,
+    /// `O_DIRECT`, registered io_uring buffers and RDMA work as on any memory. Drop the guard when
+    /// the last such operation has *ended*.
+    ///
+    /// Ranges may overlap and be pinned several times. Pinned memory counts against the
+    /// [resident limit](crate::Builder::resident_limit), and is no exception to a limit on what the
+    /// process may hold. Where nothing is evicted the guard does nothing.
+    ///
+    /// ```
+    /// use allocator_api2::vec::Vec;
+    /// use std::io::Read;
+    /// use thermocline::Arena;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let arena = Arena::builder().or_plain_memory().build()?;
+    /// let mut buffer = Vec::new_in(&arena);
+    /// buffer.resize(1 << 16, 0u8);
+    ///
+    /// let mut file = std::fs::File::open("/proc/self/maps")?;
+    /// let pinned = arena.pin(buffer.as_slice())?;
+    /// let read = file.read(&mut buffer)?; // the kernel writes to the arena
+    /// drop(pinned);
+    /// assert!(read > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`ensure`](Self::ensure); nothing is pinned then.
+    pub fn pin<T>(&self, range: *const [T]) -> Result<PinGuard, ArenaError> {
+        let (offset, len) = self.inner.locate(range)?;
+        let pages = PageRange::touching(offset, len);
+        match self.inner.engine() {
+            Ok(engine) => engine.pin(pages)?,
+            Err(ArenaError::NotSwapping) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(PinGuard { inner: Arc::clone(&self.inner), pages })
+    }
+}
+
+/// Keeps memory of an arena from being evicted, until it is dropped. Made by [`Arena::pin`].
+///
+/// It keeps the arena's memory alive, not the allocations in it: memory that is freed while it is
+/// pinned may be handed out to others, as with any allocator.
+#[must_use = "the memory is pinned for as long as the guard lives"]
+pub struct PinGuard {
+    inner: Arc<Inner>,
+    pages: PageRange,
+}
+
+impl PinGuard {
+    /// Bytes that are pinned: whole pages.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.pages.pages() * PAGE_SIZE
+    }
+}
+
+impl fmt::Debug for PinGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinGuard({:?})", self.pages)
+    }
+}
+
+impl Drop for PinGuard {
+    fn drop(&mut self) {
+        if let Ok(engine) = self.inner.engine() {
+            engine.table.pins().remove(self.pages);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! SIGBUS in the thread that touched a page, and who serves it.
+//!
+//! A userfaultfd that was opened with `UFFD_FEATURE_SIGBUS` sends no messages: the kernel raises
+//! SIGBUS in the toucher (`mm/userfaultfd.c`, `handle_userfault`), with the address in `si_addr`. The handler
+//! here looks the address up among the [`Serve`]rs that are registered, without a lock; whichever
+//! it belongs to brings the page back, and the instruction is run again. Everything else goes to the
+//! handler that was there before.
+//!
+//! # What the handler may rely on
+//!
+//! It is installed once, when the first server is registered, and stays, for a program may have
+//! saved it as the one to call after its own. It runs with all signals blocked, so that a thread
+//! that owns a page is interrupted by nothing of the program's; on the alternate stack, where the
+//! thread has one; and it saves errno. A server is not freed while a thread is in it: threads count
+//! themselves in and out of its slot, and who unregisters it waits for the last one.
+
+#![allow(unsafe_code)]
+
+use super::error::SysError;
+use super::fork::Generation;
+use crate::prim::sync::{AtomicBool, AtomicUsize, Ordering};
+use core::ffi::{c_int, c_void};
+use core::fmt;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::AtomicPtr;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+/// What serving a fault came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The access is to be tried again.
+    Retry,
+    /// The page cannot be given: SIGBUS is the answer.
+    Refused,
+}
+
+/// Brings back pages that a thread has touched, in that thread.
+///
+/// `serve` is called from a signal handler with all signals blocked: it must not allocate, panic,
+/// touch the memory that it serves, use much of the stack, or wait for anything that a thread of the
+/// program could hold.
+pub(crate) trait Serve: Send + Sync {
+    /// Serves a touch of `address`, which lies in the range that this was registered for.
+    fn serve(&self, address: usize) -> Served;
+}
+
+/// Servers that there can be at a time in a process.
+pub(crate) const MAX_SERVERS: usize = 256;
+
+struct Server {
+    generation: Generation,
+    serve: Arc<dyn Serve>,
+}
+
+/// A range of addresses and who serves it.
+struct Slot {
+    taken: AtomicBool,
+    /// Zero where nobody is registered. Written last, cleared first.
+    start: AtomicUsize,
+    end: AtomicUsize,
+    server: AtomicPtr<Server>,
+    /// Threads that are looking at the server.
+    users: AtomicUsize,
+}
+
+static SLOTS: [Slot; MAX_SERVERS] = [const {
+    Slot {
+        taken: AtomicBool::new(false),
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        server: AtomicPtr::new(ptr::null_mut()),
+        users: AtomicUsize::new(0),
+    }
+}; MAX_SERVERS];
+
+/// Slots from here on were never used.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+impl Slot {
+    fn covers(&self, address: usize) -> bool {
+        // SeqCst, here and in `Registration::drop`: either who unregisters sees the user, or the
+        // user sees that nobody is registered.
+        let start = self.start.load(Ordering::SeqCst);
+        start != 0 && (start..self.end.load(Ordering::SeqCst)).contains(&address)
+    }
+
+    /// Has the address served, if it belongs to this slot.
+    fn serve(&self, address: usize) -> Option<Served> {
+        if !self.covers(address) {
+            return None;
+        }
+        self.users.fetch_add(1, Ordering::SeqCst);
+        let served = self.covers(address).then(|| {
+            // SAFETY: the slot covers the address while this thread is counted, so the server is
+            // registered, and is not freed before the count goes down.
+            let server = unsafe { &*self.server.load(Ordering::Acquire) };
+            // A child has the slots of its parent, and none of the memory that they cover.
+            server.generation.is_current().then(|| server.serve.serve(address))
+        });
+        self.users.fetch_sub(1, Ordering::SeqCst);
+        served.flatten()
+    }
+}
+
+/// A server that is registered for as long as this lives.
+///
+/// Dropping it waits for the threads that are being served; they must not need the one that drops.
+pub(crate) struct Registration(&'static Slot);
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, end) = (&self.0.start, &self.0.end);
+        write!(
+            f,
+            "Registration({:#x}..{:#x})",
+            start.load(Ordering::Relaxed),
+            end.load(Ordering::Relaxed)
+        )
+    }
+}
+
+/// Why nobody could be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RegisterError {
+    /// There are [`MAX_SERVERS`] already.
+    Full,
+    /// The kernel refused to install the handler.
+    Sys(SysError),
+}
+
+impl From<SysError> for RegisterError {
+    fn from(error: SysError) -> Self {
+        Self::Sys(error)
+    }
+}
+
+/// Has `serve` called when a thread touches a page of `addresses` that is not there.
+pub(crate) fn register(
+    addresses: Range<usize>,
+    serve: Arc<dyn Serve>,
+) -> Result<Registration, RegisterError> {
+    debug_assert!(addresses.start != 0);
+    let generation = Generation::current()?;
+    install()?;
+    let free = |slot: &Slot| !slot.taken.swap(true, Ordering::AcqRel);
+    let index = SLOTS.iter().position(free).ok_or(RegisterError::Full)?;
+    let slot = &SLOTS[index];
+    slot.server.store(Box::into_raw(Box::new(Server { generation, serve })), Ordering::Release);
+    slot.end.store(addresses.end, Ordering::SeqCst);
+    slot.start.store(addresses.start, Ordering::SeqCst);
+    USED.fetch_max(index + 1, Ordering::SeqCst);
+    Ok(Registration(slot))
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.0.start.store(0, Ordering::SeqCst);
+        while self.0.users.load(Ordering::SeqCst) > 0 {
+            thread::yield_now();
+        }
+        let server = self.0.server.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: made by `register`, taken once, and no thread looks at it any more.
+        drop(unsafe { Box::from_raw(server) });
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
+
+/// What was there before, for what is not ours.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+
+fn install() -> Result<(), SysError> {
+    let installed = INSTALLED.get_or_init(|| {
+        let before = current_action().map_err(|e| e.errno())?;
+        // Before the handler can run. Should another thread install one in this very moment, that
+        // one is lost; it is as if it had been there after.
+        let _ = PREVIOUS.set(before);
+        let mut action: libc::sigaction = before;
+        action.sa_sigaction = on_sigbus as extern "C" fn(_, _, _) as usize;
+        // SIGINFO: the address. ONSTACK: a thread may have touched a page with little stack left.
+        // RESTART: a SIGBUS that somebody sends is to disturb no more than before.
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        // SAFETY: writes the whole set, and cannot fail on a valid pointer.
+        unsafe { libc::sigfillset(&raw mut action.sa_mask) };
+        // SAFETY: the action is whole, and its handler is a function that is never unloaded while
+        // this code can run.
+        match unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(SysError::last("sigaction(SIGBUS)").errno()),
+        }
+    });
+    installed.map_err(|errno| SysError::new("sigaction(SIGBUS)", errno))
+}
+
+fn current_action() -> Result<libc::sigaction, SysError> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: no new action; the current one is written to `action`.
+    match unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), action.as_mut_ptr()) } {
+        // SAFETY: written by the call.
+        0 => Ok(unsafe { action.assume_init() }),
+        _ => Err(SysError::last("sigaction(SIGBUS)")),
+    }
+}
+
+/// Whether the handler that the process has for SIGBUS is the one that serves. If not, whoever
+/// installed another one has to call this one for what is not his.
+pub(crate) fn is_in_charge() -> bool {
+    let ours = on_sigbus as extern "C" fn(_, _, _) as usize;
+    current_action().is_ok_and(|action| action.sa_sigaction == ours)
+}
+
+extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the thread's own errno.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let before = unsafe { errno.read() };
+    // SAFETY: the kernel passes a whole siginfo to a handler that asked for it.
+    let code = unsafe { (*info).si_code };
+    // Other codes are memory that has failed (BUS_MCEERR_AR, which poison looks like too), an
+    // access that is not aligned, or a signal that somebody has sent.
+    let served = code == libc::BUS_ADRERR && {
+        // SAFETY: as above; with this code the address is there.
+        let address = unsafe { (*info).si_addr() }.addr();
+        let slots = &SLOTS[..USED.load(Ordering::SeqCst)];
+        slots.iter().find_map(|slot| slot.serve(address)) == Some(Served::Retry)
+    };
+    if !served {
+        // SAFETY: the arguments are those of this handler.
+        unsafe { pass_on(signal, code, info, context) };
+    }
+    // SAFETY: as above.
+    unsafe { errno.write(before) };
+}
+
+/// Does what would have happened if this handler were not there.
+///
+/// # Safety
+///
+/// Only from the handler, with what it was given.
+unsafe fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let Some(previous) = PREVIOUS.get() else { return };
+    // Of a failed access, rather than sent by somebody or told of memory that nobody has touched.
+    let access =
+        [libc::BUS_ADRALN, libc::BUS_ADRERR, libc::BUS_OBJERR, libc::BUS_MCEERR_AR].contains(&code);
+    match previous.sa_sigaction {
+        libc::SIG_IGN if !access => {}
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // As the kernel does it: nobody can ignore an access that failed. It fails again when
+            // this handler returns, and then it ends the process.
+            // SAFETY: zero is the default action with an empty mask.
+            let default: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+            // SAFETY: a whole action.
+            unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+            if !access {
+                // SAFETY: takes an integer. The signal is delivered when the handler returns.
+                unsafe { libc::raise(signal) };
+            }
+        }
+        handler => {
+            // SAFETY: the kernel passes the interrupted thread's context.
+            let interrupted = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_sigmask };
+            set_mask_for(previous, signal, interrupted);
+            if previous.sa_flags & libc::SA_SIGINFO != 0 {
+                // SAFETY: an action with SA_SIGINFO holds a function of three arguments.
+                let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
+                    unsafe { core::mem::transmute(handler) };
+                handler(signal, info, context);
+            } else {
+                // SAFETY: an action without holds one of one argument.
+                let handler: extern "C" fn(c_int) = unsafe { core::mem::transmute(handler) };
+                handler(signal);
+            }
+        }
+    }
+}
+
+/// Blocks what would be blocked if the kernel had called the previous handler itself.
+fn set_mask_for(previous: &libc::sigaction, signal: c_int, interrupted: &libc::sigset_t) {
+    let mut mask = *interrupted;
+    for other in 1..=libc::SIGRTMAX() {
+        // SAFETY: a set that is whole.
+        if unsafe { libc::sigismember(&raw const previous.sa_mask, other) } == 1 {
+            // SAFETY: as above.
+            unsafe { libc::sigaddset(&raw mut mask, other) };
+        }
+    }
+    if previous.sa_flags & libc::SA_NODEFER == 0 {
+        // SAFETY: as above.
+        unsafe { libc::sigaddset(&raw mut mask, signal) };
+    }
+    // SAFETY: the thread's own mask, which the kernel restores when the handler returns.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };
+}
