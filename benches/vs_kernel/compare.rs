@@ -141,10 +141,12 @@ fn refaults(
     let mut touches = Vec::new();
     for turn in turns {
         turn.evict()?;
-        if pattern == Pattern::Random {
+        if pattern == Pattern::Random
+            && let Some(times) = turn.side.compression()?
+        {
             let name = if turn.who == Who::Kernel { "zram" } else { "arena" };
             let name = format!("compression{}_{name}", turn.who.suffix());
-            figures.add(name, turn.side.compression()?, "times");
+            figures.add(name, times, "times");
         }
         touches.push((turn.who, touch_each(turn.side.words(), &visits)));
     }

@@ -109,8 +109,8 @@ impl Device {
             // It goes on with the kernel's choice, which is in the report.
             writeln!(io::stderr(), "{}: no lz4: {e}", setting.display())?;
         }
-        // Room for the header too, and for pages that others swap.
-        device.set("disksize", &(bytes + bytes / 4 + (16 << 20)).to_string())?;
+        // Much more than is used, which costs nothing: where few slots are free the kernel searches.
+        device.set("disksize", &((bytes * 4).max(1 << 30)).to_string())?;
         let node = device.node();
         fs::OpenOptions::new()
             .write(true)

@@ -5,6 +5,7 @@ use crate::common::{PAGE, quiet};
 use crate::data::{Data, MARK, WORDS};
 use crate::keeper::Swap;
 use crate::kernel::{Anonymous, cpu_time};
+use crate::measure::number;
 use allocator_api2::vec::Vec as ArenaVec;
 use std::fs::File;
 use std::io;
@@ -33,8 +34,8 @@ pub(crate) trait Side: Sync {
     /// Sends away every page.
     fn evict(&self) -> Result<Gone, Trouble>;
 
-    /// Bytes that have gone, for each byte of memory that they take now.
-    fn compression(&self) -> Result<f64, Trouble>;
+    /// Bytes that have gone, for each byte of memory that they take now; none if they take nothing.
+    fn compression(&self) -> Result<Option<f64>, Trouble>;
 }
 
 /// Touches and writes every page, which brings all of them back and makes them differ from any copy
@@ -116,10 +117,9 @@ impl Side for Kernel {
         Ok(Gone { pages, cpu })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    fn compression(&self) -> Result<f64, Trouble> {
+    fn compression(&self) -> Result<Option<f64>, Trouble> {
         let (swapped, taken) = self.swap.compression()?;
-        Ok(swapped as f64 / taken.max(1) as f64)
+        Ok((swapped > 0 && taken > 0).then(|| number(swapped) / number(taken)))
     }
 }
 
@@ -169,10 +169,10 @@ impl Side for Evicting {
         Ok(Gone { pages: evicted.pages, cpu: cpu_time() - start })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    fn compression(&self) -> Result<f64, Trouble> {
+    fn compression(&self) -> Result<Option<f64>, Trouble> {
         let stats = self.arena.stats();
-        Ok(stats.stored_bytes as f64 / stats.store_bytes.max(1) as f64)
+        let (stored, taken) = (stats.stored_bytes, stats.store_bytes);
+        Ok((taken > 0).then(|| number(stored) / number(taken)))
     }
 }
 
