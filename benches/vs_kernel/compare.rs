@@ -1,12 +1,13 @@
 //! The alternations: what is measured, in which order, and under which names.
 
 use crate::Trouble;
+use crate::common::Mode;
 use crate::data::{Data, WORDS};
 use crate::figures::Figures;
 use crate::measure::{
     Pattern, Touches, number, throughput, timed, touch_after_pauses, touch_each, visits,
 };
-use crate::sides::{Evicting, Kernel, Mode, Side, write_all, wrong_pages};
+use crate::sides::{Evicting, Kernel, Side, write_all, wrong_pages};
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

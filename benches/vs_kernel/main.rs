@@ -26,10 +26,10 @@ mod measure;
 mod options;
 mod sides;
 
-use crate::common::PAGE;
+use crate::common::{Mode, PAGE};
 use crate::compare::{Outcome, Sides, compare};
 use crate::options::{HELP, Options, Task};
-use crate::sides::{Evicting, Kernel, Mode};
+use crate::sides::{Evicting, Kernel};
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
@@ -69,13 +69,13 @@ fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Trouble> {
         }
         Err(reason) => writeln!(out, "# no comparison with zram: {reason}")?,
     }
-    for mode in [Mode::Inline, Mode::Handler] {
+    for (name, mode) in Mode::ALL {
         match arena(mode) {
             Ok(side) => {
-                writeln!(out, "# arena {mode:?} with tracker {}", side.arena.swapping())?;
+                writeln!(out, "# arena {name}, tracker {}", side.arena.swapping())?;
                 sides.arenas.push((mode, side));
             }
-            Err(reason) => writeln!(out, "# no arena {mode:?}: {reason}")?,
+            Err(reason) => writeln!(out, "# no arena {name}: {reason}")?,
         }
     }
     if sides.arenas.is_empty() {

@@ -5,7 +5,6 @@ use crate::data::WORDS;
 use crate::kernel::cpu_time;
 use crate::{Trouble, common};
 use std::hint::black_box;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,28 +85,10 @@ pub(crate) fn touch_after_pauses(words: &[AtomicU64], visits: &[usize]) -> Touch
 
 /// Pages per second that `threads` threads bring back together, each of them its own.
 pub(crate) fn throughput(words: &[AtomicU64], visits: &[usize], threads: usize) -> f64 {
-    let barrier = Barrier::new(threads);
-    let spans: Vec<(Instant, Instant)> = thread::scope(|scope| {
-        let touch = |some: &[usize]| {
-            barrier.wait();
-            let start = Instant::now();
-            for visit in some {
-                black_box(words[*visit].load(Ordering::Relaxed));
-            }
-            (start, Instant::now())
-        };
-        let shares = (0..threads).map(|n| share(visits, n, threads));
-        let threads: Vec<_> = shares.map(|some| scope.spawn(move || touch(some))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("it only reads")).collect()
+    let time = common::together(visits, threads, |visit| {
+        black_box(words[visit].load(Ordering::Relaxed));
     });
-    let start = spans.iter().map(|span| span.0).min();
-    let end = spans.iter().map(|span| span.1).max();
-    let time = start.zip(end).map_or(Duration::ZERO, |(start, end)| end - start);
     number(visits.len()) / time.as_secs_f64().max(1e-9)
-}
-
-fn share(visits: &[usize], n: usize, of: usize) -> &[usize] {
-    &visits[visits.len() * n / of..visits.len() * (n + 1) / of]
 }
 
 /// What one look at the clock takes.

@@ -1,7 +1,7 @@
 //! The two sides: memory that the kernel swaps to zram, and an arena.
 
 use crate::Trouble;
-use crate::common::{PAGE, quiet};
+use crate::common::{Mode, PAGE, ensure, in_mode};
 use crate::data::{Data, MARK, WORDS};
 use crate::keeper::Swap;
 use crate::kernel::{Anonymous, cpu_time};
@@ -12,14 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, ArenaError, ArenaHandle, Builder, Tracker};
-
-/// How an arena brings a touched page back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Inline,
-    Handler,
-}
+use thermocline::{Arena, ArenaError, ArenaHandle, Tracker};
 
 /// Pages that went, and the time that all threads of the process spent on it together.
 #[derive(Debug)]
@@ -137,7 +130,7 @@ impl Evicting {
         mode: Mode,
         tracker: Option<Tracker>,
     ) -> Result<Self, Trouble> {
-        let builder = builder(mode).reserve((pages * PAGE * 2).max(1 << 30));
+        let builder = in_mode(mode).reserve((pages * PAGE * 2).max(1 << 30));
         let arena = match tracker {
             Some(tracker) => builder.tracker(tracker).build()?,
             None => builder.build()?,
@@ -154,7 +147,7 @@ impl Evicting {
 
     /// Sees to it that a page may be read.
     pub(crate) fn ensure(&self, page: usize) -> Result<(), ArenaError> {
-        restore(&self.arena, &self.words[page * WORDS..(page + 1) * WORDS])
+        ensure(&self.arena, &self.words[page * WORDS..(page + 1) * WORDS])
     }
 }
 
@@ -174,14 +167,4 @@ impl Side for Evicting {
         let (stored, taken) = (stats.stored_bytes, stats.store_bytes);
         Ok((taken > 0).then(|| number(stored) / number(taken)))
     }
-}
-
-/// A quiet arena that brings pages back in this way.
-fn builder(_mode: Mode) -> Builder {
-    quiet()
-}
-
-/// Brings the pages of a slice back in this thread, those that are away.
-fn restore(arena: &Arena, slice: &[AtomicU64]) -> Result<(), ArenaError> {
-    arena.prefetch(slice).map(drop)
 }
