@@ -104,8 +104,9 @@ fn say_what_matters(options: &Options, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# cpus {}", thread::available_parallelism().map_or(0, usize::from))?;
     writeln!(out, "# vm.page-cluster {}", setting("/proc/sys/vm/page-cluster"))?;
     writeln!(out, "# zswap {}", setting("/sys/module/zswap/parameters/enabled"))?;
-    let huge = setting("/sys/kernel/mm/transparent_hugepage/enabled");
-    writeln!(out, "# transparent huge pages {huge}; never on either side here")?;
+    let huge = |file| setting(&format!("/sys/kernel/mm/transparent_hugepage/{file}"));
+    writeln!(out, "# huge pages {}, refused for the memory that is swapped", huge("enabled"))?;
+    writeln!(out, "# huge pages of shared memory {}", huge("shmem_enabled"))?;
     writeln!(out, "# data {}, {} MiB on each side", options.data.name(), options.mib)?;
     writeln!(out, "# alternations {}", options.alternations)?;
     writeln!(out, "# a look at the clock {:.0} ns", measure::clock_overhead())

@@ -3,6 +3,7 @@
 use crate::Trouble;
 use crate::data::Data;
 use lexopt::prelude::*;
+use std::ops::RangeInclusive;
 use thermocline::Tracker;
 
 pub(crate) const HELP: &str = "\
@@ -16,7 +17,7 @@ the highest priority while it runs, and removes it again. Where that cannot be h
 measures the arena alone.
 
 Options:
-  --mib N            MiB on each side, from 1 to 65536 [default: 128]
+  --mib N            MiB on each side, from 8 to 65536 [default: 128]
   --alternations N   how often to measure each side, from 1 to 1000 [default: 7]
   --data KIND        mixed, records, prose, pointers or zeros [default: mixed]
   --tracker NAME     rwp or zap; the best that the kernel has by default
@@ -75,9 +76,11 @@ impl Task {
         };
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("mib") => options.mib = parser.value()?.parse_with(|n| within(n, 65536))?,
+                Long("mib") => {
+                    options.mib = parser.value()?.parse_with(|n| within(n, 8..=65536))?
+                }
                 Long("alternations") => {
-                    options.alternations = parser.value()?.parse_with(|n| within(n, 1000))?;
+                    options.alternations = parser.value()?.parse_with(|n| within(n, 1..=1000))?;
                 }
                 Long("data") => options.data = parser.value()?.parse_with(data)?,
                 Long("tracker") => options.tracker = Some(parser.value()?.parse_with(tracker)?),
@@ -94,9 +97,9 @@ impl Task {
     }
 }
 
-fn within(given: &str, most: usize) -> Result<usize, String> {
-    let n = given.parse().ok().filter(|n| (1..=most).contains(n));
-    n.ok_or_else(|| format!("it takes a whole number from 1 to {most}"))
+fn within(given: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let n = given.parse().ok().filter(|n| range.contains(n));
+    n.ok_or_else(|| format!("it takes a whole number from {} to {}", range.start(), range.end()))
 }
 
 fn data(given: &str) -> Result<Data, String> {
