@@ -27,7 +27,7 @@ pub(crate) enum Pattern {
     Sequential,
 }
 
-/// The words to read, one in each page, none twice at the same place of two neighbours.
+/// The words to read: one in each page, at a place that differs from page to page.
 pub(crate) fn visits(pattern: Pattern, pages: usize, seed: u64) -> Vec<usize> {
     let order = match pattern {
         Pattern::Random => common::shuffled(pages, seed),
