@@ -7,81 +7,15 @@
 //! Times are per page where elements are counted (`elem`), else per operation. Nothing is evicted
 //! in the background: each benchmark says when.
 
+mod common;
+
 use allocator_api2::alloc::{Allocator, Global};
 use allocator_api2::vec::Vec;
+use common::{FEW, PAGES, evict, evicted_pages, quiet, records, shuffled, started, touch};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use std::fmt::Write as _;
 use std::hint::black_box;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
-use thermocline::{Arena, Builder};
-
-const PAGE: usize = 4096;
-const PAGES: usize = (32 << 20) / PAGE;
-
-/// Pages that did not go, or were there already, are not to be timed as if they had: at most this
-/// part of them may be missing.
-const FEW: usize = PAGES / 50;
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn quiet() -> Builder {
-    Arena::builder().reserve(1 << 30).scan_interval(HOUR).cold_age(HOUR)
-}
-
-/// None, and a word about it, where arenas cannot swap.
-fn started(builder: Builder) -> Option<Arena> {
-    match builder.build() {
-        Ok(arena) => Some(arena),
-        Err(reason) => {
-            let line = format!("SKIPPED: {reason}\n");
-            std::io::stderr().write_all(line.as_bytes()).expect("standard error");
-            None
-        }
-    }
-}
-
-/// A sequence of numbers that look random (xorshift64).
-fn numbers() -> impl Iterator<Item = u64> {
-    let mut x = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(move || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        x
-    })
-}
-
-/// Pages of records such as servers keep, of which LZ4 makes about a half. They all differ.
-fn records(arena: &Arena) -> Vec<u8, &Arena> {
-    let mut text = Vec::with_capacity_in(PAGES * PAGE, arena);
-    let mut record = String::new();
-    for (id, n) in numbers().enumerate() {
-        record.clear();
-        let _ = writeln!(
-            record,
-            r#"{{"id": {id}, "user": "{n:x}", "visits": {}, "price": {}.{}, "active": {}}}"#,
-            n % 100,
-            n % 997,
-            n % 10,
-            n % 3 == 0
-        );
-        if text.len() + record.len() > PAGES * PAGE {
-            text.resize(PAGES * PAGE, b' ');
-            break;
-        }
-        text.extend_from_slice(record.as_bytes());
-    }
-    text
-}
-
-fn evict(arena: &Arena) -> Duration {
-    let start = Instant::now();
-    let evicted = arena.evict_now().expect("the arena swaps");
-    let time = start.elapsed();
-    assert!(evicted.pages + FEW >= PAGES, "{evicted:?}");
-    time
-}
+use thermocline::Arena;
 
 fn prefetch(arena: &Arena, bytes: &[u8]) -> Duration {
     let start = Instant::now();
@@ -89,26 +23,6 @@ fn prefetch(arena: &Arena, bytes: &[u8]) -> Duration {
     let time = start.elapsed();
     assert!(pages + FEW >= PAGES, "{pages} pages came back");
     time
-}
-
-/// Reads `order` pages, each of which is in the store.
-fn touch(arena: &Arena, bytes: &[u8], order: &[usize]) -> Duration {
-    let before = arena.stats().refaults;
-    let start = Instant::now();
-    for page in order {
-        black_box(*black_box(&bytes[page * PAGE]));
-    }
-    let time = start.elapsed();
-    let refaults = arena.stats().refaults - before;
-    assert!(refaults + FEW as u64 >= order.len() as u64, "{refaults} refaults");
-    time
-}
-
-/// All pages in an order that no readahead guesses.
-fn shuffled() -> std::vec::Vec<usize> {
-    let mut order: std::vec::Vec<(u64, usize)> = numbers().zip(0..PAGES).collect();
-    order.sort_unstable();
-    order.into_iter().map(|(_, page)| page).collect()
 }
 
 fn pages(criterion: &mut Criterion) {
@@ -143,7 +57,7 @@ fn pages(criterion: &mut Criterion) {
 /// are has a say in where the one that serves it wakes: waking a sleeping processor takes longer
 /// than all the rest.
 fn refaults(criterion: &mut Criterion) {
-    let order = shuffled();
+    let order = shuffled(PAGES, 0);
     let mut group = criterion.benchmark_group("refault");
     group.throughput(Throughput::Elements(1));
     for handlers in [1, 2] {
@@ -152,17 +66,7 @@ fn refaults(criterion: &mut Criterion) {
         let name = BenchmarkId::new(format!("handlers={handlers}"), arena.swapping());
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| {
-                let mut left = usize::try_from(times).expect("a number of pages");
-                let mut time = Duration::ZERO;
-                while left > 0 {
-                    let some = &order[..left.min(PAGES)];
-                    // What the last round has left in the store, so that all pages go.
-                    arena.prefetch(text.as_slice()).expect("the arena swaps");
-                    evict(&arena);
-                    time += touch(&arena, &text, some);
-                    left -= some.len();
-                }
-                time
+                evicted_pages(times, &order, &arena, &text, |some| touch(&arena, &text, some))
             });
         });
     }

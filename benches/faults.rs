@@ -1,0 +1,188 @@
+//! What a touch of an evicted page takes, by who serves it, by the order of the touches and by the
+//! number of threads that touch; and what looking for cold pages takes.
+//!
+//! ```text
+//! cargo bench --bench faults -- --quick
+//! cargo bench --bench faults -- threads/inline
+//! ```
+//!
+//! Times are per page. What eviction and `prefetch` take is in `pages`, what the kernel's own swap
+//! takes in `vs_kernel`.
+
+mod common;
+
+use common::{
+    HOUR, Mode, PAGE, PAGES, clustered, ensure, evict_again, evicted_pages, in_mode, quiet,
+    records, shuffled, started, together, touch,
+};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
+use std::fs;
+use std::hint::black_box;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Touches one after the other: a handler that waits for the next awake is awake.
+fn orders(criterion: &mut Criterion) {
+    let orders = [
+        ("random", shuffled(PAGES, 0)),
+        ("clustered", clustered(PAGES, 0)),
+        ("sequential", (0..PAGES).collect()),
+    ];
+    let mut group = criterion.benchmark_group("touch");
+    group.throughput(Throughput::Elements(1));
+    for (mode_name, mode) in Mode::ALL {
+        let Some(arena) = started(in_mode(mode)) else { continue };
+        let text = records(&arena);
+        for (name, order) in &orders {
+            group.bench_function(BenchmarkId::new(mode_name, name), |bencher| {
+                bencher.iter_custom(|times| {
+                    evicted_pages(times, order, &arena, &text, |some| touch(&arena, &text, some))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Touches with pauses of a millisecond, in which a handler falls asleep.
+fn after_pauses(criterion: &mut Criterion) {
+    const TOUCHES: u32 = 200;
+    let order = shuffled(PAGES, 0);
+    let mut group = criterion.benchmark_group("touch_after_pause");
+    group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
+    for (name, mode) in Mode::ALL {
+        let Some(arena) = started(in_mode(mode)) else { continue };
+        let text = records(&arena);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| {
+                evict_again(&arena, &text);
+                let touch = |page: &usize| {
+                    thread::sleep(Duration::from_millis(1));
+                    let start = Instant::now();
+                    black_box(*black_box(&text[page * PAGE]));
+                    start.elapsed()
+                };
+                let time: Duration = order.iter().take(TOUCHES as usize).map(touch).sum();
+                scaled(time, u64::from(TOUCHES), times)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Pages that are asked for before they are read, one at a time.
+fn ensured(criterion: &mut Criterion) {
+    let order = shuffled(PAGES, 0);
+    let Some(arena) = started(quiet()) else { return };
+    let text = records(&arena);
+    let read = |some: &[usize]| {
+        let start = Instant::now();
+        for page in some {
+            ensure(&arena, &text[page * PAGE..(page + 1) * PAGE]).expect("the arena swaps");
+            black_box(*black_box(&text[page * PAGE]));
+        }
+        start.elapsed()
+    };
+    let mut group = criterion.benchmark_group("ensure");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("evicted", |bencher| {
+        bencher.iter_custom(|times| evicted_pages(times, &order, &arena, &text, read));
+    });
+    group.bench_function("in memory", |bencher| {
+        arena.prefetch(text.as_slice()).expect("the arena swaps");
+        bencher.iter_custom(|times| {
+            let time = (0..times.div_ceil(PAGES as u64)).map(|_| read(&order)).sum();
+            scaled(time, times.next_multiple_of(PAGES as u64), times)
+        });
+    });
+    group.finish();
+}
+
+/// Many threads at a time, each of which touches pages of its own.
+fn threads(criterion: &mut Criterion) {
+    let order = shuffled(PAGES, 0);
+    let mut group = criterion.benchmark_group("threads");
+    group.throughput(Throughput::Elements(PAGES as u64)).sampling_mode(SamplingMode::Flat);
+    for (name, mode) in Mode::ALL {
+        let Some(arena) = started(in_mode(mode)) else { continue };
+        let text = records(&arena);
+        for count in [1, 2, 4, 16, 64] {
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter_custom(|times| {
+                    let round = |_| {
+                        evict_again(&arena, &text);
+                        together(&order, count, |page| {
+                            black_box(text[page * PAGE]);
+                        })
+                    };
+                    (0..times).map(round).sum()
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The evictor's processor time for each page that it looks at, from an arena that looks as often as
+/// can be and evicts nothing. What else it does in a scan interval is in it. Looks adapt: at what is
+/// never touched, and at what always is, it looks more seldom than once in an interval.
+fn looks(criterion: &mut Criterion) {
+    const WINDOW: Duration = Duration::from_millis(200);
+    let often = quiet().scan_interval(Duration::from_millis(1)).cold_age(HOUR / 10);
+    let Some(arena) = started(often) else { return };
+    let text = records(&arena);
+    let tracker = arena.swapping().to_string();
+    let order: Vec<usize> = (0..PAGES).collect();
+    let mut group = criterion.benchmark_group("look");
+    group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
+    for (name, touched) in [("untouched", &order[..0]), ("touched", &order[..])] {
+        group.bench_function(BenchmarkId::new(name, &tracker), |bencher| {
+            bencher.iter_custom(|times| {
+                let (before, scanned) = (evictor_time(), arena.stats().pages_scanned);
+                let start = Instant::now();
+                loop {
+                    for page in touched {
+                        black_box(*black_box(&text[page * PAGE]));
+                    }
+                    let done = arena.stats().pages_scanned - scanned;
+                    if start.elapsed() > WINDOW && done >= PAGES as u64 {
+                        return scaled(evictor_time() - before, done, times);
+                    }
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The time that processors spent on the evictor's thread; there is one while one arena lives.
+fn evictor_time() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux").flatten();
+    let nanos = threads.filter_map(|thread| {
+        let read = |file| fs::read_to_string(thread.path().join(file)).ok();
+        let ours = read("comm")?.trim_end() == "thermocline-e";
+        let time = read("schedstat")?.split(' ').next()?.parse::<u64>().ok()?;
+        ours.then_some(time)
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// What `times` of it take, where `done` took `time`.
+#[expect(clippy::cast_precision_loss, reason = "a time that was measured")]
+fn scaled(time: Duration, done: u64, times: u64) -> Duration {
+    time.mul_f64(times as f64 / done.max(1) as f64)
+}
+
+criterion_group! {
+    name = benches;
+    // Short: what is measured is microseconds, and each sample has thousands of them.
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = orders, after_pauses, ensured, threads, looks
+}
+criterion_main!(benches);

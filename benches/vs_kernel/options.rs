@@ -1,0 +1,116 @@
+//! What the command line says.
+
+use crate::Trouble;
+use crate::data::Data;
+use lexopt::prelude::*;
+use std::ops::RangeInclusive;
+use thermocline::Tracker;
+
+pub(crate) const HELP: &str = "\
+Compares an arena with the kernel's own swap to a zram device: the same pages, touched in the same
+order, first here and then there, several times in one run.
+
+Usage: cargo bench --bench vs_kernel -- [OPTIONS]
+
+It takes root, the kernel module zram, and no zswap. It adds a device of its own, swaps to it with
+the highest priority while it runs, and removes it again. Where that cannot be had it says why and
+measures the arena alone.
+
+Options:
+  --mib N            MiB on each side, from 8 to 65536 [default: 128]
+  --alternations N   how often to measure each side, from 1 to 1000 [default: 7]
+  --data KIND        mixed, records, prose, pointers or zeros [default: mixed]
+  --tracker NAME     rwp or zap; the best that the kernel has by default
+  --no-kernel        the arena alone
+  --quick            16 MiB, 5 alternations
+  --help             this text
+
+Output: lines that begin with '#' tell about the machine and what was left out. Each other line is
+a name, a value and a unit, with single spaces. The value is the median of the alternations. A name
+that ends in _vs_zram is the arena's figure divided by the kernel's in the same alternation; there
+_min and _max follow. The data is written anew before each eviction. Figures of touches:
+
+  refault_random      the median touch; each touch is timed, a look at the clock included
+  ..._mean, _p99, _cpu   the mean, the 99th percentile, and the time of all processors per touch
+  refault_clustered   the mean; random clusters of 16 pages, each from its first page to its last
+  refault_sequential  the mean
+  ..._handler         the same in an arena whose threads serve the faults
+  ..._asleep          the median touch after pauses of a millisecond
+  restore_ensure      Arena::ensure for one page and a read, against a plain touch in the kernel's
+  evict               processor time per page that went: Arena::evict_now, MADV_PAGEOUT
+  throughput_*_N_threads   N threads touch random pages, each its own
+  compression_*       bytes that went, per byte of memory that the compressed copies take
+
+Exit code: 0, or 1 if a byte was wrong, or 2 if nothing could be measured.
+";
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) mib: usize,
+    pub(crate) alternations: usize,
+    pub(crate) data: Data,
+    pub(crate) tracker: Option<Tracker>,
+    pub(crate) no_kernel: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Task {
+    Help,
+    Compare(Options),
+    /// Keep swap on a device of so many bytes: what the benchmark starts itself for.
+    KeepSwap(usize),
+}
+
+impl Task {
+    pub(crate) fn from_env() -> Result<Self, Trouble> {
+        Self::parse(lexopt::Parser::from_env()).map_err(|e| format!("{e}; see --help").into())
+    }
+
+    fn parse(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
+        let mut options = Options {
+            mib: 128,
+            alternations: 7,
+            data: Data::Mixed,
+            tracker: None,
+            no_kernel: false,
+        };
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("mib") => {
+                    options.mib = parser.value()?.parse_with(|n| within(n, 8..=65536))?
+                }
+                Long("alternations") => {
+                    options.alternations = parser.value()?.parse_with(|n| within(n, 1..=1000))?;
+                }
+                Long("data") => options.data = parser.value()?.parse_with(data)?,
+                Long("tracker") => options.tracker = Some(parser.value()?.parse_with(tracker)?),
+                Long("no-kernel") => options.no_kernel = true,
+                Long("quick") => (options.mib, options.alternations) = (16, 5),
+                Long("keep-swap") => return Ok(Self::KeepSwap(parser.value()?.parse()?)),
+                Long("help") | Short('h') => return Ok(Self::Help),
+                // Cargo says so to every benchmark.
+                Long("bench") => {}
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(Self::Compare(options))
+    }
+}
+
+fn within(given: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let n = given.parse().ok().filter(|n| range.contains(n));
+    n.ok_or_else(|| format!("it takes a whole number from {} to {}", range.start(), range.end()))
+}
+
+fn data(given: &str) -> Result<Data, String> {
+    let named = Data::ALL.iter().find(|(name, _)| *name == given);
+    named.map(|(_, data)| *data).ok_or_else(|| "there is no such data".to_owned())
+}
+
+fn tracker(given: &str) -> Result<Tracker, &'static str> {
+    match given {
+        "rwp" => Ok(Tracker::Rwp),
+        "zap" => Ok(Tracker::Zap),
+        _ => Err("it takes rwp or zap"),
+    }
+}
