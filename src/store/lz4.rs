@@ -73,12 +73,13 @@ fn decode_sequences(block: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
     let (mut at, mut to) = (0, 0);
     loop {
         let (offset, mut length);
-        match block.get(at..)?.first_chunk::<READ>() {
+        match block.get(at..).and_then(|rest| rest.first_chunk::<READ>()) {
             // Few literals, and not near an end: fixed copies.
             Some(window) if window[0] < 0xF0 && to <= PAGE - WRITTEN => {
                 let literals = usize::from(window[0] >> 4);
                 length = MATCH + usize::from(window[0] & 15);
-                offset = usize::from(u16::from_le_bytes(load(window, 1 + literals)?));
+                offset =
+                    usize::from(u16::from_le_bytes([window[1 + literals], window[2 + literals]]));
                 store::<16>(page, to, load(window, 1)?)?;
                 (at, to) = (at + 1 + literals + 2, to + literals);
                 if length < MATCH + MORE && offset >= 8 {
