@@ -1,15 +1,13 @@
 //! How a page is made small, and how its bytes are checked on the way back.
 //!
-//! LZ4 blocks by `lz4_flex`, with a table that is kept between pages. The checksum (CRC-32, seeded
+//! An LZ4 block behind a word with the checksum and the block's length. The checksum (CRC-32, seeded
 //! with the page's tag) is of the page's own bytes, so that it covers decoder and slabs alike.
 
 use super::Corrupt;
+use super::lz4;
 use crate::prim::PAGE_SIZE;
 use crate::prim::pack::Field;
 use crate::prim::units::index;
-use lz4_flex::block::{
-    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
-};
 
 /// The largest block that is worth storing: three quarters of a page, header included.
 pub(super) const MAX_BLOCK: usize = PAGE_SIZE / 4 * 3;
@@ -18,6 +16,11 @@ pub(super) const MAX_BLOCK: usize = PAGE_SIZE / 4 * 3;
 const CHECKSUM: Field = Field::lowest(32);
 const LENGTH: Field = CHECKSUM.then(16);
 const HEADER: usize = size_of::<u64>();
+
+const _: () = assert!(lz4::PAGE == PAGE_SIZE && HEADER + lz4::MAX == MAX_BLOCK);
+
+/// A word of a block, as its bytes.
+pub(super) type Chunk = [u8; 8];
 
 /// A page, made small.
 #[derive(Debug)]
@@ -28,19 +31,32 @@ pub(super) enum Compressed<'a> {
     Incompressible,
 }
 
-/// A header and the compressed bytes, as whole words.
+/// A header and the compressed bytes, padded to whole words.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block<'a>(&'a [u64]);
+pub(super) struct Block<'a> {
+    header: u64,
+    chunks: &'a [Chunk],
+}
 
 impl<'a> Block<'a> {
-    /// The words of the block.
-    pub(super) fn words(self) -> &'a [u64] {
-        self.0
+    /// The word that a block begins with.
+    pub(super) fn header(self) -> u64 {
+        self.header
     }
 
-    /// Bytes of the block, without what rounds it up to a word.
+    /// What follows the header.
+    pub(super) fn chunks(self) -> &'a [Chunk] {
+        self.chunks
+    }
+
+    /// Words of the block, the header among them.
+    pub(super) fn words(self) -> usize {
+        1 + self.chunks.len()
+    }
+
+    /// Bytes of the block, without what pads it.
     pub(super) fn bytes(self) -> usize {
-        bytes_of(self.0[0])
+        bytes_of(self.header)
     }
 }
 
@@ -49,34 +65,45 @@ pub(super) fn bytes_of(header: u64) -> usize {
     HEADER + index(LENGTH.get(header))
 }
 
-fn checksum(page: &[u8], tag: u64) -> u64 {
+fn checksum(page: &[u8; PAGE_SIZE], tag: u64) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&tag.to_le_bytes());
     hasher.update(page);
     hasher.finalize().into()
 }
 
-/// The word that fills the whole page, if there is one. Looks no further than the first difference.
-fn same_filled(page: &[u8]) -> Option<u32> {
+/// The word that fills the whole page, if there is one. Looks not far beyond the first difference.
+fn same_filled(page: &[u8; PAGE_SIZE]) -> Option<u32> {
     let words = page.as_chunks::<8>().0;
     let first = u64::from_ne_bytes(*words.first()?);
     let half = u32::try_from(first >> 32).ok()?;
     let repeats = first == u64::from(half) << 32 | u64::from(half);
-    (repeats && words.iter().all(|w| u64::from_ne_bytes(*w) == first)).then_some(half)
+    let differs = |word: &Chunk| u64::from_ne_bytes(*word) ^ first;
+    // Most pages differ in their first words.
+    (repeats
+        && words[..8].iter().all(|word| differs(word) == 0)
+        && words
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .all(|words| words.iter().map(differs).fold(0, |a, b| a | b) == 0))
+    .then_some(half)
 }
 
 /// Writes `word` over and over.
 pub(super) fn fill(out: &mut [u8], word: u32) {
-    for chunk in out.as_chunks_mut::<4>().0 {
-        *chunk = word.to_ne_bytes();
+    let bytes = word.to_ne_bytes();
+    if bytes == [bytes[0]; 4] {
+        out.fill(bytes[0]);
+    } else {
+        out.as_chunks_mut::<4>().0.fill(bytes);
     }
 }
 
 /// What compressing needs, kept between pages; one for each thread that evicts.
 pub(crate) struct Compressor {
-    table: CompressTable,
-    bytes: Box<[u8]>,
-    words: Box<[u64]>,
+    encoder: lz4::Encoder,
+    block: Box<[u8; lz4::ROOM]>,
 }
 
 impl core::fmt::Debug for Compressor {
@@ -87,40 +114,31 @@ impl core::fmt::Debug for Compressor {
 
 impl Compressor {
     pub(crate) fn new() -> Self {
-        Self {
-            table: CompressTable::small(),
-            bytes: vec![0; get_maximum_output_size(PAGE_SIZE)].into(),
-            words: vec![0; MAX_BLOCK / 8].into(),
-        }
+        Self { encoder: lz4::Encoder::new(), block: Box::new([0; lz4::ROOM]) }
     }
 
+    /// Makes `page` small, which must have a page's length.
     pub(super) fn compress(&mut self, page: &[u8], tag: u64) -> Compressed<'_> {
         debug_assert_eq!(page.len(), PAGE_SIZE);
+        let Ok(page) = page.try_into() else { return Compressed::Incompressible };
         if let Some(word) = same_filled(page) {
             return Compressed::SameFilled(word);
         }
-        // The output has room for the worst case, so this does not fail; if it did, the page would
-        // stay where it is.
-        let Ok(len) = compress_into_with_table(page, &mut self.bytes, &mut self.table) else {
+        let Some(len) = self.encoder.encode(page, &mut self.block) else {
             return Compressed::Incompressible;
         };
-        if HEADER + len > MAX_BLOCK {
-            return Compressed::Incompressible;
-        }
-        self.bytes[len..].iter_mut().take(8).for_each(|b| *b = 0);
-        self.words[0] = LENGTH.set(CHECKSUM.set(0, checksum(page, tag)), len as u64);
-        let used = 1 + len.div_ceil(8);
-        for (word, chunk) in self.words[1..used].iter_mut().zip(self.bytes.as_chunks::<8>().0) {
-            *word = u64::from_ne_bytes(*chunk);
-        }
-        Compressed::Block(Block(&self.words[..used]))
+        let padded = len.next_multiple_of(size_of::<Chunk>());
+        self.block[len..padded].fill(0);
+        Compressed::Block(Block {
+            header: LENGTH.set(CHECKSUM.set(0, checksum(page, tag)), len as u64),
+            chunks: self.block[..padded].as_chunks().0,
+        })
     }
 }
 
 /// What giving back needs, made before the first fault; one for each thread that fills pages.
 pub(crate) struct Decompressor {
-    words: Box<[u64]>,
-    bytes: Box<[u8]>,
+    block: Box<[u8; lz4::MAX]>,
 }
 
 impl core::fmt::Debug for Decompressor {
@@ -131,33 +149,20 @@ impl core::fmt::Debug for Decompressor {
 
 impl Decompressor {
     pub(crate) fn new() -> Self {
-        Self { words: vec![0; MAX_BLOCK / 8].into(), bytes: vec![0; MAX_BLOCK].into() }
+        Self { block: Box::new([0; lz4::MAX]) }
     }
 
-    /// Room for a block's words.
-    pub(super) fn words(&mut self) -> &mut [u64] {
-        &mut self.words
+    /// Room for what follows a block's header.
+    pub(super) fn chunks(&mut self) -> &mut [Chunk] {
+        self.block.as_chunks_mut().0
     }
 
-    /// Decodes the block whose first `words` words [`words`](Self::words) was filled with.
-    pub(super) fn decompress(
-        &mut self,
-        words: usize,
-        tag: u64,
-        out: &mut [u8],
-    ) -> Result<(), Corrupt> {
-        let [header, ref block @ ..] = self.words[..words] else {
-            return Err(Corrupt);
-        };
-        let len = bytes_of(header) - HEADER;
-        if len > block.len() * 8 {
-            return Err(Corrupt);
-        }
-        for (chunk, word) in self.bytes.as_chunks_mut::<8>().0.iter_mut().zip(block) {
-            *chunk = word.to_ne_bytes();
-        }
-        match decompress_into(&self.bytes[..len], out) {
-            Ok(PAGE_SIZE) if CHECKSUM.get(header) == checksum(out, tag) => Ok(()),
+    /// Decodes the block of this header, the rest of which [`chunks`](Self::chunks) was filled with.
+    pub(super) fn decompress(&self, header: u64, tag: u64, out: &mut [u8]) -> Result<(), Corrupt> {
+        let block = self.block.get(..bytes_of(header) - HEADER).ok_or(Corrupt)?;
+        let page: &mut [u8; PAGE_SIZE] = out.try_into().map_err(|_| Corrupt)?;
+        match lz4::decode(block, page) {
+            Ok(()) if CHECKSUM.get(header) == checksum(page, tag) => Ok(()),
             _ => Err(Corrupt),
         }
     }

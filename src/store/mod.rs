@@ -6,6 +6,7 @@
 //! application code ever holds.
 
 mod codec;
+mod lz4;
 mod slab;
 
 pub(crate) use codec::{Compressor, Decompressor};
@@ -91,8 +92,8 @@ impl Store {
                 Ok(())
             }
             Some(place) => {
-                let block = self.slabs.get(place, scratch.words()).ok_or(Corrupt)?;
-                scratch.decompress(block, tag, out)
+                let header = self.slabs.get(place, scratch.chunks()).ok_or(Corrupt)?;
+                scratch.decompress(header, tag, out)
             }
         }
     }
@@ -143,5 +144,9 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod kinds;
+#[cfg(test)]
+mod lz4_tests;
 #[cfg(test)]
 mod tests;

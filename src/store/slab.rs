@@ -9,7 +9,7 @@
 //! whole by the one who holds the lock, so that the usual trouble of such stacks, a node that
 //! comes back while somebody holds on to it, cannot arise. A slab is on it at most once.
 
-use super::codec::{self, Block, MAX_BLOCK};
+use super::codec::{self, Block, Chunk, MAX_BLOCK};
 use crate::prim::Handle;
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::prim::units::index;
@@ -140,18 +140,18 @@ impl Slabs {
 
     /// Stores the block, unless that would take more slabs than there may be.
     pub(super) fn put(&self, block: Block<'_>) -> Option<Place> {
-        let words = block.words();
-        let class = words.len().div_ceil(WORDS_PER_UNIT);
+        let class = block.words().div_ceil(WORDS_PER_UNIT);
         let mut placing = self.placing();
         let place = self
             .place_in(&mut placing, class)
             .or_else(|| self.place_in_new(&mut placing, class))
             // A larger slot that is there is better than none.
             .or_else(|| (class + 1..=CLASSES).find_map(|c| self.place_in(&mut placing, c)))?;
-        let start = self.first_word(place);
-        for (to, from) in self.memory[start..].iter().zip(words) {
-            // Published with the handle, by the step that puts it into the page's word.
-            to.store(*from, Ordering::Relaxed);
+        // Published with the handle, by the step that puts it into the page's word.
+        let slot = &self.memory[self.first_word(place)..];
+        slot[0].store(block.header(), Ordering::Relaxed);
+        for (to, from) in slot[1..].iter().zip(block.chunks()) {
+            to.store(u64::from_ne_bytes(*from), Ordering::Relaxed);
         }
         Some(place)
     }
@@ -279,21 +279,18 @@ impl Slabs {
         }
     }
 
-    /// Copies the block at `place` to `words` and says how many words it has, or nothing where
-    /// there cannot be a block.
-    pub(super) fn get(&self, place: Place, words: &mut [u64]) -> Option<usize> {
+    /// Copies what follows the header of the block at `place` to `chunks` and gives the header, or
+    /// nothing where there cannot be a block.
+    pub(super) fn get(&self, place: Place, chunks: &mut [Chunk]) -> Option<u64> {
         let class = self.class_of(place)?;
         let slot = &self.memory[self.first_word(place)..][..class * WORDS_PER_UNIT];
+        // Ordered by the page's word, through which the handle came.
         let header = slot[0].load(Ordering::Relaxed);
         let used = codec::bytes_of(header).div_ceil(8);
-        if used > slot.len() {
-            return None;
+        for (to, from) in chunks.iter_mut().zip(slot.get(1..used)?) {
+            *to = from.load(Ordering::Relaxed).to_ne_bytes();
         }
-        for (to, from) in words[..used].iter_mut().zip(slot) {
-            // Ordered by the page's word, through which the handle came.
-            *to = from.load(Ordering::Relaxed);
-        }
-        Some(used)
+        Some(header)
     }
 
     /// Frees the slot and says how many bytes its block had, if there was one.
