@@ -12,8 +12,8 @@
 mod common;
 
 use common::{
-    HOUR, Mode, PAGE, PAGES, clustered, ensure, evict_again, evicted_pages, in_mode, quiet,
-    records, shuffled, started, together, touch,
+    HOUR, MODES, PAGE, PAGES, clustered, evict_again, evicted_pages, in_mode, quiet, records,
+    shuffled, started, together, touch,
 };
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
@@ -32,11 +32,11 @@ fn orders(criterion: &mut Criterion) {
     ];
     let mut group = criterion.benchmark_group("touch");
     group.throughput(Throughput::Elements(1));
-    for (mode_name, mode) in Mode::ALL {
+    for mode in MODES {
         let Some(arena) = started(in_mode(mode)) else { continue };
         let text = records(&arena);
         for (name, order) in &orders {
-            group.bench_function(BenchmarkId::new(mode_name, name), |bencher| {
+            group.bench_function(BenchmarkId::new(mode.to_string(), name), |bencher| {
                 bencher.iter_custom(|times| {
                     evicted_pages(times, order, &arena, &text, |some| touch(&arena, &text, some))
                 });
@@ -52,10 +52,10 @@ fn after_pauses(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
     let mut group = criterion.benchmark_group("touch_after_pause");
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
-    for (name, mode) in Mode::ALL {
+    for mode in MODES {
         let Some(arena) = started(in_mode(mode)) else { continue };
         let text = records(&arena);
-        group.bench_function(name, |bencher| {
+        group.bench_function(mode.to_string(), |bencher| {
             bencher.iter_custom(|times| {
                 evict_again(&arena, &text);
                 let touch = |page: &usize| {
@@ -80,7 +80,7 @@ fn ensured(criterion: &mut Criterion) {
     let read = |some: &[usize]| {
         let start = Instant::now();
         for page in some {
-            ensure(&arena, &text[page * PAGE..(page + 1) * PAGE]).expect("the arena swaps");
+            arena.ensure(&text[page * PAGE..(page + 1) * PAGE]).expect("the arena swaps");
             black_box(*black_box(&text[page * PAGE]));
         }
         start.elapsed()
@@ -105,11 +105,11 @@ fn threads(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
     let mut group = criterion.benchmark_group("threads");
     group.throughput(Throughput::Elements(PAGES as u64)).sampling_mode(SamplingMode::Flat);
-    for (name, mode) in Mode::ALL {
+    for mode in MODES {
         let Some(arena) = started(in_mode(mode)) else { continue };
         let text = records(&arena);
         for count in [1, 2, 4, 16, 64] {
-            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+            group.bench_function(BenchmarkId::new(mode.to_string(), count), |bencher| {
                 bencher.iter_custom(|times| {
                     let round = |_| {
                         evict_again(&arena, &text);

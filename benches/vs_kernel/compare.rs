@@ -1,7 +1,6 @@
 //! The alternations: what is measured, in which order, and under which names.
 
 use crate::Trouble;
-use crate::common::Mode;
 use crate::data::{Data, WORDS};
 use crate::figures::Figures;
 use crate::measure::{
@@ -11,6 +10,7 @@ use crate::sides::{Evicting, Kernel, Side, write_all, wrong_pages};
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use thermocline::FaultMode;
 
 const THREADS: [usize; 4] = [1, 2, 16, 64];
 
@@ -27,7 +27,7 @@ fn few(pages: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Sides {
     pub(crate) kernel: Option<Kernel>,
-    pub(crate) arenas: Vec<(Mode, Evicting)>,
+    pub(crate) arenas: Vec<(FaultMode, Evicting)>,
 }
 
 #[derive(Debug)]
@@ -39,23 +39,23 @@ pub(crate) struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Kernel,
-    Arena(Mode),
+    Arena(FaultMode),
 }
 
 impl Who {
     /// What stands behind the name of a measurement.
     fn suffix(self) -> &'static str {
         match self {
-            Self::Kernel | Self::Arena(Mode::Inline) => "",
-            Self::Arena(Mode::Handler) => "_handler",
+            Self::Arena(FaultMode::Handler) => "_handler",
+            Self::Kernel | Self::Arena(_) => "",
         }
     }
 
     fn throughput(self) -> &'static str {
         match self {
             Self::Kernel => "throughput_zram",
-            Self::Arena(Mode::Inline) => "throughput_inline",
-            Self::Arena(Mode::Handler) => "throughput_handler",
+            Self::Arena(FaultMode::Handler) => "throughput_handler",
+            Self::Arena(_) => "throughput_inline",
         }
     }
 }
@@ -198,7 +198,8 @@ fn ensure(
         Ok(())
     })?;
     let kernel = plain.map(|touches| (Who::Kernel, touches));
-    let both: Vec<_> = kernel.into_iter().chain([(Who::Arena(Mode::Inline), touches)]).collect();
+    let both: Vec<_> =
+        kernel.into_iter().chain([(Who::Arena(FaultMode::Inline), touches)]).collect();
     note_touches(figures, "restore_ensure", &both);
     Ok(())
 }

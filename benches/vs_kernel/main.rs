@@ -26,7 +26,7 @@ mod measure;
 mod options;
 mod sides;
 
-use crate::common::{Mode, PAGE};
+use crate::common::{MODES, PAGE};
 use crate::compare::{Outcome, Sides, compare};
 use crate::options::{HELP, Options, Task};
 use crate::sides::{Evicting, Kernel};
@@ -69,13 +69,13 @@ fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Trouble> {
         }
         Err(reason) => writeln!(out, "# no comparison with zram: {reason}")?,
     }
-    for (name, mode) in Mode::ALL {
+    for mode in MODES {
         match arena(mode) {
             Ok(side) => {
-                writeln!(out, "# arena {name}, tracker {}", side.arena.swapping())?;
+                writeln!(out, "# arena {mode}, tracker {}", side.arena.swapping())?;
                 sides.arenas.push((mode, side));
             }
-            Err(reason) => writeln!(out, "# no arena {name}: {reason}")?,
+            Err(reason) => writeln!(out, "# no arena {mode}: {reason}")?,
         }
     }
     if sides.arenas.is_empty() {

@@ -1,7 +1,7 @@
 //! The two sides: memory that the kernel swaps to zram, and an arena.
 
 use crate::Trouble;
-use crate::common::{Mode, PAGE, ensure, in_mode};
+use crate::common::{PAGE, in_mode};
 use crate::data::{Data, MARK, WORDS};
 use crate::keeper::Swap;
 use crate::kernel::{Anonymous, cpu_time};
@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, ArenaError, ArenaHandle, Tracker};
+use thermocline::{Arena, ArenaError, ArenaHandle, FaultMode, Tracker};
 
 /// Pages that went, and the time that all threads of the process spent on it together.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Evicting {
     pub(crate) fn new(
         pages: usize,
         data: Data,
-        mode: Mode,
+        mode: FaultMode,
         tracker: Option<Tracker>,
     ) -> Result<Self, Trouble> {
         let builder = in_mode(mode).reserve((pages * PAGE * 2).max(1 << 30));
@@ -149,7 +149,7 @@ impl Evicting {
 
     /// Sees to it that a page may be read.
     pub(crate) fn ensure(&self, page: usize) -> Result<(), ArenaError> {
-        ensure(&self.arena, &self.words[page * WORDS..(page + 1) * WORDS])
+        self.arena.ensure(&self.words[page * WORDS..(page + 1) * WORDS])
     }
 }
 
