@@ -82,9 +82,12 @@
 //!
 //! # The store
 //!
-//! A page that holds one 32-bit word over and over is kept in its page word. All others are LZ4
-//! blocks in slabs of 64 KiB, with slots in steps of 64 bytes up to three quarters of a page; what
-//! does not fit there stays in memory, and is tried again after a pause that doubles each time.
+//! A page that holds one 32-bit word over and over is kept in its page word. All others are blocks
+//! in slabs of 64 KiB, with slots in steps of 64 bytes up to three quarters of a page; what does not
+//! fit there stays in memory, and is tried again after a pause that doubles each time.
+//! The format is that of LZ4 blocks. Encoder and decoder are the library's own, for exactly one page
+//! and in safe Rust, and any LZ4 library reads what they write: tests and fuzzing compare them with
+//! `lz4_flex`.
 //! Slots are taken by the evictor under a lock and freed by anybody without one.
 //!
 //! # Rooms
