@@ -189,6 +189,9 @@ impl Slabs {
             }
             None => return None,
         };
+        // One call is cheaper than sixteen faults. Should it fail, they happen.
+        let words = SLAB_BYTES / 8;
+        let _ = self.memory.populate(slab as usize * words, words);
         self.held.fetch_add(1, Ordering::Relaxed);
         let listed = self.classes[slab as usize].load(Ordering::Relaxed) & LISTED;
         self.classes[slab as usize].store(class_word(class) | listed, Ordering::Release);

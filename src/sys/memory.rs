@@ -296,6 +296,16 @@ impl<T: ZeroedAtomic> LazySlice<T> {
         advise(&self.map, Advice::DontDump, "madvise(MADV_DONTDUMP)")
     }
 
+    /// Gives memory to the items from `start` on, `len` of them, all at once: their first touches are
+    /// no faults then. Both ends must lie on page boundaries.
+    pub(crate) fn populate(&self, start: usize, len: usize) -> Result<(), SysError> {
+        let (at, bytes) = (start * size_of::<T>(), len * size_of::<T>());
+        debug_assert!(at % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
+        self.map
+            .advise_range(Advice::PopulateWrite, at, bytes)
+            .map_err(|e| SysError::from_io("madvise(MADV_POPULATE_WRITE)", &e))
+    }
+
     /// Sets the items from `start` on, `len` of them, to zero and gives their memory back. Both
     /// ends must lie on page boundaries.
     pub(crate) fn discard(&self, start: usize, len: usize) -> Result<(), SysError> {
