@@ -1,8 +1,8 @@
 //! The threads that serve faults from the descriptors.
 //!
-//! Each descriptor has a thread of its own, so that no two wake up for one message. A thread that
-//! has just served a fault looks for the next one for a while before it sleeps: waking up is nine
-//! tenths of a fault. For how long depends on what came of it before.
+//! Each descriptor has a thread of its own, so that no two wake up for one message. Waking up is
+//! nine tenths of a fault, so one that serves faults that follow each other closely looks for the
+//! next one for a while before it sleeps, where that helps ([`Patience`]).
 
 use super::{Resolved, Resolver};
 use crate::prim::sync::{AtomicUsize, Ordering};
@@ -55,16 +55,15 @@ fn serve(
             got = patience.look(uffd, &mut messages)?;
         }
         if got == 0 {
-            let asleep = Instant::now();
             match event::wait_readable(uffd.as_fd(), stop)? {
                 Woken::Raised => return Ok(()),
-                Woken::Readable => patience.woken_after(asleep.elapsed()),
+                Woken::Readable => continue,
             }
-            continue;
         }
         for message in &messages[..got] {
             serve_one(resolver, message)?;
         }
+        patience.served(got, Instant::now());
         filled();
     }
 }
@@ -84,58 +83,102 @@ fn serve_one(resolver: &Resolver, message: &UffdMsg) -> Result<(), SysError> {
     Ok(())
 }
 
-/// How long a handler looks for the next message before it sleeps.
+/// What a handler does when it has no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It sleeps, and has to be woken.
+    Sleep,
+    /// It looks for the next message for a while before it sleeps.
+    Look,
+}
+
+/// Which way is the better one is found out by trying: it depends on the machine (a processor that
+/// looks is not idle, and takes no time to wake; but it keeps another from being on the toucher's own
+/// processor, which would be idle else and take long to wake itself), and on how many threads touch
+/// pages.
 #[derive(Debug)]
 struct Patience {
-    time: Duration,
+    way: Way,
+    /// Messages since the way was chosen, and when that was.
+    messages: u32,
+    since: Instant,
+    /// Nanoseconds from a message to the next, by way; none where that is not known.
+    pace: [Option<u64>; 2],
+    /// Times that a way was chosen.
+    choices: u32,
     /// Handlers of the process that may look at a time: the others leave the processors to those
     /// that touch pages.
     lookers: usize,
 }
 
-/// About what it costs to go to sleep and be woken.
-const LONGEST_LOOK: Duration = Duration::from_micros(50);
-/// What is less is not worth it.
-const SHORTEST_LOOK: Duration = Duration::from_micros(4);
+/// How long to look at most: about what it costs to go to sleep and be woken.
+const LOOK: Duration = Duration::from_micros(50);
+/// Messages after which the way is chosen anew.
+const TURN: u32 = 128;
+/// One in so many choices is for the way that seems to be the worse one.
+const TRY_EVERY: u32 = 8;
+/// Nobody is to look for what comes more seldom: nanoseconds.
+const RARE: u64 = 200_000;
 
 /// Handlers of the process that are looking.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
 impl Patience {
     fn new(processors: usize) -> Self {
-        Self { time: Duration::ZERO, lookers: processors / 2 }
+        Self {
+            way: Way::Sleep,
+            messages: 0,
+            since: Instant::now(),
+            pace: [None; 2],
+            choices: 0,
+            lookers: processors / 2,
+        }
     }
 
-    /// Looks for messages for a while, and says how many it found.
-    fn look(&mut self, uffd: &Uffd, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
-        if self.time < SHORTEST_LOOK {
+    /// Looks for messages, if that is the way, and says how many it found.
+    fn look(&self, uffd: &Uffd, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
+        if self.way == Way::Sleep {
             return Ok(0);
         }
-        if LOOKING.fetch_add(1, Ordering::Relaxed) >= self.lookers {
-            LOOKING.fetch_sub(1, Ordering::Relaxed);
-            return Ok(0);
-        }
-        let start = Instant::now();
         let mut got = Ok(0);
-        while got == Ok(0) && start.elapsed() < self.time {
-            thread::yield_now();
-            got = uffd.read(messages);
+        if LOOKING.fetch_add(1, Ordering::Relaxed) < self.lookers {
+            let start = Instant::now();
+            while got == Ok(0) && start.elapsed() < LOOK {
+                thread::yield_now();
+                got = uffd.read(messages);
+            }
         }
         LOOKING.fetch_sub(1, Ordering::Relaxed);
-        self.looked(got == Ok(0));
         got
     }
 
-    fn looked(&mut self, in_vain: bool) {
-        self.time = if in_vain { self.time / 2 } else { (self.time * 2).min(LONGEST_LOOK) };
+    /// Takes into account that so many messages came by `now`.
+    fn served(&mut self, messages: usize, now: Instant) {
+        self.messages += u32::try_from(messages).unwrap_or(TURN);
+        if self.messages < TURN {
+            return;
+        }
+        let nanos = now.duration_since(self.since).as_nanos() / u128::from(self.messages);
+        let pace = u64::try_from(nanos).unwrap_or(u64::MAX);
+        (self.messages, self.since) = (0, now);
+        self.choose(pace);
     }
 
-    /// Takes into account that a message came after so long a sleep.
-    fn woken_after(&mut self, slept: Duration) {
-        // It would have been found by looking, or nearly so.
-        if slept < 2 * LONGEST_LOOK {
-            self.time = LONGEST_LOOK;
+    fn choose(&mut self, pace: u64) {
+        if pace > RARE {
+            (self.way, self.pace) = (Way::Sleep, [None; 2]);
+            return;
         }
+        let known = &mut self.pace[self.way as usize];
+        *known = Some(known.map_or(pace, |before| (before * 3 + pace) / 4));
+        self.choices = self.choices.wrapping_add(1);
+        let better = match self.pace {
+            [Some(sleep), Some(look)] if look < sleep => Way::Look,
+            [Some(_), None] => Way::Look,
+            _ => Way::Sleep,
+        };
+        let other = if better == Way::Look { Way::Sleep } else { Way::Look };
+        self.way = if self.choices.is_multiple_of(TRY_EVERY) { other } else { better };
     }
 }
 
@@ -143,20 +186,32 @@ impl Patience {
 mod tests {
     use super::*;
 
-    #[test]
-    fn patience_ends_when_it_does_not_pay_and_begins_anew_when_messages_come_often() {
+    /// How many of a thousand choices are for looking.
+    fn looks(sleep: u64, look: u64) -> usize {
         let mut patience = Patience::new(8);
-        assert!(patience.time < SHORTEST_LOOK);
-        patience.woken_after(Duration::from_secs(1));
-        assert!(patience.time < SHORTEST_LOOK);
-        patience.woken_after(Duration::from_micros(60));
-        assert_eq!(patience.time, LONGEST_LOOK);
-        (0..4).for_each(|_| patience.looked(true));
-        assert!(patience.time < SHORTEST_LOOK);
-        patience.woken_after(Duration::from_micros(60));
-        patience.looked(true);
-        patience.looked(false);
-        patience.looked(false);
-        assert_eq!(patience.time, LONGEST_LOOK);
+        let mut looks = 0;
+        for _ in 0..1000 {
+            patience.choose(if patience.way == Way::Look { look } else { sleep });
+            looks += usize::from(patience.way == Way::Look);
+        }
+        looks
+    }
+
+    #[test]
+    fn the_way_that_is_better_is_found_and_kept() {
+        assert!(looks(10_000, 5_000) > 850);
+        assert!(looks(5_000, 10_000) < 150);
+        assert!(looks(5_000, 10_000) > 50, "the other is tried now and then");
+        assert_eq!(looks(RARE + 1, 1), 0, "nobody looks for what comes seldom");
+    }
+
+    #[test]
+    fn the_pace_is_time_by_messages() {
+        let mut patience = Patience::new(8);
+        let start = patience.since;
+        patience.served(TURN as usize - 1, start + Duration::from_millis(1));
+        assert_eq!(patience.pace, [None; 2]);
+        patience.served(1, start + Duration::from_micros(u64::from(TURN) * 7));
+        assert_eq!(patience.pace[Way::Sleep as usize], Some(7000));
     }
 }

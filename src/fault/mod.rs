@@ -156,6 +156,7 @@ impl Resolver {
                     }
                 }
                 State::Stored => {
+                    self.store.prefetch(seen.handle());
                     if self.table.begin_fill(page, seen).is_ok() {
                         return self.restore_touched(page, seen);
                     }

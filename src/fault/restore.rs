@@ -206,6 +206,7 @@ impl Resolver {
             let seen = self.table.load(page);
             match seen.state() {
                 State::Stored => {
+                    self.store.prefetch(seen.handle());
                     let chunk = PageRange::new(page.0, left.end.0.min(page.0 + RUN));
                     let blocked = SignalsBlocked::new();
                     let (run, error) =

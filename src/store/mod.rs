@@ -98,6 +98,13 @@ impl Store {
         }
     }
 
+    /// Begins to load what [`get`](Self::get) is going to read, and waits for nothing.
+    pub(crate) fn prefetch(&self, handle: Handle) {
+        if let Some(place) = Self::place(handle) {
+            self.slabs.prefetch(place);
+        }
+    }
+
     /// Ends the handle. Lock-free.
     pub(crate) fn free(&self, handle: Handle) {
         if let Some(place) = Self::place(handle)

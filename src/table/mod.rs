@@ -154,7 +154,9 @@ impl PageTable {
     pub(crate) fn begin_fill(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Empty | State::Stored));
         // First, because a toucher goes on before the page is said to be filled, and may free it.
-        self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
+        if self.extent.load(Ordering::Relaxed) <= page.0 {
+            self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
+        }
         self.step(page, seen, seen.with_state(State::Filling))
     }
 
