@@ -61,6 +61,46 @@
 //! 7. *Punch* the pages out of the memfd, run by run; `Dropping` to `Stored`.
 //! 8. *Thaw*, *release*, and wake who has waited.
 //!
+//! # How a page comes back
+//!
+//! A touch of a page that is not there, or is being held still, is a fault that the kernel does not
+//! resolve by itself. It arrives in one of two ways ([`FaultMode`](crate::FaultMode)), and both come to
+//! the same function, which decides by the page's word:
+//!
+//! * *As a message* to a thread of the arena, the handler. The arena is cut into stripes, of 2 MiB at
+//!   its start and longer further on, which belong to as many descriptors in turn as there are
+//!   handlers: threads that touch pages do not queue up for one of them, and no two handlers wake up
+//!   for one message. A handler sleeps, or looks for the next message for up to 50 microseconds first;
+//!   every 128 messages it chooses by how fast they came in either way, and not to look when they
+//!   come seldom.
+//! * *As SIGBUS* in the thread that touched the page (`UFFD_FEATURE_SIGBUS`). Its handler finds the
+//!   arena by the address, in a table of atomics, does everything that the other kind of handler does,
+//!   and returns; the instruction is run again. What belongs to no arena goes to the handler that was
+//!   there before.
+//!
+//! Who meets a page that somebody else owns waits: in the kernel, if it was a message; else on the
+//! word itself, for some microseconds by looking at it, then by `futex(2)`. The owner wakes both kinds.
+//!
+//! A page comes back by one call, `UFFDIO_COPY`, from one of as many buffers as there are processors.
+//! Neighbours come with it where it looks as if they will be touched next. For every part of the
+//! arena the last seven runs are remembered. A fault at the end of one continues it, and from the second
+//! time on brings twice as many pages as the last, up to sixteen. Where runs are continued again and
+//! again they begin with more than one page. Of every eighth run that brought company, that company is
+//! watched, by the same means as pages to be evicted, and some runs later looked at: where more
+//! was wasted than wanted, windows begin and end smaller, down to one page. The counters are in
+//! [`Stats`](crate::Stats): `brought_along`, `sampled_wanted`, `sampled_wasted`.
+//!
+//! A program that knows what it is going to touch does not have to fault:
+//! [`ensure`](crate::Arena::ensure) is a look at the words, and brings back what is missing in runs.
+//!
+//! # How a page is pinned
+//!
+//! Beside its word each page has a count of pins. Who pins raises it, then brings the page back and
+//! waits until the evictor is done with it. The evictor claims a page, then looks at the count, and
+//! gives the page up if it is pinned; sequential consistency makes sure that one of the two sees the
+//! other. Pinned pages are not watched either: during a freeze a watched page is out of reach of
+//! system calls where the process may not serve their faults.
+//!
 //! # Why no byte is ever wrong
 //!
 //! 1. *Bytes are dropped only when their copy is in the store and no writer can reach them.* Between
@@ -74,6 +114,7 @@
 //! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. Threads
 //!    of the program that own pages for a moment (prefetch, release) have their signals blocked
 //!    meanwhile: a handler that touched such a page would wait for the thread that it interrupted.
+//!    The handler for SIGBUS runs with all signals blocked, and saves errno.
 //! 4. *What fails on the way out stays in memory, and is counted.* What fails on the way in is SIGBUS:
 //!    each page in a slab has a checksum (CRC-32) over its own bytes and its number, verified before
 //!    they are given back. Only for want of memory the toucher waits.

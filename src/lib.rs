@@ -51,13 +51,17 @@
 //!
 //! * **System calls on evicted memory.** Where the process may only have a user-mode userfaultfd
 //!   (no access to `/dev/userfaultfd`, the sysctl `vm.unprivileged_userfaultfd` 0, no
-//!   `CAP_SYS_PTRACE`), a system call that is given a pointer to an evicted page fails with
-//!   `EFAULT`. [`prefetch`](Arena::prefetch) the buffer and use it within the cold age; above a
-//!   resident limit even that is no promise. [`Arena::route`] tells which case it is.
-//!   A page in memory that has not been touched for a scan interval can be met by that too, while
-//!   it is being evicted, or under [`Rwp`](Tracker::Rwp) while others are.
+//!   `CAP_SYS_PTRACE`), and with [`FaultMode::Inline`] in any case, a system call that is given a
+//!   pointer to an evicted page fails with `EFAULT`. [`pin`](Arena::pin) what it is given; to
+//!   [`ensure`](Arena::ensure) it is enough where nothing is evicted before the call is done.
+//!   [`Arena::serves_system_calls`] tells which case it is. A page in memory that has not been touched
+//!   for a scan interval can be met by that too, while it is being evicted, or under
+//!   [`Rwp`](Tracker::Rwp) while others are.
 //! * **Pages that a device reads or writes by itself** (`O_DIRECT`, registered io_uring buffers,
-//!   RDMA) must not lie in an arena: an eviction does not notice the device.
+//!   RDMA) have to be [pinned](Arena::pin): an eviction does not notice the device.
+//! * **SIGBUS.** With [`FaultMode::Inline`], which is the default for a process that may serve faults of
+//!   user code only, the process's handler for SIGBUS is ours, a thread that has it blocked must not
+//!   touch evicted memory, and stacks need room for it: see there.
 //! * **fork.** A child has no mapping of an arena: touching it there is SIGSEGV, allocating fails.
 //!   `fork` followed by `exec` is fine. A child may build arenas of its own.
 //! * **Core dumps** leave arenas out, and a debugger cannot look into evicted pages.
@@ -80,6 +84,17 @@
 //! When everything is touched all the time, or nothing compresses; when microseconds for the first
 //! touch of a cold page are too much; when the data is better left on disk and read when needed; or
 //! when the machine's own swap to zram, which needs root but no change to the program, does as well.
+//!
+//! # Who brings a page back
+//!
+//! | [`FaultMode`] | a touch of an evicted page | system calls on evicted memory |
+//! |---------------|----------------------------|--------------------------------|
+//! | [`Handler`](FaultMode::Handler) | waits for a thread of the arena to wake up | work, with the privilege for it |
+//! | [`Inline`](FaultMode::Inline)   | is served in the thread itself, several times as fast | `EFAULT`, unless pinned |
+//!
+//! [`Auto`](FaultMode::Auto), the default, is `Handler` where that serves system calls, else `Inline`.
+//! Who wants speed and gives no evicted memory to system calls chooses `Inline`; who knows what it is
+//! going to touch calls [`ensure`](Arena::ensure) and has no fault at all.
 //!
 //! # How it works
 //!

@@ -31,7 +31,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
-use thermocline::{Arena, Builder, Swapping, Tracker};
+use thermocline::{Arena, Builder, Swapping};
 
 /// What kept the program from doing its job, in words.
 type Trouble = Box<dyn Error>;
@@ -58,8 +58,8 @@ fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
         out.write_all(HELP.as_bytes())?;
         return Ok(0);
     };
+    let arena = builder(options.mib * MIB, &options).build()?;
     let texts = Texts::find(options.paths)?;
-    let arena = builder(options.mib * MIB, options.tracker).build()?;
     say_what_swaps(out, &arena)?;
 
     writeln!(out, "loading {} MiB of text from {texts}", options.mib)?;
@@ -86,18 +86,20 @@ fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
         last: Usage::of(&arena),
         swapping: arena.swapping(),
         route: arena.route(),
+        fault_mode: arena.fault_mode(),
     };
     write!(out, "\n{report}")?;
     Ok(report.mismatches())
 }
 
-fn builder(bytes: usize, tracker: Option<Tracker>) -> Builder {
+fn builder(bytes: usize, options: &Options) -> Builder {
     let builder = Arena::builder()
         // Address space, not memory: room to spare costs nothing.
         .reserve((bytes * 4).max(1 << 30))
         .cold_age(COLD_AGE)
-        .scan_interval(SCAN_INTERVAL);
-    match tracker {
+        .scan_interval(SCAN_INTERVAL)
+        .fault_mode(options.fault_mode);
+    match options.tracker {
         // Who asks for a tracker wants that one or a reason why not.
         Some(tracker) => builder.tracker(tracker),
         None => builder.or_plain_memory(),

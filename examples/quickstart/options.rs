@@ -4,7 +4,7 @@ use crate::Trouble;
 use lexopt::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
-use thermocline::Tracker;
+use thermocline::{FaultMode, Tracker};
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -23,6 +23,8 @@ Options:
   --seconds N      work for at most so long, from 1 to 3600, if the arena still has pages to
                    evict; it ends when there are none left [default: 60]
   --tracker NAME   rwp or zap; the best that the kernel has by default
+  --faults MODE    handler or inline: who brings back a page that was touched; handler by default,
+                   where faults of system calls can be served too
   --help           this text
 
 Exit code: 0, or 1 if a checksum was wrong, or 2 if there is nothing to load or no way to do so.
@@ -34,6 +36,7 @@ pub(crate) struct Options {
     /// The longest time to wait for eviction to come to an end.
     pub(crate) seconds: Duration,
     pub(crate) tracker: Option<Tracker>,
+    pub(crate) fault_mode: FaultMode,
     pub(crate) paths: Vec<PathBuf>,
 }
 
@@ -44,13 +47,19 @@ impl Options {
     }
 
     fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>, lexopt::Error> {
-        let mut options =
-            Self { mib: 256, seconds: Duration::from_secs(60), tracker: None, paths: Vec::new() };
+        let mut options = Self {
+            mib: 256,
+            seconds: Duration::from_secs(60),
+            tracker: None,
+            fault_mode: FaultMode::Auto,
+            paths: Vec::new(),
+        };
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("mib") => options.mib = parser.value()?.parse_with(mib)?,
                 Long("seconds") => options.seconds = parser.value()?.parse_with(seconds)?,
                 Long("tracker") => options.tracker = Some(parser.value()?.parse_with(tracker)?),
+                Long("faults") => options.fault_mode = parser.value()?.parse_with(fault_mode)?,
                 Long("help") | Short('h') => return Ok(None),
                 Value(path) => options.paths.push(path.into()),
                 _ => return Err(argument.unexpected()),
@@ -75,5 +84,13 @@ fn tracker(given: &str) -> Result<Tracker, &'static str> {
         "rwp" => Ok(Tracker::Rwp),
         "zap" => Ok(Tracker::Zap),
         _ => Err("--tracker takes rwp or zap"),
+    }
+}
+
+fn fault_mode(given: &str) -> Result<FaultMode, &'static str> {
+    match given {
+        "handler" => Ok(FaultMode::Handler),
+        "inline" => Ok(FaultMode::Inline),
+        _ => Err("--faults takes handler or inline"),
     }
 }

@@ -5,7 +5,7 @@ use crate::options::MIB;
 use crate::work::{Touched, Worked};
 use std::fmt::{self, Display};
 use std::time::Duration;
-use thermocline::{DescriptorRoute, Swapping};
+use thermocline::{DescriptorRoute, FaultMode, Swapping};
 
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -21,6 +21,7 @@ pub(crate) struct Report {
     pub(crate) last: Usage,
     pub(crate) swapping: Swapping,
     pub(crate) route: Option<DescriptorRoute>,
+    pub(crate) fault_mode: Option<FaultMode>,
 }
 
 impl Report {
@@ -62,7 +63,9 @@ impl Report {
     fn write_system(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = self.route.map_or_else(|| "no userfaultfd".to_owned(), |r| r.to_string());
         row(f, "kernel", thermocline::probe().kernel(), "")?;
-        row(f, "tracker", self.tracker(), route)
+        row(f, "tracker", self.tracker(), route)?;
+        let mode = self.fault_mode.map_or_else(|| "none".to_owned(), |mode| mode.to_string());
+        row(f, "faults", mode, "who serves them")
     }
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use super::{Content, FillError, Resolved, Resolver};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::sys::event;
 use crate::sys::signals::SignalsBlocked;
-use crate::table::{State, Word};
+use crate::table::{State, Waiters, Word};
 
 /// What is to become of pages that were never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +125,15 @@ impl Resolver {
         scratch: &Scratch,
     ) -> (Resolved, PageRange) {
         let bytes = &scratch.bytes[..run.bytes()];
-        let (done, stopped) = self.install(run, Content::Bytes(bytes));
-        if done == run.pages() && self.neighbours.is_sample(run) {
-            self.sample(page, run);
+        let sample = self.neighbours.is_sample(run);
+        let content = if sample { Content::BytesQuietly(bytes) } else { Content::Bytes(bytes) };
+        let (done, stopped) = self.install(run, content);
+        if sample {
+            if done == run.pages() {
+                self.sample(page, run);
+            }
+            // Not before: what they touch next would seem not to have been touched.
+            self.wake(run, Waiters(true));
         }
         let there = PageRange::new(run.start.0, run.start.0 + done);
         for (neighbour, &was) in run.iter().zip(&scratch.words) {
