@@ -85,7 +85,7 @@
 //! Neighbours come with it where it looks as if they will be touched next. For every part of the
 //! arena the last seven runs are remembered. A fault at the end of one continues it, and from the second
 //! time on brings twice as many pages as the last, up to sixteen. Where runs are continued again and
-//! again they begin with more than one page. Of every eighth run that brought company, that company is
+//! again they begin with more than one page. Of every sixteenth run that brought company, that company is
 //! watched, by the same means as pages to be evicted, and some runs later looked at: where more
 //! was wasted than wanted, windows begin and end smaller, down to one page. The counters are in
 //! [`Stats`](crate::Stats): `brought_along`, `sampled_wanted`, `sampled_wasted`.

@@ -49,7 +49,7 @@ const SAMPLE_TICK: Field = SAMPLE_LEN.then(Tick::BITS);
 /// Runs after which the mood is looked at.
 const TURN: u32 = 32;
 /// Of so many runs that brought something along one is watched.
-const SAMPLE_EVERY: u32 = 8;
+const SAMPLE_EVERY: u32 = 16;
 
 #[derive(Debug, Default)]
 struct Trail {

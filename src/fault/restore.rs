@@ -88,7 +88,14 @@ impl Resolver {
             {
                 good.start.0 -= 1;
             }
-            while good.end < run.end && self.decode(good.end, good.end.0 - run.start.0, scratch) {
+            while good.end < run.end {
+                let at = good.end.0 - run.start.0;
+                if let Some(next) = scratch.words.get(at + 1) {
+                    self.store.prefetch(next.handle());
+                }
+                if !self.decode(good.end, at, scratch) {
+                    break;
+                }
                 good.end.0 += 1;
             }
         }
@@ -258,6 +265,12 @@ impl Resolver {
                 break;
             }
             scratch.words.push(seen);
+            if at + 1 < range.pages() {
+                let next = self.table.load(PageIndex(page.0 + 1));
+                if next.state() == State::Stored {
+                    self.store.prefetch(next.handle());
+                }
+            }
             if !self.decode(page, at, scratch) {
                 scratch.words.pop();
                 self.lose(page, seen, &"its checksum does not match");
