@@ -6,51 +6,12 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
+use common::child::{child_case, fork, in_child, text};
 use common::{Setup, quiet, setups};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus, Output};
+use std::process::Command;
 use std::time::Duration;
 use thermocline::{Arena, ArenaError, BuildError, Swapping, Tracker};
-
-/// Runs the named test again in a process of its own, where [`child_case`] is `case`.
-fn in_child(test: &str, case: &str) -> Output {
-    let exe = std::env::current_exe().unwrap();
-    Command::new(exe)
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env("THERMOCLINE_TEST_CHILD", case)
-        .output()
-        .unwrap()
-}
-
-fn child_case() -> Option<String> {
-    std::env::var("THERMOCLINE_TEST_CHILD").ok()
-}
-
-fn text(output: &Output) -> String {
-    let (out, err) = (&output.stdout, &output.stderr);
-    format!("{}\n{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
-}
-
-/// Runs `child` in a fork of this process and says how it ended. The child ends without running
-/// destructors, as `_exit` does.
-fn fork(child: impl FnOnce() -> i32) -> ExitStatus {
-    // SAFETY: the child calls only what it is given and `_exit`.
-    match unsafe { libc::fork() } {
-        -1 => panic!("{}", std::io::Error::last_os_error()),
-        0 => {
-            let child = std::panic::AssertUnwindSafe(child);
-            let code = std::panic::catch_unwind(child).unwrap_or(101);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(code) }
-        }
-        pid => {
-            let mut status = 0;
-            // SAFETY: waits for the child and writes one integer.
-            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-            ExitStatus::from_raw(status)
-        }
-    }
-}
 
 fn arena_with_numbers(setup: Setup) -> (Arena, *const u64) {
     let arena = quiet(setup).build().unwrap();
