@@ -6,7 +6,7 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
-use common::child::{child_case, fork, in_child, text};
+use common::child::{child_case, forbid_userfaultfd, fork, in_child, text};
 use common::{Setup, quiet, setups};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -149,38 +149,6 @@ fn system_calls_on_watched_pages() {
         assert!(bytes.iter().all(|byte| *byte == 7));
         assert_eq!(arena.stats().faults, 0, "{}", arena.stats());
     }
-}
-
-/// Forbids `userfaultfd(2)` to this process, as a container's seccomp profile does, and takes
-/// away the right to `/dev/userfaultfd` with all others.
-fn forbid_userfaultfd() {
-    // SAFETY: these calls change the credentials of this process alone.
-    unsafe {
-        if libc::getuid() == 0 {
-            assert_eq!(libc::setgroups(0, core::ptr::null()), 0);
-            assert_eq!(libc::setgid(65534), 0);
-            assert_eq!(libc::setuid(65534), 0);
-        }
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    }
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let number = u32::try_from(libc::SYS_userfaultfd).unwrap();
-    let mut filter = [
-        // The number of the system call is the first word of seccomp_data.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        libc::sock_filter {
-            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-            jt: 0,
-            jf: 1,
-            k: number,
-        },
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the program outlives the call, which copies it.
-    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 #[test]
