@@ -35,11 +35,13 @@ impl fmt::Display for FillError {
 pub(super) enum Content<'a> {
     Zeros,
     Bytes(&'a [u8]),
+    /// Bytes whose waiters the caller wakes, once he has done what they must not run ahead of.
+    BytesQuietly(&'a [u8]),
 }
 
 impl Resolver {
     /// Puts pages into `range`, all of which the caller owns, and says how many of them are there
-    /// and what stopped it. Wakes those who wait in the kernel.
+    /// and what stopped it. Wakes those who wait in the kernel, unless the content says otherwise.
     pub(super) fn install(
         &self,
         range: PageRange,
@@ -60,9 +62,10 @@ impl Resolver {
             let run = PageRange::new(left.start.0, left.end.0.min(left.start.0 + most));
             let outcome = match content {
                 Content::Zeros => self.backing.zero_fill(run),
-                Content::Bytes(bytes) => {
+                Content::Bytes(bytes) | Content::BytesQuietly(bytes) => {
                     let done = range.bytes() - left.bytes();
-                    self.backing.fill(run, &bytes[done..done + run.bytes()])
+                    let wake = matches!(content, Content::Bytes(_));
+                    self.backing.fill(run, &bytes[done..done + run.bytes()], wake)
                 }
             };
             match outcome {

@@ -125,11 +125,22 @@ impl Resolver {
         scratch: &Scratch,
     ) -> (Resolved, PageRange) {
         let bytes = &scratch.bytes[..run.bytes()];
-        let (done, stopped) = self.install(run, Content::Bytes(bytes));
-        if done == run.pages() && self.neighbours.is_sample(run) {
-            self.sample(page, run);
-        }
+        // A toucher who went on before the sample is watched could touch all of it unseen.
+        let is_sample = self.neighbours.is_sample(run);
+        let content = if is_sample { Content::BytesQuietly(bytes) } else { Content::Bytes(bytes) };
+        let (done, stopped) = self.install(run, content);
         let there = PageRange::new(run.start.0, run.start.0 + done);
+        if is_sample {
+            if done == run.pages() {
+                self.sample(page, run);
+            }
+            // Those who wait on the pages' words are woken as the words change.
+            if done > 0
+                && let Err(e) = self.backing.wake(there)
+            {
+                event::die("cannot wake the waiters of a page", &e);
+            }
+        }
         for (neighbour, &was) in run.iter().zip(&scratch.words) {
             if neighbour < there.end {
                 self.finish_restored(neighbour, was);

@@ -83,10 +83,15 @@ impl Backing {
         self.memory.offset_of(index(address)).map(PageIndex::containing)
     }
 
-    /// Puts new pages with these bytes in place and wakes their waiters.
-    pub(crate) fn fill(&self, range: PageRange, bytes: &[u8]) -> Result<Outcome, SysError> {
+    /// Puts new pages with these bytes in place, and wakes their waiters if `wake` is set.
+    pub(crate) fn fill(
+        &self,
+        range: PageRange,
+        bytes: &[u8],
+        wake: bool,
+    ) -> Result<Outcome, SysError> {
         debug_assert_eq!(range.bytes(), bytes.len());
-        self.for_first_part(range, |uffd, start, len| uffd.copy(start, &bytes[..len]))
+        self.for_first_part(range, |uffd, start, len| uffd.copy(start, &bytes[..len], wake))
     }
 
     /// Puts new pages of zeros in place and wakes their waiters.

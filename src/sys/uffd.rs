@@ -133,14 +133,16 @@ impl Uffd {
         ioctl(&self.fd, UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
     }
 
-    /// Puts new pages with the bytes of `src` at `dst` and wakes the waiters, if it sends messages.
-    pub(crate) fn copy(&self, dst: u64, src: &[u8]) -> Result<Outcome, SysError> {
+    /// Puts new pages with the bytes of `src` at `dst` and wakes the waiters, if it sends messages and
+    /// `wake` is set.
+    pub(crate) fn copy(&self, dst: u64, src: &[u8], wake: bool) -> Result<Outcome, SysError> {
+        // Where nobody waits in the kernel, nobody has to be looked for.
+        let wakes = wake && !self.has(UFFD_FEATURE_SIGBUS);
         let mut arg = UffdioCopy {
             dst,
             src: src.as_ptr().addr() as u64,
             len: src.len() as u64,
-            // Where nobody waits in the kernel, nobody has to be looked for.
-            mode: if self.has(UFFD_FEATURE_SIGBUS) { UFFDIO_COPY_MODE_DONTWAKE } else { 0 },
+            mode: if wakes { 0 } else { UFFDIO_COPY_MODE_DONTWAKE },
             copy: 0,
         };
         let done = ioctl(&self.fd, UFFDIO_COPY, &mut arg, "ioctl(UFFDIO_COPY)");

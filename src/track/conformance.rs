@@ -147,7 +147,7 @@ fn what_came_in_unarmed_counts_as_touched() {
         it.arm();
         it.backing.memory().punch(PageRange::new(7, 9)).unwrap();
         let bytes = vec![3; 2 * PAGE_SIZE];
-        assert_eq!(it.backing.fill(PageRange::new(7, 9), &bytes).unwrap(), Outcome::Done);
+        assert_eq!(it.backing.fill(PageRange::new(7, 9), &bytes, true).unwrap(), Outcome::Done);
         assert_eq!(it.touched(), [7, 8]);
         it.arm();
         assert_eq!(it.touched(), [0; 0], "a dropped page can be armed again");
@@ -318,7 +318,7 @@ fn releasing_what_was_dropped_leaves_an_ordinary_missing_page() {
             it.backing.memory().allocated_bytes().unwrap(),
             ((PAGES - 4) * PAGE_SIZE) as u64
         );
-        assert_eq!(it.backing.fill(range, &vec![5; range.bytes()]).unwrap(), Outcome::Done);
+        assert_eq!(it.backing.fill(range, &vec![5; range.bytes()], true).unwrap(), Outcome::Done);
         it.write(1, 6);
         assert_eq!((it.read(0), it.read(1), it.messages()), (5, 6, 0));
     });
