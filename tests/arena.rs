@@ -8,12 +8,11 @@ mod common;
 use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
+use common::pages::{PAGE, eventually};
 use common::{quiet, setups};
 use std::alloc::Layout;
 use std::time::{Duration, Instant};
-use thermocline::{Advice, Arena, ArenaError, Stats, Swapping};
-
-const PAGE: usize = 4096;
+use thermocline::{Advice, Arena, ArenaError, Swapping};
 
 /// Numbers that compress, each telling its place.
 fn fill(arena: &Arena, count: u64) -> AVec<u64, &Arena> {
@@ -40,16 +39,6 @@ fn noise(arena: &Arena, pages: usize) -> AVec<u64, &Arena> {
 fn verify(numbers: &[u64]) {
     for (n, number) in numbers.iter().enumerate() {
         assert_eq!(*number, n as u64 * 3, "number {n}");
-    }
-}
-
-/// Waits for what happens in the background. Its own time is no part of what is tested, so the
-/// bound is far beyond any that would be right.
-fn eventually(arena: &Arena, what: &str, holds: impl Fn(&Stats) -> bool) {
-    let end = Instant::now() + Duration::from_secs(120);
-    while !holds(&arena.stats()) {
-        assert!(Instant::now() < end, "{what} did not come to pass: {}", arena.stats());
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

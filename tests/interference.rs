@@ -6,84 +6,12 @@
 
 mod common;
 
-use allocator_api2::alloc::Allocator;
+use common::pages::{PAGE, Pages, evict};
 use common::{SetOnDrop, quiet, scaled, setups};
-use std::alloc::Layout;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
-use thermocline::{Arena, Tracker};
-
-const PAGE: usize = 4096;
-
-/// A block of pages of the arena, as raw words that several threads may touch.
-#[derive(Clone, Copy)]
-struct Pages<'a> {
-    arena: &'a Arena,
-    address: usize,
-    count: usize,
-}
-
-impl<'a> Pages<'a> {
-    fn new(arena: &'a Arena, count: usize) -> Self {
-        let block = arena.allocate_zeroed(Self::layout(count)).unwrap();
-        Self { arena, address: block.cast::<u8>().addr().get(), count }
-    }
-
-    fn layout(count: usize) -> Layout {
-        Layout::from_size_align(count * PAGE, PAGE).unwrap()
-    }
-
-    fn word(self, page: usize, word: usize) -> *mut u64 {
-        assert!(page < self.count && word < PAGE / 8);
-        std::ptr::with_exposed_provenance_mut(self.address + page * PAGE + word * 8)
-    }
-
-    fn write(self, page: usize, word: usize, value: u64) {
-        // SAFETY: within the block; a word has one writer at a time.
-        unsafe { self.word(page, word).write_volatile(value) }
-    }
-
-    fn read(self, page: usize, word: usize) -> u64 {
-        // SAFETY: within the block.
-        unsafe { self.word(page, word).read_volatile() }
-    }
-
-    fn fill(self) {
-        (0..self.count).for_each(|page| self.write(page, 3, page as u64 + 1));
-        // A toucher goes on a moment before the handler is done with its pages; this waits for that.
-        self.arena.check().unwrap();
-    }
-
-    fn verify(self) {
-        for page in 0..self.count {
-            assert_eq!(self.read(page, 3), page as u64 + 1, "page {page}");
-        }
-    }
-
-    fn range(self) -> *const [u64] {
-        std::ptr::slice_from_raw_parts(self.word(0, 0), self.count * PAGE / 8)
-    }
-
-    fn free(self) {
-        let block = std::ptr::NonNull::new(self.word(0, 0).cast()).unwrap();
-        // SAFETY: allocated with this layout in `new`, and freed once.
-        unsafe { (&self.arena).deallocate(block, Self::layout(self.count)) }
-    }
-}
-
-/// Evicts until that many pages are stored. Now and then a handler is not done with a page, whose
-/// toucher has gone on, so that it stays the first time.
-fn evict(arena: &Arena, pages: usize) {
-    for _ in 0..50 {
-        arena.evict_now().unwrap();
-        if arena.stats().stored_bytes == pages * PAGE {
-            return;
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    panic!("not everything goes: {}", arena.stats());
-}
+use thermocline::Tracker;
 
 /// Threads touch pages for the first time, several of them the same ones, while the arena is
 /// stopped: no message that is served late may take a page away again.

@@ -6,51 +6,12 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
+use common::child::{child_case, forbid_userfaultfd, fork, in_child, text};
 use common::{Setup, quiet, setups};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus, Output};
+use std::process::Command;
 use std::time::Duration;
 use thermocline::{Arena, ArenaError, BuildError, Swapping, Tracker};
-
-/// Runs the named test again in a process of its own, where [`child_case`] is `case`.
-fn in_child(test: &str, case: &str) -> Output {
-    let exe = std::env::current_exe().unwrap();
-    Command::new(exe)
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env("THERMOCLINE_TEST_CHILD", case)
-        .output()
-        .unwrap()
-}
-
-fn child_case() -> Option<String> {
-    std::env::var("THERMOCLINE_TEST_CHILD").ok()
-}
-
-fn text(output: &Output) -> String {
-    let (out, err) = (&output.stdout, &output.stderr);
-    format!("{}\n{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
-}
-
-/// Runs `child` in a fork of this process and says how it ended. The child ends without running
-/// destructors, as `_exit` does.
-fn fork(child: impl FnOnce() -> i32) -> ExitStatus {
-    // SAFETY: the child calls only what it is given and `_exit`.
-    match unsafe { libc::fork() } {
-        -1 => panic!("{}", std::io::Error::last_os_error()),
-        0 => {
-            let child = std::panic::AssertUnwindSafe(child);
-            let code = std::panic::catch_unwind(child).unwrap_or(101);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(code) }
-        }
-        pid => {
-            let mut status = 0;
-            // SAFETY: waits for the child and writes one integer.
-            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-            ExitStatus::from_raw(status)
-        }
-    }
-}
 
 fn arena_with_numbers(setup: Setup) -> (Arena, *const u64) {
     let arena = quiet(setup).build().unwrap();
@@ -188,38 +149,6 @@ fn system_calls_on_watched_pages() {
         assert!(bytes.iter().all(|byte| *byte == 7));
         assert_eq!(arena.stats().faults, 0, "{}", arena.stats());
     }
-}
-
-/// Forbids `userfaultfd(2)` to this process, as a container's seccomp profile does, and takes
-/// away the right to `/dev/userfaultfd` with all others.
-fn forbid_userfaultfd() {
-    // SAFETY: these calls change the credentials of this process alone.
-    unsafe {
-        if libc::getuid() == 0 {
-            assert_eq!(libc::setgroups(0, core::ptr::null()), 0);
-            assert_eq!(libc::setgid(65534), 0);
-            assert_eq!(libc::setuid(65534), 0);
-        }
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    }
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let number = u32::try_from(libc::SYS_userfaultfd).unwrap();
-    let mut filter = [
-        // The number of the system call is the first word of seccomp_data.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        libc::sock_filter {
-            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-            jt: 0,
-            jf: 1,
-            k: number,
-        },
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the program outlives the call, which copies it.
-    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 #[test]

@@ -167,14 +167,17 @@ impl Evictor {
         Ok(())
     }
 
-    /// How long the pages in memory have been idle, of those that are watched and may compress.
+    /// How long the pages in memory have been idle, of those that are watched, may compress and are
+    /// not pinned: a page that cannot go must not be counted on in a plan.
     pub(crate) fn ages(&self, now: Tick) -> Ages {
         let mut ages = Ages::default();
+        let pins = self.table.pins();
+        let any_pinned = pins.any();
         for (region, range) in self.regions(self.table.all()) {
             let Some(watched) = self.looks.watched_for(region, now) else {
                 continue;
             };
-            for page in range.iter() {
+            for page in range.iter().filter(|page| !any_pinned || !pins.has(*page)) {
                 let word = self.table.load(page);
                 if word.state() == State::Resident && !word.is_backing_off(now) {
                     ages.add(word.tick().age_at(now).min(watched));

@@ -5,7 +5,7 @@ use super::{Content, FillError, Resolved, Resolver};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::sys::event;
 use crate::sys::signals::SignalsBlocked;
-use crate::table::{State, Waiters, Word};
+use crate::table::{State, Word};
 
 /// What is to become of pages that were never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,8 +139,11 @@ impl Resolver {
             if done == run.pages() {
                 self.sample(page, run);
             }
-            // Not before: what they touch next would seem not to have been touched.
-            self.wake(run, Waiters(true));
+            // Not before: a toucher who went on could touch all of it unseen. Those who wait on the
+            // pages' words are woken as these change.
+            if let Err(e) = self.backing.wake(run) {
+                event::die("cannot wake the waiters of a page", &e);
+            }
         }
         let there = PageRange::new(run.start.0, run.start.0 + done);
         for (neighbour, &was) in run.iter().zip(&scratch.words) {

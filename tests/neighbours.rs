@@ -1,0 +1,190 @@
+//! Neighbours that are brought back together with a page that was touched: fewer faults where it pays,
+//! and hardly anything where it does not.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::pages::{PAGE, Pages, evict};
+use common::{SetOnDrop, quiet, scaled, setups};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+use thermocline::{Arena, Stats};
+
+const PAGES: usize = 20_000;
+
+fn evicted(arena: &Arena) -> Pages<'_> {
+    let pages = Pages::filled(arena, PAGES);
+    evict(arena, PAGES);
+    pages
+}
+
+/// Numbers below `bound`, each once, in an order that has no pattern.
+fn shuffled(bound: usize) -> impl Iterator<Item = usize> {
+    let mut state = 0x2545_F491_4F6C_DD1Du64;
+    let mut numbers: Vec<usize> = (0..bound).collect();
+    for i in (1..bound).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        numbers.swap(i, (state % (i as u64 + 1)) as usize);
+    }
+    numbers.into_iter()
+}
+
+/// What happened between two looks at the figures.
+struct Since {
+    faults: usize,
+    brought: usize,
+}
+
+/// Touches pages in this order, which must be right, and says what it took.
+fn touch(pages: Pages<'_>, order: impl Iterator<Item = usize>) -> Since {
+    let before = pages.arena.stats();
+    order.for_each(|page| assert!(pages.is_right(page), "page {page}"));
+    // A toucher goes on a moment before the handler has counted.
+    pages.arena.check().unwrap();
+    let after = pages.arena.stats();
+    let all = |stats: &Stats| (stats.refaults + stats.brought_along) as usize;
+    assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE);
+    let faults = (after.refaults - before.refaults) as usize;
+    Since { faults, brought: (after.brought_along - before.brought_along) as usize }
+}
+
+#[test]
+fn memory_read_from_end_to_end_is_hardly_any_faults() {
+    for setup in setups("memory_read_from_end_to_end") {
+        let arena = quiet(setup).build().unwrap();
+        let pages = evicted(&arena);
+        for backwards in [false, true] {
+            let order = (0..PAGES).map(|i| if backwards { PAGES - 1 - i } else { i });
+            let since = touch(pages, order);
+            assert_eq!(since.faults + since.brought, PAGES, "{setup}");
+            assert!(
+                since.faults < PAGES / 8,
+                "{setup}: {} faults\n{}",
+                since.faults,
+                arena.stats()
+            );
+            evict(&arena, PAGES);
+        }
+    }
+}
+
+#[test]
+fn clusters_touched_out_of_order_are_far_fewer_faults_than_pages() {
+    const CLUSTER: usize = 16;
+    for setup in setups("clusters_touched_out_of_order") {
+        let arena = quiet(setup).build().unwrap();
+        let pages = evicted(&arena);
+        let clusters = shuffled(PAGES / CLUSTER);
+        let order = clusters.flat_map(|cluster| (0..CLUSTER).map(move |i| cluster * CLUSTER + i));
+        let since = touch(pages, order);
+        assert_eq!(since.faults + since.brought, PAGES, "{setup}");
+        assert!(since.faults < PAGES / 4, "{setup}: {} faults\n{}", since.faults, arena.stats());
+    }
+}
+
+#[test]
+fn random_touches_bring_hardly_anything_along() {
+    for setup in setups("random_touches") {
+        let arena = quiet(setup).build().unwrap();
+        let pages = evicted(&arena);
+        // A tenth of the pages, so that few of them are neighbours by chance.
+        let touched: Vec<usize> = shuffled(PAGES).take(PAGES / 10).collect();
+        let since = touch(pages, touched.iter().copied());
+        assert!(since.brought * 20 < touched.len(), "{setup}: {}", arena.stats());
+        assert!(since.faults * 20 > touched.len() * 19, "{setup}: {}", arena.stats());
+        // And none of what was brought along before makes it any different later.
+        let rest: BTreeSet<usize> = touched.into_iter().collect();
+        arena.prefetch(pages.range()).unwrap();
+        evict(&arena, PAGES);
+        let later = shuffled(PAGES).filter(|page| !rest.contains(page)).take(PAGES / 10);
+        let since = touch(pages, later);
+        assert!(since.brought * 20 < PAGES / 10, "{setup}: {}", arena.stats());
+    }
+}
+
+/// Two pages, and then a gap: a second touch next to the first may be a beginning, and is not.
+#[test]
+fn pairs_with_gaps_waste_a_bounded_share() {
+    const GAP: usize = 20;
+    for setup in setups("pairs_with_gaps") {
+        let arena = quiet(setup).build().unwrap();
+        let pages = evicted(&arena);
+        for _ in 0..3 {
+            let pairs = shuffled(PAGES / GAP);
+            let order = pairs.flat_map(|pair| [pair * GAP, pair * GAP + 1]);
+            let since = touch(pages, order);
+            let wanted = PAGES / GAP * 2;
+            let wasted = since.faults + since.brought - wanted;
+            assert!(wasted * 4 < wanted, "{setup}: {wasted} of {wanted}\n{}", arena.stats());
+            arena.prefetch(pages.range()).unwrap();
+            evict(&arena, PAGES);
+        }
+        let stats = arena.stats();
+        assert!(stats.sampled_wasted <= stats.brought_along, "{setup}: {stats}");
+    }
+}
+
+/// What was learnt from one kind of touches must not stand in the way of the next.
+#[test]
+fn what_pays_is_found_out_again_after_what_does_not() {
+    for setup in setups("what_pays_is_found_out_again") {
+        let arena = quiet(setup).build().unwrap();
+        let pages = evicted(&arena);
+        for _ in 0..2 {
+            touch(pages, shuffled(PAGES / 2).filter(|page| page % 5 == 0));
+            let first = PAGES / 2;
+            let since = touch(pages, first..PAGES);
+            assert_eq!(since.faults + since.brought, PAGES / 2, "{setup}");
+            assert!(since.faults < PAGES / 12, "{setup}: {}", arena.stats());
+            arena.prefetch(pages.range()).unwrap();
+            evict(&arena, PAGES);
+        }
+    }
+}
+
+#[test]
+fn neighbours_are_right_while_everything_is_evicted_all_the_time() {
+    for setup in setups("neighbours_are_right") {
+        let interval = Duration::from_millis(1);
+        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let pages = Pages::filled(&arena, 2000);
+        let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for number in 0..4usize {
+                let (over, rounds) = (&over, &rounds);
+                scope.spawn(move || {
+                    // Up, down, up and down from other places, over the same pages.
+                    let mut round = 0u64;
+                    while !over.load(Ordering::Relaxed) {
+                        round += 1;
+                        for i in 0..2000 {
+                            let i = if number % 2 == 0 { i } else { 1999 - i };
+                            let page = (i + number * 700) % 2000;
+                            assert!(pages.is_right(page), "{setup}, page {page}");
+                            // Each word has one writer.
+                            if page % 4 == number {
+                                let word = 10 + number;
+                                assert_eq!(pages.read(page, word), round - 1, "{setup}");
+                                pages.write(page, word, round);
+                            }
+                        }
+                        rounds.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let _over = SetOnDrop(&over);
+            let enough = scaled(20_000, 500);
+            while arena.stats().brought_along < enough || rounds.load(Ordering::Relaxed) < 8 {
+                thread::sleep(interval);
+            }
+        });
+        pages.verify();
+        assert_eq!(arena.stats().lost_bytes, 0);
+        arena.check().unwrap();
+    }
+}
