@@ -106,8 +106,8 @@ struct Patience {
     pace: [Option<u64>; 2],
     /// Times that a way was chosen.
     choices: u32,
-    /// Handlers of the process that may look at a time: the others leave the processors to those
-    /// that touch pages.
+    /// Handlers of the process that may look at a time. One that looks leaves its processor to
+    /// whoever wants it, and keeps it awake for the toucher, who will.
     lookers: usize,
 }
 
@@ -131,7 +131,7 @@ impl Patience {
             since: Instant::now(),
             pace: [None; 2],
             choices: 0,
-            lookers: processors / 2,
+            lookers: processors,
         }
     }
 
