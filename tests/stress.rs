@@ -193,7 +193,7 @@ fn under_zeal() {
     for setup in setups("under_zeal") {
         let interval = Duration::from_millis(1);
         let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build();
-        let time = Duration::from_secs(scaled(10, 15));
+        let time = Duration::from_secs(scaled(10, 6));
         stress(setup, &arena.unwrap(), 128 << 20, time, || thread::sleep(interval));
     }
 }
@@ -209,7 +209,7 @@ fn under_a_tiny_limit() {
             .handler_threads(1)
             .build()
             .unwrap();
-        let time = Duration::from_secs(scaled(5, 10));
+        let time = Duration::from_secs(scaled(5, 4));
         stress(setup, &arena, 32 << 20, time, || thread::sleep(Duration::from_millis(5)));
     }
 }
@@ -234,7 +234,7 @@ fn while_told_what_to_do() {
             let at = round as usize * 104_729 % shared.len();
             assert_eq!(shared[at], (at as u64) << 3);
         };
-        let time = Duration::from_secs(scaled(5, 10));
+        let time = Duration::from_secs(scaled(5, 4));
         stress(setup, &arena, 32 << 20, time, evict);
         assert!(shared.iter().enumerate().all(|(n, number)| *number == (n as u64) << 3));
     }
