@@ -281,6 +281,71 @@ fn a_handler_installed_later_works_if_it_calls_ours_and_is_spoken_of() {
     assert!(arena.stats().refaults > 500, "{}", arena.stats());
 }
 
+static RUNG: AtomicUsize = AtomicUsize::new(0);
+
+/// Touches pages, as a program's handler may, and in the order in which they are being brought back.
+extern "C" fn rung(_: c_int) {
+    let start = READ_AT.load(Ordering::Relaxed);
+    let rung = RUNG.fetch_add(1, Ordering::Relaxed);
+    for page in [rung % 2000, rung * 7919 % 2000] {
+        // SAFETY: a word of a page of the arena.
+        unsafe { ptr::with_exposed_provenance::<u64>(start + page * PAGE).read_volatile() };
+    }
+}
+
+/// A program's handler that calls ours need not have thought of the signals that may come while ours
+/// owns a page.
+#[test]
+fn a_handler_that_calls_ours_may_be_interrupted_by_one_that_touches_pages() {
+    const TEST: &str = "a_handler_that_calls_ours_may_be_interrupted_by_one_that_touches_pages";
+    let Some(case) = child_case() else {
+        for setup in inline_setups(TEST) {
+            passes_in_child(TEST, &setup.to_string());
+        }
+        return;
+    };
+    // SAFETY: whoever waits for a page that it owns itself waits for ever; this ends it.
+    unsafe { libc::alarm(120) };
+    let arena = quiet(Setup::parse(&case)).build().unwrap();
+    let pages = Pages::filled(&arena, 2000);
+    let handler = later as extern "C" fn(_, _, _) as usize;
+    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+    let replaced = install(libc::SIGBUS, handler, flags, &[]);
+    REPLACED.set(replaced.sa_sigaction).unwrap();
+    READ_AT.store(pages.address, Ordering::Relaxed);
+    install(libc::SIGUSR1, rung as extern "C" fn(_) as usize, libc::SA_RESTART, &[]);
+    let (toucher, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let thread = toucher.load(Ordering::Relaxed);
+                if thread != 0 {
+                    // SAFETY: the thread lives until this one is told that it is over.
+                    unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                }
+                thread::sleep(Duration::from_micros(20));
+            }
+        });
+        let _over = SetOnDrop(&over);
+        // Room for handlers that interrupt each other, which is none of what is tested.
+        let (stack, signals) = (Stack::new(1 << 20), Stack::new(1 << 20));
+        let mut wrong = 0;
+        stack.run(Some(&signals), &mut || {
+            // SAFETY: takes nothing.
+            toucher.store(unsafe { libc::pthread_self() }, Ordering::Relaxed);
+            for _ in 0..scaled(200, 10) {
+                arena.evict_now().unwrap();
+                wrong += (0..2000).filter(|page| !pages.is_right(*page)).count();
+            }
+            block(libc::SIGUSR1);
+            toucher.store(0, Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(20));
+        });
+        assert_eq!(wrong, 0);
+    });
+    assert!(RUNG.load(Ordering::Relaxed) > 10);
+}
+
 /// Memory for a stack, with nothing below it.
 struct Stack {
     start: *mut u8,

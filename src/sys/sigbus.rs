@@ -9,15 +9,16 @@
 //! # What the handler may rely on
 //!
 //! It is installed once, when the first server is registered, and stays, for a program may have
-//! saved it as the one to call after its own. It runs with all signals blocked, so that a thread
-//! that owns a page is interrupted by nothing of the program's; on the alternate stack, where the
-//! thread has one; and it saves errno. A server is not freed while a thread is in it: threads count
+//! saved it as the one to call after its own. It serves with all signals blocked, whoever has called
+//! it, so that a thread that owns a page is interrupted by nothing of the program's; on the alternate
+//! stack, where the thread has one; and it saves errno. A server is not freed while a thread is in it: threads count
 //! themselves in and out of its slot, and who unregisters it waits for the last one.
 
 #![allow(unsafe_code)]
 
 use super::error::SysError;
 use super::fork::Generation;
+use super::signals::SignalsBlocked;
 use crate::prim::sync::{AtomicBool, AtomicUsize, Ordering};
 use core::ffi::{c_int, c_void};
 use core::fmt;
@@ -224,6 +225,9 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     let served = code == libc::BUS_ADRERR && {
         // SAFETY: as above; with this code the address is there.
         let address = unsafe { (*info).si_addr() }.addr();
+        // The kernel has blocked them already, but a handler of the program's that calls this one may
+        // have been installed with any mask.
+        let _blocked = SignalsBlocked::new();
         let slots = &SLOTS[..USED.load(Ordering::SeqCst)];
         slots.iter().find_map(|slot| slot.serve(address)) == Some(Served::Retry)
     };
