@@ -632,6 +632,13 @@ fn as_many_inline_arenas_as_there_can_be() {
     arenas.push(small(FaultMode::Inline).unwrap());
     works(&arenas[MOST - 1]);
     assert!(matches!(small(FaultMode::Inline), Err(BuildError::TooManyInline { .. })));
+    // A child has none of them, and as much room as any process.
+    let status = fork(|| {
+        let own: Vec<Arena> = (0..3).map(|_| small(FaultMode::Inline).unwrap()).collect();
+        own.iter().for_each(works);
+        0
+    });
+    assert!(status.success(), "{status:?}");
     // A stopped arena has touchers no more, but keeps its place until it is dropped.
     arenas[7].stop().unwrap();
     drop(arenas);

@@ -60,11 +60,13 @@ pub enum FaultMode {
     ///   the one that was there when the first such arena was built. A program that installs
     ///   another one later must call the one it has replaced (`oldact` of `sigaction(2)`) for
     ///   whatever is not its own; a line on standard error reminds of it.
+    /// * A program that ignores SIGBUS does not pass that on by `exec` any more: what is handled is
+    ///   reset to the default there.
     /// * A thread that has SIGBUS blocked must not touch evicted memory: the kernel ends the process
     ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
     /// * The thread's stack, or its alternate signal stack, needs room for a signal frame, which is 3
-    ///   to 12 KiB on x86-64 (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more. Neither may lie in an
-    ///   arena.
+    ///   to 12 KiB on x86-64 (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more; 8 KiB where something is to be
+    ///   said on standard error. Neither may lie in an arena.
     Inline,
 }
 

@@ -37,6 +37,16 @@ impl Generation {
         }
     }
 
+    /// The number of this generation, from one.
+    pub(crate) fn number(self) -> u32 {
+        self.0.wrapping_add(1)
+    }
+
+    /// The generation of this process, if forks are being counted already.
+    pub(crate) fn counted() -> Self {
+        Self(FORKS.load(Ordering::Relaxed))
+    }
+
     /// Whether this process is the one that made the value.
     pub(crate) fn is_current(self) -> bool {
         self.0 == FORKS.load(Ordering::Relaxed)

@@ -68,7 +68,7 @@ impl Pagemap {
         if looking == Looking::Present && !self.has_scan {
             return self.scan_file(start, end, visit);
         }
-        let mut regions = [PageRegion::default(); 32];
+        let mut regions = [PageRegion::default(); 16];
         let mut from = start;
         while from < end {
             let (found, walked) = self.scan_once(from, end, looking, &mut regions)?;
@@ -122,7 +122,7 @@ impl Pagemap {
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
         // Small, because a fault looks too, on whatever stack its thread has.
-        const ENTRIES: usize = 128;
+        const ENTRIES: usize = 64;
         let mut bytes = [0u8; ENTRIES * 8];
         let page = 1u64 << PAGE_SHIFT;
         let mut at = start;

@@ -11,15 +11,15 @@
 //! It is installed once, when the first server is registered, and stays, for a program may have
 //! saved it as the one to call after its own. It serves with all signals blocked, whoever has called
 //! it, so that a thread that owns a page is interrupted by nothing of the program's; on the alternate
-//! stack, where the thread has one; and it saves errno. A server is not freed while a thread is in it: threads count
-//! themselves in and out of its slot, and who unregisters it waits for the last one.
+//! stack, where the thread has one; and it saves errno. A server is not freed while a thread is in
+//! it: threads count themselves in and out of its slot, and who unregisters it waits for the last one.
 
 #![allow(unsafe_code)]
 
 use super::error::SysError;
 use super::fork::Generation;
 use super::signals::SignalsBlocked;
-use crate::prim::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::prim::sync::{AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{c_int, c_void};
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -51,25 +51,21 @@ pub(crate) trait Serve: Send + Sync {
 /// Servers that there can be at a time in a process.
 pub(crate) const MAX_SERVERS: usize = 256;
 
-struct Server {
-    generation: Generation,
-    serve: Arc<dyn Serve>,
-}
-
 /// A range of addresses and who serves it.
 struct Slot {
-    taken: AtomicBool,
+    /// The generation of the process that has taken the slot; zero where it is free.
+    owner: AtomicU32,
     /// Zero where nobody is registered. Written last, cleared first.
     start: AtomicUsize,
     end: AtomicUsize,
-    server: AtomicPtr<Server>,
+    server: AtomicPtr<Arc<dyn Serve>>,
     /// Threads that are looking at the server.
     users: AtomicUsize,
 }
 
 static SLOTS: [Slot; MAX_SERVERS] = [const {
     Slot {
-        taken: AtomicBool::new(false),
+        owner: AtomicU32::new(0),
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
         server: AtomicPtr::new(ptr::null_mut()),
@@ -88,6 +84,21 @@ impl Slot {
         start != 0 && (start..self.end.load(Ordering::SeqCst)).contains(&address)
     }
 
+    /// Takes the slot for this process, if it is free, or was taken by one that this is a fork of: what
+    /// it covers is not there.
+    fn take(&self, generation: Generation) -> bool {
+        let seen = self.owner.load(Ordering::Acquire);
+        let ours = generation.number();
+        let take = || self.owner.compare_exchange(seen, ours, Ordering::AcqRel, Ordering::Relaxed);
+        let taken = seen != ours && take().is_ok();
+        if taken {
+            self.start.store(0, Ordering::SeqCst);
+            // Threads of the parent's that were being served are not there either.
+            self.users.store(0, Ordering::SeqCst);
+        }
+        taken
+    }
+
     /// Has the address served, if it belongs to this slot.
     fn serve(&self, address: usize) -> Option<Served> {
         if !self.covers(address) {
@@ -99,7 +110,8 @@ impl Slot {
             // registered, and is not freed before the count goes down.
             let server = unsafe { &*self.server.load(Ordering::Acquire) };
             // A child has the slots of its parent, and none of the memory that they cover.
-            server.generation.is_current().then(|| server.serve.serve(address))
+            let ours = self.owner.load(Ordering::Acquire) == Generation::counted().number();
+            ours.then(|| server.serve(address))
         });
         self.users.fetch_sub(1, Ordering::SeqCst);
         served.flatten()
@@ -146,10 +158,9 @@ pub(crate) fn register(
     debug_assert!(addresses.start != 0);
     let generation = Generation::current()?;
     install()?;
-    let free = |slot: &Slot| !slot.taken.swap(true, Ordering::AcqRel);
-    let index = SLOTS.iter().position(free).ok_or(RegisterError::Full)?;
+    let index = SLOTS.iter().position(|slot| slot.take(generation)).ok_or(RegisterError::Full)?;
     let slot = &SLOTS[index];
-    slot.server.store(Box::into_raw(Box::new(Server { generation, serve })), Ordering::Release);
+    slot.server.store(Box::into_raw(Box::new(serve)), Ordering::Release);
     slot.end.store(addresses.end, Ordering::SeqCst);
     slot.start.store(addresses.start, Ordering::SeqCst);
     USED.fetch_max(index + 1, Ordering::SeqCst);
@@ -165,7 +176,7 @@ impl Drop for Registration {
         let server = self.0.server.swap(ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: made by `register`, taken once, and no thread looks at it any more.
         drop(unsafe { Box::from_raw(server) });
-        self.0.taken.store(false, Ordering::Release);
+        self.0.owner.store(0, Ordering::Release);
     }
 }
 
