@@ -93,11 +93,18 @@ impl fmt::Display for Setup {
     }
 }
 
-/// The trackers that work here, each with both fault modes.
+/// The trackers that work here, each with both fault modes, or with those alone that the environment
+/// names: `THERMOCLINE_FAULT_MODES=inline`.
 pub fn setups(test: &str) -> Vec<Setup> {
-    let modes = [FaultMode::Handler, FaultMode::Inline];
-    let trackers = trackers(test).into_iter();
-    trackers.flat_map(|tracker| modes.map(|fault_mode| Setup { tracker, fault_mode })).collect()
+    let named = std::env::var("THERMOCLINE_FAULT_MODES").ok();
+    let is_named = |mode: &FaultMode| {
+        named.as_ref().is_none_or(|named| named.split(',').any(|name| name == mode.to_string()))
+    };
+    let modes: Vec<_> =
+        [FaultMode::Handler, FaultMode::Inline].into_iter().filter(is_named).collect();
+    assert!(!modes.is_empty(), "THERMOCLINE_FAULT_MODES names no fault mode: {named:?}");
+    let setup = |tracker| modes.iter().map(move |&fault_mode| Setup { tracker, fault_mode });
+    trackers(test).into_iter().flat_map(setup).collect()
 }
 
 /// An arena that evicts nothing by itself within the time of a test.
