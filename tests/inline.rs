@@ -153,6 +153,12 @@ fn what_is_not_ours_reaches_the_handler_that_was_there_before() {
     assert_eq!(CALLS.load(Ordering::Relaxed), 1);
     assert_eq!(by_kernel.count_ones(), if flags & libc::SA_NODEFER == 0 { 4 } else { 3 });
 
+    // Room for a fault that is served while another is passed on.
+    let stack = Vec::leak(vec![0u8; 64 << 10]);
+    let stack =
+        libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+    // SAFETY: the stack is nobody else's, and is never freed.
+    assert_eq!(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) }, 0);
     let arena = quiet(Setup::parse(setup)).build().unwrap();
     let pages = Pages::filled(&arena, 500);
     for round in 0..100 {
@@ -735,6 +741,10 @@ fn arenas_come_and_go_while_threads_fault_in_another() {
                     while !over.load(Ordering::Relaxed) {
                         page = (page + 7919) % 2000;
                         wrong.fetch_add(usize::from(!pages.is_right(page)), Ordering::Relaxed);
+                        if page.is_multiple_of(16) {
+                            // What is touched all the time is never evicted.
+                            thread::sleep(Duration::from_millis(scaled(1, 10)));
+                        }
                     }
                 });
             }
@@ -756,7 +766,7 @@ fn arenas_come_and_go_while_threads_fault_in_another() {
             }
         });
         assert_eq!(wrong.into_inner(), 0, "{setup}");
-        assert!(arena.stats().refaults > 1000, "{}", arena.stats());
+        assert!(arena.stats().refaults > 50, "{setup}: {}", arena.stats());
         pages.verify();
         arena.check().unwrap();
     }

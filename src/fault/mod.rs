@@ -66,7 +66,8 @@ pub enum FaultMode {
     ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
     /// * The thread's stack, or its alternate signal stack, needs room for a signal frame, which is 3
     ///   to 12 KiB on x86-64 (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more; 8 KiB where something is to be
-    ///   said on standard error. Neither may lie in an arena.
+    ///   said on standard error, and twice as much where the handler before ours touches evicted
+    ///   memory itself. Neither may lie in an arena.
     Inline,
 }
 
