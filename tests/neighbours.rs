@@ -13,11 +13,14 @@ use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, Stats};
 
-const PAGES: usize = 20_000;
+/// Pages that are touched.
+fn count() -> usize {
+    scaled(20_000, 5_000)
+}
 
 fn evicted(arena: &Arena) -> Pages<'_> {
-    let pages = Pages::filled(arena, PAGES);
-    evict(arena, PAGES);
+    let pages = Pages::filled(arena, count());
+    evict(arena, count());
     pages
 }
 
@@ -59,16 +62,16 @@ fn memory_read_from_end_to_end_is_hardly_any_faults() {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for backwards in [false, true] {
-            let order = (0..PAGES).map(|i| if backwards { PAGES - 1 - i } else { i });
+            let order = (0..count()).map(|i| if backwards { count() - 1 - i } else { i });
             let since = touch(pages, order);
-            assert_eq!(since.faults + since.brought, PAGES, "{setup}");
+            assert_eq!(since.faults + since.brought, count(), "{setup}");
             assert!(
-                since.faults < PAGES / 8,
+                since.faults < count() / 8,
                 "{setup}: {} faults\n{}",
                 since.faults,
                 arena.stats()
             );
-            evict(&arena, PAGES);
+            evict(&arena, count());
         }
     }
 }
@@ -79,11 +82,11 @@ fn clusters_touched_out_of_order_are_far_fewer_faults_than_pages() {
     for setup in setups("clusters_touched_out_of_order") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
-        let clusters = shuffled(PAGES / CLUSTER);
+        let clusters = shuffled(count() / CLUSTER);
         let order = clusters.flat_map(|cluster| (0..CLUSTER).map(move |i| cluster * CLUSTER + i));
         let since = touch(pages, order);
-        assert_eq!(since.faults + since.brought, PAGES, "{setup}");
-        assert!(since.faults < PAGES / 4, "{setup}: {} faults\n{}", since.faults, arena.stats());
+        assert_eq!(since.faults + since.brought, count(), "{setup}");
+        assert!(since.faults < count() / 4, "{setup}: {} faults\n{}", since.faults, arena.stats());
     }
 }
 
@@ -93,17 +96,17 @@ fn random_touches_bring_hardly_anything_along() {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         // A tenth of the pages, so that few of them are neighbours by chance.
-        let touched: Vec<usize> = shuffled(PAGES).take(PAGES / 10).collect();
+        let touched: Vec<usize> = shuffled(count()).take(count() / 10).collect();
         let since = touch(pages, touched.iter().copied());
         assert!(since.brought * 20 < touched.len(), "{setup}: {}", arena.stats());
         assert!(since.faults * 20 > touched.len() * 19, "{setup}: {}", arena.stats());
         // And none of what was brought along before makes it any different later.
         let rest: BTreeSet<usize> = touched.into_iter().collect();
         arena.prefetch(pages.range()).unwrap();
-        evict(&arena, PAGES);
-        let later = shuffled(PAGES).filter(|page| !rest.contains(page)).take(PAGES / 10);
+        evict(&arena, count());
+        let later = shuffled(count()).filter(|page| !rest.contains(page)).take(count() / 10);
         let since = touch(pages, later);
-        assert!(since.brought * 20 < PAGES / 10, "{setup}: {}", arena.stats());
+        assert!(since.brought * 20 < count() / 10, "{setup}: {}", arena.stats());
     }
 }
 
@@ -115,14 +118,14 @@ fn pairs_with_gaps_waste_a_bounded_share() {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for _ in 0..3 {
-            let pairs = shuffled(PAGES / GAP);
+            let pairs = shuffled(count() / GAP);
             let order = pairs.flat_map(|pair| [pair * GAP, pair * GAP + 1]);
             let since = touch(pages, order);
-            let wanted = PAGES / GAP * 2;
+            let wanted = count() / GAP * 2;
             let wasted = since.faults + since.brought - wanted;
             assert!(wasted * 4 < wanted, "{setup}: {wasted} of {wanted}\n{}", arena.stats());
             arena.prefetch(pages.range()).unwrap();
-            evict(&arena, PAGES);
+            evict(&arena, count());
         }
         let stats = arena.stats();
         assert!(stats.sampled_wasted <= stats.brought_along, "{setup}: {stats}");
@@ -136,13 +139,13 @@ fn what_pays_is_found_out_again_after_what_does_not() {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for _ in 0..2 {
-            touch(pages, shuffled(PAGES / 2).filter(|page| page % 5 == 0));
-            let first = PAGES / 2;
-            let since = touch(pages, first..PAGES);
-            assert_eq!(since.faults + since.brought, PAGES / 2, "{setup}");
-            assert!(since.faults < PAGES / 12, "{setup}: {}", arena.stats());
+            touch(pages, shuffled(count() / 2).filter(|page| page % 5 == 0));
+            let first = count() / 2;
+            let since = touch(pages, first..count());
+            assert_eq!(since.faults + since.brought, count() / 2, "{setup}");
+            assert!(since.faults < count() / 12, "{setup}: {}", arena.stats());
             arena.prefetch(pages.range()).unwrap();
-            evict(&arena, PAGES);
+            evict(&arena, count());
         }
     }
 }
