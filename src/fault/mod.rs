@@ -59,7 +59,9 @@ pub enum FaultMode {
     /// * The process's handler for SIGBUS is the arena's. What is none of its own it passes on to
     ///   the one that was there when the first such arena was built. A program that installs
     ///   another one later must call the one it has replaced (`oldact` of `sigaction(2)`) for
-    ///   whatever is not its own; a line on standard error reminds of it.
+    ///   whatever is not its own; a line on standard error reminds of it. It has to be installed with
+    ///   `SA_SIGINFO`, and with `SA_NODEFER` or all signals in its mask if other handlers touch
+    ///   evicted memory.
     /// * A thread that has SIGBUS blocked must not touch evicted memory: the kernel ends the process
     ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
     /// * The thread's stack, or its alternate signal stack, needs room for a signal frame, which is 3
