@@ -257,6 +257,9 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 /// # Safety
 ///
 /// Only from the handler, with what it was given.
+// Its frame is large, and is not to lie below those of a fault that is served.
+#[cold]
+#[inline(never)]
 unsafe fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let Some(previous) = PREVIOUS.get() else { return };
     // Of a failed access, rather than sent by somebody or told of memory that nobody has touched.
