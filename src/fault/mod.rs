@@ -64,9 +64,9 @@ pub enum FaultMode {
     ///   evicted memory.
     /// * A thread that has SIGBUS blocked must not touch evicted memory: the kernel ends the process
     ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
-    /// * The thread's stack, or its alternate signal stack, needs room for a signal frame, which is 3
-    ///   to 12 KiB on x86-64 (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more. Neither may lie in an
-    ///   arena.
+    /// * The thread's stack needs room for a signal frame, which is 3 to 12 KiB on x86-64
+    ///   (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more, or 16 KiB in a build without optimisation. It
+    ///   must not lie in an arena. The alternate signal stack is not used.
     Inline,
 }
 

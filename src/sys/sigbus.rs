@@ -11,8 +11,7 @@
 //! It is installed once, when the first server is registered, and stays, for a program may have
 //! saved it as the one to call after its own. It serves with all signals blocked, whatever the mask
 //! that it is called with, so that a thread that owns a page is interrupted by nothing of the
-//! program's; on the alternate stack, where the
-//! thread has one; and it saves errno. A server is not freed while a thread is in it: threads count
+//! program's; on the thread's own stack; and it saves errno. A server is not freed while a thread is in it: threads count
 //! themselves in and out of its slot, and who unregisters it waits for the last one.
 
 #![allow(unsafe_code)]
@@ -192,9 +191,10 @@ fn install() -> Result<(), SysError> {
 fn take_charge() -> Result<(), SysError> {
     let mut action = default_action();
     action.sa_sigaction = on_sigbus as extern "C" fn(_, _, _) as usize;
-    // SIGINFO: the address. ONSTACK: a thread may have touched a page with little stack left.
-    // RESTART: a SIGBUS that somebody sends is to disturb no more than before.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // SIGINFO: the address. RESTART: a SIGBUS that somebody sends is to disturb no more than before.
+    // Not ONSTACK: the alternate stack that Rust's runtime gives to each thread is 8 to 12 KiB, of
+    // which the signal's frame takes up to 12 and a build without optimisation as much again.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     // SAFETY: writes the whole set, and cannot fail on a valid pointer.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
     // SAFETY: the action is whole, and its handler is a function that is never unloaded while
