@@ -151,7 +151,8 @@
 //!
 //! # What it costs
 //!
-//! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, all of it reserved lazily; a
+//! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, and 4 bytes for each page near one
+//! that is pinned, all of it reserved lazily; a
 //! bitmap for each 64 KiB of small blocks and a tree of free runs and large blocks; in the store 8
 //! bytes a page, what rounds up to 64, and slots that nothing fits into for the time being.
 //! Time: one thread that looks and evicts, which reads the words of all watched regions at each look,

@@ -52,8 +52,7 @@
 //! * **System calls on evicted memory.** Where the process may only have a user-mode userfaultfd
 //!   (no access to `/dev/userfaultfd`, the sysctl `vm.unprivileged_userfaultfd` 0, no
 //!   `CAP_SYS_PTRACE`), and with [`FaultMode::Inline`] in any case, a system call that is given a
-//!   pointer to an evicted page fails with `EFAULT`. [`pin`](Arena::pin) what it is given; to
-//!   [`ensure`](Arena::ensure) it is enough where nothing is evicted before the call is done.
+//!   pointer to an evicted page fails with `EFAULT`. [`pin`](Arena::pin) what it is given.
 //!   [`Arena::serves_system_calls`] tells which case it is. A page in memory that has not been touched
 //!   for a scan interval can be met by that too, while it is being evicted, or under
 //!   [`Rwp`](Tracker::Rwp) while others are.

@@ -10,6 +10,7 @@ use common::child::{child_case, forbid_userfaultfd, fork, in_child, text};
 use common::{Setup, quiet, setups};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::process::Output;
 use std::time::Duration;
 use thermocline::{Arena, ArenaError, BuildError, Swapping, Tracker};
 
@@ -318,5 +319,205 @@ fn signal_handlers_may_touch_evicted_memory() {
     for setup in setups(TEST) {
         let output = in_child(TEST, &setup.to_string());
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
+    }
+}
+
+/// Runs `test` in a child for each tracker, faults being served inline, and says how each ended.
+fn inline_children(test: &str, case: &str) -> Vec<(Setup, Output)> {
+    let inline = setups(test).into_iter().filter(|setup| setup.is_inline());
+    inline.map(|setup| (setup, in_child(test, &format!("{setup} {case}")))).collect()
+}
+
+/// The setup and the case that [`inline_children`] has given to this child.
+fn inline_case() -> Option<(Setup, String)> {
+    let case = child_case()?;
+    let (setup, case) = case.split_once(' ').unwrap();
+    Some((Setup::parse(setup), case.to_owned()))
+}
+
+/// Installs a handler and gives what was there before.
+fn install(signal: libc::c_int, handler: usize, flags: libc::c_int) -> libc::sigaction {
+    // SAFETY: both actions are whole; zero is an empty mask.
+    unsafe {
+        let mut action: libc::sigaction = core::mem::zeroed();
+        let mut before: libc::sigaction = core::mem::zeroed();
+        (action.sa_sigaction, action.sa_flags) = (handler, flags);
+        assert_eq!(libc::sigaction(signal, &raw const action, &raw mut before), 0);
+        before
+    }
+}
+
+/// Touches a page of a file that has none: SIGBUS, and none of an arena's.
+fn touch_beyond_a_file() {
+    // SAFETY: the mapping is this function's own.
+    unsafe {
+        let file = libc::memfd_create(c"empty".as_ptr(), 0);
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let page = libc::mmap(core::ptr::null_mut(), 4096, prot, libc::MAP_SHARED, file, 0);
+        page.cast::<u8>().write_volatile(1);
+    }
+}
+
+/// A handler that is installed later and passes on what is not its own has a mask of its own.
+#[test]
+fn a_later_handler_may_pass_on_what_is_not_its_own() {
+    use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+    type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    static BEFORE: AtomicUsize = AtomicUsize::new(0);
+    static NUMBERS: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn later(n: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the address of the handler before, which takes three arguments.
+        let before: Handler = unsafe { core::mem::transmute(BEFORE.load(Ordering::Relaxed)) };
+        before(n, info, context);
+    }
+    extern "C" fn alarm(_: libc::c_int) {
+        let numbers = NUMBERS.load(Ordering::Relaxed);
+        if !numbers.is_null() {
+            let at = SEEN.fetch_add(1, Ordering::Relaxed) * 7919 % (1 << 16);
+            // SAFETY: ends the process at once.
+            unsafe { (number(numbers, at) != at as u64).then(|| libc::_exit(3)) };
+        }
+    }
+    const TEST: &str = "a_later_handler_may_pass_on_what_is_not_its_own";
+    if let Some((setup, _)) = inline_case() {
+        let (arena, numbers) = arena_with_numbers(setup);
+        let flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+        let before = install(libc::SIGBUS, later as Handler as usize, flags);
+        std::thread::spawn(|| {
+            // SAFETY: blocks all signals in this thread, which must not touch pages too.
+            unsafe {
+                let mut all = core::mem::zeroed();
+                libc::sigfillset(&raw mut all);
+                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, core::ptr::null_mut());
+            }
+            std::thread::sleep(Duration::from_secs(60));
+            // SAFETY: ends the process, which hangs, at once.
+            unsafe { libc::_exit(4) }
+        });
+        BEFORE.store(before.sa_sigaction, Ordering::Relaxed);
+        install(libc::SIGALRM, alarm as extern "C" fn(_) as usize, libc::SA_RESTART);
+        NUMBERS.store(numbers.cast_mut(), Ordering::Relaxed);
+        let often = libc::timeval { tv_sec: 0, tv_usec: 200 };
+        let timer = libc::itimerval { it_interval: often, it_value: often };
+        // SAFETY: the timer is this process's.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, core::ptr::null_mut()) };
+        for _ in 0..common::scaled(300, 40) {
+            arena.evict_now().unwrap();
+            assert!((0..1 << 16).step_by(100).all(|at| number(numbers, at) == at as u64));
+        }
+        NUMBERS.store(core::ptr::null_mut(), Ordering::Relaxed);
+        return;
+    }
+    for (setup, output) in inline_children(TEST, "") {
+        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
+    }
+}
+
+/// What was there before the arena's handler is called as the kernel would call it.
+#[test]
+fn the_handler_before_is_called_as_often_as_it_would_be() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn once(_: libc::c_int) {
+        if CALLS.fetch_add(1, Ordering::Relaxed) > 0 {
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(3) };
+        }
+    }
+    const TEST: &str = "the_handler_before_is_called_as_often_as_it_would_be";
+    if let Some((setup, case)) = inline_case() {
+        if case == "reset" {
+            install(libc::SIGBUS, once as extern "C" fn(_) as usize, libc::SA_RESETHAND);
+            let _arena = arena_with_numbers(setup);
+            touch_beyond_a_file();
+            return;
+        }
+        // That of Rust's runtime puts the default action in its own place.
+        let (arena, numbers) = arena_with_numbers(setup);
+        // SAFETY: takes an integer.
+        unsafe { libc::raise(libc::SIGBUS) };
+        arena.evict_now().unwrap();
+        assert_eq!(number(numbers, 5000), 5000);
+        println!("still here");
+        // SAFETY: as above.
+        unsafe { libc::raise(libc::SIGBUS) };
+        return;
+    }
+    for (setup, output) in inline_children(TEST, "reset") {
+        assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{setup}: {}", text(&output));
+    }
+    for (setup, output) in inline_children(TEST, "raise") {
+        assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{setup}: {}", text(&output));
+        assert!(text(&output).contains("still here"), "{setup}: {}", text(&output));
+    }
+}
+
+/// A thread that is to be cancelled touches pages until it comes to where it can be.
+#[test]
+fn a_thread_is_not_cancelled_while_it_is_served() {
+    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+    static NUMBERS: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
+    static CANCELLED: AtomicBool = AtomicBool::new(false);
+    static DONE: AtomicBool = AtomicBool::new(false);
+    unsafe extern "C" {
+        fn pthread_cancel(thread: libc::pthread_t) -> libc::c_int;
+    }
+    extern "C" fn work(_: *mut libc::c_void) -> *mut libc::c_void {
+        while !CANCELLED.load(Ordering::Acquire) {
+            core::hint::spin_loop();
+        }
+        let numbers = NUMBERS.load(Ordering::Relaxed);
+        let good = (0..1 << 16).step_by(512).all(|at| number(numbers, at) == at as u64);
+        DONE.store(good, Ordering::Release);
+        core::ptr::null_mut()
+    }
+    const TEST: &str = "a_thread_is_not_cancelled_while_it_is_served";
+    if let Some((setup, _)) = inline_case() {
+        // Whoever brings a page back rings the evictor, by write(2).
+        let arena = quiet(setup).resident_limit(1 << 18).build().unwrap();
+        let mut numbers = AVec::with_capacity_in(1 << 16, arena.handle());
+        numbers.extend(0..1u64 << 16);
+        NUMBERS.store(numbers.as_mut_ptr(), Ordering::Relaxed);
+        arena.evict_now().unwrap();
+        // SAFETY: a thread that ends by itself, and is waited for.
+        unsafe {
+            let mut thread = core::mem::zeroed();
+            let null: *mut libc::c_void = core::ptr::null_mut();
+            assert_eq!(libc::pthread_create(&raw mut thread, null.cast(), work, null), 0);
+            assert_eq!(pthread_cancel(thread), 0);
+            CANCELLED.store(true, Ordering::Release);
+            assert_eq!(libc::pthread_join(thread, core::ptr::null_mut()), 0);
+            if !DONE.load(Ordering::Acquire) {
+                libc::_exit(3);
+            }
+        }
+        return;
+    }
+    for (setup, output) in inline_children(TEST, "") {
+        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
+    }
+}
+
+/// The alternate stack may be too small for code that was not optimised.
+#[test]
+fn the_alternate_stack_is_used_by_optimised_code_only() {
+    const TEST: &str = "the_alternate_stack_is_used_by_optimised_code_only";
+    for setup in setups(TEST).into_iter().filter(|setup| setup.is_inline()) {
+        let (arena, numbers) = arena_with_numbers(setup);
+        arena.evict_now().unwrap();
+        let mut stack = vec![0xaau8; 1 << 16];
+        // SAFETY: the stack outlives its use, which ends with the second call.
+        unsafe {
+            let mut before: libc::stack_t = core::mem::zeroed();
+            let ours =
+                libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: 1 << 16 };
+            assert_eq!(libc::sigaltstack(&raw const ours, &raw mut before), 0);
+            assert_eq!(number(numbers, 5000), 5000);
+            assert_eq!(libc::sigaltstack(&raw const before, core::ptr::null_mut()), 0);
+        }
+        let untouched = stack.iter().all(|byte| *byte == 0xaa);
+        assert_eq!(untouched, cfg!(debug_assertions), "{setup}");
     }
 }

@@ -27,8 +27,9 @@ impl Arena {
     ///
     /// It costs one load per page where the pages are in memory. Others are brought back in this
     /// thread, neighbours together, without a signal or a message; memory that was never written is
-    /// given. Nothing keeps the pages from being evicted again later, see [`pin`](Self::pin), and a
-    /// page that is in memory already does not count as touched. Where nothing is evicted there is
+    /// given. Nothing keeps the pages from being evicted again, so it is no substitute for
+    /// [`pin`](Self::pin) before a system call; and a page that is in memory already does not count
+    /// as touched. Where nothing is evicted there is
     /// nothing to do.
     ///
     /// ```

@@ -159,12 +159,14 @@ impl Evictor {
     /// Watches the pages of `range` anew, but for those that are pinned.
     fn arm(&self, range: PageRange) -> Result<(), SysError> {
         let pins = self.table.pins();
-        pins.runs(range, |run, pinned| if pinned { Ok(()) } else { self.tracker.arm(run) })?;
-        if pins.any() {
-            // Some may have been pinned while they were being armed.
-            pins.runs(range, |run, pinned| if pinned { self.tracker.lift(run) } else { Ok(()) })?;
+        let armed =
+            pins.runs(range, |run, pinned| if pinned { Ok(()) } else { self.tracker.arm(run) });
+        if !pins.any() {
+            return armed;
         }
-        Ok(())
+        // Some may have been pinned while they were being armed.
+        let lift = |run, pinned| if pinned { self.tracker.lift(run) } else { Ok(()) };
+        armed.and(pins.runs(range, lift))
     }
 
     /// How long the pages in memory have been idle, of those that are watched, may compress and are

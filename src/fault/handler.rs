@@ -52,7 +52,7 @@ fn serve(
     loop {
         let mut got = uffd.read(&mut messages)?;
         if got == 0 {
-            got = patience.look(uffd, &mut messages)?;
+            got = patience.look(uffd, &resolver.looking, &mut messages)?;
         }
         if got == 0 {
             match event::wait_readable(uffd.as_fd(), stop)? {
@@ -106,7 +106,7 @@ struct Patience {
     pace: [Option<u64>; 2],
     /// Times that a way was chosen.
     choices: u32,
-    /// Handlers of the process that may look at a time. One that looks leaves its processor to
+    /// Handlers of the arena that may look at a time. One that looks leaves its processor to
     /// whoever wants it, and keeps it awake for the toucher, who will.
     lookers: usize,
 }
@@ -119,9 +119,6 @@ const TURN: u32 = 128;
 const TRY_EVERY: u32 = 8;
 /// Nobody is to look for what comes more seldom: nanoseconds.
 const RARE: u64 = 200_000;
-
-/// Handlers of the process that are looking.
-static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
 impl Patience {
     fn new(processors: usize) -> Self {
@@ -136,19 +133,24 @@ impl Patience {
     }
 
     /// Looks for messages, if that is the way, and says how many it found.
-    fn look(&self, uffd: &Uffd, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
+    fn look(
+        &self,
+        uffd: &Uffd,
+        looking: &AtomicUsize,
+        messages: &mut [UffdMsg],
+    ) -> Result<usize, SysError> {
         if self.way == Way::Sleep {
             return Ok(0);
         }
         let mut got = Ok(0);
-        if LOOKING.fetch_add(1, Ordering::Relaxed) < self.lookers {
+        if looking.fetch_add(1, Ordering::Relaxed) < self.lookers {
             let start = Instant::now();
             while got == Ok(0) && start.elapsed() < LOOK {
                 thread::yield_now();
                 got = uffd.read(messages);
             }
         }
-        LOOKING.fetch_sub(1, Ordering::Relaxed);
+        looking.fetch_sub(1, Ordering::Relaxed);
         got
     }
 

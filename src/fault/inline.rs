@@ -48,7 +48,8 @@ impl Inline {
         thread::yield_now();
         match self.resolver.table.load(page).state() {
             State::Lost => Served::Refused,
-            _ => Served::Retry,
+            _ if self.is_readable(page) => Served::Retry,
+            _ => Served::Refused,
         }
     }
 

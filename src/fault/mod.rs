@@ -23,6 +23,7 @@ pub(crate) use pages::FillError;
 pub(crate) use restore::{Brought, Empty};
 
 use crate::alloc::Heap;
+use crate::prim::sync::AtomicUsize;
 use crate::prim::{PageIndex, PageRange};
 use crate::stats::Counters;
 use crate::store::Store;
@@ -54,20 +55,24 @@ pub enum FaultMode {
     /// The thread itself, in a handler for SIGBUS (`UFFD_FEATURE_SIGBUS`). Several times as fast,
     /// and threads that touch pages do not wait for each other. But:
     ///
-    /// * A system call that is given evicted memory fails with `EFAULT`, whatever the privileges:
-    ///   [`pin`](crate::Arena::pin) or [`ensure`](crate::Arena::ensure) what it is given.
+    /// * A system call that is given evicted memory, or memory on its way out, fails with `EFAULT`,
+    ///   whatever the privileges: [`pin`](crate::Arena::pin) what it is given.
     /// * The process's handler for SIGBUS is the arena's. What is none of its own it passes on to
     ///   the one that was there when the first such arena was built. A program that installs
     ///   another one later must call the one it has replaced (`oldact` of `sigaction(2)`) for
-    ///   whatever is not its own; a line on standard error reminds of it.
+    ///   whatever is not its own; a line on standard error reminds of it. It has to be installed with
+    ///   `SA_SIGINFO`, and with `SA_NODEFER` or all signals in its mask if other handlers touch
+    ///   evicted memory.
     /// * A program that ignores SIGBUS does not pass that on by `exec` any more: what is handled is
     ///   reset to the default there.
     /// * A thread that has SIGBUS blocked must not touch evicted memory: the kernel ends the process
     ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
-    /// * The thread's stack, or its alternate signal stack, needs room for a signal frame, which is 3
-    ///   to 12 KiB on x86-64 (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more; 8 KiB where something is to be
-    ///   said on standard error, and twice as much where the handler before ours touches evicted
-    ///   memory itself. Neither may lie in an arena.
+    /// * Faults are served on the thread's alternate signal stack, where it has one, else on its own;
+    ///   in a build with debug assertions, which is one without optimisation as a rule, always on its
+    ///   own. There has to be room for a signal frame, which is 3 to 12 KiB on x86-64
+    ///   (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more, 8 KiB where something is to be said on standard
+    ///   error, or 16 KiB without optimisation; and for the same again where the handler before ours
+    ///   touches evicted memory itself. Neither stack may lie in an arena.
     Inline,
 }
 
@@ -110,6 +115,8 @@ pub(crate) struct Resolver {
     ahead: Ahead,
     neighbours: Neighbours,
     scratches: Scratches,
+    /// Handlers that are looking for a message rather than sleep.
+    looking: AtomicUsize,
 }
 
 impl Resolver {
@@ -131,6 +138,7 @@ impl Resolver {
             ahead: Ahead::default(),
             neighbours: Neighbours::new(),
             scratches: Scratches::new(),
+            looking: AtomicUsize::new(0),
         }
     }
 

@@ -34,6 +34,11 @@ impl SysError {
         Self::new(call, libc::ENOENT)
     }
 
+    /// The error of a call that the kernel had no memory for.
+    pub(crate) const fn no_memory(call: &'static str) -> Self {
+        Self::new(call, libc::ENOMEM)
+    }
+
     /// The error of a file that would be larger than may be.
     pub(crate) const fn file_too_large(call: &'static str) -> Self {
         Self::new(call, libc::EFBIG)

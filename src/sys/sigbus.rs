@@ -10,16 +10,16 @@
 //!
 //! It is installed once, when the first server is registered, and stays, for a program may have
 //! saved it as the one to call after its own. It serves with all signals blocked, whoever has called
-//! it, so that a thread that owns a page is interrupted by nothing of the program's; on the alternate
-//! stack, where the thread has one; and it saves errno. A server is not freed while a thread is in
-//! it: threads count themselves in and out of its slot, and who unregisters it waits for the last one.
+//! it and with whatever mask, so that a thread that owns a page is interrupted by nothing of the
+//! program's; and it saves errno. A server is not freed while a thread is in it: threads count
+//! themselves in and out of its slot, and who unregisters it waits for the last one.
 
 #![allow(unsafe_code)]
 
 use super::error::SysError;
 use super::fork::Generation;
 use super::signals::SignalsBlocked;
-use crate::prim::sync::{AtomicU32, AtomicUsize, Ordering};
+use crate::prim::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{c_int, c_void};
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -183,6 +183,9 @@ impl Drop for Registration {
 /// What was there before, for what is not ours.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+/// The default action has taken the place of what was there before: the kernel would have put it
+/// there (`SA_RESETHAND`), or the handler did so itself, as the one of Rust's runtime does.
+static SPENT: AtomicBool = AtomicBool::new(false);
 
 fn install() -> Result<(), SysError> {
     let installed = INSTALLED.get_or_init(|| {
@@ -190,25 +193,40 @@ fn install() -> Result<(), SysError> {
         // Before the handler can run. Should another thread install one in this very moment, that
         // one is lost; it is as if it had been there after.
         let _ = PREVIOUS.set(before);
-        let mut action: libc::sigaction = before;
-        action.sa_sigaction = on_sigbus as extern "C" fn(_, _, _) as usize;
-        // SIGINFO: the address. ONSTACK: a thread may have touched a page with little stack left.
-        // RESTART: a SIGBUS that somebody sends is to disturb no more than before.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-        // SAFETY: writes the whole set, and cannot fail on a valid pointer.
-        unsafe { libc::sigfillset(&raw mut action.sa_mask) };
-        // SAFETY: the action is whole, and its handler is a function that is never unloaded while
-        // this code can run.
-        match unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } {
-            0 => Ok(()),
-            _ => Err(SysError::last("sigaction(SIGBUS)").errno()),
-        }
+        take_charge().map_err(|e| e.errno())
     });
     installed.map_err(|errno| SysError::new("sigaction(SIGBUS)", errno))
 }
 
+/// Makes the handler the one that the process has for SIGBUS.
+fn take_charge() -> Result<(), SysError> {
+    let mut action = default_action();
+    action.sa_sigaction = on_sigbus as extern "C-unwind" fn(_, _, _) as usize;
+    // SIGINFO: the address. RESTART: a SIGBUS that somebody sends is to disturb no more than before.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+    // ONSTACK: a runtime whose threads have small stacks gives them another for signals, and some (Go's)
+    // insist. But the one that Rust's gives to each thread is 8 to 12 KiB: too little for code that
+    // was not optimised, in which the checksum alone has frames of 12 KiB.
+    if !cfg!(debug_assertions) {
+        action.sa_flags |= libc::SA_ONSTACK;
+    }
+    // SAFETY: writes the whole set, and cannot fail on a valid pointer.
+    unsafe { libc::sigfillset(&raw mut action.sa_mask) };
+    // SAFETY: the action is whole, and its handler is a function that is never unloaded while
+    // this code can run.
+    match unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(SysError::last("sigaction(SIGBUS)")),
+    }
+}
+
+fn default_action() -> libc::sigaction {
+    // SAFETY: zero is the default action with an empty mask.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
 fn current_action() -> Result<libc::sigaction, SysError> {
-    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: no new action; the current one is written to `action`.
     match unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), action.as_mut_ptr()) } {
         // SAFETY: written by the call.
@@ -220,11 +238,11 @@ fn current_action() -> Result<libc::sigaction, SysError> {
 /// Whether the handler that the process has for SIGBUS is the one that serves. If not, whoever
 /// installed another one has to call this one for what is not his.
 pub(crate) fn is_in_charge() -> bool {
-    let ours = on_sigbus as extern "C" fn(_, _, _) as usize;
+    let ours = on_sigbus as extern "C-unwind" fn(_, _, _) as usize;
     current_action().is_ok_and(|action| action.sa_sigaction == ours)
 }
 
-extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+extern "C-unwind" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the thread's own errno.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
@@ -255,18 +273,21 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 /// # Safety
 ///
 /// Only from the handler, with what it was given.
+// Its frame is large, and is not to lie below those of a fault that is served.
+#[cold]
+#[inline(never)]
 unsafe fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let Some(previous) = PREVIOUS.get() else { return };
     // Of a failed access, rather than sent by somebody or told of memory that nobody has touched.
     let access =
         [libc::BUS_ADRALN, libc::BUS_ADRERR, libc::BUS_OBJERR, libc::BUS_MCEERR_AR].contains(&code);
-    match previous.sa_sigaction {
+    let spent = SPENT.load(Ordering::Relaxed);
+    match if spent { libc::SIG_DFL } else { previous.sa_sigaction } {
         libc::SIG_IGN if !access => {}
         libc::SIG_DFL | libc::SIG_IGN => {
             // As the kernel does it: nobody can ignore an access that failed. It fails again when
             // this handler returns, and then it ends the process.
-            // SAFETY: zero is the default action with an empty mask.
-            let default: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+            let default = default_action();
             // SAFETY: a whole action.
             unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
             if !access {
@@ -275,25 +296,41 @@ unsafe fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, contex
             }
         }
         handler => {
+            if previous.sa_flags & libc::SA_RESETHAND != 0 {
+                SPENT.store(true, Ordering::Relaxed);
+            }
             // SAFETY: the kernel passes the interrupted thread's context.
             let interrupted = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_sigmask };
-            set_mask_for(previous, signal, interrupted);
+            let before = set_mask_for(previous, signal, interrupted);
             if previous.sa_flags & libc::SA_SIGINFO != 0 {
                 // SAFETY: an action with SA_SIGINFO holds a function of three arguments.
-                let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
+                let handler: extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
                     unsafe { core::mem::transmute(handler) };
                 handler(signal, info, context);
             } else {
                 // SAFETY: an action without holds one of one argument.
-                let handler: extern "C" fn(c_int) = unsafe { core::mem::transmute(handler) };
+                let handler: extern "C-unwind" fn(c_int) = unsafe { core::mem::transmute(handler) };
                 handler(signal);
+            }
+            // Whoever was installed after this handler goes on when it returns.
+            // SAFETY: the thread's own mask, as it was.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+            if current_action().is_ok_and(|action| action.sa_sigaction == libc::SIG_DFL) {
+                // That is what is to happen the next time, to all but pages of ours.
+                SPENT.store(true, Ordering::Relaxed);
+                let _ = take_charge();
             }
         }
     }
 }
 
-/// Blocks what would be blocked if the kernel had called the previous handler itself.
-fn set_mask_for(previous: &libc::sigaction, signal: c_int, interrupted: &libc::sigset_t) {
+/// Blocks what would be blocked if the kernel had called the previous handler itself, and gives the
+/// mask before.
+fn set_mask_for(
+    previous: &libc::sigaction,
+    signal: c_int,
+    interrupted: &libc::sigset_t,
+) -> libc::sigset_t {
     let mut mask = *interrupted;
     for other in 1..=libc::SIGRTMAX() {
         // SAFETY: a set that is whole.
@@ -306,6 +343,9 @@ fn set_mask_for(previous: &libc::sigaction, signal: c_int, interrupted: &libc::s
         // SAFETY: as above.
         unsafe { libc::sigaddset(&raw mut mask, signal) };
     }
-    // SAFETY: the thread's own mask, which the kernel restores when the handler returns.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the thread's own mask; writes the one before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, before.as_mut_ptr()) };
+    // SAFETY: a set of integers, zeros before the call.
+    unsafe { before.assume_init() }
 }

@@ -137,6 +137,7 @@ fn protect(
             Outcome::Partial(bytes) => left.start.0 += bytes / PAGE_SIZE,
             Outcome::Again => std::thread::yield_now(),
             Outcome::Gone if run.pages() > 1 => most = run.pages().div_ceil(2),
+            Outcome::NoMemory => return Err(SysError::no_memory(name)),
             // Protection fills no pages, so the only other answer is that the range is gone.
             _ => return Err(SysError::range_gone(name)),
         }

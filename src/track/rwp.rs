@@ -31,7 +31,7 @@ pub(super) struct Rwp {
 
 impl Rwp {
     pub(super) fn new(backing: Arc<Backing>, pagemap: Pagemap) -> Result<Self, SysError> {
-        backing.set_rwp_async(backing.all(), true)?;
+        backing.uffds().iter().try_for_each(|uffd| uffd.set_rwp_async(true))?;
         Ok(Self { backing, pagemap })
     }
 

@@ -46,7 +46,12 @@ impl AccessTracker for Zap {
     }
 
     fn hold(&self, range: PageRange) -> Result<(), SysError> {
-        self.write_protect(range, true)
+        let held = self.write_protect(range, true);
+        if held.is_err() {
+            // A part of it may be protected.
+            let _ = self.write_protect(range, false);
+        }
+        held
     }
 
     fn freeze(&self, _within: PageRange) -> Result<(), SysError> {
