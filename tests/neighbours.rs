@@ -15,7 +15,7 @@ use thermocline::{Arena, Stats};
 
 /// Pages that are touched.
 fn count() -> usize {
-    scaled(20_000, 4_800)
+    scaled(20_000, 2_400)
 }
 
 fn evicted(arena: &Arena) -> Pages<'_> {
