@@ -55,9 +55,14 @@ fn serve(
             got = patience.look(uffd, &resolver.looking, &mut messages)?;
         }
         if got == 0 {
+            let asleep = Instant::now();
             match event::wait_readable(uffd.as_fd(), stop)? {
                 Woken::Raised => return Ok(()),
-                Woken::Readable => continue,
+                Woken::Readable => {
+                    let now = Instant::now();
+                    patience.woken(now.duration_since(asleep), now);
+                    continue;
+                }
             }
         }
         for message in &messages[..got] {
@@ -92,6 +97,15 @@ enum Way {
     Look,
 }
 
+impl Way {
+    const fn other(self) -> Self {
+        match self {
+            Self::Sleep => Self::Look,
+            Self::Look => Self::Sleep,
+        }
+    }
+}
+
 /// Which way is the better one is found out by trying: it depends on the machine (a processor that
 /// looks is not idle, and takes no time to wake; but it keeps another from being on the toucher's own
 /// processor, which would be idle else and take long to wake itself), and on how many threads touch
@@ -104,8 +118,10 @@ struct Patience {
     since: Instant,
     /// Nanoseconds from a message to the next, by way; none where that is not known.
     pace: [Option<u64>; 2],
-    /// Times that a way was chosen.
-    choices: u32,
+    /// Choices until the way that seems to be the worse one is tried, and how many there are between
+    /// two such tries: twice as many each time that it was the worse one indeed.
+    until_try: u32,
+    try_every: u32,
     /// Handlers of the arena that may look at a time. One that looks leaves its processor to
     /// whoever wants it, and keeps it awake for the toucher, who will.
     lookers: usize,
@@ -115,8 +131,9 @@ struct Patience {
 const LOOK: Duration = Duration::from_micros(50);
 /// Messages after which the way is chosen anew.
 const TURN: u32 = 128;
-/// One in so many choices is for the way that seems to be the worse one.
-const TRY_EVERY: u32 = 8;
+/// One in so many choices is for the way that seems to be the worse one, at first and at last.
+const TRY_OFTEN: u32 = 8;
+const TRY_SELDOM: u32 = 1 << 12;
 /// Nobody is to look for what comes more seldom: nanoseconds.
 const RARE: u64 = 200_000;
 
@@ -127,7 +144,8 @@ impl Patience {
             messages: 0,
             since: Instant::now(),
             pace: [None; 2],
-            choices: 0,
+            until_try: TRY_OFTEN,
+            try_every: TRY_OFTEN,
             lookers: processors,
         }
     }
@@ -157,30 +175,50 @@ impl Patience {
     /// Takes into account that so many messages came by `now`.
     fn served(&mut self, messages: usize, now: Instant) {
         self.messages += u32::try_from(messages).unwrap_or(TURN);
-        if self.messages < TURN {
-            return;
+        if self.messages >= TURN {
+            let nanos = now.duration_since(self.since).as_nanos();
+            let pace = u64::try_from(nanos).unwrap_or(u64::MAX) / u64::from(self.messages);
+            (self.messages, self.since) = (0, now);
+            self.choose(pace);
         }
-        let nanos = now.duration_since(self.since).as_nanos() / u128::from(self.messages);
-        let pace = u64::try_from(nanos).unwrap_or(u64::MAX);
-        (self.messages, self.since) = (0, now);
-        self.choose(pace);
     }
 
-    fn choose(&mut self, pace: u64) {
-        if pace > RARE {
-            (self.way, self.pace) = (Way::Sleep, [None; 2]);
+    /// Takes into account that the handler was woken by `now`, having slept so long.
+    fn woken(&mut self, slept: Duration, now: Instant) {
+        if slept <= Duration::from_nanos(RARE) {
             return;
         }
+        // Nobody touched anything for a while, which tells nothing of a pace; but it may be that
+        // looking keeps the toucher off the processor, so that is taken for slow.
+        (self.messages, self.since) = (0, now);
+        if self.way == Way::Look {
+            self.choose(2 * RARE);
+        }
+    }
+
+    /// Chooses a way, the one before having come to `pace`.
+    fn choose(&mut self, pace: u64) {
         let known = &mut self.pace[self.way as usize];
-        *known = Some(known.map_or(pace, |before| (before * 3 + pace) / 4));
-        self.choices = self.choices.wrapping_add(1);
+        *known = Some(known.map_or(pace, |before| (before * 3).saturating_add(pace) / 4));
         let better = match self.pace {
-            [Some(sleep), Some(look)] if look < sleep => Way::Look,
-            [Some(_), None] => Way::Look,
-            _ => Way::Sleep,
+            // Nobody looks for what comes seldom.
+            [Some(sleep), _] if sleep > RARE => Way::Sleep,
+            [Some(sleep), Some(look)] if look >= sleep => Way::Sleep,
+            [Some(_), _] => Way::Look,
+            [None, _] => Way::Sleep,
         };
-        let other = if better == Way::Look { Way::Sleep } else { Way::Look };
-        self.way = if self.choices.is_multiple_of(TRY_EVERY) { other } else { better };
+        if self.way == better {
+            self.until_try = self.until_try.saturating_sub(1);
+        } else {
+            // It was tried, and is the worse one.
+            self.try_every = (self.try_every * 2).min(TRY_SELDOM);
+            self.until_try = self.try_every;
+        }
+        let tries = self.until_try == 0 && self.pace[Way::Sleep as usize] <= Some(RARE);
+        if tries {
+            self.until_try = self.try_every;
+        }
+        self.way = if tries { better.other() } else { better };
     }
 }
 
@@ -188,11 +226,11 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// How many of a thousand choices are for looking.
+    /// How many of ten thousand choices are for looking.
     fn looks(sleep: u64, look: u64) -> usize {
         let mut patience = Patience::new(8);
         let mut looks = 0;
-        for _ in 0..1000 {
+        for _ in 0..10_000 {
             patience.choose(if patience.way == Way::Look { look } else { sleep });
             looks += usize::from(patience.way == Way::Look);
         }
@@ -201,10 +239,38 @@ mod tests {
 
     #[test]
     fn the_way_that_is_better_is_found_and_kept() {
-        assert!(looks(10_000, 5_000) > 850);
-        assert!(looks(5_000, 10_000) < 150);
-        assert!(looks(5_000, 10_000) > 50, "the other is tried now and then");
+        assert!(looks(10_000, 5_000) > 9_900);
+        let tries = looks(5_000, 10_000);
+        assert!((3..50).contains(&tries), "{tries}: tried again, and ever more seldom");
+        assert!(looks(5_000, RARE * 10) < 50, "a way that is far worse is not forgotten to be so");
         assert_eq!(looks(RARE + 1, 1), 0, "nobody looks for what comes seldom");
+    }
+
+    #[test]
+    fn what_has_become_better_is_found_out() {
+        let mut patience = Patience::new(8);
+        (0..1000)
+            .for_each(|_| patience.choose(if patience.way == Way::Look { 9_000 } else { 5_000 }));
+        for _ in 0..20_000 {
+            patience.choose(if patience.way == Way::Look { 1_000 } else { 5_000 });
+        }
+        assert_eq!(patience.way, Way::Look);
+    }
+
+    #[test]
+    fn a_long_sleep_is_no_pace_and_ends_a_look() {
+        let mut patience = Patience::new(8);
+        patience.choose(1_000);
+        assert_eq!(patience.way, Way::Look);
+        let start = patience.since;
+        patience.woken(Duration::from_nanos(RARE), start);
+        assert_eq!(patience.way, Way::Look);
+        patience.woken(Duration::from_secs(1), start);
+        assert_eq!((patience.way, patience.pace), (Way::Sleep, [Some(1_000), Some(2 * RARE)]));
+        patience.served(TURN as usize - 1, start);
+        patience.woken(Duration::from_secs(1), start + Duration::from_secs(1));
+        patience.served(TURN as usize, start + Duration::from_secs(1));
+        assert_eq!(patience.pace[0], Some(750), "only what came after the sleep");
     }
 
     #[test]
