@@ -151,6 +151,12 @@ fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome 
 }
 
 /// Runs four threads over `bytes` in all while `evict` keeps evicting; nothing may be wrong.
+/// Whether enough has happened to an arena for a result to mean something.
+fn is_enough(arena: &Arena) -> bool {
+    let (stats, enough) = (arena.stats(), scaled(5000, 300));
+    stats.evicted > enough && stats.refaults > enough
+}
+
 fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl Fn()) {
     let before = arena.stats().allocated_bytes;
     let (wrong, accesses) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -165,8 +171,9 @@ fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl
             });
         }
         let _stop = SetOnDrop(&stop);
-        let end = Instant::now() + time;
-        while Instant::now() < end {
+        // A machine with other things to do gets more time.
+        let start = Instant::now();
+        while start.elapsed() < time || (!is_enough(arena) && start.elapsed() < 10 * time) {
             evict();
         }
     });
@@ -180,8 +187,7 @@ fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl
         stats.touched_in_time,
     );
     assert_eq!(wrong.into_inner(), 0, "{stats}");
-    let enough = scaled(5000, 300);
-    assert!(stats.evicted > enough && stats.refaults > enough, "too little: {stats}");
+    assert!(is_enough(arena), "too little: {stats}");
     assert_eq!((stats.lost_bytes, stats.kernel_refused), (0, 0), "{stats}");
     assert_eq!(stats.allocated_bytes, before, "{stats}");
     arena.check().unwrap();
