@@ -150,13 +150,13 @@ fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome 
     outcome
 }
 
-/// Runs four threads over `bytes` in all while `evict` keeps evicting; nothing may be wrong.
 /// Whether enough has happened to an arena for a result to mean something.
 fn is_enough(arena: &Arena) -> bool {
     let (stats, enough) = (arena.stats(), scaled(5000, 300));
     stats.evicted > enough && stats.refaults > enough
 }
 
+/// Runs four threads over `bytes` in all while `evict` keeps evicting; nothing may be wrong.
 fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl Fn()) {
     let before = arena.stats().allocated_bytes;
     let (wrong, accesses) = (AtomicU64::new(0), AtomicU64::new(0));
