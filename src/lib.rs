@@ -121,8 +121,10 @@ extern crate self as thermocline;
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+pub use alloc::{ClassStats, HeapStats, Lane, LaneStats};
 pub use arena::{
-    Advice, AllocError, Arena, ArenaError, ArenaHandle, BuildError, Builder, PinGuard, Swapping,
+    Advice, AllocError, Arena, ArenaError, ArenaHandle, ArenaLane, BuildError, Builder, PinGuard,
+    Swapping,
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;

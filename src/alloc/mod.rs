@@ -1,17 +1,87 @@
 //! Who has which bytes of the arena.
 //!
-//! Works in offsets from the arena's start and keeps everything it knows in memory of its own:
-//! allocating and freeing never touch the arena. It knows nothing of pages' states; it says which
-//! pages to populate or to release, and the caller sees to it.
+//! Works in offsets from the arena's start and keeps all that it knows in memory of its own: neither
+//! allocating nor freeing touches the arena. It knows nothing of pages' states; a [`Pager`] gives
+//! memory to pages and takes it back.
+//!
+//! # The way of a small block
+//!
+//! ```text
+//! thread's magazine (cache.rs)   no lock; half a magazine at a time to and from
+//! bin of a class and lane (bin.rs)   a lock each: slots on their way between threads, spans
+//! span (span.rs)                 equal slots, a bit for each that is free
+//! page heap (pages.rs)           one lock: free runs of pages (runs.rs), whole regions per lane
+//! ```
+//!
+//! Blocks above 32 KiB, or aligned to more than a page, are runs of pages of the page heap.
+//!
+//! Locks are taken downwards, the list of all caches first, and no pager is called while one is held: it may wait for threads that
+//! fault, and for memory.
 
+mod bin;
+mod cache;
+mod check;
 mod classes;
+mod kind;
+mod map;
+mod pages;
+mod report;
 mod runs;
+mod span;
 
+pub(crate) use cache::{pop_fast, push_fast};
+pub use kind::Lane;
+pub(crate) use map::BlockMap;
+pub use report::{ClassStats, HeapStats, LaneStats};
+
+use crate::prim::own::AtWork;
+use crate::prim::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
-use classes::{CLASSES, SPAN_PAGES, class_of, size_of_class, slots_of_class};
+use crate::sys::fork::Generation;
+use crate::sys::{SysError, event};
+use bin::{Bin, CHUNK_SHIFT};
+use cache::ThreadCache;
+use classes::{CLASSES, class, class_of};
 use core::alloc::Layout;
-use runs::Runs;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use core::fmt;
+use crossbeam::utils::CachePadded;
+use map::BINS;
+use pages::PageHeap;
+use runs::Run;
+use span::WATCHED;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Pages of a large block that are populated when it is allocated: 2 MiB. What lies behind is
+/// populated when it is touched, ahead of a program that writes from one end to the other; a block
+/// that is touched here and there takes no more memory than what is touched.
+const POPULATED: usize = 512;
+
+/// Where a page's bytes are, for the purposes of an allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Nowhere: it reads as zeros.
+    Empty,
+    /// In memory.
+    Resident,
+    /// Elsewhere: touching it brings it back.
+    Away,
+}
+
+/// Who gives memory to pages and takes it back.
+pub(crate) trait Pager: fmt::Debug + Send + Sync {
+    /// Gives memory to the empty pages of `range`; false if there is none.
+    fn populate(&self, range: PageRange) -> bool;
+
+    /// Makes those pages of `range` empty whose bytes are not in memory. Nobody needs them.
+    fn forget(&self, range: PageRange);
+
+    /// Makes all pages of `range` empty.
+    fn release(&self, range: PageRange) -> Result<(), SysError>;
+
+    /// Where the page's bytes are.
+    fn presence(&self, page: PageIndex) -> Presence;
+}
 
 /// Memory that was allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,203 +90,477 @@ pub(crate) struct Block {
     pub(crate) offset: usize,
     /// Bytes that the caller may use, at least as many as were asked for.
     pub(crate) size: usize,
-    /// Pages that were free before, which hold zeros and are the caller's to populate.
-    pub(crate) fresh: Option<PageRange>,
+    /// Whether it holds nothing but zeros, in empty pages.
+    pub(crate) clean: bool,
 }
 
-impl Block {
-    /// Whether the block holds nothing but zeros.
-    pub(crate) fn is_zeroed(&self) -> bool {
-        self.fresh.is_some_and(|pages| pages.bytes() == self.size)
+/// What a heap is to do beside its work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeapOptions {
+    /// Whether freed memory is to be overwritten. Then everything goes the long way.
+    pub(crate) poison: bool,
+    /// Pages that may be free and have memory, beside a 32nd of those in use.
+    pub(crate) most_dirty: usize,
+}
+
+/// The allocator.
+#[derive(Debug)]
+pub(crate) struct Heap {
+    number: u64,
+    generation: Generation,
+    options: HeapOptions,
+    map: Arc<BlockMap>,
+    bins: Box<[CachePadded<Mutex<Bin>>]>,
+    pages: Mutex<PageHeap>,
+    /// Pages that there are.
+    total: usize,
+    caches: Mutex<Vec<Arc<ThreadCache>>>,
+    /// How often all caches were asked to give everything back.
+    trims: AtomicU32,
+    pager: Arc<dyn Pager>,
+}
+
+/// The bin of small blocks of such a layout in `lane`; none if it takes pages of its own.
+#[inline]
+pub(crate) fn bin_of(lane: Lane, layout: Layout) -> Option<usize> {
+    class_of(layout).map(|class| lane.index() * CLASSES + class)
+}
+
+/// Bytes of a block of such a bin.
+#[inline]
+pub(crate) fn size_of_bin(bin: usize) -> usize {
+    class(bin % CLASSES).size as usize
+}
+
+/// How many bytes a block that was allocated for `layout` has.
+pub(crate) fn usable_size(layout: Layout) -> usize {
+    match class_of(layout) {
+        Some(number) => class(number).size as usize,
+        None => layout.size().next_multiple_of(PAGE_SIZE),
     }
 }
 
-/// A span of slots of one class.
-#[derive(Debug)]
-struct Span {
-    class: usize,
-    /// A bit per slot in use.
-    used: Box<[u64]>,
-    count: usize,
+/// Whether a block for `old` can be one for `new` where it lies: in the same slot, or in the same
+/// pages or more or fewer of them.
+pub(crate) fn same_place(old: Layout, new: Layout) -> bool {
+    // The caller sees to the alignment, and no layout without bytes has a place.
+    old.size() > 0 && new.size() > 0 && class_of(old) == class_of(new)
 }
 
-/// The allocator: small blocks in spans of equal slots, large ones in runs of pages.
-#[derive(Debug)]
-pub(crate) struct Heap {
-    /// The arena's address, for alignments larger than a page.
-    base: usize,
-    runs: Runs,
-    /// Blocks of pages: the first page after each, by its first page.
-    blocks: BTreeMap<usize, usize>,
-    /// By the span's number: its first page divided by [`SPAN_PAGES`].
-    spans: HashMap<usize, Span>,
-    /// Per class, the spans that have a free slot.
-    partial: [BTreeSet<usize>; CLASSES],
-    allocated: usize,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What panics in there are debug assertions.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Heap {
     /// A heap of `pages` free pages at address `base`, which lies on a page boundary.
-    pub(crate) fn new(base: usize, pages: usize) -> Self {
-        Self {
-            base,
-            runs: Runs::new(pages),
-            blocks: BTreeMap::new(),
-            spans: HashMap::new(),
-            partial: [const { BTreeSet::new() }; CLASSES],
-            allocated: 0,
-        }
-    }
-
-    /// Bytes in use, rounded up to slots and pages.
-    pub(crate) fn allocated(&self) -> usize {
-        self.allocated
-    }
-
-    /// Finds room for `layout`, whose size is not zero.
-    pub(crate) fn allocate(&mut self, layout: Layout) -> Option<Block> {
-        let block = match class_of(layout) {
-            Some(class) => self.allocate_slot(class),
-            None => {
-                let pages = layout.size().div_ceil(PAGE_SIZE);
-                let run = self.runs.take(pages, layout.align().max(PAGE_SIZE), self.base)?;
-                self.blocks.insert(run.start.0, run.end.0);
-                Some(Block { offset: run.start.offset(), size: run.bytes(), fresh: Some(run) })
-            }
-        }?;
-        self.allocated += block.size;
-        Some(block)
-    }
-
-    fn allocate_slot(&mut self, class: usize) -> Option<Block> {
-        let size = size_of_class(class);
-        let (number, fresh) = match self.partial[class].first() {
-            Some(&number) => (number, None),
-            None => {
-                let align = SPAN_PAGES * PAGE_SIZE;
-                // Spans are aligned to their size from the arena's start, not in memory.
-                let run = self.runs.take(SPAN_PAGES, align, 0)?;
-                let number = run.start.0 / SPAN_PAGES;
-                let used = vec![0; slots_of_class(class).div_ceil(64)].into();
-                self.spans.insert(number, Span { class, used, count: 0 });
-                self.partial[class].insert(number);
-                (number, Some(run))
-            }
-        };
-        let slots = slots_of_class(class);
-        let span = self.spans.get_mut(&number)?;
-        let (word, bits) = span.used.iter_mut().enumerate().find(|(_, bits)| **bits != u64::MAX)?;
-        let slot = word * 64 + bits.trailing_ones() as usize;
-        debug_assert!(slot < slots);
-        *bits |= 1 << (slot % 64);
-        span.count += 1;
-        if span.count == slots {
-            self.partial[class].remove(&number);
-        }
-        let offset = number * SPAN_PAGES * PAGE_SIZE + slot * size;
-        Some(Block { offset, size, fresh })
-    }
-
-    /// How many bytes a block that was allocated for `layout` has.
-    pub(crate) fn usable_size(layout: Layout) -> usize {
-        match class_of(layout) {
-            Some(class) => size_of_class(class),
-            None => layout.size().next_multiple_of(PAGE_SIZE),
-        }
-    }
-
-    /// Whether a block for `old` can be one for `new` where it lies: in the same slot, or in the
-    /// same pages or more or fewer of them.
-    pub(crate) fn same_place(old: Layout, new: Layout) -> bool {
-        // The caller sees to the alignment, and no layout without bytes has a place.
-        old.size() > 0 && new.size() > 0 && class_of(old) == class_of(new)
-    }
-
-    /// Frees the block at `offset` that was allocated for `layout`. Pages that are named in return
-    /// are to be released and then [given back](Self::give_back).
-    pub(crate) fn free(&mut self, offset: usize, layout: Layout) -> Option<PageRange> {
-        self.allocated -= Self::usable_size(layout);
-        let Some(class) = class_of(layout) else {
-            let pages = PageRange::touching(offset, layout.size());
-            let end = self.blocks.remove(&pages.start.0);
-            debug_assert_eq!(end, Some(pages.end.0), "freed twice, or not a block of this arena");
-            return Some(pages);
-        };
-        let number = offset / (SPAN_PAGES * PAGE_SIZE);
-        let slot = offset % (SPAN_PAGES * PAGE_SIZE) / size_of_class(class);
-        let span = self.spans.get_mut(&number);
-        debug_assert!(span.as_ref().is_some_and(|s| s.class == class), "not a block of this arena");
-        let span = span?;
-        let bit = 1 << (slot % 64);
-        debug_assert!(span.used[slot / 64] & bit != 0, "freed twice");
-        span.used[slot / 64] &= !bit;
-        span.count -= 1;
-        self.partial[class].insert(number);
-        // One empty span per class is kept, so that a block that comes and goes takes none along.
-        if span.count > 0 || self.partial[class].len() == 1 {
-            return None;
-        }
-        self.partial[class].remove(&number);
-        self.spans.remove(&number);
-        let start = number * SPAN_PAGES;
-        Some(PageRange::new(start, start + SPAN_PAGES))
-    }
-
-    /// Takes back pages that have been released.
-    pub(crate) fn give_back(&mut self, pages: PageRange) {
-        self.runs.give(pages);
-    }
-
-    /// Makes a block of pages at `offset` larger without moving it, if what follows is free.
-    /// Names the pages that were added.
-    pub(crate) fn grow(&mut self, offset: usize, old: Layout, new: Layout) -> Option<PageRange> {
-        if class_of(old).is_some() || class_of(new).is_some() {
-            return None;
-        }
-        let end = PageRange::touching(offset, old.size()).end.0;
-        let more = new.size().div_ceil(PAGE_SIZE) - old.size().div_ceil(PAGE_SIZE);
-        let added = PageRange::new(end, end + more);
-        self.runs.take_exactly(added).then(|| {
-            self.blocks.insert(PageIndex::containing(offset).0, added.end.0);
-            self.allocated += added.bytes();
-            added
+    pub(crate) fn new(
+        base: usize,
+        pages: usize,
+        map: Arc<BlockMap>,
+        pager: Arc<dyn Pager>,
+        options: HeapOptions,
+    ) -> Result<Self, SysError> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        cache::mind_forks();
+        // A page more could not be numbered.
+        let total = pages.min(u32::MAX as usize - 1);
+        Ok(Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            generation: Generation::current()?,
+            options,
+            bins: (0..BINS).map(|bin| CachePadded::new(Mutex::new(Bin::new(bin)))).collect(),
+            pages: Mutex::new(PageHeap::new(base, total, Arc::clone(&map))?),
+            map,
+            total,
+            caches: Mutex::new(Vec::new()),
+            trims: AtomicU32::new(0),
+            pager,
         })
     }
 
-    /// Makes a block of pages smaller without moving it. Names the pages to be released and given
-    /// back; none if it must be moved.
-    pub(crate) fn shrink(&mut self, offset: usize, old: Layout, new: Layout) -> Option<PageRange> {
+    /// The heap's number, which no other has or had.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether [`pop_fast`] and [`push_fast`] may be used.
+    fn has_fast_path(&self) -> bool {
+        !self.options.poison
+    }
+
+    fn bin(&self, bin: usize) -> MutexGuard<'_, Bin> {
+        lock(&self.bins[bin])
+    }
+
+    fn pages(&self) -> MutexGuard<'_, PageHeap> {
+        lock(&self.pages)
+    }
+
+    /// The bin of the block at `offset`, if it is a small one.
+    #[inline]
+    pub(crate) fn bin_at(&self, offset: usize) -> Option<usize> {
+        self.map.tag(offset >> CHUNK_SHIFT).map(map::Tag::bin)
+    }
+
+    /// Finds room for `layout`, whose size is not zero, in `lane`.
+    #[cold]
+    pub(crate) fn allocate(self: &Arc<Self>, lane: Lane, layout: Layout) -> Option<Block> {
+        let _at_work = AtWork::enter();
+        if !self.generation.is_current() {
+            return None;
+        }
+        let find = || match bin_of(lane, layout) {
+            Some(bin) => self.allocate_slot(bin),
+            None => self.allocate_pages(lane, layout),
+        };
+        match find() {
+            // There may be room in what was freed and is kept for later.
+            // What threads and bins keep may be what is needed, put together.
+            None if layout.size() <= self.total * PAGE_SIZE => {
+                self.trim();
+                find()
+            }
+            block => block,
+        }
+    }
+
+    fn allocate_slot(self: &Arc<Self>, bin: usize) -> Option<Block> {
+        let cached = cache::with(self, |cache| {
+            self.follow_trim(cache);
+            cache.pop(bin).or_else(|| self.refill(cache, bin))
+        });
+        let offset = match cached {
+            Some(offset) => offset,
+            // A thread that is about to end keeps nothing.
+            None => self.take_slots(bin, 1, |_| ()),
+        }?;
+        Some(Block { offset: index(offset), size: size_of_bin(bin), clean: false })
+    }
+
+    fn refill(&self, cache: &ThreadCache, bin: usize) -> Option<u64> {
+        cache.grow(bin);
+        self.take_slots(bin, cache.batch(bin), |slot| {
+            let pushed = cache.push(bin, slot);
+            debug_assert!(pushed);
+        })
+    }
+
+    /// Takes at most `most` slots of a bin: one to be returned, the others for `rest`.
+    fn take_slots(&self, bin: usize, most: usize, mut rest: impl FnMut(u64)) -> Option<u64> {
+        let mut first = None;
+        let fresh = {
+            let mut held = self.bin(bin);
+            let lane = Lane::ALL[bin / CLASSES];
+            let span = |pages| self.pages().take_span(lane, pages).map(|taken| taken.range);
+            let keep = |slot| match first {
+                None => first = Some(slot),
+                Some(_) => rest(slot),
+            };
+            held.take(most, &self.map, span, keep).1
+        };
+        if let Some(fresh) = fresh
+            && !self.pager.populate(fresh)
+        {
+            self.give_slots(bin, first.take().into_iter());
+        }
+        first
+    }
+
+    fn give_slots(&self, bin: usize, slots: impl ExactSizeIterator<Item = u64>) {
+        let mut emptied = Vec::new();
+        self.bin(bin).give(slots, &self.map, &mut emptied);
+        self.give_spans(Lane::ALL[bin / CLASSES], &emptied);
+    }
+
+    /// Gives back the pages of spans that are none any more.
+    fn give_spans(&self, lane: Lane, spans: &[PageRange]) {
+        for &span in spans {
+            // First: who gets the pages next must not lose anything to this.
+            self.pager.forget(span);
+            self.pages().give_span(lane, span);
+        }
+        if !spans.is_empty() {
+            self.release_excess();
+        }
+    }
+
+    fn allocate_pages(&self, lane: Lane, layout: Layout) -> Option<Block> {
+        let pages = layout.size().div_ceil(PAGE_SIZE);
+        let align = layout.align().div_ceil(PAGE_SIZE);
+        if pages > self.total || align > self.total {
+            return None;
+        }
+        let taken = self.pages().take_block(lane, pages, align)?;
+        let range = taken.range;
+        if taken.clean && !self.populate_front(range) {
+            self.free_pages(range.start, pages);
+            return None;
+        }
+        Some(Block { offset: range.start.offset(), size: range.bytes(), clean: taken.clean })
+    }
+
+    fn populate_front(&self, range: PageRange) -> bool {
+        let end = range.end.0.min(range.start.0 + POPULATED);
+        self.pager.populate(PageRange::new(range.start.0, end))
+    }
+
+    /// Frees the block at `offset`, which was allocated for `layout`.
+    #[cold]
+    pub(crate) fn free(self: &Arc<Self>, offset: usize, layout: Layout) {
+        let _at_work = AtWork::enter();
+        // In a forked child there is nothing to free, and locks may be held for ever.
+        if !self.generation.is_current() {
+            return;
+        }
+        match self.bin_at(offset) {
+            Some(bin) => self.free_slot(bin, offset as u64),
+            None => {
+                let pages = layout.size().div_ceil(PAGE_SIZE);
+                if !offset.is_multiple_of(PAGE_SIZE) || !self.free_pages(PageIndex::containing(offset), pages)
+                {
+                    bad_free(offset, layout);
+                }
+            }
+        }
+    }
+
+    fn free_slot(self: &Arc<Self>, bin: usize, offset: u64) {
+        let cached = cache::with(self, |cache| {
+            self.follow_trim(cache);
+            if !cache.push(bin, offset) {
+                cache.grow(bin);
+                if !cache.push(bin, offset) {
+                    self.flush(cache, bin, cache.batch(bin));
+                    let pushed = cache.push(bin, offset);
+                    debug_assert!(pushed);
+                }
+            }
+        });
+        if cached.is_none() {
+            self.give_slots(bin, [offset].into_iter());
+        }
+    }
+
+    /// Gives back the `count` slots of a magazine that have been there the longest.
+    fn flush(&self, cache: &ThreadCache, bin: usize, count: usize) {
+        self.give_slots(bin, cache.slots(bin).take(count));
+        cache.forget(bin, count);
+    }
+
+    fn flush_all(&self, cache: &ThreadCache) {
+        for bin in 0..BINS {
+            let len = cache.len(bin);
+            if len > 0 {
+                self.flush(cache, bin, len);
+            }
+        }
+        cache.reset();
+    }
+
+    /// Does what [`trim`](Self::trim) has asked all threads for.
+    fn follow_trim(&self, cache: &ThreadCache) {
+        let trims = self.trims.load(Ordering::Relaxed);
+        if cache.trimmed.swap(trims, Ordering::Relaxed) != trims {
+            self.flush_all(cache);
+        }
+    }
+
+    fn free_pages(&self, page: PageIndex, pages: usize) -> bool {
+        let Some(block) = self.pages().end_block(page, pages) else {
+            return false;
+        };
+        self.give_pages(block);
+        true
+    }
+
+    fn give_pages(&self, run: Run) {
+        // First: who gets the pages next must not lose anything to this.
+        self.pager.forget(run.range);
+        self.pages().give_dirty(run);
+        self.release_excess();
+    }
+
+    /// Makes a block of pages at `offset` longer without moving it, if what follows is free. Says which
+    /// pages were added, and whether they are empty.
+    pub(crate) fn grow(
+        &self,
+        offset: usize,
+        old: Layout,
+        new: Layout,
+    ) -> Option<(PageRange, bool)> {
         if class_of(old).is_some() || class_of(new).is_some() {
             return None;
         }
-        let was = PageRange::touching(offset, old.size());
-        let is = PageRange::touching(offset, new.size());
-        let tail = PageRange { start: is.end, end: was.end };
-        self.blocks.insert(is.start.0, is.end.0);
-        self.allocated -= tail.bytes();
-        Some(tail)
+        let _at_work = AtWork::enter();
+        let pages = new.size().div_ceil(PAGE_SIZE);
+        let added = self.pages().grow_block(PageIndex::containing(offset), pages)?;
+        if added.clean {
+            // Should there be no memory for it now, a touch will ask again.
+            self.populate_front(added.range);
+        }
+        Some((added.range, added.clean))
     }
 
-    /// The pages from `page` to the end of the block of pages that it lies in; none if it lies in
-    /// no such block.
-    pub(crate) fn rest_of_block(&self, page: PageIndex) -> Option<PageRange> {
-        let (_, &end) = self.blocks.range(..=page.0).next_back()?;
-        (page.0 < end).then(|| PageRange::new(page.0, end))
+    /// Makes a block of pages at `offset` shorter without moving it; false if it must be moved.
+    pub(crate) fn shrink(&self, offset: usize, old: Layout, new: Layout) -> bool {
+        if class_of(old).is_some() || class_of(new).is_some() {
+            return false;
+        }
+        let _at_work = AtWork::enter();
+        let pages = new.size().div_ceil(PAGE_SIZE);
+        let tail = self.pages().shrink_block(PageIndex::containing(offset), pages);
+        tail.map(|tail| self.give_pages(tail)).is_some()
     }
 
-    /// Checks the heap's own sums.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.runs.check()?;
-        for (number, span) in &self.spans {
-            let marked: u32 = span.used.iter().map(|word| word.count_ones()).sum();
-            let listed = self.partial[span.class].contains(number);
-            let full = span.count == slots_of_class(span.class);
-            if marked as usize != span.count || listed == full {
-                return Err(format!("span {number}: {marked} marked, listed: {listed}, {span:?}"));
+    /// Releases dirty pages while there are more than may be.
+    fn release_excess(&self) {
+        loop {
+            let run = {
+                let mut pages = self.pages();
+                let in_use = self.total - pages.free();
+                let most = self.options.most_dirty + in_use / 32;
+                if pages.dirty() <= most {
+                    return;
+                }
+                pages.take_dirty()
+            };
+            if !run.is_some_and(|run| self.release(run)) {
+                return;
             }
         }
-        Ok(())
     }
+
+    /// Makes pages that were dirty clean; false if that could not be, so that they are dirty still.
+    fn release(&self, run: Run) -> bool {
+        let released = self.pager.release(run.range);
+        let mut pages = self.pages();
+        match released {
+            Ok(()) => pages.give_clean(run),
+            Err(e) => {
+                pages.give_dirty(run);
+                drop(pages);
+                event::say(format_args!("freed memory cannot be given back: {e:#}"));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Releases all dirty pages, and says how many of them were in memory.
+    pub(crate) fn release_dirty(&self) -> usize {
+        let mut released = 0;
+        loop {
+            let run = self.pages().take_dirty();
+            let Some(run) = run else {
+                return released;
+            };
+            let is_there = |page: &PageIndex| self.pager.presence(*page) == Presence::Resident;
+            let there = run.range.iter().filter(is_there).count();
+            if !self.release(run) {
+                return released;
+            }
+            released += there;
+        }
+    }
+
+    /// Releases what has been free for a while. To be called from time to time.
+    pub(crate) fn tick(&self) {
+        for bin in &self.bins {
+            let (mut emptied, mut held) = (Vec::new(), lock(bin));
+            held.tick(&self.map, &mut emptied);
+            let lane = held.lane();
+            drop(held);
+            self.give_spans(lane, &emptied);
+        }
+        self.pages().tick();
+        loop {
+            let run = self.pages().take_old();
+            if !run.is_some_and(|run| self.release(run)) {
+                return;
+            }
+        }
+    }
+
+    /// Gives back everything that is free, and says how many bytes of memory that was. Other threads give back
+    /// what they keep when they next need more, or have no room for more.
+    pub(crate) fn trim(self: &Arc<Self>) -> usize {
+        let _at_work = AtWork::enter();
+        self.trims.fetch_add(1, Ordering::Relaxed);
+        let _ = cache::with(self, |cache| self.follow_trim(cache));
+        for bin in &self.bins {
+            let (mut emptied, mut held) = (Vec::new(), lock(bin));
+            held.trim(&self.map, &mut emptied);
+            let lane = held.lane();
+            drop(held);
+            self.give_spans(lane, &emptied);
+        }
+        self.release_dirty() * PAGE_SIZE
+    }
+
+    fn new_cache(&self) -> Option<Arc<ThreadCache>> {
+        let cache = ThreadCache::new(self.trims.load(Ordering::Relaxed)).ok().map(Arc::new)?;
+        lock(&self.caches).push(Arc::clone(&cache));
+        Some(cache)
+    }
+
+    /// Takes back what a thread that ends has kept.
+    fn retire(&self, cache: &Arc<ThreadCache>) {
+        if !self.generation.is_current() {
+            return;
+        }
+        let mut spans = Vec::new();
+        {
+            // All at once, for those who count: a thread may be taken as ended before it gets here.
+            let mut caches = lock(&self.caches);
+            for bin in 0..BINS {
+                let mut emptied = Vec::new();
+                self.bin(bin).give(cache.slots(bin), &self.map, &mut emptied);
+                spans.extend(emptied.into_iter().map(|span| (Lane::ALL[bin / CLASSES], span)));
+            }
+            caches.retain(|other| !Arc::ptr_eq(other, cache));
+        }
+        for (lane, span) in spans {
+            self.give_spans(lane, &[span]);
+        }
+    }
+
+    /// Where the bytes of a page are.
+    pub(crate) fn presence(&self, page: PageIndex) -> Presence {
+        self.pager.presence(page)
+    }
+
+    /// Whether freed memory is to be overwritten.
+    pub(crate) fn poisons(&self) -> bool {
+        self.options.poison
+    }
+
+    /// In debug builds, notes that the program has got the block at `offset`, or is giving it back.
+    #[inline]
+    pub(crate) fn watch(&self, offset: usize, layout: Layout, live: bool) {
+        if WATCHED && self.generation.is_current() {
+            self.watch_slot(offset, layout, live);
+        }
+    }
+
+    fn watch_slot(&self, offset: usize, layout: Layout, live: bool) {
+        let _at_work = AtWork::enter();
+        if let Some(bin) = self.bin_at(offset) {
+            let fits = class_of(layout) == Some(bin % CLASSES);
+            if !fits || !self.bin(bin).watch(offset as u64, live, &self.map) {
+                bad_free(offset, layout);
+            }
+        }
+    }
+}
+
+/// Ends the process because memory is freed that was not allocated so, before damage is done.
+#[cold]
+pub(crate) fn bad_free(offset: usize, layout: Layout) -> ! {
+    event::die(
+        "memory is freed twice, with another layout, or is no block of this arena",
+        &format_args!("{} bytes at offset {offset:#x}", layout.size()),
+    )
 }
 
 #[cfg(test)]

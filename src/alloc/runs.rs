@@ -1,113 +1,384 @@
-//! Free runs of pages: the smallest that fits is taken, and neighbours grow together.
+//! Free runs of pages, found by their length: two-level segregated fit.
+//!
+//! Runs of a kind lie in lists by their length: one list for each length below eight, then eight to
+//! each power of two, with a bit for each list that is not empty (Masmano and others, "TLSF: a new
+//! dynamic memory allocator for real-time systems", 2004). What is known of a run is kept in a table
+//! beside the arena, under its first page and its last, so that a run that becomes free finds its
+//! neighbours, and nothing has to be allocated for it.
 
-use crate::prim::units::PAGE_SHIFT;
-use crate::prim::{PAGE_SIZE, PageRange};
-use std::collections::{BTreeMap, BTreeSet};
+use super::kind::Kind;
+use crate::prim::PageRange;
+use crate::prim::pack::Field;
+use crate::prim::sync::{AtomicU64, Ordering};
+use crate::prim::units::index;
+use crate::sys::SysError;
+use crate::sys::memory::LazySlice;
 
+const LEN: Field = Field::lowest(32);
+const KIND: Field = LEN.then(8);
+const EPOCH: Field = KIND.then(16);
+const MARK: Field = EPOCH.then(2);
+
+/// What a page is to the table.
+const NOTHING: u64 = 0;
+const FIRST_OF_FREE: u64 = 1;
+/// Of a run that has more than one.
+const LAST_OF_FREE: u64 = 2;
+const FIRST_OF_BLOCK: u64 = 3;
+
+const NEXT: Field = Field::lowest(32);
+const PREVIOUS: Field = NEXT.then(32);
+/// No page.
+const NONE: u64 = NEXT.max();
+
+/// A run of free pages, or of a block's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) range: PageRange,
+    pub(super) kind: Kind,
+    /// When it became free, by the clock of whoever puts it here.
+    pub(super) epoch: u16,
+}
+
+/// Free runs of one kind, by length.
+#[derive(Debug)]
+struct Lists {
+    /// A bit for each group that has a run.
+    groups: u32,
+    /// Per group, a bit for each list that has a run.
+    filled: [u8; GROUPS],
+    heads: [[u64; 8]; GROUPS],
+    pages: usize,
+}
+
+const GROUPS: usize = 31;
+
+/// Group and list of runs of `len` pages.
+const fn place(len: usize) -> (usize, usize) {
+    if len < 8 {
+        return (0, len);
+    }
+    let log = len.ilog2();
+    ((log - 2) as usize, (len >> (log - 3)) & 7)
+}
+
+impl Lists {
+    const EMPTY: Self =
+        Self { groups: 0, filled: [0; GROUPS], heads: [[NONE; 8]; GROUPS], pages: 0 };
+
+    /// The first list at or after this one that has a run.
+    fn from(&self, (group, list): (usize, usize)) -> Option<(usize, usize)> {
+        if group == GROUPS {
+            return None;
+        }
+        let here = u32::from(self.filled[group]) >> list << list;
+        if here != 0 {
+            return Some((group, here.trailing_zeros() as usize));
+        }
+        let above = self.groups >> group >> 1 << group << 1;
+        (above != 0).then(|| {
+            let group = above.trailing_zeros() as usize;
+            (group, self.filled[group].trailing_zeros() as usize)
+        })
+    }
+
+    /// The list after this one.
+    fn after((group, list): (usize, usize)) -> (usize, usize) {
+        if list < 7 { (group, list + 1) } else { (group + 1, 0) }
+    }
+}
+
+/// All free runs, and a note about each block of pages that is in use.
 #[derive(Debug)]
 pub(super) struct Runs {
-    /// Length by first page.
-    by_start: BTreeMap<usize, usize>,
-    /// (Length, first page).
-    by_len: BTreeSet<(usize, usize)>,
+    /// Two words for each page: what it begins or ends, and links.
+    nodes: LazySlice<[AtomicU64; 2]>,
+    lists: Box<[Lists; Kind::COUNT]>,
 }
 
 impl Runs {
-    /// Pages `0..pages`, all free.
-    pub(super) fn new(pages: usize) -> Self {
-        let mut this = Self { by_start: BTreeMap::new(), by_len: BTreeSet::new() };
-        this.insert(0, pages);
-        this
+    /// A table for so many pages, none of which is free yet.
+    pub(super) fn new(pages: usize) -> Result<Self, SysError> {
+        debug_assert!((pages as u64) < NONE);
+        let lists = Box::new([const { Lists::EMPTY }; Kind::COUNT]);
+        Ok(Self { nodes: LazySlice::new(pages)?, lists })
     }
 
-    fn insert(&mut self, start: usize, len: usize) {
-        if len > 0 {
-            self.by_start.insert(start, len);
-            self.by_len.insert((len, start));
+    fn node(&self, page: usize) -> u64 {
+        self.nodes.get(page).map_or(0, |node| node[0].load(Ordering::Relaxed))
+    }
+
+    fn set_node(&self, page: usize, node: u64) {
+        self.nodes[page][0].store(node, Ordering::Relaxed);
+    }
+
+    fn links(&self, page: usize) -> (u64, u64) {
+        let links = self.nodes[page][1].load(Ordering::Relaxed);
+        (NEXT.get(links), PREVIOUS.get(links))
+    }
+
+    fn set_links(&self, page: usize, next: u64, previous: u64) {
+        let links = PREVIOUS.set(NEXT.set(0, next), previous);
+        self.nodes[page][1].store(links, Ordering::Relaxed);
+    }
+
+    fn run(start: usize, node: u64) -> Run {
+        let range = PageRange::new(start, start + index(LEN.get(node)));
+        #[expect(clippy::cast_possible_truncation, reason = "as wide as the fields")]
+        let (kind, epoch) = (Kind::from_raw(KIND.get(node) as u8), EPOCH.get(node) as u16);
+        Run { range, kind, epoch }
+    }
+
+    fn encode(run: Run, mark: u64) -> u64 {
+        let node = LEN.set(MARK.set(0, mark), run.range.pages() as u64);
+        EPOCH.set(KIND.set(node, u64::from(run.kind.raw())), u64::from(run.epoch))
+    }
+
+    /// The free run that begins with `page`.
+    pub(super) fn starting_at(&self, page: usize) -> Option<Run> {
+        let node = self.node(page);
+        (MARK.get(node) == FIRST_OF_FREE).then(|| Self::run(page, node))
+    }
+
+    /// The free run that ends right before `page`.
+    fn ending_at(&self, page: usize) -> Option<Run> {
+        let last = page.checked_sub(1)?;
+        let node = self.node(last);
+        match MARK.get(node) {
+            LAST_OF_FREE => self.starting_at(page - index(LEN.get(node))),
+            FIRST_OF_FREE => Some(Self::run(last, node)),
+            _ => None,
         }
     }
 
-    fn remove(&mut self, start: usize, len: usize) {
-        self.by_start.remove(&start);
-        self.by_len.remove(&(len, start));
+    /// Pages in free runs of `kind`.
+    pub(super) fn pages(&self, kind: Kind) -> usize {
+        self.lists[kind.index()].pages
     }
 
-    /// Takes `pages` pages such that `base` plus the first one's offset is a multiple of `align`,
-    /// a power of two that is at least a page.
-    pub(super) fn take(&mut self, pages: usize, align: usize, base: usize) -> Option<PageRange> {
-        // The first page at or after `start` that lies right.
-        let aligned = |start: usize| {
-            let address = base.checked_add(start << PAGE_SHIFT)?;
-            Some((address.checked_next_multiple_of(align)? - base) >> PAGE_SHIFT)
-        };
-        let (len, start, at) = self.by_len.range((pages, 0)..).find_map(|&(len, start)| {
-            let at = aligned(start)?;
-            (at.checked_add(pages)? <= start + len).then_some((len, start, at))
-        })?;
-        self.remove(start, len);
-        self.insert(start, at - start);
-        self.insert(at + pages, start + len - at - pages);
-        Some(PageRange::new(at, at + pages))
-    }
-
-    /// Takes these pages, if all of them are free.
-    pub(super) fn take_exactly(&mut self, range: PageRange) -> bool {
-        if range.is_empty() {
-            return true;
-        }
-        let (from, to) = (range.start.0, range.end.0);
-        let Some((&start, &len)) = self.by_start.range(..=from).next_back() else {
-            return false;
-        };
-        if start + len < to {
-            return false;
-        }
-        self.remove(start, len);
-        self.insert(start, from - start);
-        self.insert(to, start + len - to);
-        true
-    }
-
-    /// Gives pages back.
-    pub(super) fn give(&mut self, range: PageRange) {
-        if range.is_empty() {
+    fn link(&mut self, run: Run) {
+        let (start, pages) = (run.range.start.0, run.range.pages());
+        if pages == 0 {
             return;
         }
-        let (mut start, mut len) = (range.start.0, range.pages());
-        if let Some((&before, &before_len)) = self.by_start.range(..start).next_back() {
-            debug_assert!(before + before_len <= start, "{range:?} freed twice");
-            if before + before_len == start {
-                self.remove(before, before_len);
-                (start, len) = (before, before_len + len);
-            }
+        self.set_node(start, Self::encode(run, FIRST_OF_FREE));
+        if pages > 1 {
+            self.set_node(run.range.end.0 - 1, Self::encode(run, LAST_OF_FREE));
         }
-        if let Some((&after, &after_len)) = self.by_start.range(start..).next() {
-            debug_assert!(start + len <= after, "{range:?} freed twice");
-            if start + len == after {
-                self.remove(after, after_len);
-                len += after_len;
-            }
+        let (group, list) = place(pages);
+        let lists = &mut self.lists[run.kind.index()];
+        let head = lists.heads[group][list];
+        lists.heads[group][list] = start as u64;
+        lists.filled[group] |= 1 << list;
+        lists.groups |= 1 << group;
+        lists.pages += pages;
+        self.set_links(start, head, NONE);
+        if head != NONE {
+            let (next, _) = self.links(index(head));
+            self.set_links(index(head), next, start as u64);
         }
-        self.insert(start, len);
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
-        let mut end = None;
-        for (&start, &len) in &self.by_start {
-            if len == 0 || end.is_some_and(|end| start <= end) {
-                return Err(format!("free run {start}+{len} meets the one before it"));
-            }
-            if !self.by_len.contains(&(len, start)) {
-                return Err(format!("free run {start}+{len} is not found by its length"));
-            }
-            end = Some(start + len);
+    /// Takes a whole free run out.
+    pub(super) fn unlink(&mut self, run: Run) {
+        let start = run.range.start.0;
+        debug_assert_eq!(self.starting_at(start), Some(run));
+        let (next, previous) = self.links(start);
+        if next != NONE {
+            let (after, _) = self.links(index(next));
+            self.set_links(index(next), after, previous);
         }
-        if self.by_len.len() == self.by_start.len() {
-            Ok(())
+        let (group, list) = place(run.range.pages());
+        let lists = &mut self.lists[run.kind.index()];
+        lists.pages -= run.range.pages();
+        if previous == NONE {
+            lists.heads[group][list] = next;
+            if next == NONE {
+                lists.filled[group] &= !(1 << list);
+                if lists.filled[group] == 0 {
+                    lists.groups &= !(1 << group);
+                }
+            }
         } else {
-            Err(format!("{} runs by length, {}", self.by_len.len(), self.by_start.len()))
+            let (_, before) = self.links(index(previous));
+            self.set_links(index(previous), next, before);
         }
+        self.set_node(start, NOTHING);
+        self.set_node(run.range.end.0 - 1, NOTHING);
+    }
+
+    /// Puts a run here, together with the neighbours of its kind, and says what became of it.
+    pub(super) fn insert(&mut self, mut run: Run) -> Run {
+        if run.range.is_empty() {
+            return run;
+        }
+        if let Some(before) = self.ending_at(run.range.start.0).filter(|b| b.kind == run.kind) {
+            self.unlink(before);
+            run.range.start = before.range.start;
+        }
+        if let Some(after) = self.starting_at(run.range.end.0).filter(|a| a.kind == run.kind) {
+            self.unlink(after);
+            run.range.end = after.range.end;
+        }
+        self.link(run);
+        run
+    }
+
+    /// Cuts `range` out of a free run that contains it.
+    pub(super) fn cut(&mut self, run: Run, range: PageRange) {
+        self.unlink(run);
+        self.link(Run { range: PageRange { end: range.start, ..run.range }, ..run });
+        self.link(Run { range: PageRange { start: range.end, ..run.range }, ..run });
+    }
+
+    /// Takes `pages` pages of `kind`, the first of which lies `phase` behind a multiple of `align`
+    /// pages, a power of two.
+    pub(super) fn take(
+        &mut self,
+        kind: Kind,
+        pages: usize,
+        align: usize,
+        phase: usize,
+    ) -> Option<PageRange> {
+        let (run, range) = self.find(kind, pages, align, phase)?;
+        self.cut(run, range);
+        Some(range)
+    }
+
+    fn find(
+        &self,
+        kind: Kind,
+        pages: usize,
+        align: usize,
+        phase: usize,
+    ) -> Option<(Run, PageRange)> {
+        /// Runs of the first list that are looked at before the next ones: they may be too short.
+        const PATIENCE: usize = 16;
+        let fits = |run: Run| Some((run, fit(run.range, pages, align, phase)?));
+        let first = place(pages);
+        self.list(kind, first)
+            .take(PATIENCE)
+            .find_map(fits)
+            .or_else(|| {
+                // Long enough, all of them; but they may lie wrong.
+                let mut at = Lists::after(first);
+                while let Some(found) = self.lists[kind.index()].from(at) {
+                    if let Some(fit) = self.list(kind, found).find_map(fits) {
+                        return Some(fit);
+                    }
+                    at = Lists::after(found);
+                }
+                None
+            })
+            .or_else(|| self.list(kind, first).skip(PATIENCE).find_map(fits))
+    }
+
+    /// The runs of one list.
+    fn list(&self, kind: Kind, (group, list): (usize, usize)) -> impl Iterator<Item = Run> {
+        let head = self.lists[kind.index()].heads[group][list];
+        let present = |page| (page != NONE).then(|| index(page));
+        core::iter::successors(present(head), move |page| present(self.links(*page).0))
+            .map(|page| Self::run(page, self.node(page)))
+    }
+
+    /// A run from the list of the longest of `kind`.
+    pub(super) fn long(&self, kind: Kind) -> Option<Run> {
+        let lists = &self.lists[kind.index()];
+        let group = lists.groups.checked_ilog2()? as usize;
+        let list = lists.filled[group].ilog2() as usize;
+        let page = index(lists.heads[group][list]);
+        Some(Self::run(page, self.node(page)))
+    }
+
+    /// The first run of `kind` for which `wanted` holds.
+    pub(super) fn search(&self, kind: Kind, wanted: impl Fn(&Run) -> bool) -> Option<Run> {
+        let lists = (0..GROUPS).flat_map(|group| (0..8).map(move |list| (group, list)));
+        lists.flat_map(|list| self.list(kind, list)).find(wanted)
+    }
+
+    /// Notes that the pages are a block of `kind`.
+    pub(super) fn note_block(&self, range: PageRange, kind: Kind) {
+        self.set_node(range.start.0, Self::encode(Run { range, kind, epoch: 0 }, FIRST_OF_BLOCK));
+    }
+
+    /// The block that begins with `page`.
+    pub(super) fn block_at(&self, page: usize) -> Option<Run> {
+        let node = self.node(page);
+        (MARK.get(node) == FIRST_OF_BLOCK).then(|| Self::run(page, node))
+    }
+
+    /// Forgets the block that begins with `page`.
+    pub(super) fn forget_block(&self, page: usize) {
+        debug_assert!(self.block_at(page).is_some());
+        self.set_node(page, NOTHING);
+    }
+
+    /// Calls `visit` with each block, and checks that every free run is in its list and that none
+    /// meets another of its kind.
+    pub(super) fn check(&self, mut visit: impl FnMut(Run)) -> Result<(), String> {
+        let mut free = [0; Kind::COUNT];
+        let mut page = 0;
+        let mut before: Option<Run> = None;
+        while page < self.nodes.len() {
+            let node = self.node(page);
+            let run = Self::run(page, node);
+            let end = run.range.end.0;
+            let meets =
+                |before: &Run| (before.range.end, before.kind) == (run.range.start, run.kind);
+            match MARK.get(node) {
+                NOTHING => page += 1,
+                FIRST_OF_FREE => {
+                    if self.ending_at(end) != Some(run) || before.as_ref().is_some_and(meets) {
+                        return Err(format!("{run:?} ends wrong, or meets {before:?}"));
+                    }
+                    free[run.kind.index()] += run.range.pages();
+                    before = Some(run);
+                    page = end;
+                }
+                FIRST_OF_BLOCK => {
+                    visit(run);
+                    page = end;
+                }
+                _ => return Err(format!("page {page} ends a run that does not begin: {run:?}")),
+            }
+        }
+        for kind in Kind::all() {
+            let mut listed = 0;
+            for (group, heads) in self.lists[kind.index()].heads.iter().enumerate() {
+                for (list, head) in heads.iter().enumerate() {
+                    let (mut page, mut previous) = (*head, NONE);
+                    let filled = self.lists[kind.index()].filled[group] >> list & 1 == 1;
+                    if filled != (page != NONE) {
+                        return Err(format!("{kind:?}: the bit of list {group}.{list} is wrong"));
+                    }
+                    while page != NONE {
+                        let found = self.starting_at(index(page));
+                        let run = found.filter(|run| run.kind == kind).ok_or_else(|| {
+                            format!("{kind:?}: page {page} is listed and begins {found:?}")
+                        })?;
+                        let (next, back) = self.links(index(page));
+                        if place(run.range.pages()) != (group, list) || back != previous {
+                            return Err(format!("{run:?} is linked wrong"));
+                        }
+                        listed += run.range.pages();
+                        (previous, page) = (page, next);
+                    }
+                }
+            }
+            let counted = self.pages(kind);
+            if (counted, listed) != (free[kind.index()], free[kind.index()]) {
+                let found = free[kind.index()];
+                return Err(format!("{kind:?}: {found} free, {listed} listed, {counted} counted"));
+            }
+        }
+        Ok(())
     }
 }
 
-const _: () = assert!(PAGE_SIZE.is_power_of_two());
+/// Where `pages` pages lie right in `free`.
+fn fit(free: PageRange, pages: usize, align: usize, phase: usize) -> Option<PageRange> {
+    debug_assert!(align.is_power_of_two() && phase < align);
+    let start = free.start.0 + (phase.wrapping_sub(free.start.0) & (align - 1));
+    let end = start.checked_add(pages)?;
+    (end <= free.end.0).then(|| PageRange::new(start, end))
+}

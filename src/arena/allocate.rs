@@ -3,16 +3,15 @@
 #![allow(unsafe_code)]
 
 use super::{Arena, Inner};
-use crate::alloc::{Block, Heap};
-use crate::prim::PageRange;
+use crate::alloc::{self, HeapStats, Lane, Presence};
+use crate::prim::own::AtWork;
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 
-/// Pages of a large block that are populated when it is allocated: 2 MiB. What lies behind is
-/// populated when it is touched, ahead of a program that writes from one end to the other; a block
-/// that is touched here and there takes no more memory than what is touched.
-const POPULATED: usize = 512;
+/// What freed memory is overwritten with, where that was [asked for](crate::Builder::poison_freed).
+const POISON: u8 = 0xdb;
 
 /// There is no room left in the reserve for the block, or no memory for its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +36,9 @@ impl Arena {
     ///
     /// [`AllocError`] if the reserve has no room for it, the kernel has no memory for its first
     /// pages, or this process is a fork of the one that built the arena.
+    #[inline]
     pub fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        self.inner.allocate(layout)
+        self.inner.allocate(Lane::Default, layout)
     }
 
     /// Allocates a block that holds nothing but zeros. Pages that are zero already are not touched.
@@ -47,107 +47,161 @@ impl Arena {
     ///
     /// As for [`allocate`](Self::allocate).
     pub fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        self.inner.allocate_zeroed(layout)
+        self.inner.allocate_zeroed(Lane::Default, layout)
     }
 
-    /// Frees a block. Pages that become free give their memory, or their place in the store, back at
-    /// once.
+    /// Frees a block, of whatever [lane](Lane). It is not touched: if it was evicted it stays so.
+    ///
+    /// Pages that become free give up their place in the store at once. Their memory is kept for a
+    /// scan interval or two, up to 16 MiB of it and a 32nd of what is in use, because most programs
+    /// need it again; [`trim`](Self::trim) gives it back now.
+    ///
+    /// What is no block of this arena, or not one for such a layout, or was freed before, ends the
+    /// process with a message: always where nothing has to be looked up for that, in debug builds
+    /// in any case.
     ///
     /// # Safety
     ///
     /// The block must have been allocated by this arena for `layout`, and not been freed; nothing
     /// may use it any more.
+    #[inline]
     pub unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.inner.deallocate(block, layout) }
     }
+
+    /// Gives back all memory that is free, instead of after a while, and says how many bytes that was.
+    /// What other threads keep for themselves follows when they next need more of it, or have no room
+    /// for more.
+    pub fn trim(&self) -> usize {
+        if self.inner.generation.is_current() { self.inner.parts.heap.trim() } else { 0 }
+    }
+
+    /// What the allocator holds, lane by lane and size by size; none in a forked child.
+    #[must_use]
+    pub fn heap_stats(&self) -> Option<HeapStats> {
+        let _at_work = AtWork::enter();
+        self.inner.generation.is_current().then(|| self.inner.parts.heap.report())
+    }
 }
 
 impl Inner {
-    fn pointer(&self, block: Block) -> NonNull<[u8]> {
-        let first = self.parts.memory.base().wrapping_add(block.offset);
-        // The view begins at no null address and the block lies within it.
-        let first = NonNull::new(first).unwrap_or(NonNull::dangling());
-        NonNull::slice_from_raw_parts(first, block.size)
+    #[inline]
+    fn pointer(&self, offset: usize, size: usize) -> NonNull<[u8]> {
+        let first = self.base.0.wrapping_add(offset);
+        // SAFETY: blocks lie within a mapping, which begins at no null address and does not wrap.
+        NonNull::slice_from_raw_parts(unsafe { NonNull::new_unchecked(first) }, size)
     }
 
-    fn populate(&self, range: PageRange) -> Result<(), AllocError> {
-        let Some(engine) = &self.parts.engine else {
-            return Ok(());
-        };
-        engine.populate(range).map_err(|_| AllocError)
+    /// The offset of an address in the arena.
+    #[inline]
+    fn offset_of(&self, pointer: NonNull<u8>) -> Option<usize> {
+        let offset = pointer.addr().get().wrapping_sub(self.base.0.addr());
+        (offset < self.config.reserve).then_some(offset)
     }
 
-    /// Releases pages of a freed block and lets others have them.
-    fn release(&self, pages: PageRange) {
-        let released = match &self.parts.engine {
-            Some(engine) => engine.release(pages),
-            None => self.parts.memory.punch(pages),
-        };
-        match released {
-            Ok(()) => self.heap().give_back(pages),
-            // The pages keep their bytes, so nobody may have them as if they were empty.
-            Err(e) => crate::sys::event::say(format_args!("{pages:?} cannot be released: {e}")),
+    #[inline]
+    pub(super) fn allocate(&self, lane: Lane, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        if let Some(bin) = alloc::bin_of(lane, layout)
+            && let Some(offset) = alloc::pop_fast(self.heap_number, bin)
+        {
+            let offset = crate::prim::units::index(offset);
+            self.parts.heap.watch(offset, layout, true);
+            return Ok(self.pointer(offset, alloc::size_of_bin(bin)));
         }
+        self.allocate_slow(lane, layout).map(|(block, _)| block)
     }
 
-    pub(super) fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        self.allocate_block(layout)
-            .map(|block| block.map_or_else(|| empty(layout), |b| self.pointer(b)))
-    }
-
-    pub(super) fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        let Some(block) = self.allocate_block(layout)? else {
-            return Ok(empty(layout));
-        };
-        let pointer = self.pointer(block);
-        if !block.is_zeroed() {
-            // SAFETY: the block is the caller's, which nobody has got to see yet, and as long as
-            // the slice says. No lock of ours is held.
-            unsafe { pointer.cast::<u8>().write_bytes(0, block.size) };
-        }
-        Ok(pointer)
-    }
-
-    /// A block, or none for a layout without bytes.
-    fn allocate_block(&self, layout: Layout) -> Result<Option<Block>, AllocError> {
+    /// A block, and whether it holds nothing but zeros in empty pages.
+    #[cold]
+    fn allocate_slow(
+        &self,
+        lane: Lane,
+        layout: Layout,
+    ) -> Result<(NonNull<[u8]>, bool), AllocError> {
         if layout.size() == 0 {
-            return Ok(None);
+            return Ok((empty(layout), true));
         }
-        if !self.generation.is_current() {
-            return Err(AllocError);
+        let block = self.parts.heap.allocate(lane, layout).ok_or(AllocError)?;
+        self.parts.heap.watch(block.offset, layout, true);
+        Ok((self.pointer(block.offset, block.size), block.clean))
+    }
+
+    pub(super) fn allocate_zeroed(
+        &self,
+        lane: Lane,
+        layout: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        // Small blocks share their pages, which have memory or are going to.
+        let (block, clean) = if layout.size() < PAGE_SIZE {
+            (self.allocate(lane, layout)?, false)
+        } else {
+            self.allocate_slow(lane, layout)?
+        };
+        if !clean {
+            // SAFETY: the block is the caller's, who has not got to see it yet.
+            unsafe { self.write(block, 0, |presence| presence != Presence::Empty) };
         }
-        let block = self.heap().allocate(layout).ok_or(AllocError)?;
-        if let Some(fresh) = block.fresh {
-            let first = PageRange::new(fresh.start.0, fresh.end.0.min(fresh.start.0 + POPULATED));
-            if let Err(e) = self.populate(first) {
-                self.free(block.offset, layout);
-                return Err(e);
+        Ok(block)
+    }
+
+    /// Writes `value` to all of a block, but for the pages whose bytes are not where they are `wanted`.
+    ///
+    /// # Safety
+    ///
+    /// The bytes must be a block's, or part of one, that nobody else uses.
+    unsafe fn write(&self, block: NonNull<[u8]>, value: u8, wanted: impl Fn(Presence) -> bool) {
+        let first = block.cast::<u8>();
+        let Some(offset) = self.offset_of(first).filter(|_| !block.is_empty()) else {
+            return;
+        };
+        for page in PageRange::touching(offset, block.len()).iter() {
+            if wanted(self.parts.heap.presence(page)) {
+                let start = page.offset().max(offset);
+                let end = PageIndex(page.0 + 1).offset().min(offset + block.len());
+                // SAFETY: this part of the page is part of the block, the caller promises. No
+                // lock of ours is held, so it may fault.
+                unsafe { first.add(start - offset).write_bytes(value, end - start) };
             }
         }
-        Ok(Some(block))
     }
 
     /// # Safety
     ///
     /// The block must have been allocated by this arena for `layout`, and not been freed.
+    #[inline]
     pub(super) unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
-        // In a forked child there is nothing to free, and the heap's lock may be held for ever.
+        if let Some(offset) = self.offset_of(pointer)
+            && let Some(bin) = self.parts.heap.bin_at(offset)
+            && layout.size() != 0
+        {
+            self.parts.heap.watch(offset, layout, false);
+            if alloc::push_fast(self.heap_number, bin, offset as u64) {
+                return;
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.deallocate_slow(pointer, layout) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`deallocate`](Self::deallocate).
+    #[cold]
+    unsafe fn deallocate_slow(&self, pointer: NonNull<u8>, layout: Layout) {
         if layout.size() == 0 || !self.generation.is_current() {
             return;
         }
-        let offset = self.parts.memory.offset_of(pointer.addr().get());
-        debug_assert!(offset.is_some(), "not a block of this arena");
-        if let Some(offset) = offset {
-            self.free(offset, layout);
+        let Some(offset) = self.offset_of(pointer) else {
+            alloc::bad_free(pointer.addr().get().wrapping_sub(self.base.0.addr()), layout)
+        };
+        if self.parts.heap.poisons() {
+            let block = self.pointer(offset, alloc::usable_size(layout));
+            // SAFETY: the block is nobody's any more, and nobody else has got it yet. What was
+            // evicted stays so.
+            unsafe { self.write(block, POISON, |presence| presence == Presence::Resident) };
         }
-    }
-
-    fn free(&self, offset: usize, layout: Layout) {
-        let pages = self.heap().free(offset, layout);
-        if let Some(pages) = pages {
-            self.release(pages);
-        }
+        self.parts.heap.free(offset, layout);
     }
 
     /// Makes a block larger without moving it, if that can be.
@@ -163,20 +217,17 @@ impl Inner {
         zeroed: bool,
     ) -> Option<NonNull<[u8]>> {
         let offset = self.movable(pointer, old, new)?;
-        let (was, is) = (Heap::usable_size(old), Heap::usable_size(new));
-        if was != is {
-            let added = self.heap().grow(offset, old, new)?;
-            // Should there be no memory for it now, a touch will ask again.
-            let _ = self.populate(PageRange::new(
-                added.start.0,
-                added.end.0.min(added.start.0 + POPULATED),
-            ));
-        }
+        let (was, is) = (alloc::usable_size(old), alloc::usable_size(new));
+        let added = if was == is { None } else { Some(self.parts.heap.grow(offset, old, new)?) };
         if zeroed {
-            let end = was.min(is);
             // SAFETY: the bytes from the old size to the end of the old block's last slot or page
-            // are the caller's; those of added pages are zero already.
-            unsafe { pointer.add(old.size()).write_bytes(0, end - old.size()) };
+            // are the caller's.
+            unsafe { pointer.add(old.size()).write_bytes(0, was.min(is) - old.size()) };
+            if let Some((pages, false)) = added {
+                let block = self.pointer(pages.start.offset(), pages.bytes());
+                // SAFETY: these pages are the block's from now on.
+                unsafe { self.write(block, 0, |presence| presence != Presence::Empty) };
+            }
         }
         Some(NonNull::slice_from_raw_parts(pointer, is))
     }
@@ -193,18 +244,16 @@ impl Inner {
         new: Layout,
     ) -> Option<NonNull<[u8]>> {
         let offset = self.movable(pointer, old, new)?;
-        if Heap::usable_size(old) != Heap::usable_size(new) {
-            let tail = self.heap().shrink(offset, old, new)?;
-            self.release(tail);
-        }
-        Some(NonNull::slice_from_raw_parts(pointer, Heap::usable_size(new)))
+        let (was, is) = (alloc::usable_size(old), alloc::usable_size(new));
+        (was == is || self.parts.heap.shrink(offset, old, new))
+            .then(|| NonNull::slice_from_raw_parts(pointer, is))
     }
 
     /// The offset of a block for which both layouts can be had where it is.
     fn movable(&self, pointer: NonNull<u8>, old: Layout, new: Layout) -> Option<usize> {
-        let same_kind = Heap::same_place(old, new) && self.generation.is_current();
+        let same_kind = alloc::same_place(old, new) && self.generation.is_current();
         (same_kind && pointer.addr().get().is_multiple_of(new.align()))
-            .then(|| self.parts.memory.offset_of(pointer.addr().get()))?
+            .then(|| self.offset_of(pointer))?
     }
 }
 

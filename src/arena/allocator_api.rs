@@ -1,8 +1,9 @@
-//! `allocator_api2::alloc::Allocator` for `&Arena` and for handles: a thin adapter.
+//! `allocator_api2::alloc::Allocator` for `&Arena`, lanes and handles: a thin adapter.
 
 #![allow(unsafe_code)]
 
-use super::{Arena, ArenaHandle, Inner};
+use super::{Arena, ArenaHandle, ArenaLane, Inner};
+use crate::alloc::Lane;
 use allocator_api2::alloc::{AllocError, Allocator};
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -14,12 +15,13 @@ use core::ptr::NonNull;
 /// The block must have been allocated by this arena for `old`, and not been freed.
 unsafe fn relocate(
     inner: &Inner,
+    lane: Lane,
     pointer: NonNull<u8>,
     old: Layout,
     new: Layout,
     zeroed: bool,
 ) -> Result<NonNull<[u8]>, AllocError> {
-    let moved = if zeroed { inner.allocate_zeroed(new) } else { inner.allocate(new) };
+    let moved = if zeroed { inner.allocate_zeroed(lane, new) } else { inner.allocate(lane, new) };
     let moved = moved.map_err(|_| AllocError)?;
     let bytes = old.size().min(new.size());
     // SAFETY: both blocks have so many bytes and are different blocks. No lock of ours is held, so
@@ -31,22 +33,27 @@ unsafe fn relocate(
 }
 
 macro_rules! allocator {
-    ($type:ty) => {
+    ($type:ty, $this:ident => $inner:expr, $lane:expr) => {
         // SAFETY: blocks stay where they are until they are freed, since the arena's memory lives
         // as long as any handle or borrow of it; clones of a handle, and copies of a reference, are
-        // the same arena.
+        // the same arena and lane.
         unsafe impl Allocator for $type {
+            #[inline]
             fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-                self.inner.allocate(layout).map_err(|_| AllocError)
+                let $this = self;
+                $inner.allocate($lane, layout).map_err(|_| AllocError)
             }
 
             fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-                self.inner.allocate_zeroed(layout).map_err(|_| AllocError)
+                let $this = self;
+                $inner.allocate_zeroed($lane, layout).map_err(|_| AllocError)
             }
 
+            #[inline]
             unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
+                let $this = self;
                 // SAFETY: the caller's promise.
-                unsafe { self.inner.deallocate(pointer, layout) }
+                unsafe { $inner.deallocate(pointer, layout) }
             }
 
             unsafe fn grow(
@@ -55,12 +62,13 @@ macro_rules! allocator {
                 old: Layout,
                 new: Layout,
             ) -> Result<NonNull<[u8]>, AllocError> {
+                let $this = self;
                 // SAFETY: the caller's promise.
-                let grown = unsafe { self.inner.grow_in_place(pointer, old, new, false) };
+                let grown = unsafe { $inner.grow_in_place(pointer, old, new, false) };
                 match grown {
                     Some(block) => Ok(block),
                     // SAFETY: the caller's promise.
-                    None => unsafe { relocate(&self.inner, pointer, old, new, false) },
+                    None => unsafe { relocate(&$inner, $lane, pointer, old, new, false) },
                 }
             }
 
@@ -70,12 +78,13 @@ macro_rules! allocator {
                 old: Layout,
                 new: Layout,
             ) -> Result<NonNull<[u8]>, AllocError> {
+                let $this = self;
                 // SAFETY: the caller's promise.
-                let grown = unsafe { self.inner.grow_in_place(pointer, old, new, true) };
+                let grown = unsafe { $inner.grow_in_place(pointer, old, new, true) };
                 match grown {
                     Some(block) => Ok(block),
                     // SAFETY: the caller's promise.
-                    None => unsafe { relocate(&self.inner, pointer, old, new, true) },
+                    None => unsafe { relocate(&$inner, $lane, pointer, old, new, true) },
                 }
             }
 
@@ -85,17 +94,19 @@ macro_rules! allocator {
                 old: Layout,
                 new: Layout,
             ) -> Result<NonNull<[u8]>, AllocError> {
+                let $this = self;
                 // SAFETY: the caller's promise.
-                let shrunk = unsafe { self.inner.shrink_in_place(pointer, old, new) };
+                let shrunk = unsafe { $inner.shrink_in_place(pointer, old, new) };
                 match shrunk {
                     Some(block) => Ok(block),
                     // SAFETY: the caller's promise.
-                    None => unsafe { relocate(&self.inner, pointer, old, new, false) },
+                    None => unsafe { relocate(&$inner, $lane, pointer, old, new, false) },
                 }
             }
         }
     };
 }
 
-allocator!(&Arena);
-allocator!(ArenaHandle);
+allocator!(&Arena, this => this.inner, Lane::Default);
+allocator!(ArenaHandle, this => this.inner, this.lane);
+allocator!(ArenaLane<'_>, this => this.arena.inner, this.lane);

@@ -44,6 +44,7 @@ pub struct Builder {
     fault_mode: FaultMode,
     handler_threads: usize,
     or_plain_memory: bool,
+    poison_freed: bool,
     zeal: bool,
 }
 
@@ -59,6 +60,7 @@ impl Default for Builder {
             fault_mode: FaultMode::Auto,
             handler_threads: 2,
             or_plain_memory: false,
+            poison_freed: false,
             zeal: false,
         }
     }
@@ -135,6 +137,13 @@ impl Builder {
         self
     }
 
+    /// Overwrite what is freed with bytes `0xdb`, as far as it is in memory, so that whoever uses it all
+    /// the same is found sooner. Every allocation and every free takes a lock then. For tests.
+    pub fn poison_freed(mut self) -> Self {
+        self.poison_freed = true;
+        self
+    }
+
     /// Evict everything that is not being touched, every scan interval, in batches that are now as
     /// large as can be and now a single page, so that a short test of a program meets what would
     /// take days to happen. For tests only: the cold age and the limits on work are not regarded.
@@ -205,6 +214,7 @@ impl Builder {
             store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
             fault_mode: self.fault_mode,
             handler_threads: self.handler_threads,
+            poison_freed: self.poison_freed,
             zeal: self.zeal,
         })
     }
@@ -222,7 +232,16 @@ pub(super) struct Config {
     /// Not `Auto` any more when the engine gets to see it.
     pub(super) fault_mode: FaultMode,
     pub(super) handler_threads: usize,
+    pub(super) poison_freed: bool,
     pub(super) zeal: bool,
+}
+
+impl Config {
+    /// Pages that may be free and have memory: 16 MiB, or an eighth of what may be in memory at all.
+    pub(super) fn most_dirty(&self) -> usize {
+        let most = (16 << 20) / PAGE_SIZE;
+        self.resident_limit.map_or(most, |limit| most.min(limit / 8))
+    }
 }
 
 /// Nothing is lost by serving inline where a system call on evicted memory fails in any case.

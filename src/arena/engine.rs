@@ -4,12 +4,13 @@ use super::builder::Config;
 use super::error::{ArenaError, BuildError};
 use super::evictor_thread::EvictorThread;
 use super::mailbox::{Command, Mailbox};
-use crate::alloc::Heap;
+use super::settled;
+use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
 use crate::fault::{Brought, Empty, FaultMode, FillError, Resolver, handler};
-use crate::prim::PageRange;
 use crate::prim::sync::{AtomicBool, Ordering};
+use crate::prim::{PageIndex, PageRange};
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys::SysError;
@@ -22,7 +23,7 @@ use crate::sys::{Probe, uapi};
 use crate::table::{PageTable, State};
 use crate::track::{AccessTracker, Tracker};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -49,13 +50,14 @@ struct Threads {
 }
 
 impl Engine {
-    pub(super) fn start(
+    /// All parts, and the evictor, which a thread is yet to be [started](Self::start) for.
+    pub(super) fn new(
         config: &Config,
         tracker: Tracker,
         probe: &Probe,
         memory: Arc<SharedMemory>,
-        heap: Arc<std::sync::Mutex<Heap>>,
-    ) -> Result<Self, BuildError> {
+        map: Arc<BlockMap>,
+    ) -> Result<(Self, Evictor), BuildError> {
         let pages = PageRange::within(0, memory.len()).pages();
         let features = tracker.features() | (probe.features() & uapi::UFFD_FEATURE_POISON);
         let serves_inline = config.fault_mode == FaultMode::Inline;
@@ -75,7 +77,7 @@ impl Engine {
             Arc::clone(&store),
             Arc::clone(&tracker),
             Arc::clone(&counters),
-            heap,
+            map,
         ));
         let evictor = Evictor::new(
             Arc::clone(&backing),
@@ -96,7 +98,6 @@ impl Engine {
         } else {
             None
         };
-        // From here on dropping the engine stops the threads that have been started.
         let this = Self {
             backing,
             table,
@@ -113,11 +114,26 @@ impl Engine {
                 stop_handlers: Arc::new(Event::new()?),
             }),
         };
-        this.start_threads(config, evictor).map_err(|e| SysError::from_io("pthread_create", &e))?;
-        Ok(this)
+        Ok((this, evictor))
     }
 
-    fn start_threads(&self, config: &Config, evictor: Evictor) -> std::io::Result<()> {
+    /// Starts the threads. Should that fail, dropping the engine stops those that have been started.
+    pub(super) fn start(
+        &self,
+        config: &Config,
+        evictor: Evictor,
+        heap: Weak<Heap>,
+    ) -> Result<(), BuildError> {
+        let started = self.start_threads(config, evictor, heap);
+        started.map_err(|e| SysError::from_io("pthread_create", &e).into())
+    }
+
+    fn start_threads(
+        &self,
+        config: &Config,
+        evictor: Evictor,
+        heap: Weak<Heap>,
+    ) -> std::io::Result<()> {
         let mut threads = self.threads.lock();
         let handlers = if self.inline.is_some() { 0 } else { config.handler_threads };
         for number in 0..handlers {
@@ -131,7 +147,8 @@ impl Engine {
             threads.handlers.push(handler);
         }
         let resolver = Arc::clone(&self.resolver);
-        let thread = EvictorThread::spawn(config, evictor, resolver, Arc::clone(&self.mailbox))?;
+        let mailbox = Arc::clone(&self.mailbox);
+        let thread = EvictorThread::spawn(config, evictor, resolver, mailbox, heap)?;
         threads.evictor = Some(thread);
         Ok(())
     }
@@ -139,29 +156,6 @@ impl Engine {
     /// Whether the arena has been brought to a stand.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
-    }
-
-    /// Gives memory to empty pages of `range`, so that their first touch is no fault.
-    pub(super) fn populate(&self, range: PageRange) -> Result<(), FillError> {
-        if self.is_stopped() {
-            return Ok(());
-        }
-        match self.resolver.populate(range) {
-            // It was stopped in between, so the kernel gives zeros by itself.
-            Err(_) if self.is_stopped() => Ok(()),
-            result => {
-                self.mailbox.look_if_over_limit();
-                result
-            }
-        }
-    }
-
-    /// Makes the pages of `range` empty.
-    pub(super) fn release(&self, range: PageRange) -> Result<(), SysError> {
-        // The words of a stopped arena do not know what the kernel filled by itself.
-        let stopped = self.is_stopped();
-        self.resolver.release(range)?;
-        if stopped { self.backing.memory().punch(range) } else { Ok(()) }
     }
 
     /// Brings the stored pages of `range` back, and says how many.
@@ -270,25 +264,11 @@ impl Engine {
             let words = table.extent().iter().map(|page| table.load(page));
             store.check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle()))
         };
-        // A toucher goes on as soon as its page is there, a moment before the handler is done with
-        // the page's word.
-        let settled = move || {
-            let mut result = check();
-            // Long, because it costs nothing but where something is wrong.
-            for _ in 0..5000 {
-                if result.is_ok() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(2));
-                result = check();
-            }
-            result
-        };
         if self.is_stopped() {
-            return settled();
+            return settled(check);
         }
-        match self.mailbox.ask(|reply| Command::Run(Box::new(move || drop(reply.send(settled())))))
-        {
+        let run = move || settled(&check);
+        match self.mailbox.ask(|reply| Command::Run(Box::new(move || drop(reply.send(run()))))) {
             Ok(result) => result,
             Err(e) => Err(e.to_string()),
         }
@@ -319,6 +299,60 @@ impl Engine {
     }
 }
 
+impl Pager for Engine {
+    fn populate(&self, range: PageRange) -> bool {
+        if self.is_stopped() {
+            return true;
+        }
+        let populated = self.resolver.populate(range);
+        self.mailbox.look_if_over_limit();
+        // It may have been stopped in between, so that the kernel gives zeros by itself.
+        populated.is_ok() || self.is_stopped()
+    }
+
+    fn forget(&self, range: PageRange) {
+        // Should it fail, a stored copy is kept for longer than it is needed.
+        let _ = self.resolver.forget(range);
+    }
+
+    fn release(&self, range: PageRange) -> Result<(), SysError> {
+        // The words of a stopped arena do not know what the kernel filled by itself.
+        let stopped = self.is_stopped();
+        self.resolver.release(range)?;
+        if stopped { self.backing.memory().punch(range) } else { Ok(()) }
+    }
+
+    fn presence(&self, page: PageIndex) -> Presence {
+        match self.table.load(page).state() {
+            // The words of a stopped arena do not know what the kernel filled by itself.
+            State::Empty if self.is_stopped() => Presence::Resident,
+            State::Empty => Presence::Empty,
+            State::Resident | State::Claimed => Presence::Resident,
+            State::Dropping | State::Stored | State::Filling | State::Lost => Presence::Away,
+        }
+    }
+}
+
+/// The memory of an arena that evicts nothing.
+#[derive(Debug)]
+pub(super) struct PlainPager(pub(super) Arc<SharedMemory>);
+
+impl Pager for PlainPager {
+    fn populate(&self, _: PageRange) -> bool {
+        true
+    }
+
+    fn forget(&self, _: PageRange) {}
+
+    fn release(&self, range: PageRange) -> Result<(), SysError> {
+        self.0.punch(range)
+    }
+
+    fn presence(&self, _: PageIndex) -> Presence {
+        Presence::Resident
+    }
+}
+
 fn fill_error(error: FillError) -> ArenaError {
     match error {
         FillError::NoMemory => ArenaError::NoMemory,
@@ -336,11 +370,18 @@ impl Threads {
     }
 }
 
-impl Drop for Engine {
-    /// Nobody can touch the memory any more, so nothing has to be brought back.
-    fn drop(&mut self) {
-        let threads = self.threads.get_mut();
+impl Engine {
+    /// Ends the threads for good. Nobody can touch the memory any more, so nothing has to be brought
+    /// back.
+    pub(super) fn shut_down(&self) {
+        let mut threads = self.threads.lock();
         drop(threads.evictor.take());
         threads.join_handlers();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shut_down();
     }
 }

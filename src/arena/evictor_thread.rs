@@ -2,6 +2,7 @@
 
 use super::builder::Config;
 use super::mailbox::{Command, Mailbox};
+use crate::alloc::Heap;
 use crate::evict::{Evictor, Order};
 use crate::fault::{Empty, FaultMode, Resolver};
 use crate::policy::{self, Situation};
@@ -9,7 +10,7 @@ use crate::prim::{PageRange, Tick};
 use crate::sys::event::{self, DieOnPanic};
 use crate::sys::sigbus;
 use crate::sys::signals::SignalsBlocked;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,11 +27,13 @@ impl EvictorThread {
         evictor: Evictor,
         resolver: Arc<Resolver>,
         mailbox: Arc<Mailbox>,
+        heap: Weak<Heap>,
     ) -> std::io::Result<Self> {
         let thread = Loop {
             evictor,
             resolver,
             mailbox: Arc::clone(&mailbox),
+            heap,
             config: *config,
             started: Instant::now(),
             cycles: 0,
@@ -61,6 +64,7 @@ struct Loop {
     evictor: Evictor,
     resolver: Arc<Resolver>,
     mailbox: Arc<Mailbox>,
+    heap: Weak<Heap>,
     config: Config,
     started: Instant,
     cycles: u64,
@@ -141,6 +145,7 @@ impl Loop {
         self.cycles += 1;
         self.mind_the_handler();
         self.resolver.counters.cycles.add(1);
+        self.release_what_is_free();
         let now = self.now();
         if self.config.zeal {
             return self.evictor.evict_all(now, self.resolver.table.all()).pages;
@@ -165,6 +170,17 @@ impl Loop {
         let order = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
         let over = limit.map_or(0, |limit| resident.saturating_sub(limit));
         (order, order.map_or(0, |order| order.pages) >= over)
+    }
+
+    /// Gives back freed memory, if it has been free for a while or there is more than may be.
+    fn release_what_is_free(&self) {
+        let Some(heap) = self.heap.upgrade() else {
+            return;
+        };
+        heap.tick();
+        if self.mailbox.is_over_limit() {
+            heap.release_dirty();
+        }
     }
 
     fn restore(&self, range: PageRange) {

@@ -7,15 +7,17 @@ mod builder;
 mod engine;
 mod error;
 mod evictor_thread;
+mod lanes;
 mod mailbox;
 mod residency;
 
 pub use allocate::AllocError;
 pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
+pub use lanes::ArenaLane;
 pub use residency::PinGuard;
 
-use crate::alloc::Heap;
+use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
 use crate::evict::Evicted;
 use crate::fault::FaultMode;
 use crate::prim::{PAGE_SIZE, PageRange};
@@ -27,9 +29,10 @@ use crate::sys::{DescriptorRoute, Probe};
 use crate::track::Tracker;
 use builder::Config;
 use core::mem::ManuallyDrop;
-use engine::Engine;
+use engine::{Engine, PlainPager};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether an arena evicts pages, and by which means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,21 +116,34 @@ pub struct Arena {
 #[derive(Clone, Debug)]
 pub struct ArenaHandle {
     inner: Arc<Inner>,
+    lane: Lane,
 }
 
 struct Inner {
     /// Never dropped in a forked child, which has neither the mappings nor the threads.
     parts: ManuallyDrop<Parts>,
+    /// The first byte, and the heap's number: what every allocation needs.
+    base: Base,
+    heap_number: u64,
     config: Config,
     generation: Generation,
     off: Option<BuildError>,
 }
 
-/// In the order in which they go: the engine's threads before the memory that they work on.
+/// The first byte of an arena.
+struct Base(*mut u8);
+
+#[allow(unsafe_code)]
+// SAFETY: an address, through which only blocks are reached that somebody has allocated.
+unsafe impl Send for Base {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Sync for Base {}
+
 struct Parts {
-    engine: Option<Engine>,
-    /// Not parking_lot's lock: that allocates where it waits, from an allocator that may be us.
-    heap: Arc<Mutex<Heap>>,
+    engine: Option<Arc<Engine>>,
+    /// Threads hold it for a moment when they end, and with it the engine: see [`Engine::shut_down`].
+    heap: Arc<Heap>,
     memory: Arc<SharedMemory>,
 }
 
@@ -140,25 +156,40 @@ impl Arena {
     fn start(config: Config, swapping: Swapping, probe: &Probe) -> Result<Self, BuildError> {
         let generation = Generation::current()?;
         let memory = Arc::new(SharedMemory::new(config.reserve)?);
-        let heap = Heap::new(memory.base().addr(), config.reserve / PAGE_SIZE);
-        let heap = Arc::new(Mutex::new(heap));
+        let pages = config.reserve / PAGE_SIZE;
+        let map = Arc::new(BlockMap::new(pages)?);
         let (engine, off) = match swapping {
             Swapping::On(tracker) => {
-                let (memory, heap) = (Arc::clone(&memory), Arc::clone(&heap));
-                let engine = Engine::start(&config, tracker, probe, memory, heap)?;
-                (Some(engine), None)
+                let (memory, map) = (Arc::clone(&memory), Arc::clone(&map));
+                let (engine, evictor) = Engine::new(&config, tracker, probe, memory, map)?;
+                (Some((Arc::new(engine), evictor)), None)
             }
             Swapping::Off(reason) => (None, Some(reason)),
             Swapping::Stopped => (None, None),
         };
+        let pager: Arc<dyn Pager> = match &engine {
+            Some((engine, _)) => Arc::clone(engine) as _,
+            None => Arc::new(PlainPager(Arc::clone(&memory))),
+        };
+        let options = HeapOptions { poison: config.poison_freed, most_dirty: config.most_dirty() };
+        let heap = Arc::new(Heap::new(memory.base().addr(), pages, map, pager, options)?);
+        let engine = match engine {
+            Some((engine, evictor)) => {
+                engine.start(&config, evictor, Arc::downgrade(&heap))?;
+                Some(engine)
+            }
+            None => None,
+        };
+        let (base, heap_number) = (Base(memory.base()), heap.number());
         let parts = ManuallyDrop::new(Parts { engine, heap, memory });
-        Ok(Self { inner: Arc::new(Inner { parts, config, generation, off }) })
+        let inner = Inner { parts, base, heap_number, config, generation, off };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A handle that keeps the arena's memory alive and has no lifetime.
     #[must_use]
     pub fn handle(&self) -> ArenaHandle {
-        ArenaHandle { inner: Arc::clone(&self.inner) }
+        ArenaHandle { inner: Arc::clone(&self.inner), lane: Lane::Default }
     }
 
     /// Whether the arena evicts pages, and by which means.
@@ -175,7 +206,7 @@ impl Arena {
     #[must_use]
     pub fn route(&self) -> Option<DescriptorRoute> {
         let route = |engine: &Engine| engine.backing.uffds().first().map(Uffd::route);
-        self.inner.parts.engine.as_ref().and_then(route)
+        self.inner.parts.engine.as_deref().and_then(route)
     }
 
     /// Who brings back a page that was touched, [`Auto`](FaultMode::Auto) having been decided; none
@@ -262,8 +293,8 @@ impl Arena {
         if !self.inner.generation.is_current() {
             return Err(ArenaError::ForkedChild.to_string());
         }
-        self.inner.heap().check()?;
-        self.inner.parts.engine.as_ref().map_or(Ok(()), Engine::check)
+        settled(|| self.inner.parts.heap.check())?;
+        self.inner.parts.engine.as_ref().map_or(Ok(()), |engine| engine.check())
     }
 }
 
@@ -276,16 +307,11 @@ impl ArenaHandle {
 }
 
 impl Inner {
-    fn heap(&self) -> MutexGuard<'_, Heap> {
-        // What panics in there are debug assertions on the caller's mistakes.
-        self.parts.heap.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn engine(&self) -> Result<&Engine, ArenaError> {
         if !self.generation.is_current() {
             return Err(ArenaError::ForkedChild);
         }
-        self.parts.engine.as_ref().ok_or(ArenaError::NotSwapping)
+        self.parts.engine.as_deref().ok_or(ArenaError::NotSwapping)
     }
 
     /// The offset and length in bytes of a range that lies in the arena.
@@ -306,10 +332,10 @@ impl Inner {
     }
 
     fn stats(&self) -> Stats {
-        let engine = self.parts.engine.as_ref();
+        let engine = self.parts.engine.as_deref();
         let mut stats = engine.map_or_else(Stats::default, |engine| Stats::of(&engine.counters));
         stats.reserved_bytes = self.config.reserve;
-        stats.allocated_bytes = self.heap().allocated();
+        stats.allocated_bytes = self.parts.heap.allocated();
         stats.memory_bytes = self.parts.memory.allocated_bytes().unwrap_or(0);
         if let Some(Engine { table, store, .. }) = engine {
             stats.resident_bytes = table.resident() * PAGE_SIZE;
@@ -334,10 +360,28 @@ impl fmt::Debug for Inner {
     }
 }
 
+/// What `check` says at last: a thread whose end somebody has waited for, or a toucher that goes on,
+/// may leave something to be done by itself or by a handler, which takes a moment.
+fn settled(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
+    let mut result = check();
+    // Long, because it costs nothing but where something is wrong.
+    for _ in 0..5000 {
+        if result.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        result = check();
+    }
+    result
+}
+
 impl Drop for Inner {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         if self.generation.is_current() {
+            if let Some(engine) = &self.parts.engine {
+                engine.shut_down();
+            }
             // SAFETY: nothing uses the parts after this, the only place that drops them.
             unsafe { ManuallyDrop::drop(&mut self.parts) };
         }

@@ -19,16 +19,17 @@ pub(super) struct Ahead {
 const LARGEST_WINDOW: u64 = 512;
 
 impl Ahead {
+    /// The pages to give memory to when `page` is touched. The part of the block that begins with it,
+    /// so many pages at most, is to be had of `rest`.
     pub(super) fn window(
         &self,
         page: PageIndex,
-        rest: impl FnOnce(PageIndex) -> PageRange,
+        rest: impl FnOnce(usize) -> PageRange,
     ) -> PageRange {
         let sequential = self.next.load(Ordering::Relaxed) == page.0 as u64;
         let before = self.window.load(Ordering::Relaxed);
         let window = if sequential { (before * 2).clamp(2, LARGEST_WINDOW) } else { 1 };
-        let range = PageRange::new(page.0, page.0 + index(window));
-        let range = if sequential { range.intersection(rest(page)) } else { range };
+        let range = if sequential { rest(index(window)) } else { page.only() };
         self.window.store(window, Ordering::Relaxed);
         self.next.store(range.end.0 as u64, Ordering::Relaxed);
         range
@@ -42,17 +43,16 @@ mod tests {
     #[test]
     fn windows_grow_with_a_run_and_end_with_it() {
         let ahead = Ahead::default();
-        let all = |page: PageIndex| PageRange::new(page.0, 10_000);
         let mut at = 100;
         let mut sizes = Vec::new();
         for _ in 0..12 {
-            let range = ahead.window(PageIndex(at), all);
+            let range = ahead.window(PageIndex(at), |most| PageRange::new(at, at + most));
             assert_eq!(range.start.0, at);
             sizes.push(range.pages());
             at = range.end.0;
         }
         assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512]);
-        assert_eq!(ahead.window(PageIndex(9), all).pages(), 1);
+        assert_eq!(ahead.window(PageIndex(9), |_| unreachable!()).pages(), 1);
         assert_eq!(ahead.window(PageIndex(10), |_| PageRange::new(10, 11)).pages(), 1);
     }
 }

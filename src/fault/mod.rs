@@ -22,7 +22,7 @@ mod scratch;
 pub(crate) use pages::FillError;
 pub(crate) use restore::{Brought, Empty};
 
-use crate::alloc::Heap;
+use crate::alloc::BlockMap;
 use crate::prim::sync::AtomicUsize;
 use crate::prim::{PageIndex, PageRange};
 use crate::stats::Counters;
@@ -36,7 +36,7 @@ use neighbours::Neighbours;
 use pages::Content;
 use scratch::Scratches;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Who brings back a page that was touched.
@@ -111,7 +111,7 @@ pub(crate) struct Resolver {
     pub(crate) store: Arc<Store>,
     pub(crate) tracker: Arc<dyn AccessTracker>,
     pub(crate) counters: Arc<Counters>,
-    heap: Arc<Mutex<Heap>>,
+    map: Arc<BlockMap>,
     ahead: Ahead,
     neighbours: Neighbours,
     scratches: Scratches,
@@ -126,7 +126,7 @@ impl Resolver {
         store: Arc<Store>,
         tracker: Arc<dyn AccessTracker>,
         counters: Arc<Counters>,
-        heap: Arc<Mutex<Heap>>,
+        map: Arc<BlockMap>,
     ) -> Self {
         Self {
             backing,
@@ -134,7 +134,7 @@ impl Resolver {
             store,
             tracker,
             counters,
-            heap,
+            map,
             ahead: Ahead::default(),
             neighbours: Neighbours::new(),
             scratches: Scratches::new(),
@@ -151,7 +151,7 @@ impl Resolver {
             let seen = self.table.load(page);
             match seen.state() {
                 State::Empty => {
-                    let range = self.ahead.window(page, |page| self.rest_of_block(page));
+                    let range = self.ahead.window(page, |most| self.map.rest_of_block(page, most));
                     if let Some(resolved) = self.zero_from(range) {
                         return resolved;
                     }
@@ -181,14 +181,6 @@ impl Resolver {
                 }
             }
         }
-    }
-
-    /// How far memory may be given ahead: to the end of the block that the page lies in. The page
-    /// alone where that is not known, or the heap's lock is not to be had at once; a fault waits
-    /// for no lock.
-    fn rest_of_block(&self, page: PageIndex) -> PageRange {
-        let heap = self.heap.try_lock();
-        heap.ok().and_then(|heap| heap.rest_of_block(page)).unwrap_or(page.only())
     }
 
     /// Fills the first page of `range`, and what is empty right after it. None if the first page

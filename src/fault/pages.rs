@@ -179,6 +179,22 @@ impl Resolver {
         Ok(())
     }
 
+    /// Makes those pages of `range` empty whose bytes are in the store, or lost. They must be the
+    /// caller's to free.
+    pub(crate) fn forget(&self, range: PageRange) -> Result<(), SysError> {
+        let range = range.intersection(self.table.extent());
+        let is_away =
+            |page: PageIndex| matches!(self.table.load(page).state(), State::Stored | State::Lost);
+        let mut left = range;
+        while let Some(start) = left.iter().find(|page| is_away(*page)) {
+            let end = (start.0..left.end.0).find(|page| !is_away(PageIndex(*page)));
+            let run = PageRange { start, end: end.map_or(left.end, PageIndex) };
+            self.release(run)?;
+            left.start = run.end;
+        }
+        Ok(())
+    }
+
     /// Releases the leading pages of `range` that nobody else owns, and says how many. Room for
     /// what they were is in `taken`.
     fn release_run(&self, range: PageRange, taken: &mut Vec<Word>) -> Result<usize, SysError> {

@@ -8,9 +8,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 static HOOK: OnceLock<Result<(), i32>> = OnceLock::new();
+static IN_CHILDREN: OnceLock<fn()> = OnceLock::new();
 
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    if let Some(work) = IN_CHILDREN.get() {
+        work();
+    }
+}
+
+/// Has `work` done in each forked child, by the one thread that it has. Only async-signal-safe work
+/// will do, and the first that was asked for is all that is done.
+pub(crate) fn in_children(work: fn()) {
+    IN_CHILDREN.get_or_init(|| work);
 }
 
 /// How many forks lie between this process and the first one that asked.

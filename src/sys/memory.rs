@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::error::SysError;
-use crate::prim::sync::{AtomicU32, AtomicU64};
+use crate::prim::sync::{AtomicU16, AtomicU32, AtomicU64};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
@@ -264,9 +264,13 @@ pub(crate) fn system_page_size() -> usize {
 pub(crate) unsafe trait ZeroedAtomic: Sync {}
 
 // SAFETY: integers; zero is valid; atomic.
+unsafe impl ZeroedAtomic for AtomicU16 {}
+// SAFETY: integers; zero is valid; atomic.
 unsafe impl ZeroedAtomic for AtomicU32 {}
 // SAFETY: integers; zero is valid; atomic.
 unsafe impl ZeroedAtomic for AtomicU64 {}
+// SAFETY: an array of such.
+unsafe impl<T: ZeroedAtomic, const N: usize> ZeroedAtomic for [T; N] {}
 
 /// A slice of zeros whose memory the system provides only where it is written.
 #[derive(Debug)]

@@ -1,0 +1,288 @@
+//! What each thread keeps for itself, so that the common allocation takes no lock.
+//!
+//! A *magazine* holds the offsets of slots of one class of one lane. Allocating takes the last one
+//! out, freeing puts one in; only when there is none, or no room, the bin is asked, for half a
+//! magazine at a time. Magazines begin small and grow while they are found empty or full, within a
+//! budget for all of a thread's.
+//!
+//! # Who writes what
+//!
+//! The words of a cache are written by its thread alone and may be read by any, for statistics:
+//! atomics with `Relaxed` accesses, which cost what plain ones do. Once a thread has ended, whoever
+//! holds the last reference writes nothing.
+
+#![allow(unsafe_code)]
+
+use super::Heap;
+use super::bin::most_cached;
+use super::classes::{CLASSES, class};
+use super::kind::Lane;
+use super::map::BINS;
+use crate::prim::own::AtWork;
+use crate::prim::pack::Field;
+use crate::prim::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::units::index;
+use crate::sys::memory::LazySlice;
+use crate::sys::{SysError, fork};
+use core::cell::{Cell, RefCell};
+use core::ptr;
+use std::sync::{Arc, Weak};
+
+/// Slots in the magazine.
+const LEN: Field = Field::lowest(16);
+/// Slots that it may hold now.
+const CAPACITY: Field = LEN.then(16);
+/// The word of its first slot.
+const START: Field = CAPACITY.then(32);
+
+/// Bytes in all magazines of a thread, if they were full.
+const BUDGET: usize = 2 << 20;
+
+/// Bytes in a magazine when it is first used, and when the budget is spent.
+const FIRST_BYTES: usize = 4 << 10;
+
+/// The words of a cache: a head for each magazine, then the slots of each.
+const WORDS: usize = BINS
+    + Lane::COUNT * {
+        let (mut words, mut number) = (0, 0);
+        while number < CLASSES {
+            words += most_cached(class(number));
+            number += 1;
+        }
+        words
+    };
+
+const fn first_capacity(bin: usize) -> usize {
+    let class = class(bin % CLASSES);
+    let slots = FIRST_BYTES / class.size as usize;
+    if slots > 16 {
+        16
+    } else if slots < 1 {
+        1
+    } else {
+        slots
+    }
+}
+
+/// The magazines of a thread, for one heap.
+#[derive(Debug)]
+pub(super) struct ThreadCache {
+    words: LazySlice<AtomicU64>,
+    /// Bytes that the magazines may hold now.
+    bytes: AtomicU64,
+    /// The last call to [`Heap::trim`](super::Heap::trim) that the thread has followed.
+    pub(super) trimmed: AtomicU32,
+}
+
+impl ThreadCache {
+    pub(super) fn new(trimmed: u32) -> Result<Self, SysError> {
+        let this = Self {
+            words: LazySlice::new(WORDS)?,
+            bytes: AtomicU64::new(0),
+            trimmed: trimmed.into(),
+        };
+        this.reset();
+        Ok(this)
+    }
+
+    /// Makes all magazines small again. They must be empty.
+    pub(super) fn reset(&self) {
+        let (mut start, mut bytes) = (BINS, 0);
+        for bin in 0..BINS {
+            let class = class(bin % CLASSES);
+            let capacity = first_capacity(bin);
+            let head = CAPACITY.set(START.set(0, start as u64), capacity as u64);
+            self.words[bin].store(head, Ordering::Relaxed);
+            start += most_cached(class);
+            bytes += capacity * class.size as usize;
+        }
+        debug_assert_eq!(start, WORDS);
+        self.bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn head(&self, bin: usize) -> u64 {
+        self.words[bin].load(Ordering::Relaxed)
+    }
+
+    /// Slots of `bin` that the thread keeps.
+    pub(super) fn len(&self, bin: usize) -> usize {
+        index(LEN.get(self.head(bin)))
+    }
+
+    /// How many slots to ask for, or to give back, at a time.
+    pub(super) fn batch(&self, bin: usize) -> usize {
+        index(CAPACITY.get(self.head(bin))).div_ceil(2)
+    }
+
+    /// Lets the magazine grow, because it was found empty or full.
+    pub(super) fn grow(&self, bin: usize) {
+        let class = class(bin % CLASSES);
+        let head = self.head(bin);
+        let capacity = index(CAPACITY.get(head));
+        let larger = (capacity * 2).min(most_cached(class));
+        let more = (larger - capacity) * class.size as usize;
+        let bytes = index(self.bytes.load(Ordering::Relaxed)) + more;
+        if more > 0 && bytes <= BUDGET {
+            self.bytes.store(bytes as u64, Ordering::Relaxed);
+            self.words[bin].store(CAPACITY.set(head, larger as u64), Ordering::Relaxed);
+        }
+    }
+
+    /// Puts a slot in; false if there is no room.
+    pub(super) fn push(&self, bin: usize, offset: u64) -> bool {
+        // SAFETY: this cache's words, and a bin that there is.
+        unsafe { push(self.words.as_ptr(), bin, offset) }
+    }
+
+    /// Takes a slot out.
+    pub(super) fn pop(&self, bin: usize) -> Option<u64> {
+        // SAFETY: this cache's words, and a bin that there is.
+        unsafe { pop(self.words.as_ptr(), bin) }
+    }
+
+    /// The slots of `bin`, those first that have been here the longest.
+    pub(super) fn slots(&self, bin: usize) -> impl ExactSizeIterator<Item = u64> {
+        let head = self.head(bin);
+        let start = index(START.get(head));
+        let slots = &self.words[start..start + index(LEN.get(head))];
+        slots.iter().map(|slot| slot.load(Ordering::Relaxed))
+    }
+
+    /// Takes out the `count` slots that have been here the longest.
+    pub(super) fn forget(&self, bin: usize, count: usize) {
+        let head = self.head(bin);
+        let (start, len) = (index(START.get(head)), index(LEN.get(head)));
+        for slot in start + count..start + len {
+            let moved = self.words[slot].load(Ordering::Relaxed);
+            self.words[slot - count].store(moved, Ordering::Relaxed);
+        }
+        self.words[bin].store(LEN.set(head, (len - count) as u64), Ordering::Relaxed);
+    }
+}
+
+/// # Safety
+///
+/// `words` must be those of a cache of this thread, and `bin` less than [`BINS`].
+#[inline]
+unsafe fn pop(words: *const AtomicU64, bin: usize) -> Option<u64> {
+    debug_assert!(bin < BINS);
+    // SAFETY: the caller's promise: the head of each bin is one of the words.
+    let head = unsafe { &*words.add(bin) };
+    let seen = head.load(Ordering::Relaxed);
+    let len = index(LEN.get(seen));
+    if len == 0 {
+        return None;
+    }
+    head.store(seen - 1, Ordering::Relaxed);
+    // SAFETY: a magazine's slots lie behind its start, as many as its length says, all among the
+    // words: heads are written here and above only.
+    Some(unsafe { &*words.add(index(START.get(seen)) + len - 1) }.load(Ordering::Relaxed))
+}
+
+/// # Safety
+///
+/// As for [`pop`].
+#[inline]
+unsafe fn push(words: *const AtomicU64, bin: usize, offset: u64) -> bool {
+    debug_assert!(bin < BINS);
+    // SAFETY: as in `pop`.
+    let head = unsafe { &*words.add(bin) };
+    let seen = head.load(Ordering::Relaxed);
+    if LEN.get(seen) >= CAPACITY.get(seen) {
+        return false;
+    }
+    // SAFETY: a magazine has room for its capacity.
+    let slot = unsafe { &*words.add(index(START.get(seen)) + index(LEN.get(seen))) };
+    slot.store(offset, Ordering::Relaxed);
+    head.store(seen + 1, Ordering::Relaxed);
+    true
+}
+
+/// The heap that the thread has used last, and its cache for it.
+struct Last {
+    heap: Cell<u64>,
+    /// The words of a cache that `OWN` keeps, if `heap` is not zero.
+    words: Cell<*const AtomicU64>,
+}
+
+thread_local! {
+    static LAST: Last = const { Last { heap: Cell::new(0), words: Cell::new(ptr::null()) } };
+    static OWN: Own = const { Own(RefCell::new(Vec::new())) };
+}
+
+/// Takes a slot of `bin` out of this thread's cache for the heap with number `heap`, if that is the one
+/// that it has used last.
+#[inline]
+pub(crate) fn pop_fast(heap: u64, bin: usize) -> Option<u64> {
+    LAST.with(|last| {
+        // SAFETY: while `LAST` names a heap, its words are those of a cache that this thread keeps.
+        if last.heap.get() == heap { unsafe { pop(last.words.get(), bin) } } else { None }
+    })
+}
+
+/// Puts a slot of `bin` into this thread's cache for the heap with number `heap`, if that is the one
+/// that it has used last and there is room.
+#[inline]
+pub(crate) fn push_fast(heap: u64, bin: usize, offset: u64) -> bool {
+    LAST.with(|last| {
+        // SAFETY: as in `pop_fast`.
+        last.heap.get() == heap && unsafe { push(last.words.get(), bin, offset) }
+    })
+}
+
+fn forget_last() {
+    LAST.with(|last| last.heap.set(0));
+}
+
+/// All caches of a thread.
+struct Own(RefCell<Vec<Entry>>);
+
+struct Entry {
+    heap: u64,
+    cache: Arc<ThreadCache>,
+    owner: Weak<Heap>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        forget_last();
+        let _at_work = AtWork::enter();
+        for entry in self.0.take() {
+            if let Some(heap) = entry.owner.upgrade() {
+                heap.retire(&entry.cache);
+            }
+        }
+    }
+}
+
+/// Has forked children go the long way, where they are noticed.
+pub(super) fn mind_forks() {
+    fork::in_children(forget_last);
+}
+
+/// Calls `work` with this thread's cache for `heap`; none if it has none and can have none, because
+/// the thread is about to end or the system has no memory.
+pub(super) fn with<R>(heap: &Arc<Heap>, work: impl FnOnce(&ThreadCache) -> R) -> Option<R> {
+    OWN.try_with(|own| {
+        let mut entries = own.0.try_borrow_mut().ok()?;
+        let number = heap.number();
+        let at = match entries.iter().position(|entry| entry.heap == number) {
+            Some(at) => at,
+            None => {
+                entries.retain(|entry| entry.owner.strong_count() > 0);
+                let (cache, owner) = (heap.new_cache()?, Arc::downgrade(heap));
+                entries.push(Entry { heap: number, cache, owner });
+                entries.len() - 1
+            }
+        };
+        let cache = &entries[at].cache;
+        if heap.has_fast_path() {
+            LAST.with(|last| {
+                last.words.set(cache.words.as_ptr());
+                last.heap.set(number);
+            });
+        }
+        Some(work(cache))
+    })
+    .ok()?
+}

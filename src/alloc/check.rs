@@ -1,0 +1,39 @@
+//! A walk through everything that the heap knows.
+
+use super::map::BINS;
+use super::{Heap, lock};
+use std::collections::HashSet;
+
+impl Heap {
+    /// Checks every structure against the others. Holds only while nobody allocates or frees.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let caches = lock(&self.caches);
+        let mut in_spans = 0;
+        for bin in &self.bins {
+            in_spans += lock(bin).check(&self.map)?;
+        }
+        let mut seen = HashSet::new();
+        for cache in caches.iter() {
+            for bin in 0..BINS {
+                let held = self.bin(bin);
+                for slot in cache.slots(bin) {
+                    if !held.is_used(slot, &self.map) || !seen.insert(slot) {
+                        return Err(format!(
+                            "a thread keeps {slot:#x}, which is free or another's"
+                        ));
+                    }
+                }
+            }
+        }
+        let pages = self.pages();
+        pages.check()?;
+        let (blocks, free) = (pages.blocks().1, pages.free());
+        if in_spans + blocks + free != self.total {
+            let total = self.total;
+            return Err(format!(
+                "{in_spans} pages in spans, {blocks} in blocks, {free} free of {total}"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! What the heap holds, lane by lane and class by class.
+
+use super::cache::ThreadCache;
+use super::classes::{CLASSES, class};
+use super::kind::Lane;
+use super::map::BINS;
+use super::{Heap, lock};
+use crate::prim::PAGE_SIZE;
+use std::fmt;
+use std::sync::Arc;
+
+/// Small blocks of one size in one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Bytes of each block.
+    pub size: usize,
+    /// Blocks that the program has.
+    pub live: usize,
+    /// Free blocks that threads keep for themselves, or for each other.
+    pub cached: usize,
+    /// Spans, which are cut into blocks of this size.
+    pub spans: usize,
+    /// Bytes in the spans.
+    pub span_bytes: usize,
+}
+
+/// What one lane holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneStats {
+    /// Which.
+    pub lane: Lane,
+    /// The sizes of which there is a span, the smallest first.
+    pub classes: Vec<ClassStats>,
+}
+
+impl LaneStats {
+    /// Bytes of small blocks that the program has, rounded up to the blocks' sizes.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.classes.iter().map(|class| class.live * class.size).sum()
+    }
+
+    /// Bytes in spans.
+    #[must_use]
+    pub fn span_bytes(&self) -> usize {
+        self.classes.iter().map(|class| class.span_bytes).sum()
+    }
+}
+
+/// What an arena's allocator holds. Read while others allocate and free, the figures may not quite add
+/// up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeapStats {
+    /// Small blocks, of 32 KiB at most.
+    pub lanes: Vec<LaneStats>,
+    /// Larger blocks: how many.
+    pub large: usize,
+    /// Larger blocks: bytes in them, rounded up to pages.
+    pub large_bytes: usize,
+    /// Bytes in free pages that have not been given back yet.
+    pub dirty_bytes: usize,
+    /// Bytes of address space that nothing uses.
+    pub free_bytes: usize,
+}
+
+impl HeapStats {
+    /// Bytes that the program has, rounded up to blocks' sizes and pages.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.lanes.iter().map(LaneStats::live_bytes).sum::<usize>() + self.large_bytes
+    }
+
+    /// Bytes in spans, large blocks, and pages that have not been given back yet: the most memory
+    /// that the blocks could take if nothing were evicted.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.lanes.iter().map(LaneStats::span_bytes).sum::<usize>()
+            + self.large_bytes
+            + self.dirty_bytes
+    }
+
+    /// The part of [`held_bytes`](Self::held_bytes) that the program does not have: from 0, where
+    /// every byte is in use, to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn fragmentation(&self) -> f64 {
+        match self.held_bytes() {
+            0 => 0.0,
+            held => 1.0 - (self.live_bytes() as f64 / held as f64).min(1.0),
+        }
+    }
+}
+
+/// A line for each class that is in use, and one for what is larger.
+impl fmt::Display for HeapStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "lane     size      live    cached  spans  span_bytes")?;
+        for lane in &self.lanes {
+            for class in &lane.classes {
+                let ClassStats { size, live, cached, spans, span_bytes } = class;
+                let name = format!("{:?}", lane.lane).to_lowercase();
+                writeln!(
+                    f,
+                    "{name:<7} {size:>5} {live:>9} {cached:>9} {spans:>6} {span_bytes:>11}"
+                )?;
+            }
+        }
+        let percent = self.fragmentation() * 100.0;
+        writeln!(
+            f,
+            "large blocks={} bytes={} dirty_bytes={} free_bytes={} fragmentation={percent:.1}%",
+            self.large, self.large_bytes, self.dirty_bytes, self.free_bytes
+        )
+    }
+}
+
+impl Heap {
+    fn class_stats(&self, bin: usize, caches: &[Arc<ThreadCache>]) -> ClassStats {
+        let held = self.bin(bin);
+        let ((used, stocked), spans) = (held.used(), held.spans());
+        let class = class(bin % CLASSES);
+        // The threads work on meanwhile.
+        let kept: usize = caches.iter().map(|cache| cache.len(bin)).sum();
+        let cached = (stocked + kept).min(used);
+        ClassStats {
+            size: class.size as usize,
+            live: used - cached,
+            cached,
+            spans,
+            span_bytes: spans * class.pages as usize * PAGE_SIZE,
+        }
+    }
+
+    /// What the heap holds.
+    pub(crate) fn report(&self) -> HeapStats {
+        let caches = lock(&self.caches);
+        let of_lane = |lane: Lane| LaneStats {
+            lane,
+            classes: (0..CLASSES)
+                .map(|class| self.class_stats(lane.index() * CLASSES + class, &caches))
+                .filter(|class| class.spans > 0)
+                .collect(),
+        };
+        let lanes = Lane::ALL.map(of_lane).into();
+        let pages = self.pages();
+        let (large, large_pages) = pages.blocks();
+        HeapStats {
+            lanes,
+            large,
+            large_bytes: large_pages * PAGE_SIZE,
+            dirty_bytes: pages.dirty() * PAGE_SIZE,
+            free_bytes: pages.free() * PAGE_SIZE,
+        }
+    }
+
+    /// Bytes that the program has, rounded up to slots and pages.
+    pub(crate) fn allocated(&self) -> usize {
+        let caches = lock(&self.caches);
+        let small = (0..BINS).map(|bin| {
+            let stats = self.class_stats(bin, &caches);
+            stats.live * stats.size
+        });
+        small.sum::<usize>() + self.pages().blocks().1 * PAGE_SIZE
+    }
+}

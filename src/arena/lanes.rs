@@ -1,0 +1,174 @@
+//! Lanes: which objects lie together.
+
+#![allow(unsafe_code)]
+
+use super::{AllocError, Arena, ArenaHandle};
+use crate::alloc::Lane;
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use std::sync::Arc;
+
+#[cfg(feature = "allocator-api2")]
+use allocator_api2::{alloc::Allocator, boxed::Box, vec::Vec};
+
+/// An arena as seen by who allocates in one [lane](Lane) of it: an allocator like `&Arena`.
+///
+/// Where an object lies decides how cold its page can get. Objects that are touched often keep the
+/// whole page warm, and everything else on it. A caller who knows which objects those are keeps them
+/// in a lane of their own.
+///
+/// ```
+/// use allocator_api2::{boxed::Box, vec::Vec};
+/// use thermocline::Arena;
+///
+/// # fn main() -> Result<(), std::boxed::Box<dyn std::error::Error>> {
+/// let arena = Arena::builder().or_plain_memory().build()?;
+/// let mut counters = Vec::new_in(arena.hot());
+/// counters.resize(1000, 0u64);
+/// let archive: Vec<[u8; 500], _> = Vec::with_capacity_in(100, arena.cold());
+/// # drop(archive);
+///
+/// // Something turned out to be wanted often: it moves.
+/// let value = Box::new_in([7u8; 300], &arena);
+/// let value = arena.hot().adopt_box(value).expect("room for it");
+/// assert_eq!(value[299], 7);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ArenaLane<'a> {
+    pub(super) arena: &'a Arena,
+    pub(super) lane: Lane,
+}
+
+impl Arena {
+    /// The lane for what is going to be touched again and again.
+    #[must_use]
+    pub fn hot(&self) -> ArenaLane<'_> {
+        self.lane(Lane::Hot)
+    }
+
+    /// The lane for what is going to sleep.
+    #[must_use]
+    pub fn cold(&self) -> ArenaLane<'_> {
+        self.lane(Lane::Cold)
+    }
+
+    /// That lane.
+    #[must_use]
+    pub fn lane(&self, lane: Lane) -> ArenaLane<'_> {
+        ArenaLane { arena: self, lane }
+    }
+}
+
+impl ArenaHandle {
+    /// A handle that allocates in that lane. Blocks of any lane can be freed by any handle.
+    #[must_use]
+    pub fn in_lane(&self, lane: Lane) -> Self {
+        Self { inner: Arc::clone(&self.inner), lane }
+    }
+
+    /// The lane that this handle allocates in.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+}
+
+impl<'a> ArenaLane<'a> {
+    /// The arena.
+    #[must_use]
+    pub fn arena(self) -> &'a Arena {
+        self.arena
+    }
+
+    /// The lane.
+    #[must_use]
+    pub fn lane(self) -> Lane {
+        self.lane
+    }
+
+    /// Allocates a block, as [`Arena::allocate`] does, in this lane. It is freed by
+    /// [`Arena::deallocate`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Arena::allocate`].
+    #[inline]
+    pub fn allocate(self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        self.arena.inner.allocate(self.lane, layout)
+    }
+
+    /// Allocates a block of zeros, as [`Arena::allocate_zeroed`] does, in this lane.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Arena::allocate`].
+    pub fn allocate_zeroed(self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        self.arena.inner.allocate_zeroed(self.lane, layout)
+    }
+
+    /// Moves a block of the arena to this lane: allocates one, copies the bytes, frees the old one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Arena::allocate`]; the block stays where it is then.
+    ///
+    /// # Safety
+    ///
+    /// The block must have been allocated by this arena for `layout`, and not been freed; nothing
+    /// may use it any more.
+    pub unsafe fn adopt(
+        self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        let moved = self.allocate(layout)?;
+        // SAFETY: both blocks have so many bytes and are different ones. No lock of ours is held,
+        // so the copy may fault as it likes.
+        unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, layout.size()) };
+        // SAFETY: the caller's promise.
+        unsafe { self.arena.deallocate(block, layout) };
+        Ok(moved)
+    }
+}
+
+#[cfg(feature = "allocator-api2")]
+impl ArenaLane<'_> {
+    /// Moves a boxed value to this lane, from another one or from any allocator.
+    ///
+    /// # Errors
+    ///
+    /// The box, where there is no room for it: see [`Arena::allocate`].
+    pub fn adopt_box<T, A: Allocator>(self, value: Box<T, A>) -> Result<Box<T, Self>, Box<T, A>> {
+        match Box::try_new_uninit_in(self) {
+            Ok(room) => Ok(Box::write(room, Box::into_inner(value))),
+            Err(_) => Err(value),
+        }
+    }
+
+    /// Moves a vector's items to this lane, from another one or from any allocator, into a block that
+    /// is as long as they need.
+    ///
+    /// # Errors
+    ///
+    /// The vector, where there is no room for it: see [`Arena::allocate`].
+    pub fn adopt_vec<T, A: Allocator>(
+        self,
+        mut items: Vec<T, A>,
+    ) -> Result<Vec<T, Self>, Vec<T, A>> {
+        let mut moved: Vec<T, Self> = Vec::new_in(self);
+        if moved.try_reserve_exact(items.len()).is_err() {
+            return Err(items);
+        }
+        let count = items.len();
+        // SAFETY: the new vector has room for so many items and is not where the old one is. The old
+        // one has none of them any more before the new one has them, so each has one owner.
+        unsafe {
+            items.set_len(0);
+            moved.as_mut_ptr().copy_from_nonoverlapping(items.as_ptr(), count);
+            moved.set_len(count);
+        }
+        Ok(moved)
+    }
+}
