@@ -317,7 +317,8 @@ impl Heap {
             Some(bin) => self.free_slot(bin, offset as u64),
             None => {
                 let pages = layout.size().div_ceil(PAGE_SIZE);
-                if !offset.is_multiple_of(PAGE_SIZE) || !self.free_pages(PageIndex::containing(offset), pages)
+                if !offset.is_multiple_of(PAGE_SIZE)
+                    || !self.free_pages(PageIndex::containing(offset), pages)
                 {
                     bad_free(offset, layout);
                 }
