@@ -212,6 +212,7 @@ fn freeing_gives_memory_and_places_in_the_store_back() {
         arena.evict_now().unwrap();
         verify(&numbers[..1 << 18]);
         drop(numbers);
+        arena.check().unwrap();
         let stats = arena.stats();
         assert_eq!(stats.stored_bytes, others.len() * 8, "{stats}");
         assert_eq!(stats.allocated_bytes, others.len() * 8, "{stats}");

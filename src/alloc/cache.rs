@@ -3,7 +3,8 @@
 //! A *magazine* holds the offsets of slots of one class of one lane. Allocating takes the last one
 //! out, freeing puts one in; only when there is none, or no room, the bin is asked, for half a
 //! magazine at a time. Magazines begin small and grow while they are found empty or full, within a
-//! budget for all of a thread's.
+//! budget for all of a thread's. Beside them the thread keeps a few blocks of pages, of 256 KiB at most,
+//! for who asks for as many pages again.
 //!
 //! # Who writes what
 //!
@@ -18,6 +19,7 @@ use super::bin::most_cached;
 use super::classes::{CLASSES, class};
 use super::kind::Lane;
 use super::map::BINS;
+use crate::prim::PageRange;
 use crate::prim::own::AtWork;
 use crate::prim::pack::Field;
 use crate::prim::sync::{AtomicU32, AtomicU64, Ordering};
@@ -41,8 +43,30 @@ const BUDGET: usize = 2 << 20;
 /// Bytes in a magazine when it is first used, and when the budget is spent.
 const FIRST_BYTES: usize = 4 << 10;
 
-/// The words of a cache: a head for each magazine, then the slots of each.
-const WORDS: usize = BINS
+/// Pages in the largest block that is kept.
+const MOST_PAGES: usize = 64;
+
+/// Blocks of pages that are kept: a cache line.
+const RECENT: usize = 8;
+
+/// A block that is kept: the number of its first page, and what it is good for.
+const PAGE: Field = Field::lowest(32);
+const PAGES: Field = PAGE.then(8);
+const LANE: Field = PAGES.then(2);
+/// Tells a block from none.
+const PRESENT: Field = LANE.then(1);
+
+const fn recent(page: usize, pages: usize, lane: Lane) -> u64 {
+    let word = PAGES.set(PAGE.set(PRESENT.set(0, 1), page as u64), pages as u64);
+    LANE.set(word, lane.index() as u64)
+}
+
+/// The first magazine's head.
+const HEADS: usize = RECENT;
+
+/// The words of a cache: recent blocks, a head for each magazine, the slots of each.
+const WORDS: usize = HEADS
+    + BINS
     + Lane::COUNT * {
         let (mut words, mut number) = (0, 0);
         while number < CLASSES {
@@ -70,6 +94,8 @@ pub(super) struct ThreadCache {
     words: LazySlice<AtomicU64>,
     /// Bytes that the magazines may hold now.
     bytes: AtomicU64,
+    /// How often a recent block had to go for another: they go in turn.
+    turns: AtomicU32,
     /// The last call to [`Heap::trim`](super::Heap::trim) that the thread has followed.
     pub(super) trimmed: AtomicU32,
 }
@@ -79,6 +105,7 @@ impl ThreadCache {
         let this = Self {
             words: LazySlice::new(WORDS)?,
             bytes: AtomicU64::new(0),
+            turns: AtomicU32::new(0),
             trimmed: trimmed.into(),
         };
         this.reset();
@@ -87,12 +114,12 @@ impl ThreadCache {
 
     /// Makes all magazines small again. They must be empty.
     pub(super) fn reset(&self) {
-        let (mut start, mut bytes) = (BINS, 0);
+        let (mut start, mut bytes) = (HEADS + BINS, 0);
         for bin in 0..BINS {
             let class = class(bin % CLASSES);
             let capacity = first_capacity(bin);
             let head = CAPACITY.set(START.set(0, start as u64), capacity as u64);
-            self.words[bin].store(head, Ordering::Relaxed);
+            self.words[HEADS + bin].store(head, Ordering::Relaxed);
             start += most_cached(class);
             bytes += capacity * class.size as usize;
         }
@@ -101,7 +128,7 @@ impl ThreadCache {
     }
 
     fn head(&self, bin: usize) -> u64 {
-        self.words[bin].load(Ordering::Relaxed)
+        self.words[HEADS + bin].load(Ordering::Relaxed)
     }
 
     /// Slots of `bin` that the thread keeps.
@@ -124,7 +151,8 @@ impl ThreadCache {
         let bytes = index(self.bytes.load(Ordering::Relaxed)) + more;
         if more > 0 && bytes <= BUDGET {
             self.bytes.store(bytes as u64, Ordering::Relaxed);
-            self.words[bin].store(CAPACITY.set(head, larger as u64), Ordering::Relaxed);
+            let head = CAPACITY.set(head, larger as u64);
+            self.words[HEADS + bin].store(head, Ordering::Relaxed);
         }
     }
 
@@ -156,8 +184,46 @@ impl ThreadCache {
             let moved = self.words[slot].load(Ordering::Relaxed);
             self.words[slot - count].store(moved, Ordering::Relaxed);
         }
-        self.words[bin].store(LEN.set(head, (len - count) as u64), Ordering::Relaxed);
+        let head = LEN.set(head, (len - count) as u64);
+        self.words[HEADS + bin].store(head, Ordering::Relaxed);
     }
+
+    /// The blocks of pages that the thread keeps.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = PageRange> {
+        let words = self.words[..RECENT].iter().map(|word| word.load(Ordering::Relaxed));
+        words.filter(|word| *word != 0).map(block_of)
+    }
+
+    /// Keeps a block, and says which other one is not kept any more for it.
+    pub(super) fn keep(&self, block: PageRange, lane: Lane) -> Option<PageRange> {
+        let words = &self.words[..RECENT];
+        let word =
+            words.iter().find(|word| word.load(Ordering::Relaxed) == 0).unwrap_or_else(|| {
+                let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+                &words[turn as usize % RECENT]
+            });
+        let old = word.load(Ordering::Relaxed);
+        word.store(recent(block.start.0, block.pages(), lane), Ordering::Relaxed);
+        (old != 0).then(|| block_of(old))
+    }
+
+    /// Takes out a block of so many pages, and says which is its first.
+    pub(super) fn take_block(&self, lane: Lane, pages: usize) -> Option<usize> {
+        take_block(&self.words[..RECENT], lane, pages)
+    }
+
+    /// Takes out a block of pages.
+    pub(super) fn take_any(&self) -> Option<PageRange> {
+        let word = self.words[..RECENT].iter().find(|word| word.load(Ordering::Relaxed) != 0)?;
+        let block = block_of(word.load(Ordering::Relaxed));
+        word.store(0, Ordering::Relaxed);
+        Some(block)
+    }
+}
+
+fn block_of(word: u64) -> PageRange {
+    let page = index(PAGE.get(word));
+    PageRange::new(page, page + index(PAGES.get(word)))
 }
 
 /// # Safety
@@ -167,7 +233,7 @@ impl ThreadCache {
 unsafe fn pop(words: *const AtomicU64, bin: usize) -> Option<u64> {
     debug_assert!(bin < BINS);
     // SAFETY: the caller's promise: the head of each bin is one of the words.
-    let head = unsafe { &*words.add(bin) };
+    let head = unsafe { &*words.add(HEADS + bin) };
     let seen = head.load(Ordering::Relaxed);
     let len = index(LEN.get(seen));
     if len == 0 {
@@ -186,7 +252,7 @@ unsafe fn pop(words: *const AtomicU64, bin: usize) -> Option<u64> {
 unsafe fn push(words: *const AtomicU64, bin: usize, offset: u64) -> bool {
     debug_assert!(bin < BINS);
     // SAFETY: as in `pop`.
-    let head = unsafe { &*words.add(bin) };
+    let head = unsafe { &*words.add(HEADS + bin) };
     let seen = head.load(Ordering::Relaxed);
     if LEN.get(seen) >= CAPACITY.get(seen) {
         return false;
@@ -228,6 +294,39 @@ pub(crate) fn push_fast(heap: u64, bin: usize, offset: u64) -> bool {
         // SAFETY: as in `pop_fast`.
         last.heap.get() == heap && unsafe { push(last.words.get(), bin, offset) }
     })
+}
+
+/// Takes a block of `pages` pages out of this thread's cache for the heap with number `heap`, if that
+/// is the one that it has used last, and says which page is its first.
+#[inline]
+pub(crate) fn take_block_fast(heap: u64, lane: Lane, pages: usize) -> Option<usize> {
+    LAST.with(|last| {
+        if last.heap.get() != heap {
+            return None;
+        }
+        // SAFETY: as in `pop_fast`; a cache begins with these words.
+        let words = unsafe { &*last.words.get().cast::<[AtomicU64; RECENT]>() };
+        take_block(words, lane, pages)
+    })
+}
+
+#[inline]
+fn take_block(words: &[AtomicU64], lane: Lane, pages: usize) -> Option<usize> {
+    if pages > MOST_PAGES {
+        return None;
+    }
+    words.iter().find_map(|word| {
+        let seen = word.load(Ordering::Relaxed);
+        (PAGE.set(seen, 0) == recent(0, pages, lane)).then(|| {
+            word.store(0, Ordering::Relaxed);
+            index(PAGE.get(seen))
+        })
+    })
+}
+
+/// Whether threads keep such blocks.
+pub(super) fn is_kept(block: PageRange) -> bool {
+    block.pages() <= MOST_PAGES
 }
 
 fn forget_last() {

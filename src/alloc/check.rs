@@ -25,6 +25,12 @@ impl Heap {
                 }
             }
         }
+        for block in caches.iter().flat_map(|cache| cache.blocks()) {
+            let known = self.map.nodes().block_at(block.start.0).map(|known| known.range);
+            if known != Some(block) || !seen.insert(block.start.offset() as u64) {
+                return Err(format!("a thread keeps {block:?}, which is {known:?}"));
+            }
+        }
         let pages = self.pages();
         pages.check()?;
         let (blocks, free) = (pages.blocks().1, pages.free());

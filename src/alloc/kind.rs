@@ -60,6 +60,13 @@ impl Kind {
         Self(((self.0 - 1) | 1) + 1)
     }
 
+    /// The lane of pages that are not shared.
+    #[inline]
+    pub(super) const fn lane(self) -> Lane {
+        debug_assert!(self.0 != 0);
+        Lane::ALL[(self.0 as usize - 1) / 4]
+    }
+
     pub(super) const fn is_dirty(self) -> bool {
         self.0 != 0 && (self.0 - 1) & 1 == 1
     }

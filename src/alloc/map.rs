@@ -2,6 +2,7 @@
 
 use super::classes::{CHUNK_PAGES, CLASSES, MOST_CHUNKS};
 use super::kind::Lane;
+use super::node::Nodes;
 use crate::prim::pack::Field;
 use crate::prim::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::prim::{PageIndex, PageRange};
@@ -48,7 +49,7 @@ pub(crate) struct BlockMap {
     places: LazySlice<AtomicU32>,
     /// A bit per page: it is the last one of a block of pages.
     last: LazySlice<AtomicU64>,
-    pages: usize,
+    nodes: Nodes,
 }
 
 impl BlockMap {
@@ -57,8 +58,12 @@ impl BlockMap {
             tags: LazySlice::new(pages.div_ceil(CHUNK_PAGES))?,
             places: LazySlice::new(pages.div_ceil(CHUNK_PAGES))?,
             last: LazySlice::new(pages.div_ceil(64))?,
-            pages,
+            nodes: Nodes::new(pages)?,
         })
+    }
+
+    pub(super) fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
 
     /// The tag of the chunk that holds the byte at `offset`.
@@ -110,7 +115,7 @@ impl BlockMap {
         if self.tag(page.0 / CHUNK_PAGES).is_some() {
             return page.only();
         }
-        let end = self.pages.min(page.0 + most);
+        let end = self.nodes.len().min(page.0 + most);
         let mut at = page.0;
         while at < end {
             let bits = self.last[at / 64].load(Ordering::Relaxed) >> (at % 64);

@@ -24,12 +24,13 @@ mod check;
 mod classes;
 mod kind;
 mod map;
+mod node;
 mod pages;
 mod report;
 mod runs;
 mod span;
 
-pub(crate) use cache::{pop_fast, push_fast};
+pub(crate) use cache::{pop_fast, push_fast, take_block_fast};
 pub use kind::Lane;
 pub(crate) use map::BlockMap;
 pub use report::{ClassStats, HeapStats, LaneStats};
@@ -47,8 +48,8 @@ use core::alloc::Layout;
 use core::fmt;
 use crossbeam::utils::CachePadded;
 use map::BINS;
+use node::Run;
 use pages::PageHeap;
-use runs::Run;
 use span::WATCHED;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -170,7 +171,7 @@ impl Heap {
             generation: Generation::current()?,
             options,
             bins: (0..BINS).map(|bin| CachePadded::new(Mutex::new(Bin::new(bin)))).collect(),
-            pages: Mutex::new(PageHeap::new(base, total, Arc::clone(&map))?),
+            pages: Mutex::new(PageHeap::new(base, total, Arc::clone(&map))),
             map,
             total,
             caches: Mutex::new(Vec::new()),
@@ -278,23 +279,30 @@ impl Heap {
         for &span in spans {
             // First: who gets the pages next must not lose anything to this.
             self.pager.forget(span);
-            self.pages().give_span(lane, span);
-        }
-        if !spans.is_empty() {
-            self.release_excess();
+            let mut pages = self.pages();
+            pages.give_span(lane, span);
+            self.release_excess(pages);
         }
     }
 
-    fn allocate_pages(&self, lane: Lane, layout: Layout) -> Option<Block> {
+    fn allocate_pages(self: &Arc<Self>, lane: Lane, layout: Layout) -> Option<Block> {
         let pages = layout.size().div_ceil(PAGE_SIZE);
         let align = layout.align().div_ceil(PAGE_SIZE);
         if pages > self.total || align > self.total {
             return None;
         }
+        let from_cache = |cache: &ThreadCache| {
+            self.follow_trim(cache);
+            if align == 1 { cache.take_block(lane, pages) } else { None }
+        };
+        if let Some(page) = cache::with(self, from_cache).flatten() {
+            let offset = PageIndex(page).offset();
+            return Some(Block { offset, size: pages * PAGE_SIZE, clean: false });
+        }
         let taken = self.pages().take_block(lane, pages, align)?;
         let range = taken.range;
         if taken.clean && !self.populate_front(range) {
-            self.free_pages(range.start, pages);
+            self.free_pages(range);
             return None;
         }
         Some(Block { offset: range.start.offset(), size: range.bytes(), clean: taken.clean })
@@ -316,13 +324,32 @@ impl Heap {
         match self.bin_at(offset) {
             Some(bin) => self.free_slot(bin, offset as u64),
             None => {
-                let pages = layout.size().div_ceil(PAGE_SIZE);
-                if !offset.is_multiple_of(PAGE_SIZE)
-                    || !self.free_pages(PageIndex::containing(offset), pages)
-                {
-                    bad_free(offset, layout);
-                }
+                let Some((lane, block)) = self.block_at(offset, layout) else {
+                    bad_free(offset, layout)
+                };
+                self.free_block(lane, block);
             }
+        }
+    }
+
+    /// The block of pages at `offset`, if it is one for such a layout, and its lane. The caller must
+    /// have it.
+    fn block_at(&self, offset: usize, layout: Layout) -> Option<(Lane, PageRange)> {
+        let block = self.map.nodes().block_at(offset / PAGE_SIZE)?;
+        let fits = offset.is_multiple_of(PAGE_SIZE)
+            && block.range.pages() == layout.size().div_ceil(PAGE_SIZE);
+        fits.then(|| (block.kind.lane(), block.range))
+    }
+
+    fn free_block(self: &Arc<Self>, lane: Lane, block: PageRange) {
+        self.pager.forget(block);
+        let keep = |cache: &ThreadCache| {
+            self.follow_trim(cache);
+            cache.keep(block, lane)
+        };
+        let kept = if cache::is_kept(block) { cache::with(self, keep) } else { None };
+        if let Some(block) = kept.unwrap_or(Some(block)) {
+            self.free_pages(block);
         }
     }
 
@@ -356,7 +383,16 @@ impl Heap {
                 self.flush(cache, bin, len);
             }
         }
+        self.end_blocks(cache);
         cache.reset();
+    }
+
+    /// Gives back the blocks of pages that a thread keeps. Their stored copies were forgotten when they
+    /// were freed.
+    fn end_blocks(&self, cache: &ThreadCache) {
+        while let Some(block) = cache.take_any() {
+            self.pages().end_block(block.start);
+        }
     }
 
     /// Does what [`trim`](Self::trim) has asked all threads for.
@@ -367,19 +403,12 @@ impl Heap {
         }
     }
 
-    fn free_pages(&self, page: PageIndex, pages: usize) -> bool {
-        let Some(block) = self.pages().end_block(page, pages) else {
-            return false;
-        };
-        self.give_pages(block);
-        true
-    }
-
-    fn give_pages(&self, run: Run) {
+    fn free_pages(&self, block: PageRange) {
         // First: who gets the pages next must not lose anything to this.
-        self.pager.forget(run.range);
-        self.pages().give_dirty(run);
-        self.release_excess();
+        self.pager.forget(block);
+        let mut pages = self.pages();
+        pages.end_block(block.start);
+        self.release_excess(pages);
     }
 
     /// Makes a block of pages at `offset` longer without moving it, if what follows is free. Says which
@@ -410,25 +439,22 @@ impl Heap {
         }
         let _at_work = AtWork::enter();
         let pages = new.size().div_ceil(PAGE_SIZE);
-        let tail = self.pages().shrink_block(PageIndex::containing(offset), pages);
-        tail.map(|tail| self.give_pages(tail)).is_some()
+        let Some(tail) = self.pages().shrink_block(PageIndex::containing(offset), pages) else {
+            return false;
+        };
+        self.free_pages(tail);
+        true
     }
 
     /// Releases dirty pages while there are more than may be.
-    fn release_excess(&self) {
-        loop {
-            let run = {
-                let mut pages = self.pages();
-                let in_use = self.total - pages.free();
-                let most = self.options.most_dirty + in_use / 32;
-                if pages.dirty() <= most {
-                    return;
-                }
-                pages.take_dirty()
-            };
+    fn release_excess<'a>(&'a self, mut pages: MutexGuard<'a, PageHeap>) {
+        while pages.dirty() > self.options.most_dirty + (self.total - pages.free()) / 32 {
+            let run = pages.take_dirty();
+            drop(pages);
             if !run.is_some_and(|run| self.release(run)) {
                 return;
             }
+            pages = self.pages();
         }
     }
 
@@ -519,6 +545,7 @@ impl Heap {
                 self.bin(bin).give(cache.slots(bin), &self.map, &mut emptied);
                 spans.extend(emptied.into_iter().map(|span| (Lane::ALL[bin / CLASSES], span)));
             }
+            self.end_blocks(cache);
             caches.retain(|other| !Arc::ptr_eq(other, cache));
         }
         for (lane, span) in spans {
@@ -546,11 +573,15 @@ impl Heap {
 
     fn watch_slot(&self, offset: usize, layout: Layout, live: bool) {
         let _at_work = AtWork::enter();
-        if let Some(bin) = self.bin_at(offset) {
-            let fits = class_of(layout) == Some(bin % CLASSES);
-            if !fits || !self.bin(bin).watch(offset as u64, live, &self.map) {
-                bad_free(offset, layout);
+        let is_right = match self.bin_at(offset) {
+            Some(bin) => {
+                let fits = class_of(layout) == Some(bin % CLASSES);
+                fits && self.bin(bin).watch(offset as u64, live, &self.map)
             }
+            None => self.map.nodes().watch_block(offset / PAGE_SIZE, live),
+        };
+        if !is_right {
+            bad_free(offset, layout);
         }
     }
 }

@@ -9,10 +9,10 @@
 use super::classes::CHUNK_PAGES;
 use super::kind::{Kind, Lane, Use};
 use super::map::BlockMap;
-use super::runs::{Run, Runs};
+use super::node::{Mark, Run};
+use super::runs::Runs;
 use crate::prim::units::PAGE_SHIFT;
 use crate::prim::{PageIndex, PageRange};
-use crate::sys::SysError;
 use std::sync::Arc;
 
 /// Pages in a region, the unit in which lanes take memory, and trackers look at it.
@@ -42,15 +42,15 @@ pub(super) struct PageHeap {
 
 impl PageHeap {
     /// So many free pages at address `base`.
-    pub(super) fn new(base: usize, pages: usize, map: Arc<BlockMap>) -> Result<Self, SysError> {
-        let mut runs = Runs::new(pages)?;
+    pub(super) fn new(base: usize, pages: usize, map: Arc<BlockMap>) -> Self {
+        let mut runs = Runs::new(Arc::clone(&map));
         runs.insert(Run { range: PageRange::new(0, pages), kind: Kind::SHARED, epoch: 0 });
-        Ok(Self { runs, map, base: base >> PAGE_SHIFT, epoch: 0, in_blocks: 0, blocks: 0 })
+        Self { runs, map, base: base >> PAGE_SHIFT, epoch: 0, in_blocks: 0, blocks: 0 }
     }
 
     /// Pages that are free and have not been released.
     pub(super) fn dirty(&self) -> usize {
-        Kind::all().filter(|kind| kind.is_dirty()).map(|kind| self.runs.pages(kind)).sum()
+        self.runs.dirty()
     }
 
     /// How many blocks there are, and pages in them.
@@ -73,14 +73,15 @@ impl PageHeap {
     }
 
     fn note_block(&mut self, block: Run) {
-        self.runs.note_block(block.range, block.kind);
+        self.map.nodes().set(block.range.start.0, Mark::FirstOfBlock, block);
         self.map.set_last(block.range);
         self.in_blocks += block.range.pages();
         self.blocks += 1;
     }
 
     fn forget_block(&mut self, block: Run) {
-        self.runs.forget_block(block.range.start.0);
+        debug_assert!(self.block_at(block.range.start).is_some());
+        self.map.nodes().clear(block.range.start.0);
         self.map.clear_last(block.range);
         self.in_blocks -= block.range.pages();
         self.blocks -= 1;
@@ -169,14 +170,17 @@ impl PageHeap {
 
     /// The block that begins with `page`.
     pub(super) fn block_at(&self, page: PageIndex) -> Option<Run> {
-        self.runs.block_at(page.0)
+        self.map.nodes().block_at(page.0)
     }
 
-    /// Ends a block of `pages` pages. They are nobody's until they are given back.
-    pub(super) fn end_block(&mut self, page: PageIndex, pages: usize) -> Option<Run> {
-        let block = self.block_at(page).filter(|block| block.range.pages() == pages)?;
-        self.forget_block(block);
-        Some(block)
+    /// Gives back the pages of the block that begins with `page`, which may still have memory.
+    pub(super) fn end_block(&mut self, page: PageIndex) {
+        let block = self.block_at(page);
+        debug_assert!(block.is_some(), "{page:?} begins no block");
+        if let Some(block) = block {
+            self.forget_block(block);
+            self.give_dirty(block);
+        }
     }
 
     /// Makes a block longer by the pages behind it, if they are free; names them, and whether they
@@ -222,13 +226,15 @@ impl PageHeap {
         Some(Taken { range: added, clean })
     }
 
-    /// Makes a block shorter. The pages that it had are nobody's until they are given back.
-    pub(super) fn shrink_block(&mut self, page: PageIndex, pages: usize) -> Option<Run> {
-        let block = self.block_at(page).filter(|block| block.range.pages() >= pages)?;
+    /// Makes a block shorter. What it had beyond is a block of its own now, to be freed.
+    pub(super) fn shrink_block(&mut self, page: PageIndex, pages: usize) -> Option<PageRange> {
+        let block = self.block_at(page).filter(|block| block.range.pages() > pages)?;
         let split = PageIndex(page.0 + pages);
         self.forget_block(block);
         self.note_block(Run { range: PageRange { end: split, ..block.range }, ..block });
-        Some(Run { range: PageRange { start: split, ..block.range }, ..block })
+        let tail = PageRange { start: split, ..block.range };
+        self.note_block(Run { range: tail, ..block });
+        Some(tail)
     }
 
     /// Checks the runs, and the blocks against the map.
@@ -253,6 +259,6 @@ impl PageHeap {
 
     /// Free pages of every kind, for a check of the sums.
     pub(super) fn free(&self) -> usize {
-        Kind::all().map(|kind| self.runs.pages(kind)).sum()
+        self.runs.free()
     }
 }

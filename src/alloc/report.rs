@@ -60,6 +60,8 @@ pub struct HeapStats {
     pub large: usize,
     /// Larger blocks: bytes in them, rounded up to pages.
     pub large_bytes: usize,
+    /// Bytes in larger blocks that threads keep for themselves.
+    pub cached_large_bytes: usize,
     /// Bytes in free pages that have not been given back yet.
     pub dirty_bytes: usize,
     /// Bytes of address space that nothing uses.
@@ -79,6 +81,7 @@ impl HeapStats {
     pub fn held_bytes(&self) -> usize {
         self.lanes.iter().map(LaneStats::span_bytes).sum::<usize>()
             + self.large_bytes
+            + self.cached_large_bytes
             + self.dirty_bytes
     }
 
@@ -111,8 +114,12 @@ impl fmt::Display for HeapStats {
         let percent = self.fragmentation() * 100.0;
         writeln!(
             f,
-            "large blocks={} bytes={} dirty_bytes={} free_bytes={} fragmentation={percent:.1}%",
-            self.large, self.large_bytes, self.dirty_bytes, self.free_bytes
+            "large blocks={} bytes={} cached={} dirty_bytes={} free_bytes={} fragmentation={percent:.1}%",
+            self.large,
+            self.large_bytes,
+            self.cached_large_bytes,
+            self.dirty_bytes,
+            self.free_bytes
         )
     }
 }
@@ -134,6 +141,14 @@ impl Heap {
         }
     }
 
+    /// Blocks of pages that the program has, pages in them, and in those that threads keep.
+    fn large(&self, caches: &[Arc<ThreadCache>]) -> (usize, usize, usize) {
+        let kept: Vec<usize> = caches.iter().flat_map(|c| c.blocks()).map(|b| b.pages()).collect();
+        let (blocks, pages) = self.pages().blocks();
+        let kept_pages = kept.iter().sum::<usize>().min(pages);
+        (blocks.saturating_sub(kept.len()), pages - kept_pages, kept_pages)
+    }
+
     /// What the heap holds.
     pub(crate) fn report(&self) -> HeapStats {
         let caches = lock(&self.caches);
@@ -145,12 +160,13 @@ impl Heap {
                 .collect(),
         };
         let lanes = Lane::ALL.map(of_lane).into();
+        let (large, large_pages, cached_large_pages) = self.large(&caches);
         let pages = self.pages();
-        let (large, large_pages) = pages.blocks();
         HeapStats {
             lanes,
             large,
             large_bytes: large_pages * PAGE_SIZE,
+            cached_large_bytes: cached_large_pages * PAGE_SIZE,
             dirty_bytes: pages.dirty() * PAGE_SIZE,
             free_bytes: pages.free() * PAGE_SIZE,
         }
@@ -163,6 +179,6 @@ impl Heap {
             let stats = self.class_stats(bin, &caches);
             stats.live * stats.size
         });
-        small.sum::<usize>() + self.pages().blocks().1 * PAGE_SIZE
+        small.sum::<usize>() + self.large(&caches).1 * PAGE_SIZE
     }
 }

@@ -7,38 +7,11 @@
 //! neighbours, and nothing has to be allocated for it.
 
 use super::kind::Kind;
+use super::map::BlockMap;
+use super::node::{Mark, NONE, Nodes, Run};
 use crate::prim::PageRange;
-use crate::prim::pack::Field;
-use crate::prim::sync::{AtomicU64, Ordering};
 use crate::prim::units::index;
-use crate::sys::SysError;
-use crate::sys::memory::LazySlice;
-
-const LEN: Field = Field::lowest(32);
-const KIND: Field = LEN.then(8);
-const EPOCH: Field = KIND.then(16);
-const MARK: Field = EPOCH.then(2);
-
-/// What a page is to the table.
-const NOTHING: u64 = 0;
-const FIRST_OF_FREE: u64 = 1;
-/// Of a run that has more than one.
-const LAST_OF_FREE: u64 = 2;
-const FIRST_OF_BLOCK: u64 = 3;
-
-const NEXT: Field = Field::lowest(32);
-const PREVIOUS: Field = NEXT.then(32);
-/// No page.
-const NONE: u64 = NEXT.max();
-
-/// A run of free pages, or of a block's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) range: PageRange,
-    pub(super) kind: Kind,
-    /// When it became free, by the clock of whoever puts it here.
-    pub(super) epoch: u16,
-}
+use std::sync::Arc;
 
 /// Free runs of one kind, by length.
 #[derive(Debug)]
@@ -91,62 +64,55 @@ impl Lists {
 /// All free runs, and a note about each block of pages that is in use.
 #[derive(Debug)]
 pub(super) struct Runs {
-    /// Two words for each page: what it begins or ends, and links.
-    nodes: LazySlice<[AtomicU64; 2]>,
+    map: Arc<BlockMap>,
     lists: Box<[Lists; Kind::COUNT]>,
+    /// Pages in all lists, and those of them that are dirty.
+    free: usize,
+    dirty: usize,
 }
 
 impl Runs {
-    /// A table for so many pages, none of which is free yet.
-    pub(super) fn new(pages: usize) -> Result<Self, SysError> {
-        debug_assert!((pages as u64) < NONE);
+    /// No free pages yet.
+    pub(super) fn new(map: Arc<BlockMap>) -> Self {
         let lists = Box::new([const { Lists::EMPTY }; Kind::COUNT]);
-        Ok(Self { nodes: LazySlice::new(pages)?, lists })
+        Self { map, lists, free: 0, dirty: 0 }
     }
 
-    fn node(&self, page: usize) -> u64 {
-        self.nodes.get(page).map_or(0, |node| node[0].load(Ordering::Relaxed))
+    fn nodes(&self) -> &Nodes {
+        self.map.nodes()
     }
 
-    fn set_node(&self, page: usize, node: u64) {
-        self.nodes[page][0].store(node, Ordering::Relaxed);
+    /// Free pages.
+    pub(super) fn free(&self) -> usize {
+        self.free
     }
 
-    fn links(&self, page: usize) -> (u64, u64) {
-        let links = self.nodes[page][1].load(Ordering::Relaxed);
-        (NEXT.get(links), PREVIOUS.get(links))
+    /// Free pages that have not been released.
+    pub(super) fn dirty(&self) -> usize {
+        self.dirty
     }
 
-    fn set_links(&self, page: usize, next: u64, previous: u64) {
-        let links = PREVIOUS.set(NEXT.set(0, next), previous);
-        self.nodes[page][1].store(links, Ordering::Relaxed);
-    }
-
-    fn run(start: usize, node: u64) -> Run {
-        let range = PageRange::new(start, start + index(LEN.get(node)));
-        #[expect(clippy::cast_possible_truncation, reason = "as wide as the fields")]
-        let (kind, epoch) = (Kind::from_raw(KIND.get(node) as u8), EPOCH.get(node) as u16);
-        Run { range, kind, epoch }
-    }
-
-    fn encode(run: Run, mark: u64) -> u64 {
-        let node = LEN.set(MARK.set(0, mark), run.range.pages() as u64);
-        EPOCH.set(KIND.set(node, u64::from(run.kind.raw())), u64::from(run.epoch))
+    fn count(&mut self, run: Run, sign: isize) {
+        let pages = run.range.pages();
+        let dirty = if run.kind.is_dirty() { pages } else { 0 };
+        let counters = [&mut self.lists[run.kind.index()].pages, &mut self.free, &mut self.dirty];
+        for (counter, pages) in counters.into_iter().zip([pages, pages, dirty]) {
+            *counter = if sign < 0 { *counter - pages } else { *counter + pages };
+        }
     }
 
     /// The free run that begins with `page`.
     pub(super) fn starting_at(&self, page: usize) -> Option<Run> {
-        let node = self.node(page);
-        (MARK.get(node) == FIRST_OF_FREE).then(|| Self::run(page, node))
+        let (mark, run) = self.nodes().get(page);
+        (mark == Mark::FirstOfFree).then_some(run)
     }
 
     /// The free run that ends right before `page`.
     fn ending_at(&self, page: usize) -> Option<Run> {
         let last = page.checked_sub(1)?;
-        let node = self.node(last);
-        match MARK.get(node) {
-            LAST_OF_FREE => self.starting_at(page - index(LEN.get(node))),
-            FIRST_OF_FREE => Some(Self::run(last, node)),
+        match self.nodes().get(last) {
+            (Mark::LastOfFree, run) => self.starting_at(page - run.range.pages()),
+            (Mark::FirstOfFree, run) => Some(run),
             _ => None,
         }
     }
@@ -161,21 +127,21 @@ impl Runs {
         if pages == 0 {
             return;
         }
-        self.set_node(start, Self::encode(run, FIRST_OF_FREE));
+        self.nodes().set(start, Mark::FirstOfFree, run);
         if pages > 1 {
-            self.set_node(run.range.end.0 - 1, Self::encode(run, LAST_OF_FREE));
+            self.nodes().set(run.range.end.0 - 1, Mark::LastOfFree, run);
         }
+        self.count(run, 1);
         let (group, list) = place(pages);
         let lists = &mut self.lists[run.kind.index()];
         let head = lists.heads[group][list];
         lists.heads[group][list] = start as u64;
         lists.filled[group] |= 1 << list;
         lists.groups |= 1 << group;
-        lists.pages += pages;
-        self.set_links(start, head, NONE);
+        self.nodes().set_links(start, head, NONE);
         if head != NONE {
-            let (next, _) = self.links(index(head));
-            self.set_links(index(head), next, start as u64);
+            let (next, _) = self.nodes().links(index(head));
+            self.nodes().set_links(index(head), next, start as u64);
         }
     }
 
@@ -183,14 +149,14 @@ impl Runs {
     pub(super) fn unlink(&mut self, run: Run) {
         let start = run.range.start.0;
         debug_assert_eq!(self.starting_at(start), Some(run));
-        let (next, previous) = self.links(start);
+        self.count(run, -1);
+        let (next, previous) = self.nodes().links(start);
         if next != NONE {
-            let (after, _) = self.links(index(next));
-            self.set_links(index(next), after, previous);
+            let (after, _) = self.nodes().links(index(next));
+            self.nodes().set_links(index(next), after, previous);
         }
         let (group, list) = place(run.range.pages());
         let lists = &mut self.lists[run.kind.index()];
-        lists.pages -= run.range.pages();
         if previous == NONE {
             lists.heads[group][list] = next;
             if next == NONE {
@@ -200,11 +166,11 @@ impl Runs {
                 }
             }
         } else {
-            let (_, before) = self.links(index(previous));
-            self.set_links(index(previous), next, before);
+            let (_, before) = self.nodes().links(index(previous));
+            self.nodes().set_links(index(previous), next, before);
         }
-        self.set_node(start, NOTHING);
-        self.set_node(run.range.end.0 - 1, NOTHING);
+        self.nodes().clear(start);
+        self.nodes().clear(run.range.end.0 - 1);
     }
 
     /// Puts a run here, together with the neighbours of its kind, and says what became of it.
@@ -277,8 +243,8 @@ impl Runs {
     fn list(&self, kind: Kind, (group, list): (usize, usize)) -> impl Iterator<Item = Run> {
         let head = self.lists[kind.index()].heads[group][list];
         let present = |page| (page != NONE).then(|| index(page));
-        core::iter::successors(present(head), move |page| present(self.links(*page).0))
-            .map(|page| Self::run(page, self.node(page)))
+        core::iter::successors(present(head), move |page| present(self.nodes().links(*page).0))
+            .map(|page| self.nodes().get(page).1)
     }
 
     /// A run from the list of the longest of `kind`.
@@ -287,7 +253,7 @@ impl Runs {
         let group = lists.groups.checked_ilog2()? as usize;
         let list = lists.filled[group].ilog2() as usize;
         let page = index(lists.heads[group][list]);
-        Some(Self::run(page, self.node(page)))
+        Some(self.nodes().get(page).1)
     }
 
     /// The first run of `kind` for which `wanted` holds.
@@ -296,38 +262,20 @@ impl Runs {
         lists.flat_map(|list| self.list(kind, list)).find(wanted)
     }
 
-    /// Notes that the pages are a block of `kind`.
-    pub(super) fn note_block(&self, range: PageRange, kind: Kind) {
-        self.set_node(range.start.0, Self::encode(Run { range, kind, epoch: 0 }, FIRST_OF_BLOCK));
-    }
-
-    /// The block that begins with `page`.
-    pub(super) fn block_at(&self, page: usize) -> Option<Run> {
-        let node = self.node(page);
-        (MARK.get(node) == FIRST_OF_BLOCK).then(|| Self::run(page, node))
-    }
-
-    /// Forgets the block that begins with `page`.
-    pub(super) fn forget_block(&self, page: usize) {
-        debug_assert!(self.block_at(page).is_some());
-        self.set_node(page, NOTHING);
-    }
-
     /// Calls `visit` with each block, and checks that every free run is in its list and that none
     /// meets another of its kind.
     pub(super) fn check(&self, mut visit: impl FnMut(Run)) -> Result<(), String> {
         let mut free = [0; Kind::COUNT];
         let mut page = 0;
         let mut before: Option<Run> = None;
-        while page < self.nodes.len() {
-            let node = self.node(page);
-            let run = Self::run(page, node);
+        while page < self.nodes().len() {
+            let (mark, run) = self.nodes().get(page);
             let end = run.range.end.0;
             let meets =
                 |before: &Run| (before.range.end, before.kind) == (run.range.start, run.kind);
-            match MARK.get(node) {
-                NOTHING => page += 1,
-                FIRST_OF_FREE => {
+            match mark {
+                Mark::Nothing => page += 1,
+                Mark::FirstOfFree => {
                     if self.ending_at(end) != Some(run) || before.as_ref().is_some_and(meets) {
                         return Err(format!("{run:?} ends wrong, or meets {before:?}"));
                     }
@@ -335,11 +283,13 @@ impl Runs {
                     before = Some(run);
                     page = end;
                 }
-                FIRST_OF_BLOCK => {
+                Mark::FirstOfBlock => {
                     visit(run);
                     page = end;
                 }
-                _ => return Err(format!("page {page} ends a run that does not begin: {run:?}")),
+                Mark::LastOfFree => {
+                    return Err(format!("page {page} ends a run that does not begin: {run:?}"));
+                }
             }
         }
         for kind in Kind::all() {
@@ -356,7 +306,7 @@ impl Runs {
                         let run = found.filter(|run| run.kind == kind).ok_or_else(|| {
                             format!("{kind:?}: page {page} is listed and begins {found:?}")
                         })?;
-                        let (next, back) = self.links(index(page));
+                        let (next, back) = self.nodes().links(index(page));
                         if place(run.range.pages()) != (group, list) || back != previous {
                             return Err(format!("{run:?} is linked wrong"));
                         }
@@ -370,6 +320,10 @@ impl Runs {
                 let found = free[kind.index()];
                 return Err(format!("{kind:?}: {found} free, {listed} listed, {counted} counted"));
             }
+        }
+        let dirty: usize = Kind::all().filter(|k| k.is_dirty()).map(|k| free[k.index()]).sum();
+        if (self.free, self.dirty) != (free.iter().sum(), dirty) {
+            return Err(format!("{} pages free, {} dirty: not {free:?}", self.free, self.dirty));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 use super::{Arena, Inner};
 use crate::alloc::{self, HeapStats, Lane, Presence};
 use crate::prim::own::AtWork;
+use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use core::alloc::Layout;
 use core::fmt;
@@ -102,12 +103,19 @@ impl Inner {
 
     #[inline]
     pub(super) fn allocate(&self, lane: Lane, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if let Some(bin) = alloc::bin_of(lane, layout)
-            && let Some(offset) = alloc::pop_fast(self.heap_number, bin)
+        if let Some(bin) = alloc::bin_of(lane, layout) {
+            if let Some(offset) = alloc::pop_fast(self.heap_number, bin) {
+                let offset = index(offset);
+                self.parts.heap.watch(offset, layout, true);
+                return Ok(self.pointer(offset, alloc::size_of_bin(bin)));
+            }
+        } else if layout.align() <= PAGE_SIZE
+            && let pages = layout.size().div_ceil(PAGE_SIZE)
+            && let Some(page) = alloc::take_block_fast(self.heap_number, lane, pages)
         {
-            let offset = crate::prim::units::index(offset);
+            let offset = PageIndex(page).offset();
             self.parts.heap.watch(offset, layout, true);
-            return Ok(self.pointer(offset, alloc::size_of_bin(bin)));
+            return Ok(self.pointer(offset, pages * PAGE_SIZE));
         }
         self.allocate_slow(lane, layout).map(|(block, _)| block)
     }
@@ -172,11 +180,11 @@ impl Inner {
     #[inline]
     pub(super) unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
         if let Some(offset) = self.offset_of(pointer)
-            && let Some(bin) = self.parts.heap.bin_at(offset)
             && layout.size() != 0
         {
             self.parts.heap.watch(offset, layout, false);
-            if alloc::push_fast(self.heap_number, bin, offset as u64) {
+            let bin = self.parts.heap.bin_at(offset);
+            if bin.is_some_and(|bin| alloc::push_fast(self.heap_number, bin, offset as u64)) {
                 return;
             }
         }
