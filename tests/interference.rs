@@ -44,6 +44,7 @@ fn stopping_while_pages_are_touched_for_the_first_time() {
                 }
             }
             pages.free();
+            arena.trim();
             assert_eq!((arena.stats().lost_bytes, arena.stats().memory_bytes), (0, 0));
         }
     }

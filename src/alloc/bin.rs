@@ -226,7 +226,8 @@ impl Bin {
         self.relink(place, before);
         if is_empty {
             self.empty += 1;
-            if self.empty > 1 {
+            // A block that comes and goes takes no span along, where that is short.
+            if self.empty > 1 || self.class.pages as usize > CHUNK_PAGES {
                 emptied.push(self.remove(place, map));
             }
         }

@@ -3,14 +3,15 @@
 //! A *magazine* holds the offsets of slots of one class of one lane. Allocating takes the last one
 //! out, freeing puts one in; only when there is none, or no room, the bin is asked, for half a
 //! magazine at a time. Magazines begin small and grow while they are found empty or full, within a
-//! budget for all of a thread's. Beside them the thread keeps a few blocks of pages, of 256 KiB at most,
+//! budget for all of a thread's. Beside them the thread keeps a few blocks of pages, of 1 MiB together,
 //! for who asks for as many pages again.
 //!
 //! # Who writes what
 //!
 //! The words of a cache are written by its thread alone and may be read by any, for statistics:
-//! atomics with `Relaxed` accesses, which cost what plain ones do. Once a thread has ended, whoever
-//! holds the last reference writes nothing.
+//! atomics with `Relaxed` accesses, which cost what plain ones do. The exception are the words of
+//! blocks of pages: who ticks the heap takes out those that nobody wants. What a word stands for was
+//! written under locks, and is read by the block's next owner under one or not at all.
 
 #![allow(unsafe_code)]
 
@@ -19,11 +20,11 @@ use super::bin::most_cached;
 use super::classes::{CLASSES, class};
 use super::kind::Lane;
 use super::map::BINS;
-use crate::prim::PageRange;
 use crate::prim::own::AtWork;
 use crate::prim::pack::Field;
 use crate::prim::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::prim::units::index;
+use crate::prim::{PageIndex, PageRange};
 use crate::sys::memory::LazySlice;
 use crate::sys::{SysError, fork};
 use core::cell::{Cell, RefCell};
@@ -38,20 +39,20 @@ const CAPACITY: Field = LEN.then(16);
 const START: Field = CAPACITY.then(32);
 
 /// Bytes in all magazines of a thread, if they were full.
-const BUDGET: usize = 2 << 20;
+const BUDGET: usize = 1 << 20;
 
 /// Bytes in a magazine when it is first used, and when the budget is spent.
 const FIRST_BYTES: usize = 4 << 10;
 
-/// Pages in the largest block that is kept.
-const MOST_PAGES: usize = 64;
+/// Pages in all blocks that are kept together: 1 MiB.
+const MOST_PAGES: usize = 256;
 
 /// Blocks of pages that are kept: a cache line.
 const RECENT: usize = 8;
 
 /// A block that is kept: the number of its first page, and what it is good for.
 const PAGE: Field = Field::lowest(32);
-const PAGES: Field = PAGE.then(8);
+const PAGES: Field = PAGE.then(16);
 const LANE: Field = PAGES.then(2);
 /// Tells a block from none.
 const PRESENT: Field = LANE.then(1);
@@ -96,6 +97,8 @@ pub(super) struct ThreadCache {
     bytes: AtomicU64,
     /// How often a recent block had to go for another: they go in turn.
     turns: AtomicU32,
+    /// The recent blocks at the heap's last tick.
+    seen: [AtomicU64; RECENT],
     /// The last call to [`Heap::trim`](super::Heap::trim) that the thread has followed.
     pub(super) trimmed: AtomicU32,
 }
@@ -106,6 +109,7 @@ impl ThreadCache {
             words: LazySlice::new(WORDS)?,
             bytes: AtomicU64::new(0),
             turns: AtomicU32::new(0),
+            seen: [const { AtomicU64::new(0) }; RECENT],
             trimmed: trimmed.into(),
         };
         this.reset();
@@ -197,13 +201,16 @@ impl ThreadCache {
     /// Keeps a block, and says which other one is not kept any more for it.
     pub(super) fn keep(&self, block: PageRange, lane: Lane) -> Option<PageRange> {
         let words = &self.words[..RECENT];
-        let word =
-            words.iter().find(|word| word.load(Ordering::Relaxed) == 0).unwrap_or_else(|| {
+        let kept: usize = self.blocks().map(|block| block.pages()).sum();
+        let room = words.iter().find(|word| word.load(Ordering::Relaxed) == 0);
+        let word = match room.filter(|_| kept + block.pages() <= MOST_PAGES) {
+            Some(word) => word,
+            None => {
                 let turn = self.turns.fetch_add(1, Ordering::Relaxed);
                 &words[turn as usize % RECENT]
-            });
-        let old = word.load(Ordering::Relaxed);
-        word.store(recent(block.start.0, block.pages(), lane), Ordering::Relaxed);
+            }
+        };
+        let old = word.swap(recent(block.start.0, block.pages(), lane), Ordering::Relaxed);
         (old != 0).then(|| block_of(old))
     }
 
@@ -212,12 +219,30 @@ impl ThreadCache {
         take_block(&self.words[..RECENT], lane, pages)
     }
 
+    /// Takes out the block that begins with `page`.
+    pub(super) fn take_block_at(&self, page: PageIndex) -> Option<PageRange> {
+        let mut words = self.words[..RECENT].iter();
+        words.find_map(|word| {
+            let seen = word.load(Ordering::Relaxed);
+            let block = (seen != 0).then(|| block_of(seen)).filter(|b| b.start == page)?;
+            take(word, seen).then_some(block)
+        })
+    }
+
     /// Takes out a block of pages.
     pub(super) fn take_any(&self) -> Option<PageRange> {
-        let word = self.words[..RECENT].iter().find(|word| word.load(Ordering::Relaxed) != 0)?;
-        let block = block_of(word.load(Ordering::Relaxed));
-        word.store(0, Ordering::Relaxed);
-        Some(block)
+        let mut words = self.words[..RECENT].iter().map(|word| word.swap(0, Ordering::Relaxed));
+        words.find(|word| *word != 0).map(block_of)
+    }
+
+    /// Takes out the blocks of pages that were here the last time, in whatever thread.
+    pub(super) fn take_idle(&self) -> impl Iterator<Item = PageRange> {
+        let words = self.words[..RECENT].iter().zip(&self.seen);
+        words.filter_map(|(word, seen)| {
+            let now = word.load(Ordering::Relaxed);
+            let idle = seen.swap(now, Ordering::Relaxed) == now && now != 0;
+            (idle && take(word, now)).then(|| block_of(now))
+        })
     }
 }
 
@@ -317,14 +342,18 @@ fn take_block(words: &[AtomicU64], lane: Lane, pages: usize) -> Option<usize> {
     }
     words.iter().find_map(|word| {
         let seen = word.load(Ordering::Relaxed);
-        (PAGE.set(seen, 0) == recent(0, pages, lane)).then(|| {
-            word.store(0, Ordering::Relaxed);
-            index(PAGE.get(seen))
-        })
+        let fits = PAGE.set(seen, 0) == recent(0, pages, lane) && take(word, seen);
+        fits.then(|| index(PAGE.get(seen)))
     })
 }
 
-/// Whether threads keep such blocks.
+/// Takes a recent block out; false if somebody else did.
+#[inline]
+fn take(word: &AtomicU64, seen: u64) -> bool {
+    word.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// Whether threads keep a block of that length.
 pub(super) fn is_kept(block: PageRange) -> bool {
     block.pages() <= MOST_PAGES
 }

@@ -13,7 +13,7 @@ pub(super) const CLASSES: usize = 80;
 pub(super) const LARGEST: usize = 32 << 10;
 
 /// Chunks in the longest span.
-pub(super) const MOST_CHUNKS: usize = 8;
+pub(super) const MOST_CHUNKS: usize = 4;
 
 /// What there is to know of a class.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +30,12 @@ pub(super) struct Class {
 
 impl Class {
     const fn new(size: usize) -> Self {
-        // The shortest span that holds eight slots and wastes little behind the last.
+        // The shortest span that holds four slots and has little behind the last that is populated
+        // for nothing. Whole pages there never are.
         let chunk = CHUNK_PAGES * PAGE_SIZE;
         let mut chunks = 1;
-        while chunks * chunk / size < 8 || (chunks * chunk) % size > chunks * chunk / 40 {
+        while chunks * chunk / size < 4 || (chunks * chunk) % size % PAGE_SIZE > chunks * chunk / 40
+        {
             chunks += 1;
             assert!(chunks <= MOST_CHUNKS);
         }
@@ -126,8 +128,8 @@ mod tests {
                 assert_eq!(class.slot_at(byte), byte / class.size, "{class:?} {byte}");
             }
             let bytes = class.pages as usize * PAGE_SIZE;
-            assert!(class.slots >= 8 && class.slots as usize == bytes / class.size as usize);
-            let waste = bytes % class.size as usize;
+            assert!(class.slots >= 4 && class.slots as usize == bytes / class.size as usize);
+            let waste = bytes % class.size as usize % PAGE_SIZE;
             assert!(waste <= bytes / 40, "{class:?} wastes {waste}");
         }
     }

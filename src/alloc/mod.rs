@@ -52,6 +52,7 @@ use node::Run;
 use pages::PageHeap;
 use span::WATCHED;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Pages of a large block that are populated when it is allocated: 2 MiB. What lies behind is
 /// populated when it is touched, ahead of a program that writes from one end to the other; a block
@@ -77,6 +78,9 @@ pub(crate) trait Pager: fmt::Debug + Send + Sync {
     /// Makes those pages of `range` empty whose bytes are not in memory. Nobody needs them.
     fn forget(&self, range: PageRange);
 
+    /// Whether the bytes of `range` are in memory, in all likelihood: what takes no time to find out.
+    fn is_likely_resident(&self, range: PageRange) -> bool;
+
     /// Makes all pages of `range` empty.
     fn release(&self, range: PageRange) -> Result<(), SysError>;
 
@@ -100,8 +104,43 @@ pub(crate) struct Block {
 pub(crate) struct HeapOptions {
     /// Whether freed memory is to be overwritten. Then everything goes the long way.
     pub(crate) poison: bool,
-    /// Pages that may be free and have memory, beside a 32nd of those in use.
+    /// Pages that may be free and have memory, beside a quarter of those in use.
     pub(crate) most_dirty: usize,
+}
+
+/// The clock by which free pages keep their memory, in epochs.
+#[derive(Debug)]
+#[cfg_attr(test, allow(dead_code, reason = "tests say themselves what time it is"))]
+struct Clock {
+    started: Instant,
+    /// Epochs that a test has put it forward by.
+    #[cfg(test)]
+    forward: AtomicU32,
+}
+
+#[cfg_attr(test, allow(dead_code, reason = "tests say themselves what time it is"))]
+impl Clock {
+    /// Free pages that nobody has needed for so long give up their memory.
+    const EPOCH: Duration = Duration::from_millis(64);
+
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            #[cfg(test)]
+            forward: AtomicU32::new(0),
+        }
+    }
+
+    /// Epochs since the heap was made; in the heap's own tests, those that the test says.
+    fn epoch(&self) -> u64 {
+        #[cfg(test)]
+        return self.forward.load(Ordering::Relaxed).into();
+        #[cfg(not(test))]
+        {
+            let epochs = self.started.elapsed().as_nanos() / Self::EPOCH.as_nanos();
+            u64::try_from(epochs).unwrap_or(u64::MAX)
+        }
+    }
 }
 
 /// The allocator.
@@ -116,6 +155,7 @@ pub(crate) struct Heap {
     /// Pages that there are.
     total: usize,
     caches: Mutex<Vec<Arc<ThreadCache>>>,
+    clock: Clock,
     /// How often all caches were asked to give everything back.
     trims: AtomicU32,
     pager: Arc<dyn Pager>,
@@ -175,6 +215,7 @@ impl Heap {
             map,
             total,
             caches: Mutex::new(Vec::new()),
+            clock: Clock::new(),
             trims: AtomicU32::new(0),
             pager,
         })
@@ -301,7 +342,7 @@ impl Heap {
         }
         let taken = self.pages().take_block(lane, pages, align)?;
         let range = taken.range;
-        if taken.clean && !self.populate_front(range) {
+        if !self.populate_front(range) {
             self.free_pages(range);
             return None;
         }
@@ -322,6 +363,7 @@ impl Heap {
             return;
         }
         match self.bin_at(offset) {
+            Some(bin) if class_of(layout) != Some(bin % CLASSES) => bad_free(offset, layout),
             Some(bin) => self.free_slot(bin, offset as u64),
             None => {
                 let Some((lane, block)) = self.block_at(offset, layout) else {
@@ -342,13 +384,17 @@ impl Heap {
     }
 
     fn free_block(self: &Arc<Self>, lane: Lane, block: PageRange) {
-        self.pager.forget(block);
+        if !cache::is_kept(block) {
+            return self.free_pages(block);
+        }
+        if !self.pager.is_likely_resident(block) {
+            self.pager.forget(block);
+        }
         let keep = |cache: &ThreadCache| {
             self.follow_trim(cache);
             cache.keep(block, lane)
         };
-        let kept = if cache::is_kept(block) { cache::with(self, keep) } else { None };
-        if let Some(block) = kept.unwrap_or(Some(block)) {
+        if let Some(block) = cache::with(self, keep).unwrap_or(Some(block)) {
             self.free_pages(block);
         }
     }
@@ -388,11 +434,18 @@ impl Heap {
     }
 
     /// Gives back the blocks of pages that a thread keeps. Their stored copies were forgotten when they
-    /// were freed.
+    /// were freed, but for some that are forgotten when they are released.
     fn end_blocks(&self, cache: &ThreadCache) {
         while let Some(block) = cache.take_any() {
             self.pages().end_block(block.start);
         }
+    }
+
+    /// Gives back a block that this thread keeps, if one begins there.
+    fn end_block_at(self: &Arc<Self>, page: PageIndex) -> Option<()> {
+        let block = cache::with(self, |cache| cache.take_block_at(page))??;
+        self.pages().end_block(block.start);
+        Some(())
     }
 
     /// Does what [`trim`](Self::trim) has asked all threads for.
@@ -414,7 +467,7 @@ impl Heap {
     /// Makes a block of pages at `offset` longer without moving it, if what follows is free. Says which
     /// pages were added, and whether they are empty.
     pub(crate) fn grow(
-        &self,
+        self: &Arc<Self>,
         offset: usize,
         old: Layout,
         new: Layout,
@@ -423,12 +476,17 @@ impl Heap {
             return None;
         }
         let _at_work = AtWork::enter();
-        let pages = new.size().div_ceil(PAGE_SIZE);
-        let added = self.pages().grow_block(PageIndex::containing(offset), pages)?;
-        if added.clean {
-            // Should there be no memory for it now, a touch will ask again.
-            self.populate_front(added.range);
-        }
+        let (page, pages) = (PageIndex::containing(offset), new.size().div_ceil(PAGE_SIZE));
+        let added = loop {
+            let (added, end) = self.pages().grow_block(page, pages);
+            match added {
+                Some(added) => break added,
+                // A block that this thread keeps for no particular purpose makes room.
+                None => self.end_block_at(end)?,
+            }
+        };
+        // Should there be no memory for it now, a touch will ask again.
+        self.populate_front(added.range);
         Some((added.range, added.clean))
     }
 
@@ -446,15 +504,15 @@ impl Heap {
         true
     }
 
-    /// Releases dirty pages while there are more than may be.
+    /// Releases dirty pages that nobody has wanted for a while, and others while there are more than
+    /// may be.
     fn release_excess<'a>(&'a self, mut pages: MutexGuard<'a, PageHeap>) {
-        while pages.dirty() > self.options.most_dirty + (self.total - pages.free()) / 32 {
-            let run = pages.take_dirty();
+        let spare = if pages.asks_the_time() { pages.set_epoch(self.clock.epoch()) } else { 0 };
+        let most = self.options.most_dirty + (self.total - pages.free()) / 4;
+        let excess = spare.max(pages.dirty().saturating_sub(most));
+        if excess > 0 {
             drop(pages);
-            if !run.is_some_and(|run| self.release(run)) {
-                return;
-            }
-            pages = self.pages();
+            self.release_dirty(excess);
         }
     }
 
@@ -474,11 +532,11 @@ impl Heap {
         true
     }
 
-    /// Releases all dirty pages, and says how many of them were in memory.
-    pub(crate) fn release_dirty(&self) -> usize {
-        let mut released = 0;
+    /// Releases at most `most` dirty pages, and says how many of them were in memory.
+    pub(crate) fn release_dirty(&self, most: usize) -> usize {
+        let (mut left, mut released) = (most, 0);
         loop {
-            let run = self.pages().take_dirty();
+            let run = self.pages().take_dirty(left);
             let Some(run) = run else {
                 return released;
             };
@@ -487,6 +545,7 @@ impl Heap {
             if !self.release(run) {
                 return released;
             }
+            left -= run.range.pages();
             released += there;
         }
     }
@@ -500,13 +559,16 @@ impl Heap {
             drop(held);
             self.give_spans(lane, &emptied);
         }
-        self.pages().tick();
-        loop {
-            let run = self.pages().take_old();
-            if !run.is_some_and(|run| self.release(run)) {
-                return;
-            }
-        }
+        self.release_idle_blocks();
+        let spare = self.pages().set_epoch(self.clock.epoch());
+        self.release_dirty(spare);
+    }
+
+    /// Gives back the blocks of pages that threads have kept since the last tick.
+    fn release_idle_blocks(&self) {
+        let mut idle = Vec::new();
+        lock(&self.caches).iter().for_each(|cache| idle.extend(cache.take_idle()));
+        idle.into_iter().for_each(|block| self.free_pages(block));
     }
 
     /// Gives back everything that is free, and says how many bytes of memory that was. Other threads give back
@@ -522,7 +584,7 @@ impl Heap {
             drop(held);
             self.give_spans(lane, &emptied);
         }
-        self.release_dirty() * PAGE_SIZE
+        self.release_dirty(usize::MAX) * PAGE_SIZE
     }
 
     fn new_cache(&self) -> Option<Arc<ThreadCache>> {

@@ -13,8 +13,9 @@ use crate::sys::memory::LazySlice;
 
 const LEN: Field = Field::lowest(32);
 const KIND: Field = LEN.then(8);
-const EPOCH: Field = KIND.then(16);
-const MARK: Field = EPOCH.then(2);
+const MARK: Field = KIND.then(2);
+/// Whether the program has the block, where that is watched.
+const LIVE: Field = MARK.then(1);
 
 /// What a page is to its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +38,6 @@ pub(super) const NONE: u64 = NEXT.max();
 pub(super) struct Run {
     pub(super) range: PageRange,
     pub(super) kind: Kind,
-    /// Of free pages, when they became so, by the clock of whoever puts them there. Of a block, in
-    /// debug builds, whether the program has it.
-    pub(super) epoch: u16,
 }
 
 /// Two words for each page.
@@ -67,16 +65,15 @@ impl Nodes {
             _ => Mark::FirstOfBlock,
         };
         let range = PageRange::new(page, page + index(LEN.get(word)));
-        #[expect(clippy::cast_possible_truncation, reason = "as wide as the fields")]
-        let (kind, epoch) = (Kind::from_raw(KIND.get(word) as u8), EPOCH.get(word) as u16);
-        (mark, Run { range, kind, epoch })
+        #[expect(clippy::cast_possible_truncation, reason = "as wide as the field")]
+        let kind = Kind::from_raw(KIND.get(word) as u8);
+        (mark, Run { range, kind })
     }
 
     /// Notes what `page` is to `run`.
     pub(super) fn set(&self, page: usize, mark: Mark, run: Run) {
         let word = LEN.set(MARK.set(0, mark as u64), run.range.pages() as u64);
-        let word = EPOCH.set(KIND.set(word, u64::from(run.kind.raw())), u64::from(run.epoch));
-        self.0[page][0].store(word, Ordering::Relaxed);
+        self.0[page][0].store(KIND.set(word, u64::from(run.kind.raw())), Ordering::Relaxed);
     }
 
     /// Notes that `page` neither begins nor ends a run.
@@ -98,11 +95,18 @@ impl Nodes {
     /// Notes that a program has got the block that begins with `page`, or given it back; false if
     /// that cannot be.
     pub(super) fn watch_block(&self, page: usize, live: bool) -> bool {
-        let Some(block) = self.block_at(page) else {
+        if self.block_at(page).is_none() {
             return false;
-        };
-        self.set(page, Mark::FirstOfBlock, Run { epoch: live.into(), ..block });
-        block.epoch != u16::from(live)
+        }
+        let word = &self.0[page][0];
+        let seen = word.load(Ordering::Relaxed);
+        word.store(LIVE.set(seen, live.into()), Ordering::Relaxed);
+        LIVE.get(seen) != u64::from(live)
+    }
+
+    /// Whether the program has the block that begins with `page`, where that is watched.
+    pub(super) fn is_live(&self, page: usize) -> bool {
+        LIVE.get(self.0[page][0].load(Ordering::Relaxed)) == 1
     }
 
     /// The block that begins with `page`.

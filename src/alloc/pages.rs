@@ -33,8 +33,12 @@ pub(super) struct PageHeap {
     map: Arc<BlockMap>,
     /// The number in memory of the arena's first page.
     base: usize,
-    /// Ticks of the clock by which dirty pages are kept.
-    epoch: u16,
+    /// The time, by the clock by which dirty pages are kept.
+    epoch: u64,
+    /// The fewest dirty pages that there have been since then: these nobody has needed.
+    spare: usize,
+    /// How often something was given back.
+    given: u32,
     /// Pages in blocks.
     in_blocks: usize,
     blocks: usize,
@@ -44,8 +48,17 @@ impl PageHeap {
     /// So many free pages at address `base`.
     pub(super) fn new(base: usize, pages: usize, map: Arc<BlockMap>) -> Self {
         let mut runs = Runs::new(Arc::clone(&map));
-        runs.insert(Run { range: PageRange::new(0, pages), kind: Kind::SHARED, epoch: 0 });
-        Self { runs, map, base: base >> PAGE_SHIFT, epoch: 0, in_blocks: 0, blocks: 0 }
+        runs.insert(Run { range: PageRange::new(0, pages), kind: Kind::SHARED });
+        Self {
+            runs,
+            map,
+            base: base >> PAGE_SHIFT,
+            epoch: 0,
+            spare: 0,
+            given: 0,
+            in_blocks: 0,
+            blocks: 0,
+        }
     }
 
     /// Pages that are free and have not been released.
@@ -68,7 +81,7 @@ impl PageHeap {
         let kind = Kind::clean(lane, Use::Blocks);
         let phase = self.base.wrapping_neg() & (align - 1);
         let taken = self.take(kind, pages, align, phase)?;
-        self.note_block(Run { range: taken.range, kind, epoch: 0 });
+        self.note_block(Run { range: taken.range, kind });
         Some(taken)
     }
 
@@ -87,7 +100,20 @@ impl PageHeap {
         self.blocks -= 1;
     }
 
+    fn resize_block(&mut self, block: Run, range: PageRange) {
+        let live = self.map.nodes().is_live(block.range.start.0);
+        self.forget_block(block);
+        self.note_block(Run { range, ..block });
+        self.map.nodes().watch_block(range.start.0, live);
+    }
+
     fn take(&mut self, kind: Kind, pages: usize, align: usize, phase: usize) -> Option<Taken> {
+        let taken = self.find(kind, pages, align, phase);
+        self.spare = self.spare.min(self.dirty());
+        taken
+    }
+
+    fn find(&mut self, kind: Kind, pages: usize, align: usize, phase: usize) -> Option<Taken> {
         let taken = |range: Option<PageRange>, clean| range.map(|range| Taken { range, clean });
         taken(self.runs.take(kind.dirty(), pages, align, phase), false)
             .or_else(|| taken(self.runs.take(kind, pages, align, phase), true))
@@ -110,7 +136,7 @@ impl PageHeap {
     fn take_regions(&mut self, kind: Kind, pages: usize) -> Option<()> {
         let pages = pages.checked_next_multiple_of(REGION)?;
         let range = self.runs.take(Kind::SHARED, pages, REGION, 0)?;
-        self.runs.insert(Run { range, kind, epoch: 0 });
+        self.runs.insert(Run { range, kind });
         Some(())
     }
 
@@ -126,12 +152,18 @@ impl PageHeap {
 
     /// Gives back the pages of a span of `lane`, which may still have memory.
     pub(super) fn give_span(&mut self, lane: Lane, range: PageRange) {
-        self.give_dirty(Run { range, kind: Kind::clean(lane, Use::Spans), epoch: 0 });
+        self.give_dirty(Run { range, kind: Kind::clean(lane, Use::Spans) });
     }
 
     /// Gives back pages that may still have memory.
     pub(super) fn give_dirty(&mut self, run: Run) {
-        self.runs.insert(Run { kind: run.kind.dirty(), epoch: self.epoch, ..run });
+        self.given = self.given.wrapping_add(1);
+        self.runs.insert(Run { kind: run.kind.dirty(), ..run });
+    }
+
+    /// Whether it is worth looking at the clock, which takes longer than the rest.
+    pub(super) fn asks_the_time(&self) -> bool {
+        self.given.is_multiple_of(8)
     }
 
     /// Gives back pages that are empty.
@@ -142,30 +174,29 @@ impl PageHeap {
         if start < end && merged.kind != Kind::SHARED {
             let regions = PageRange::new(start, end);
             self.runs.cut(merged, regions);
-            self.runs.insert(Run { range: regions, kind: Kind::SHARED, epoch: 0 });
+            self.runs.insert(Run { range: regions, kind: Kind::SHARED });
         }
     }
 
-    /// Lets dirty pages grow older.
-    pub(super) fn tick(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
+    /// Tells what time it is, and says how many dirty pages nobody has needed for a whole epoch.
+    pub(super) fn set_epoch(&mut self, epoch: u64) -> usize {
+        if epoch == self.epoch {
+            return 0;
+        }
+        self.epoch = epoch;
+        let dirty = self.dirty();
+        core::mem::replace(&mut self.spare, dirty)
     }
 
-    /// Takes dirty pages that have been so for a whole tick.
-    pub(super) fn take_old(&mut self) -> Option<Run> {
-        let old = |run: &Run| self.epoch.wrapping_sub(run.epoch) >= 2;
-        let mut dirty = Kind::all().filter(|kind| kind.is_dirty());
-        let run = dirty.find_map(|kind| self.runs.search(kind, old))?;
-        self.runs.unlink(run);
-        Some(run)
-    }
-
-    /// Takes a long run of dirty pages.
-    pub(super) fn take_dirty(&mut self) -> Option<Run> {
+    /// Takes at most `most` dirty pages, from a long run of them.
+    pub(super) fn take_dirty(&mut self, most: usize) -> Option<Run> {
         let dirty = Kind::all().filter(|kind| kind.is_dirty());
         let run = dirty.filter_map(|kind| self.runs.long(kind)).max_by_key(|r| r.range.pages())?;
-        self.runs.unlink(run);
-        Some(run)
+        let start = run.range.end.0 - run.range.pages().min(most);
+        let range = PageRange::new(start, run.range.end.0);
+        self.runs.cut(run, range);
+        self.spare = self.spare.min(self.dirty());
+        (most > 0).then_some(Run { range, ..run })
     }
 
     /// The block that begins with `page`.
@@ -184,9 +215,15 @@ impl PageHeap {
     }
 
     /// Makes a block longer by the pages behind it, if they are free; names them, and whether they
-    /// are empty.
-    pub(super) fn grow_block(&mut self, page: PageIndex, pages: usize) -> Option<Taken> {
-        let block = self.block_at(page)?;
+    /// are empty. Names the first page that is not free besides.
+    pub(super) fn grow_block(
+        &mut self,
+        page: PageIndex,
+        pages: usize,
+    ) -> (Option<Taken>, PageIndex) {
+        let Some(block) = self.block_at(page) else {
+            return (None, page);
+        };
         let (old_end, end) = (block.range.end.0, page.0 + pages);
         let (mut at, mut clean) = (old_end, true);
         while at < end {
@@ -207,7 +244,7 @@ impl PageHeap {
                 {
                     let range = PageRange::new(taken.end.0, rest);
                     self.runs.cut(left, range);
-                    self.runs.insert(Run { range, kind: block.kind, epoch: 0 });
+                    self.runs.insert(Run { range, kind: block.kind });
                 }
             }
             clean &= !run.kind.is_dirty();
@@ -217,21 +254,20 @@ impl PageHeap {
         if at < end {
             // What was taken may be clean or not: as if it had been in use.
             if !added.is_empty() {
-                self.give_dirty(Run { range: added, kind: block.kind, epoch: 0 });
+                self.give_dirty(Run { range: added, kind: block.kind });
             }
-            return None;
+            return (None, PageIndex(at));
         }
-        self.forget_block(block);
-        self.note_block(Run { range: PageRange::new(page.0, end), ..block });
-        Some(Taken { range: added, clean })
+        self.spare = self.spare.min(self.dirty());
+        self.resize_block(block, PageRange::new(page.0, end));
+        (Some(Taken { range: added, clean }), PageIndex(at))
     }
 
     /// Makes a block shorter. What it had beyond is a block of its own now, to be freed.
     pub(super) fn shrink_block(&mut self, page: PageIndex, pages: usize) -> Option<PageRange> {
         let block = self.block_at(page).filter(|block| block.range.pages() > pages)?;
         let split = PageIndex(page.0 + pages);
-        self.forget_block(block);
-        self.note_block(Run { range: PageRange { end: split, ..block.range }, ..block });
+        self.resize_block(block, PageRange { end: split, ..block.range });
         let tail = PageRange { start: split, ..block.range };
         self.note_block(Run { range: tail, ..block });
         Some(tail)

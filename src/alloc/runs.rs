@@ -256,12 +256,6 @@ impl Runs {
         Some(self.nodes().get(page).1)
     }
 
-    /// The first run of `kind` for which `wanted` holds.
-    pub(super) fn search(&self, kind: Kind, wanted: impl Fn(&Run) -> bool) -> Option<Run> {
-        let lists = (0..GROUPS).flat_map(|group| (0..8).map(move |list| (group, list)));
-        lists.flat_map(|list| self.list(kind, list)).find(wanted)
-    }
-
     /// Calls `visit` with each block, and checks that every free run is in its list and that none
     /// meets another of its kind.
     pub(super) fn check(&self, mut visit: impl FnMut(Run)) -> Result<(), String> {

@@ -53,9 +53,11 @@ impl Arena {
 
     /// Frees a block, of whatever [lane](Lane). It is not touched: if it was evicted it stays so.
     ///
-    /// Pages that become free give up their place in the store at once. Their memory is kept for a
-    /// scan interval or two, up to 16 MiB of it and a 32nd of what is in use, because most programs
-    /// need it again; [`trim`](Self::trim) gives it back now.
+    /// Pages that become free keep their memory while it is needed again within a tenth of a second,
+    /// up to 128 MiB of it and a quarter of what is in use; what was evicted gives up its place in
+    /// the store. A thread keeps up to 1 MiB of small blocks and as much of larger ones for itself. A
+    /// program that has fallen silent is minded every scan interval. [`trim`](Self::trim) gives all
+    /// of it back now.
     ///
     /// What is no block of this arena, or not one for such a layout, or was freed before, ends the
     /// process with a message: always where nothing has to be looked up for that, in debug builds
@@ -68,7 +70,7 @@ impl Arena {
     #[inline]
     pub unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
-        unsafe { self.inner.deallocate(block, layout) }
+        unsafe { self.inner.deallocate(Lane::Default, block, layout) }
     }
 
     /// Gives back all memory that is free, instead of after a while, and says how many bytes that was.
@@ -176,15 +178,19 @@ impl Inner {
 
     /// # Safety
     ///
-    /// The block must have been allocated by this arena for `layout`, and not been freed.
+    /// The block must have been allocated by this arena, most probably in `lane`, for `layout`, and not
+    /// been freed.
     #[inline]
-    pub(super) unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
-        if let Some(offset) = self.offset_of(pointer)
-            && layout.size() != 0
+    pub(super) unsafe fn deallocate(&self, lane: Lane, pointer: NonNull<u8>, layout: Layout) {
+        if let Some(bin) = alloc::bin_of(lane, layout)
+            && let Some(offset) = self.offset_of(pointer)
         {
             self.parts.heap.watch(offset, layout, false);
-            let bin = self.parts.heap.bin_at(offset);
-            if bin.is_some_and(|bin| alloc::push_fast(self.heap_number, bin, offset as u64)) {
+            // Where the block was looked up is compared, not used: the processor guesses that it is
+            // the lane that it nearly always is, and need not wait for the look-up to go on.
+            if self.parts.heap.bin_at(offset) == Some(bin)
+                && alloc::push_fast(self.heap_number, bin, offset as u64)
+            {
                 return;
             }
         }
@@ -199,6 +205,11 @@ impl Inner {
     unsafe fn deallocate_slow(&self, pointer: NonNull<u8>, layout: Layout) {
         if layout.size() == 0 || !self.generation.is_current() {
             return;
+        }
+        if alloc::bin_of(Lane::Default, layout).is_none()
+            && let Some(offset) = self.offset_of(pointer)
+        {
+            self.parts.heap.watch(offset, layout, false);
         }
         let Some(offset) = self.offset_of(pointer) else {
             alloc::bad_free(pointer.addr().get().wrapping_sub(self.base.0.addr()), layout)

@@ -28,7 +28,7 @@ unsafe fn relocate(
     // the copy may fault as it likes.
     unsafe { moved.cast::<u8>().copy_from_nonoverlapping(pointer, bytes) };
     // SAFETY: the caller's promise.
-    unsafe { inner.deallocate(pointer, old) };
+    unsafe { inner.deallocate(lane, pointer, old) };
     Ok(moved)
 }
 
@@ -53,7 +53,7 @@ macro_rules! allocator {
             unsafe fn deallocate(&self, pointer: NonNull<u8>, layout: Layout) {
                 let $this = self;
                 // SAFETY: the caller's promise.
-                unsafe { $inner.deallocate(pointer, layout) }
+                unsafe { $inner.deallocate($lane, pointer, layout) }
             }
 
             unsafe fn grow(

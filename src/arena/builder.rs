@@ -237,9 +237,9 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Pages that may be free and have memory: 16 MiB, or an eighth of what may be in memory at all.
+    /// Pages that may be free and have memory: 128 MiB, or an eighth of what may be in memory at all.
     pub(super) fn most_dirty(&self) -> usize {
-        let most = (16 << 20) / PAGE_SIZE;
+        let most = (128 << 20) / PAGE_SIZE;
         self.resident_limit.map_or(most, |limit| most.min(limit / 8))
     }
 }

@@ -315,6 +315,13 @@ impl Pager for Engine {
         let _ = self.resolver.forget(range);
     }
 
+    fn is_likely_resident(&self, range: PageRange) -> bool {
+        // Where both ends are, the rest is too, nearly always.
+        let ends = [range.start, PageIndex(range.end.0 - 1)];
+        let is_resident = |page| self.table.load(page).state() == State::Resident;
+        self.table.lost() == 0 && ends.into_iter().all(is_resident)
+    }
+
     fn release(&self, range: PageRange) -> Result<(), SysError> {
         // The words of a stopped arena do not know what the kernel filled by itself.
         let stopped = self.is_stopped();
@@ -343,6 +350,10 @@ impl Pager for PlainPager {
     }
 
     fn forget(&self, _: PageRange) {}
+
+    fn is_likely_resident(&self, _: PageRange) -> bool {
+        true
+    }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
         self.0.punch(range)

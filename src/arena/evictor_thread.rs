@@ -179,7 +179,7 @@ impl Loop {
         };
         heap.tick();
         if self.mailbox.is_over_limit() {
-            heap.release_dirty();
+            heap.release_dirty(usize::MAX);
         }
     }
 

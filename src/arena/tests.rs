@@ -106,7 +106,7 @@ fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
         let layout = Layout::from_size_align(PAGES * PAGE_SIZE, PAGE_SIZE).unwrap();
         let pointer = core::ptr::NonNull::new(bytes).unwrap();
         // SAFETY: allocated by `stored` with this layout.
-        unsafe { arena.inner.deallocate(pointer, layout) };
+        unsafe { arena.deallocate(pointer, layout) };
         assert_eq!(arena.stats().lost_bytes, 0);
         arena.check().unwrap();
         let again = arena.allocate_zeroed(layout).unwrap().cast::<u8>().as_ptr();
@@ -185,7 +185,7 @@ fn a_terabyte_costs_nothing_until_it_is_used() {
         let grown = resident().saturating_sub(before);
         assert!(grown < 8 << 20, "{grown}");
         // SAFETY: allocated above with this layout.
-        unsafe { arena.inner.deallocate(block, layout) };
+        unsafe { arena.deallocate(block, layout) };
         arena.trim();
         assert_eq!(arena.stats().memory_bytes, 0);
     }

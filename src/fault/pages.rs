@@ -142,15 +142,16 @@ impl Resolver {
 
     /// Gives memory to the empty pages of `range`, so that their first touch is no fault.
     pub(crate) fn populate(&self, range: PageRange) -> Result<(), FillError> {
-        for stretch in range.chunks(STRETCH) {
+        let is_empty = |page: &PageIndex| self.table.load(*page) == Word::EMPTY;
+        let mut left = range;
+        // A page that is not empty needs nothing.
+        while let Some(start) = left.iter().find(is_empty) {
             let _blocked = SignalsBlocked::new();
-            let mut left = stretch;
-            while !left.is_empty() {
-                match self.zero_run(left) {
-                    (0, Some(error)) => return Err(error),
-                    // At least one on: a page that is not empty needs nothing.
-                    (done, _) => left.start.0 += done.max(1),
-                }
+            left.start = start;
+            let end = PageIndex(left.end.0.min(start.0 + STRETCH));
+            match self.zero_run(PageRange { start, end }) {
+                (0, Some(error)) => return Err(error),
+                (done, _) => left.start.0 += done.max(1),
             }
         }
         Ok(())

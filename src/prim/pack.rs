@@ -27,16 +27,19 @@ impl Field {
     }
 
     /// The largest value that the field holds.
+    #[inline]
     pub(crate) const fn max(self) -> u64 {
         (1 << self.width) - 1
     }
 
     /// This field's value in `word`.
+    #[inline]
     pub(crate) const fn get(self, word: u64) -> u64 {
         (word >> self.shift) & self.max()
     }
 
     /// This field's value in `word`, for a field of at most 32 bits.
+    #[inline]
     pub(crate) const fn get_u32(self, word: u64) -> u32 {
         assert!(self.width <= 32);
         #[expect(clippy::cast_possible_truncation, reason = "the field's width")]
@@ -48,6 +51,7 @@ impl Field {
     ///
     /// A value that does not fit is a mistake of the caller: it trips a debug assertion and is
     /// cut to the field otherwise, so that it never spills into a neighbour.
+    #[inline]
     pub(crate) const fn set(self, word: u64, value: u64) -> u64 {
         debug_assert!(value <= self.max());
         (word & !(self.max() << self.shift)) | ((value & self.max()) << self.shift)

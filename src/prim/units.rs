@@ -9,6 +9,7 @@ pub(crate) const PAGE_SIZE: usize = 4096;
 pub(crate) const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 
 /// A count or an index, of which there are never more than memory can hold.
+#[inline]
 pub(crate) const fn index(n: u64) -> usize {
     const { assert!(usize::BITS == 64, "thermocline needs 64-bit addresses") };
     #[expect(clippy::cast_possible_truncation, reason = "64 bits both")]
@@ -22,11 +23,13 @@ pub(crate) struct PageIndex(pub(crate) usize);
 
 impl PageIndex {
     /// The page that holds byte `offset` of the arena.
+    #[inline]
     pub(crate) const fn containing(offset: usize) -> Self {
         Self(offset >> PAGE_SHIFT)
     }
 
     /// The offset of the page's first byte from the arena's start.
+    #[inline]
     pub(crate) const fn offset(self) -> usize {
         self.0 << PAGE_SHIFT
     }

@@ -325,6 +325,7 @@ impl<T: ZeroedAtomic> LazySlice<T> {
 impl<T: ZeroedAtomic> Deref for LazySlice<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         // SAFETY: the mapping holds `len` items, aligned to a page, valid as zeros, and lives as
         // long as `self`; items are only ever changed through shared references to atomics.
