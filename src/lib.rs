@@ -122,7 +122,8 @@ extern crate self as thermocline;
 mod common;
 
 pub use arena::{
-    Advice, AllocError, Arena, ArenaError, ArenaHandle, BuildError, Builder, PinGuard, Swapping,
+    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaHandle, BuildError, Builder, PinGuard,
+    StartError, Swapping,
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;

@@ -5,6 +5,7 @@
 use super::{Arena, Inner};
 use crate::alloc::{Block, Heap};
 use crate::prim::PageRange;
+use crate::prim::own::AtWork;
 use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
@@ -117,6 +118,7 @@ impl Inner {
         if !self.generation.is_current() {
             return Err(AllocError);
         }
+        let _at_work = AtWork::enter();
         let block = self.heap().allocate(layout).ok_or(AllocError)?;
         if let Some(fresh) = block.fresh {
             let first = PageRange::new(fresh.start.0, fresh.end.0.min(fresh.start.0 + POPULATED));
@@ -144,6 +146,7 @@ impl Inner {
     }
 
     fn free(&self, offset: usize, layout: Layout) {
+        let _at_work = AtWork::enter();
         let pages = self.heap().free(offset, layout);
         if let Some(pages) = pages {
             self.release(pages);
@@ -165,6 +168,7 @@ impl Inner {
         let offset = self.movable(pointer, old, new)?;
         let (was, is) = (Heap::usable_size(old), Heap::usable_size(new));
         if was != is {
+            let _at_work = AtWork::enter();
             let added = self.heap().grow(offset, old, new)?;
             // Should there be no memory for it now, a touch will ask again.
             let _ = self.populate(PageRange::new(
@@ -194,6 +198,7 @@ impl Inner {
     ) -> Option<NonNull<[u8]>> {
         let offset = self.movable(pointer, old, new)?;
         if Heap::usable_size(old) != Heap::usable_size(new) {
+            let _at_work = AtWork::enter();
             let tail = self.heap().shrink(offset, old, new)?;
             self.release(tail);
         }

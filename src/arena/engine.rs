@@ -9,6 +9,7 @@ use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
 use crate::fault::{Brought, Empty, FaultMode, FillError, Resolver, handler};
 use crate::prim::PageRange;
+use crate::prim::own::AtWork;
 use crate::prim::sync::{AtomicBool, Ordering};
 use crate::stats::Counters;
 use crate::store::Store;
@@ -143,6 +144,7 @@ impl Engine {
 
     /// Gives memory to empty pages of `range`, so that their first touch is no fault.
     pub(super) fn populate(&self, range: PageRange) -> Result<(), FillError> {
+        let _at_work = AtWork::enter();
         if self.is_stopped() {
             return Ok(());
         }
@@ -158,6 +160,7 @@ impl Engine {
 
     /// Makes the pages of `range` empty.
     pub(super) fn release(&self, range: PageRange) -> Result<(), SysError> {
+        let _at_work = AtWork::enter();
         // The words of a stopped arena do not know what the kernel filled by itself.
         let stopped = self.is_stopped();
         self.resolver.release(range)?;
@@ -174,6 +177,7 @@ impl Engine {
 
     /// Brings the pages of `range` back that are stored.
     fn bring(&self, range: PageRange, empty: Empty) -> Result<Brought, ArenaError> {
+        let _at_work = AtWork::enter();
         let brought = self.resolver.restore(range, empty);
         if let Ok(brought) = brought {
             self.counters.prefetched.add(brought.restored as u64);

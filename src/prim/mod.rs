@@ -1,5 +1,7 @@
-//! Units, bit fields and the one switch for atomics. No kernel, no `unsafe`, no other room.
+//! Units, bit fields, the one switch for atomics, and whose work a thread does. No kernel, no
+//! `unsafe`, no other room.
 
+pub(crate) mod own;
 pub(crate) mod pack;
 pub(crate) mod sync;
 pub(crate) mod units;
