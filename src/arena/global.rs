@@ -4,6 +4,7 @@
 //!
 //! What the library allocates itself, see [`AtWork`]. Who asks for memory while he is at work gets it
 //! from the system, and whoever frees a block, at work or not, is told by its address whose it is.
+//! That holds in a forked child too, where the arena's addresses are kept empty.
 //!
 //! # What must not happen in an allocator
 //!
@@ -14,7 +15,7 @@
 
 use super::{Arena, ArenaError, Inner};
 use crate::prim::own::AtWork;
-use crate::sys::{self, CapabilityStatus, event};
+use crate::sys::{self, CapabilityStatus, event, fork};
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
 use core::ptr::{self, NonNull};
@@ -201,7 +202,10 @@ impl ArenaAlloc {
     }
 
     fn serve(&self, inner: Arc<Inner>) -> &Inner {
+        let _at_work = AtWork::enter();
         let (base, len) = (inner.parts.memory.base().addr(), inner.parts.memory.len());
+        // The hook is there, or the arena would not be.
+        let _ = fork::keep_empty_in_children(base..base + len);
         let inner = Arc::into_raw(inner);
         self.inner.store(inner.cast_mut(), Ordering::Release);
         self.base.store(base, Ordering::Relaxed);

@@ -122,6 +122,7 @@ fn a_forked_child_allocates_from_the_system() {
         let numbers: Vec<u64> = (0..100_000).map(|n| mix(3, n)).collect();
         let layout = Layout::array::<u64>(numbers.capacity()).unwrap();
         let first = numbers.as_ptr().cast_mut().cast::<u8>();
+        let elsewhere = Err(thermocline::ArenaError::OutsideArena);
         for _ in 0..scaled(10, 3) {
             let status = fork(|| {
                 // SAFETY: the child's own copy of the vector's three words.
@@ -134,6 +135,12 @@ fn a_forked_child_allocates_from_the_system() {
                 if moved.is_null() && right && wrong(6) == 0 { 11 } else { 12 }
             });
             assert_eq!(status.code(), Some(11), "{status:?}");
+            // Whatever the kernel maps in the child, nothing of it lies where the arena was.
+            let status = fork(|| {
+                let many: Vec<Vec<u64>> = (0..64).map(|_| vec![0; 1 << 21]).collect();
+                i32::from(many.iter().any(|own| arena.ensure(own.as_slice()) != elsewhere))
+            });
+            assert_eq!(status.code(), Some(0), "{status:?}");
             // SAFETY: where the memory is mapped at all.
             let status = fork(|| unsafe { first.read_volatile() }.into());
             assert_eq!(status.signal(), Some(libc::SIGSEGV), "{status:?}");
