@@ -110,7 +110,10 @@
 //! 2. *Nothing of the library lives in an arena, and no lock of it is held while arena memory is
 //!    touched.* The fault path takes none that a program's thread could hold while it waits for a
 //!    page: freeing a slot in the store is lock-free, the heap's lock is only tried, and the evictor
-//!    is rung by an eventfd.
+//!    is rung by an eventfd. This holds too where the process allocates from the arena
+//!    ([`ArenaAlloc`](crate::ArenaAlloc)): each thread counts how deep it is inside the library, the
+//!    library's own threads from their first line on, and what is allocated there comes from the
+//!    system.
 //! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. Threads
 //!    of the program that own pages for a moment (prefetch, release) have their signals blocked
 //!    meanwhile: a handler that touched such a page would wait for the thread that it interrupted.
@@ -137,7 +140,7 @@
 //!
 //! | module   | what it is                                                                       |
 //! |----------|----------------------------------------------------------------------------------|
-//! | `prim`   | units, bit fields, the switch for atomics                                        |
+//! | `prim`   | units, bit fields, the switch for atomics, whose work a thread does              |
 //! | `stats`  | counters and histograms that a fault may touch, and their snapshot               |
 //! | `sys`    | the kernel, and nothing but: the only room that names libc                       |
 //! | `table`  | the page words and their legal steps                                             |

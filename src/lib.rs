@@ -123,8 +123,8 @@ mod common;
 
 pub use alloc::{ClassStats, HeapStats, Lane, LaneStats};
 pub use arena::{
-    Advice, AllocError, Arena, ArenaError, ArenaHandle, ArenaLane, BuildError, Builder, PinGuard,
-    Swapping,
+    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaHandle, ArenaLane, BuildError, Builder,
+    PinGuard, StartError, Swapping,
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;

@@ -9,6 +9,7 @@ use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
 use crate::fault::{Brought, Empty, FaultMode, FillError, Resolver, handler};
+use crate::prim::own::AtWork;
 use crate::prim::sync::{AtomicBool, Ordering};
 use crate::prim::{PageIndex, PageRange};
 use crate::stats::Counters;
@@ -168,6 +169,7 @@ impl Engine {
 
     /// Brings the pages of `range` back that are stored.
     fn bring(&self, range: PageRange, empty: Empty) -> Result<Brought, ArenaError> {
+        let _at_work = AtWork::enter();
         let brought = self.resolver.restore(range, empty);
         if let Ok(brought) = brought {
             self.counters.prefetched.add(brought.restored as u64);

@@ -7,11 +7,11 @@ use crate::evict::{Evictor, Order};
 use crate::fault::{Empty, FaultMode, Resolver};
 use crate::policy::{self, Situation};
 use crate::prim::{PageRange, Tick};
-use crate::sys::event::{self, DieOnPanic};
+use crate::sys;
+use crate::sys::event;
 use crate::sys::sigbus;
-use crate::sys::signals::SignalsBlocked;
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The running thread; dropping it stops it at the end of what it is doing.
@@ -40,12 +40,9 @@ impl EvictorThread {
             pause: SHORTEST_PAUSE,
             warned: false,
         };
-        let _blocked = SignalsBlocked::new();
-        let thread = thread::Builder::new().name("thermocline-e".to_owned()).spawn(move || {
-            // It may leave pages claimed, and their touchers waiting.
-            let _die = DieOnPanic("the evictor failed");
-            thread.run();
-        })?;
+        // A panic may leave pages claimed, and their touchers waiting.
+        let failed = "the evictor failed";
+        let thread = sys::thread::spawn("thermocline-e".to_owned(), failed, || thread.run())?;
         Ok(Self { thread: Some(thread), mailbox })
     }
 }

@@ -7,6 +7,7 @@ mod builder;
 mod engine;
 mod error;
 mod evictor_thread;
+mod global;
 mod lanes;
 mod mailbox;
 mod residency;
@@ -14,12 +15,14 @@ mod residency;
 pub use allocate::AllocError;
 pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
+pub use global::{ArenaAlloc, StartError};
 pub use lanes::ArenaLane;
 pub use residency::PinGuard;
 
 use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
 use crate::evict::Evicted;
 use crate::fault::FaultMode;
+use crate::prim::own::AtWork;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
 use crate::sys::fork::Generation;
@@ -236,6 +239,7 @@ impl Arena {
     /// [`ArenaError::NotSwapping`] where nothing is ever evicted, [`ArenaError::ForkedChild`] in a
     /// fork.
     pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
+        let _at_work = AtWork::enter();
         self.inner.engine()?.evict_now()
     }
 
@@ -269,12 +273,14 @@ impl Arena {
     /// [`ArenaError::Sys`] if it refuses, likewise. [`ArenaError::NotSwapping`] for an arena that is
     /// plain memory anyway, [`ArenaError::ForkedChild`] in a fork.
     pub fn stop(&self) -> Result<(), ArenaError> {
+        let _at_work = AtWork::enter();
         self.inner.engine()?.stop()
     }
 
     /// What the arena holds and what it has done; nothing in a forked child.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let _at_work = AtWork::enter();
         // In a forked child the heap's lock may be held for ever.
         if self.inner.generation.is_current() { self.inner.stats() } else { Stats::default() }
     }
@@ -290,6 +296,7 @@ impl Arena {
     /// What was found, in words. It means that this library has a bug or that its memory has been
     /// overwritten.
     pub fn check(&self) -> Result<(), String> {
+        let _at_work = AtWork::enter();
         if !self.inner.generation.is_current() {
             return Err(ArenaError::ForkedChild.to_string());
         }
@@ -378,6 +385,7 @@ fn settled(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
 impl Drop for Inner {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
+        let _at_work = AtWork::enter();
         if self.generation.is_current() {
             if let Some(engine) = &self.parts.engine {
                 engine.shut_down();

@@ -7,10 +7,9 @@
 use super::{Resolved, Resolver};
 use crate::prim::sync::{AtomicUsize, Ordering};
 use crate::sys::event::{self, Event, Woken};
-use crate::sys::signals::SignalsBlocked;
 use crate::sys::uapi::{UFFD_EVENT_PAGEFAULT, UffdMsg};
 use crate::sys::uffd::Uffd;
-use crate::sys::{SysError, cpu};
+use crate::sys::{self, SysError, cpu};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -29,13 +28,10 @@ pub(crate) fn spawn(
     stop: Arc<Event>,
     filled: impl Fn() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    // The thread inherits the mask: it never runs a handler of the application's, which could
-    // touch the arena and wait for us.
-    let _blocked = SignalsBlocked::new();
-    thread::Builder::new().name(format!("thermocline-f{number}")).spawn(move || {
-        let _die = event::DieOnPanic("a fault handler failed");
+    let failed = "a fault handler failed";
+    sys::thread::spawn(format!("thermocline-f{number}"), failed, move || {
         if let Err(e) = serve(&resolver, number, &stop, &filled) {
-            event::die("a fault handler failed", &e);
+            event::die(failed, &e);
         }
     })
 }

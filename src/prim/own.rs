@@ -22,7 +22,6 @@ pub(crate) struct AtWork {
     _not_send: PhantomData<*const ()>,
 }
 
-#[allow(dead_code, reason = "for an allocator of the whole process")]
 impl AtWork {
     #[inline]
     pub(crate) fn enter() -> Self {

@@ -3,8 +3,9 @@
 #![allow(unsafe_code)]
 
 use super::error::SysError;
+use core::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 static HOOK: OnceLock<Result<(), i32>> = OnceLock::new();
@@ -12,6 +13,7 @@ static IN_CHILDREN: OnceLock<fn()> = OnceLock::new();
 
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    occupy();
     if let Some(work) = IN_CHILDREN.get() {
         work();
     }
@@ -21,6 +23,55 @@ extern "C" fn in_child() {
 /// will do, and the first that was asked for is all that is done.
 pub(crate) fn in_children(work: fn()) {
     IN_CHILDREN.get_or_init(|| work);
+}
+
+/// Addresses that are to stay empty in children.
+struct Range {
+    start: usize,
+    len: usize,
+    next: *mut Range,
+}
+
+static EMPTY_IN_CHILDREN: AtomicPtr<Range> = AtomicPtr::new(ptr::null_mut());
+
+/// Sees to it that in children nothing else comes to lie in these addresses, which they do not inherit:
+/// an access there is SIGSEGV, and an address there can only be the parent's. For ever.
+pub(crate) fn keep_empty_in_children(addresses: std::ops::Range<usize>) -> Result<(), SysError> {
+    // Without the hook there would be nobody to do it.
+    Generation::current()?;
+    let (start, len) = (addresses.start, addresses.len());
+    let range = Box::into_raw(Box::new(Range { start, len, next: ptr::null_mut() }));
+    let mut next = EMPTY_IN_CHILDREN.load(Ordering::Acquire);
+    loop {
+        // SAFETY: made above, and nobody else's until it is in the list.
+        unsafe { (*range).next = next };
+        let pushed = EMPTY_IN_CHILDREN.compare_exchange_weak(
+            next,
+            range,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match pushed {
+            Ok(_) => return Ok(()),
+            Err(other) => next = other,
+        }
+    }
+}
+
+/// Maps what may not be accessed where the parent's memory was. Neither allocates nor locks.
+fn occupy() {
+    let mut next = EMPTY_IN_CHILDREN.load(Ordering::Acquire);
+    // SAFETY: the ranges in the list are never freed or changed.
+    while let Some(range) = unsafe { next.as_ref() } {
+        let flags = libc::MAP_PRIVATE
+            | libc::MAP_ANONYMOUS
+            | libc::MAP_NORESERVE
+            | libc::MAP_FIXED_NOREPLACE;
+        let start = ptr::without_provenance_mut(range.start);
+        // SAFETY: replaces no mapping. It fails where one is there, as in a child's own child.
+        unsafe { libc::mmap(start, range.len, libc::PROT_NONE, flags, -1, 0) };
+        next = range.next;
+    }
 }
 
 /// How many forks lie between this process and the first one that asked.

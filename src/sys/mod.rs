@@ -15,6 +15,7 @@ pub(crate) mod probe;
 pub(crate) mod sigbus;
 pub(crate) mod signals;
 pub(crate) mod stripes;
+pub(crate) mod thread;
 pub(crate) mod uapi;
 pub(crate) mod uffd;
 

@@ -5,6 +5,7 @@ use super::memory::SharedMemory;
 use super::pagemap::Pagemap;
 use super::uapi::*;
 use super::uffd::{self, OpenError, Uffd};
+use crate::prim::own::AtWork;
 use crate::prim::{PAGE_SIZE, PageRange};
 use std::fmt;
 
@@ -29,6 +30,7 @@ pub(crate) const LOCKED_PAGES: usize = 64;
 /// ```
 #[must_use]
 pub fn probe() -> Probe {
+    let _at_work = AtWork::enter();
     let descriptor = Uffd::supported();
     let pagemap = Pagemap::open();
     Probe {
@@ -158,7 +160,7 @@ impl Probe {
         Capability { name: "userfaultfd", status }
     }
 
-    fn system_calls(&self) -> Capability {
+    pub(crate) fn system_calls(&self) -> Capability {
         let status = match self.descriptor {
             Ok(route) if route.serves_system_calls() => {
                 CapabilityStatus::Present { how: route.to_string() }
