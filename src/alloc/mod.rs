@@ -15,8 +15,9 @@
 //!
 //! Blocks above 32 KiB, or aligned to more than a page, are runs of pages of the page heap.
 //!
-//! Locks are taken downwards, the list of all caches first, and no pager is called while one is held: it may wait for threads that
-//! fault, and for memory.
+//! Locks are taken downwards, the list of all caches first, and no pager is called while one is held:
+//! it may wait for threads that fault, and for memory. The exception is held around all others, by who
+//! gives free memory back to the system. Nobody who faults needs it.
 
 mod bin;
 mod cache;
@@ -118,6 +119,9 @@ pub(crate) struct Heap {
     caches: Mutex<Vec<Arc<ThreadCache>>>,
     /// How often all caches were asked to give everything back.
     trims: AtomicU32,
+    /// Held while free pages are in nobody's list, because they are on their way back to the system. Who
+    /// finds no room waits for it: there may be some then.
+    reclaiming: Mutex<()>,
     pager: Arc<dyn Pager>,
 }
 
@@ -176,6 +180,7 @@ impl Heap {
             total,
             caches: Mutex::new(Vec::new()),
             trims: AtomicU32::new(0),
+            reclaiming: Mutex::new(()),
             pager,
         })
     }
@@ -216,10 +221,11 @@ impl Heap {
             None => self.allocate_pages(lane, layout),
         };
         match find() {
-            // There may be room in what was freed and is kept for later.
-            // What threads and bins keep may be what is needed, put together.
+            // What threads and bins keep may be what is needed, put together, as may what others are
+            // giving back at the moment.
             None if layout.size() <= self.total * PAGE_SIZE => {
-                self.trim();
+                let reclaiming = lock(&self.reclaiming);
+                self.trim_while(&reclaiming);
                 find()
             }
             block => block,
@@ -271,7 +277,10 @@ impl Heap {
     fn give_slots(&self, bin: usize, slots: impl ExactSizeIterator<Item = u64>) {
         let mut emptied = Vec::new();
         self.bin(bin).give(slots, &self.map, &mut emptied);
-        self.give_spans(Lane::ALL[bin / CLASSES], &emptied);
+        if !emptied.is_empty() {
+            self.give_spans(Lane::ALL[bin / CLASSES], &emptied);
+            self.release_excess();
+        }
     }
 
     /// Gives back the pages of spans that are none any more.
@@ -279,9 +288,7 @@ impl Heap {
         for &span in spans {
             // First: who gets the pages next must not lose anything to this.
             self.pager.forget(span);
-            let mut pages = self.pages();
-            pages.give_span(lane, span);
-            self.release_excess(pages);
+            self.pages().give_span(lane, span);
         }
     }
 
@@ -406,9 +413,8 @@ impl Heap {
     fn free_pages(&self, block: PageRange) {
         // First: who gets the pages next must not lose anything to this.
         self.pager.forget(block);
-        let mut pages = self.pages();
-        pages.end_block(block.start);
-        self.release_excess(pages);
+        self.pages().end_block(block.start);
+        self.release_excess();
     }
 
     /// Makes a block of pages at `offset` longer without moving it, if what follows is free. Says which
@@ -446,15 +452,24 @@ impl Heap {
         true
     }
 
+    fn has_excess(&self) -> bool {
+        let pages = self.pages();
+        pages.dirty() > self.options.most_dirty + (self.total - pages.free()) / 32
+    }
+
     /// Releases dirty pages while there are more than may be.
-    fn release_excess<'a>(&'a self, mut pages: MutexGuard<'a, PageHeap>) {
-        while pages.dirty() > self.options.most_dirty + (self.total - pages.free()) / 32 {
-            let run = pages.take_dirty();
-            drop(pages);
-            if !run.is_some_and(|run| self.release(run)) {
+    fn release_excess(&self) {
+        while self.has_excess() {
+            // Who has it looks again when they have let it go.
+            let Ok(_reclaiming) = self.reclaiming.try_lock() else {
                 return;
+            };
+            while self.has_excess() {
+                let run = self.pages().take_dirty();
+                if !run.is_some_and(|run| self.release(run)) {
+                    return;
+                }
             }
-            pages = self.pages();
         }
     }
 
@@ -474,8 +489,13 @@ impl Heap {
         true
     }
 
+    /// Releases all dirty pages.
+    pub(crate) fn release_dirty(&self) {
+        self.release_dirty_while(&lock(&self.reclaiming));
+    }
+
     /// Releases all dirty pages, and says how many of them were in memory.
-    pub(crate) fn release_dirty(&self) -> usize {
+    fn release_dirty_while(&self, _: &MutexGuard<'_, ()>) -> usize {
         let mut released = 0;
         loop {
             let run = self.pages().take_dirty();
@@ -493,6 +513,7 @@ impl Heap {
 
     /// Releases what has been free for a while. To be called from time to time.
     pub(crate) fn tick(&self) {
+        let _reclaiming = lock(&self.reclaiming);
         for bin in &self.bins {
             let (mut emptied, mut held) = (Vec::new(), lock(bin));
             held.tick(&self.map, &mut emptied);
@@ -513,6 +534,10 @@ impl Heap {
     /// what they keep when they next need more, or have no room for more.
     pub(crate) fn trim(self: &Arc<Self>) -> usize {
         let _at_work = AtWork::enter();
+        self.trim_while(&lock(&self.reclaiming))
+    }
+
+    fn trim_while(self: &Arc<Self>, reclaiming: &MutexGuard<'_, ()>) -> usize {
         self.trims.fetch_add(1, Ordering::Relaxed);
         let _ = cache::with(self, |cache| self.follow_trim(cache));
         for bin in &self.bins {
@@ -522,7 +547,7 @@ impl Heap {
             drop(held);
             self.give_spans(lane, &emptied);
         }
-        self.release_dirty() * PAGE_SIZE
+        self.release_dirty_while(reclaiming) * PAGE_SIZE
     }
 
     fn new_cache(&self) -> Option<Arc<ThreadCache>> {
