@@ -43,7 +43,8 @@ pub(super) struct Bin {
     stock: Vec<u64>,
     /// Slots that the spans have handed out.
     used: usize,
-    /// Whether a span has been empty since the last tick.
+    /// Whether nothing has been taken since the last tick that was kept even then: slots for others, or
+    /// an empty span.
     stale: bool,
 }
 
@@ -123,6 +124,7 @@ impl Bin {
         let stocked = self.stock.len().min(most);
         if stocked > 0 {
             self.stock.drain(self.stock.len() - stocked..).for_each(out);
+            self.stale = false;
             return (stocked, None);
         }
         let mut taken = 0;
@@ -254,9 +256,9 @@ impl Bin {
     /// Gives up a span that has had no used slot since the last tick, and slots that nobody asked for.
     pub(super) fn tick(&mut self, map: &BlockMap, emptied: &mut Vec<PageRange>) {
         if self.stale {
-            self.drop_empty(map, emptied);
+            self.trim(map, emptied);
         }
-        self.stale = self.empty > 0;
+        self.stale = self.empty > 0 || !self.stock.is_empty();
     }
 
     /// Gives up a span without a used slot.

@@ -15,8 +15,9 @@
 //!
 //! Blocks above 32 KiB, or aligned to more than a page, are runs of pages of the page heap.
 //!
-//! Locks are taken downwards, the list of all caches first, and no pager is called while one is held: it may wait for threads that
-//! fault, and for memory.
+//! Locks are taken downwards, the list of all caches first, and no pager is called while one is held:
+//! it may wait for threads that fault, and for memory. The exception is held around all others, by who
+//! gives free memory back to the system. Nobody who faults needs it.
 
 mod bin;
 mod cache;
@@ -158,6 +159,9 @@ pub(crate) struct Heap {
     clock: Clock,
     /// How often all caches were asked to give everything back.
     trims: AtomicU32,
+    /// Held while free pages are in nobody's list, because they are on their way back to the system. Who
+    /// finds no room waits for it: there may be some then.
+    reclaiming: Mutex<()>,
     pager: Arc<dyn Pager>,
 }
 
@@ -217,6 +221,7 @@ impl Heap {
             caches: Mutex::new(Vec::new()),
             clock: Clock::new(),
             trims: AtomicU32::new(0),
+            reclaiming: Mutex::new(()),
             pager,
         })
     }
@@ -257,10 +262,11 @@ impl Heap {
             None => self.allocate_pages(lane, layout),
         };
         match find() {
-            // There may be room in what was freed and is kept for later.
-            // What threads and bins keep may be what is needed, put together.
+            // What threads and bins keep may be what is needed, put together, as may what others are
+            // giving back at the moment.
             None if layout.size() <= self.total * PAGE_SIZE => {
-                self.trim();
+                let reclaiming = lock(&self.reclaiming);
+                self.trim_while(&reclaiming);
                 find()
             }
             block => block,
@@ -312,7 +318,10 @@ impl Heap {
     fn give_slots(&self, bin: usize, slots: impl ExactSizeIterator<Item = u64>) {
         let mut emptied = Vec::new();
         self.bin(bin).give(slots, &self.map, &mut emptied);
-        self.give_spans(Lane::ALL[bin / CLASSES], &emptied);
+        if !emptied.is_empty() {
+            self.give_spans(Lane::ALL[bin / CLASSES], &emptied);
+            self.release_excess(self.pages());
+        }
     }
 
     /// Gives back the pages of spans that are none any more.
@@ -320,9 +329,7 @@ impl Heap {
         for &span in spans {
             // First: who gets the pages next must not lose anything to this.
             self.pager.forget(span);
-            let mut pages = self.pages();
-            pages.give_span(lane, span);
-            self.release_excess(pages);
+            self.pages().give_span(lane, span);
         }
     }
 
@@ -506,13 +513,16 @@ impl Heap {
 
     /// Releases dirty pages that nobody has wanted for a while, and others while there are more than
     /// may be.
-    fn release_excess<'a>(&'a self, mut pages: MutexGuard<'a, PageHeap>) {
+    fn release_excess(&self, mut pages: MutexGuard<'_, PageHeap>) {
         let spare = if pages.asks_the_time() { pages.set_epoch(self.clock.epoch()) } else { 0 };
         let most = self.options.most_dirty + (self.total - pages.free()) / 4;
         let excess = spare.max(pages.dirty().saturating_sub(most));
-        if excess > 0 {
-            drop(pages);
-            self.release_dirty(excess);
+        drop(pages);
+        if excess > 0
+            // Where others are at it already, what is left over is for the next time.
+            && let Ok(reclaiming) = self.reclaiming.try_lock()
+        {
+            self.release_dirty_while(excess, &reclaiming);
         }
     }
 
@@ -532,8 +542,13 @@ impl Heap {
         true
     }
 
+    /// Releases all dirty pages.
+    pub(crate) fn release_dirty(&self) {
+        self.release_dirty_while(usize::MAX, &lock(&self.reclaiming));
+    }
+
     /// Releases at most `most` dirty pages, and says how many of them were in memory.
-    pub(crate) fn release_dirty(&self, most: usize) -> usize {
+    fn release_dirty_while(&self, most: usize, _: &MutexGuard<'_, ()>) -> usize {
         let (mut left, mut released) = (most, 0);
         loop {
             let run = self.pages().take_dirty(left);
@@ -552,6 +567,7 @@ impl Heap {
 
     /// Releases what has been free for a while. To be called from time to time.
     pub(crate) fn tick(&self) {
+        let reclaiming = lock(&self.reclaiming);
         for bin in &self.bins {
             let (mut emptied, mut held) = (Vec::new(), lock(bin));
             held.tick(&self.map, &mut emptied);
@@ -561,20 +577,27 @@ impl Heap {
         }
         self.release_idle_blocks();
         let spare = self.pages().set_epoch(self.clock.epoch());
-        self.release_dirty(spare);
+        self.release_dirty_while(spare, &reclaiming);
     }
 
     /// Gives back the blocks of pages that threads have kept since the last tick.
     fn release_idle_blocks(&self) {
-        let mut idle = Vec::new();
-        lock(&self.caches).iter().for_each(|cache| idle.extend(cache.take_idle()));
-        idle.into_iter().for_each(|block| self.free_pages(block));
+        // Nobody who counts may find them in neither place. What has been evicted of them meanwhile is
+        // forgotten when they are released.
+        let caches = lock(&self.caches);
+        for block in caches.iter().flat_map(|cache| cache.take_idle()) {
+            self.pages().end_block(block.start);
+        }
     }
 
     /// Gives back everything that is free, and says how many bytes of memory that was. Other threads give back
     /// what they keep when they next need more, or have no room for more.
     pub(crate) fn trim(self: &Arc<Self>) -> usize {
         let _at_work = AtWork::enter();
+        self.trim_while(&lock(&self.reclaiming))
+    }
+
+    fn trim_while(self: &Arc<Self>, reclaiming: &MutexGuard<'_, ()>) -> usize {
         self.trims.fetch_add(1, Ordering::Relaxed);
         let _ = cache::with(self, |cache| self.follow_trim(cache));
         for bin in &self.bins {
@@ -584,7 +607,7 @@ impl Heap {
             drop(held);
             self.give_spans(lane, &emptied);
         }
-        self.release_dirty(usize::MAX) * PAGE_SIZE
+        self.release_dirty_while(usize::MAX, reclaiming) * PAGE_SIZE
     }
 
     fn new_cache(&self) -> Option<Arc<ThreadCache>> {

@@ -176,7 +176,7 @@ impl Loop {
         };
         heap.tick();
         if self.mailbox.is_over_limit() {
-            heap.release_dirty(usize::MAX);
+            heap.release_dirty();
         }
     }
 

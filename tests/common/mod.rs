@@ -3,8 +3,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod blocks;
 pub mod child;
 pub mod pages;
+#[cfg(feature = "allocator-api2")]
+pub mod program;
 
 use std::fmt;
 use std::io::Write;

@@ -1,0 +1,219 @@
+//! Blocks that tell in each of their bytes whose they are.
+
+#![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+use thermocline::Arena;
+
+/// Numbers that look random, the same for the same seed.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        ((self.next() >> 11) % bound as u64) as usize
+    }
+
+    pub fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+}
+
+pub fn layout(size: usize, align: usize) -> Layout {
+    Layout::from_size_align(size, align).unwrap()
+}
+
+/// A block of an arena. All of its words hold its stamp and their own places, so that no part of it can
+/// be taken for another part, nor for another block's.
+#[derive(Debug)]
+pub struct Block {
+    pub pointer: NonNull<u8>,
+    pub layout: Layout,
+    /// Bytes that the allocator has handed out, at least as many as the layout asks for.
+    pub usable: usize,
+    stamp: u64,
+}
+
+// SAFETY: memory of an arena, which any thread may use; one at a time does.
+unsafe impl Send for Block {}
+
+impl Block {
+    /// What an arena has given for `layout`, stamped. The stamp has 40 bits.
+    pub fn new(given: NonNull<[u8]>, layout: Layout, stamp: u64) -> Self {
+        assert!(given.len() >= layout.size(), "{} bytes for {layout:?}", given.len());
+        let pointer = given.cast::<u8>();
+        assert!(pointer.addr().get().is_multiple_of(layout.align()), "{pointer:?} for {layout:?}");
+        let mut this = Self { pointer, layout, usable: given.len(), stamp };
+        this.restamp(stamp);
+        this
+    }
+
+    /// Allocates one in the default lane.
+    pub fn allocate(arena: &Arena, layout: Layout, stamp: u64) -> Self {
+        Self::new(arena.allocate(layout).unwrap(), layout, stamp)
+    }
+
+    /// Frees it.
+    pub fn free(self, arena: &Arena) {
+        // SAFETY: allocated with this layout, which grows and shrinks with the block; freed once, as
+        // the block is no more.
+        unsafe { arena.deallocate(self.pointer, self.layout) }
+    }
+
+    pub fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    pub fn range(&self) -> *const [u8] {
+        std::ptr::slice_from_raw_parts(self.pointer.as_ptr(), self.layout.size())
+    }
+
+    pub fn address(&self) -> usize {
+        self.pointer.addr().get()
+    }
+
+    fn word(&self, at: usize) -> [u8; 8] {
+        (self.stamp << 24 | at as u64).to_ne_bytes()
+    }
+
+    /// Writes all of it anew.
+    pub fn restamp(&mut self, stamp: u64) {
+        assert!(stamp < 1 << 40 && self.layout.size() / 8 < 1 << 24);
+        self.stamp = stamp;
+        self.write_from(0);
+    }
+
+    /// Writes its words from `first` on.
+    fn write_from(&mut self, first: usize) {
+        let size = self.layout.size();
+        for at in first..size.div_ceil(8) {
+            let word = self.word(at);
+            let len = (size - at * 8).min(8);
+            // SAFETY: so many bytes of the block lie there, which is this value's alone.
+            unsafe {
+                self.pointer.add(at * 8).copy_from_nonoverlapping(NonNull::from(&word).cast(), len);
+            }
+        }
+    }
+
+    /// How many words of the first `bytes` bytes are not what was written.
+    pub fn wrong_within(&self, bytes: usize) -> u64 {
+        let bytes = bytes.min(self.layout.size());
+        let mut wrong = 0;
+        for at in 0..bytes.div_ceil(8) {
+            let len = (bytes - at * 8).min(8);
+            let mut found = [0; 8];
+            // SAFETY: so many bytes of the block lie there, and nobody writes to them.
+            unsafe {
+                self.pointer
+                    .add(at * 8)
+                    .copy_to_nonoverlapping(NonNull::from(&mut found).cast(), len);
+            }
+            wrong += u64::from(found[..len] != self.word(at)[..len]);
+        }
+        wrong
+    }
+
+    /// How many words are not what was written.
+    pub fn wrong(&self) -> u64 {
+        self.wrong_within(self.layout.size())
+    }
+
+    /// Takes over what `grow` or `shrink` has made of it; what it held must still be there. Says
+    /// how many words are wrong, and writes the rest.
+    pub fn resized(&mut self, given: NonNull<[u8]>, layout: Layout) -> u64 {
+        assert!(given.len() >= layout.size(), "{} bytes for {layout:?}", given.len());
+        let kept = self.layout.size().min(layout.size());
+        (self.pointer, self.layout, self.usable) = (given.cast(), layout, given.len());
+        let aligned = self.address().is_multiple_of(layout.align());
+        assert!(aligned, "{:?} for {layout:?}", self.pointer);
+        let wrong = self.wrong_within(kept);
+        self.write_from(kept / 8);
+        wrong
+    }
+}
+
+/// How many bytes of a block are not zero.
+pub fn bytes_not_zero(given: NonNull<[u8]>, from: usize, to: usize) -> u64 {
+    // SAFETY: the caller has been given these bytes, and nobody else has.
+    let bytes = unsafe { std::slice::from_raw_parts(given.cast::<u8>().as_ptr(), given.len()) };
+    bytes[from..to].iter().filter(|byte| **byte != 0).count() as u64
+}
+
+/// Which words of an arena somebody has: no two blocks may have the same one.
+pub struct Claims {
+    base: usize,
+    words: Vec<AtomicU64>,
+}
+
+impl Claims {
+    /// Of an arena in which nothing is allocated yet.
+    pub fn new(arena: &Arena) -> Self {
+        let reserve = arena.stats().reserved_bytes;
+        // All of it: what it begins with is where the arena begins.
+        let layout = layout(reserve, 4096);
+        let all = arena.allocate(layout).unwrap().cast::<u8>();
+        // SAFETY: just allocated, with this layout.
+        unsafe { arena.deallocate(all, layout) };
+        arena.trim();
+        let words = (0..reserve / 512).map(|_| AtomicU64::new(0)).collect();
+        Self { base: all.addr().get(), words }
+    }
+
+    /// For each word of the map that concerns the block, its number and the bits.
+    fn bits(&self, block: &Block) -> impl Iterator<Item = (usize, u64)> {
+        let first = (block.address() - self.base) / 8;
+        let end = first + block.layout.size().div_ceil(8);
+        (first / 64..end.div_ceil(64)).map(move |word| {
+            let (from, to) = (first.max(word * 64), end.min(word * 64 + 64));
+            (word, u64::MAX >> (64 - (to - from)) << (from % 64))
+        })
+    }
+
+    /// Notes that somebody has the block; false if somebody else has part of it.
+    pub fn claim(&self, block: &Block) -> bool {
+        let before =
+            |(word, bits): (usize, u64)| self.words[word].fetch_or(bits, Ordering::Relaxed) & bits;
+        // All of them, whatever the first says.
+        self.bits(block).map(before).fold(0, |all, some| all | some) == 0
+    }
+
+    /// Notes that nobody has the block any more.
+    pub fn release(&self, block: &Block) {
+        for (word, bits) in self.bits(block) {
+            self.words[word].fetch_and(!bits, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nobody has anything.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+}
+
+/// Evicts until nothing is in memory any more.
+pub fn evict_everything(arena: &Arena) {
+    for _ in 0..50 {
+        arena.evict_now().unwrap();
+        if arena.stats().resident_bytes == 0 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    panic!("not everything goes: {}", arena.stats());
+}

@@ -1,0 +1,326 @@
+//! Random programs: threads that allocate, resize, write, read and free blocks and hand them to each
+//! other, and ask for all that can be asked of an arena meanwhile.
+
+#![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
+
+use super::blocks::{Block, Claims, Random, bytes_not_zero};
+use allocator_api2::alloc::Allocator;
+use std::alloc::Layout;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use thermocline::{Advice, Arena, ArenaError, Lane, PinGuard};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    pub seed: u64,
+    pub threads: usize,
+    /// Of all threads.
+    pub operations: u64,
+    /// Bytes that each thread has in its blocks, about.
+    pub bytes: usize,
+    /// All threads end so often, and everything is checked.
+    pub rounds: u64,
+}
+
+/// What was found in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub operations: u64,
+    pub wrong: u64,
+    pub overlaps: u64,
+}
+
+/// What the threads share.
+struct Model<'a> {
+    arena: &'a Arena,
+    claims: Claims,
+    live: AtomicUsize,
+    live_bytes: AtomicUsize,
+    operations: AtomicU64,
+    wrong: AtomicU64,
+    overlaps: AtomicU64,
+}
+
+impl Model<'_> {
+    fn took(&self, block: &Block) {
+        if !self.claims.claim(block) {
+            self.overlaps.fetch_add(1, Ordering::Relaxed);
+        }
+        self.live.fetch_add(1, Ordering::Relaxed);
+        self.live_bytes.fetch_add(block.usable, Ordering::Relaxed);
+    }
+
+    fn gives(&self, block: &Block) {
+        self.claims.release(block);
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.live_bytes.fetch_sub(block.usable, Ordering::Relaxed);
+    }
+
+    fn wrong(&self, words: u64) {
+        self.wrong.fetch_add(words, Ordering::Relaxed);
+    }
+
+    fn free(&self, block: Block) {
+        self.wrong(block.wrong());
+        self.gives(&block);
+        block.free(self.arena);
+    }
+
+    /// Compares what the arena says of itself with what is known. Nobody is at work.
+    fn check(&self) {
+        self.arena.check().unwrap();
+        let stats = self.arena.heap_stats().unwrap();
+        let (live, bytes) = (&self.live, &self.live_bytes);
+        let small: usize = stats.lanes.iter().flat_map(|lane| &lane.classes).map(|c| c.live).sum();
+        assert_eq!(small + stats.large, live.load(Ordering::Relaxed), "{stats}");
+        assert_eq!(stats.live_bytes(), bytes.load(Ordering::Relaxed), "{stats}");
+        assert_eq!(self.arena.stats().allocated_bytes, stats.live_bytes());
+    }
+}
+
+struct Worker {
+    number: u64,
+    random: Random,
+    sequence: u64,
+    blocks: Vec<Block>,
+    held: usize,
+    pins: VecDeque<PinGuard>,
+    inbox: Receiver<Block>,
+    outboxes: Vec<Sender<Block>>,
+}
+
+/// Most blocks are small, a few are larger than a region.
+pub fn random_size(random: &mut Random) -> usize {
+    let most = match random.below(1000) {
+        0..=699 => 256,
+        700..=899 => 4096,
+        900..=979 => 40_000,
+        980..=997 => 300_000,
+        _ => 2 << 20,
+    };
+    1 + random.below(most)
+}
+
+fn random_align(random: &mut Random) -> usize {
+    match random.below(200) {
+        0 => 1 << random.below(22),
+        1..=20 => 1 << random.below(14),
+        _ => 1 << random.below(5),
+    }
+}
+
+/// What may be answered where nothing is evicted, and nothing else.
+fn asked<T>(answer: Result<T, ArenaError>) -> Option<T> {
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(ArenaError::NotSwapping) => None,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+impl Worker {
+    fn lane(&mut self) -> Lane {
+        Lane::ALL[self.random.below(Lane::ALL.len())]
+    }
+
+    fn stamp(&mut self) -> u64 {
+        self.sequence += 1;
+        self.number << 32 | (self.sequence & 0xffff_ffff)
+    }
+
+    fn allocate(&mut self, model: &Model<'_>) {
+        let size = random_size(&mut self.random);
+        let layout = Layout::from_size_align(size, random_align(&mut self.random)).unwrap();
+        let (lane, stamp) = (self.lane(), self.stamp());
+        let given = if self.random.one_in(4) {
+            let given = model.arena.lane(lane).allocate_zeroed(layout).unwrap();
+            model.wrong(bytes_not_zero(given, 0, size));
+            given
+        } else {
+            model.arena.lane(lane).allocate(layout).unwrap()
+        };
+        let block = Block::new(given, layout, stamp);
+        model.took(&block);
+        self.held += block.usable;
+        self.blocks.push(block);
+    }
+
+    fn pick(&mut self) -> Option<usize> {
+        // Those of late more often than others, which have the time to grow cold.
+        let from = if self.random.one_in(3) { 0 } else { self.blocks.len().saturating_sub(30) };
+        let count = self.blocks.len() - from;
+        (count > 0).then(|| from + self.random.below(count))
+    }
+
+    fn take_out(&mut self) -> Option<Block> {
+        let at = self.pick()?;
+        let block = self.blocks.swap_remove(at);
+        self.held -= block.usable;
+        Some(block)
+    }
+
+    fn resize(&mut self, model: &Model<'_>) {
+        let Some(mut block) = self.take_out() else { return };
+        let old = block.layout;
+        // Sometimes by a little, so that it can stay where it is.
+        let size = match self.random.below(3) {
+            0 => random_size(&mut self.random),
+            1 => 1 + self.random.below(old.size() * 2),
+            _ => old.size() + self.random.below(20_000),
+        };
+        let align = if self.random.one_in(10) { 1 << self.random.below(13) } else { old.align() };
+        let new = Layout::from_size_align(size, align).unwrap();
+        let handle = model.arena.handle().in_lane(self.lane());
+        model.gives(&block);
+        // SAFETY: the block was allocated with this layout, and is used as the new one from here on.
+        let given = unsafe {
+            if size < old.size() {
+                handle.shrink(block.pointer, old, new)
+            } else if self.random.one_in(2) {
+                let given = handle.grow_zeroed(block.pointer, old, new).unwrap();
+                model.wrong(bytes_not_zero(given, old.size(), size));
+                Ok(given)
+            } else {
+                handle.grow(block.pointer, old, new)
+            }
+        };
+        model.wrong(block.resized(given.unwrap(), new));
+        model.took(&block);
+        self.held += block.usable;
+        self.blocks.push(block);
+    }
+
+    /// Asks something about a block's residence, or about everything's.
+    fn ask(&mut self, model: &Model<'_>) {
+        let arena = model.arena;
+        let Some(at) = self.pick() else { return };
+        let range = self.blocks[at].range();
+        match self.random.below(40) {
+            0 => drop(asked(arena.evict_now())),
+            1 => drop(arena.trim()),
+            2 => assert!(arena.heap_stats().unwrap().fragmentation() <= 1.0),
+            3 => assert!(arena.stats().lost_bytes == 0),
+            4..=18 => drop(asked(arena.advise(range, Advice::Cold))),
+            19..=22 => drop(asked(arena.advise(range, Advice::WillNeed))),
+            23..=27 => drop(asked(arena.prefetch(range))),
+            28..=33 => arena.ensure(range).unwrap(),
+            _ => {
+                self.pins.push_back(arena.pin(range).unwrap());
+                if self.pins.len() > 3 {
+                    self.pins.pop_front();
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, model: &Model<'_>, bytes: usize) {
+        match self.random.below(1000) {
+            0..=399 if self.held < bytes => self.allocate(model),
+            400..=449 => {
+                if let Some(block) = self.take_out() {
+                    let to = self.random.below(self.outboxes.len());
+                    self.outboxes[to].send(block).unwrap();
+                }
+            }
+            450..=499 => {
+                if let Ok(block) = self.inbox.try_recv() {
+                    model.wrong(block.wrong());
+                    if self.random.one_in(2) {
+                        model.free(block);
+                    } else {
+                        self.held += block.usable;
+                        self.blocks.push(block);
+                    }
+                }
+            }
+            500..=599 => self.resize(model),
+            600..=699 => {
+                let stamp = self.stamp();
+                if let Some(at) = self.pick() {
+                    model.wrong(self.blocks[at].wrong());
+                    self.blocks[at].restamp(stamp);
+                }
+            }
+            700..=779 => {
+                if let Some(at) = self.pick() {
+                    model.wrong(self.blocks[at].wrong());
+                }
+            }
+            780..=794 => self.ask(model),
+            _ => {
+                if let Some(block) = self.take_out() {
+                    model.free(block);
+                }
+            }
+        }
+    }
+
+    fn work(&mut self, model: &Model<'_>, operations: u64, bytes: usize) {
+        for _ in 0..operations {
+            self.step(model, bytes);
+        }
+        model.operations.fetch_add(operations, Ordering::Relaxed);
+    }
+}
+
+impl Program {
+    /// Runs it in an arena in which nothing is allocated, with a call of `between` after each round.
+    pub fn run(&self, arena: &Arena, between: impl Fn(u64)) -> Outcome {
+        let model = Model {
+            arena,
+            claims: Claims::new(arena),
+            live: AtomicUsize::new(0),
+            live_bytes: AtomicUsize::new(0),
+            operations: AtomicU64::new(0),
+            wrong: AtomicU64::new(0),
+            overlaps: AtomicU64::new(0),
+        };
+        let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..self.threads).map(|_| channel()).unzip();
+        let mut workers: Vec<Worker> = (0..)
+            .zip(inboxes)
+            .map(|(number, inbox)| Worker {
+                number,
+                random: Random::new(self.seed << 8 | number),
+                sequence: 0,
+                blocks: Vec::new(),
+                held: 0,
+                pins: VecDeque::new(),
+                inbox,
+                outboxes: outboxes.clone(),
+            })
+            .collect();
+        for round in 0..self.rounds {
+            let operations = self.operations / self.rounds / self.threads as u64;
+            thread::scope(|scope| {
+                let model = &model;
+                let work = |worker| {
+                    let work =
+                        move |worker: &mut Worker| worker.work(model, operations, self.bytes);
+                    scope.spawn(move || work(worker))
+                };
+                let handles: Vec<_> = workers.iter_mut().map(work).collect();
+                handles.into_iter().for_each(|handle| {
+                    handle.join().unwrap_or_else(|_| panic!("in round {round} of {self:?}"));
+                });
+            });
+            model.check();
+            between(round);
+        }
+        for worker in workers {
+            worker.inbox.try_iter().chain(worker.blocks).for_each(|block| model.free(block));
+        }
+        model.check();
+        assert!(model.claims.is_empty());
+        arena.trim();
+        let stats = arena.heap_stats().unwrap();
+        assert_eq!(stats.held_bytes(), 0, "{stats}");
+        arena.check().unwrap();
+        Outcome {
+            operations: model.operations.into_inner(),
+            wrong: model.wrong.into_inner(),
+            overlaps: model.overlaps.into_inner(),
+        }
+    }
+}

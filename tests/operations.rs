@@ -1,0 +1,40 @@
+//! Very many operations of several threads on blocks of all kinds, while everything is evicted all the
+//! time: `THERMOCLINE_OPERATIONS=10000000 cargo test --release --test operations -- --nocapture`.
+
+#![cfg(feature = "allocator-api2")]
+#![allow(missing_docs)]
+#![allow(clippy::print_stdout, reason = "the line at the end is the result")]
+
+mod common;
+
+use common::program::Program;
+use common::{quiet, scaled, setups};
+use std::time::{Duration, Instant};
+
+#[test]
+fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
+    let operations = std::env::var("THERMOCLINE_OPERATIONS").map_or(scaled(60_000, 3000), |text| {
+        text.parse().expect("THERMOCLINE_OPERATIONS is a number")
+    });
+    for setup in setups("no_byte_is_wrong_and_no_two_blocks_overlap") {
+        let interval = Duration::from_millis(1);
+        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let rounds = (operations / 200_000).clamp(4, 100);
+        let program = Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds };
+        let start = Instant::now();
+        let outcome = program.run(&arena, |_| ());
+        let stats = arena.stats();
+        println!(
+            "{setup} operations={} wrong={} overlaps={} evicted={} refaults={} seconds={:.1}",
+            outcome.operations,
+            outcome.wrong,
+            outcome.overlaps,
+            stats.evicted,
+            stats.refaults,
+            start.elapsed().as_secs_f64()
+        );
+        assert_eq!((outcome.wrong, outcome.overlaps), (0, 0), "{setup}: {program:?}\n{stats}");
+        assert_eq!((stats.lost_bytes, stats.kernel_refused), (0, 0), "{setup}: {stats}");
+        assert!(stats.evicted > scaled(1000, 100), "{setup}: {stats}");
+    }
+}
