@@ -225,6 +225,33 @@ fn blocks_of_different_lanes_share_no_region() {
 }
 
 #[test]
+fn a_block_grows_into_no_other_lane() {
+    use allocator_api2::alloc::Allocator;
+    for setup in setups("a_block_grows_into_no_other_lane") {
+        let arena = quiet(setup).build().unwrap();
+        let two_mib = layout(2 << 20, 8);
+        let mut block = Block::allocate(&arena, two_mib, 1);
+        let part = layout(500_000, 8);
+        let [first, second] =
+            [1, 2].map(|n| Block::new(arena.cold().allocate(part).unwrap(), part, n));
+        let end = block.address() + (2 << 20);
+        assert_eq!((first.address(), region(second.address())), (end, region(end)));
+        // What lies behind the block is free now, and the cold lane's.
+        first.free(&arena);
+        let longer = layout((2 << 20) + 100_000, 8);
+        // SAFETY: the block was allocated with the first layout, and has the other from here on.
+        let grown = unsafe { (&arena).grow(block.pointer, two_mib, longer) };
+        assert_eq!(block.resized(grown.unwrap(), longer), 0);
+        let last = block.address() + longer.size() - 1;
+        let regions = region(block.address())..=region(last);
+        assert!(!regions.contains(&region(second.address())), "{setup}: {block:?}");
+        block.free(&arena);
+        second.free(&arena);
+        arena.check().unwrap();
+    }
+}
+
+#[test]
 fn a_block_goes_back_to_its_lane_whoever_frees_it() {
     use allocator_api2::alloc::Allocator;
     for setup in setups("a_block_goes_back_to_its_lane") {

@@ -137,6 +137,30 @@ fn memory_on_its_way_back_to_the_system_is_no_less_free() {
     }
 }
 
+/// All that may be asked for.
+#[test]
+fn the_largest_reserve_can_be_had() {
+    for setup in setups("the_largest_reserve") {
+        let arena = match quiet(setup).reserve(16 << 40).build() {
+            Ok(arena) => arena,
+            Err(e) => {
+                let reason = format!("no 16 TiB of address space: {e}");
+                common::skip("the_largest_reserve", "16tib", &reason);
+                continue;
+            }
+        };
+        let small = Block::allocate(&arena, layout(100, 8), 1);
+        let stats = arena.heap_stats().unwrap();
+        let rest = layout(stats.free_bytes - (4 << 20), 8);
+        let block = arena.allocate(rest).unwrap();
+        // SAFETY: just allocated with this layout.
+        unsafe { arena.deallocate(block.cast(), rest) };
+        assert_eq!(small.wrong(), 0);
+        small.free(&arena);
+        assert_eq!(arena.stats().allocated_bytes, 0);
+    }
+}
+
 #[test]
 fn layouts_that_cannot_be_are_refused() {
     for setup in setups("layouts_that_cannot_be") {

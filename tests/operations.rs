@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
-    let operations = std::env::var("THERMOCLINE_OPERATIONS").map_or(scaled(60_000, 3000), |text| {
+    let operations = std::env::var("THERMOCLINE_OPERATIONS").map_or(scaled(60_000, 3200), |text| {
         text.parse().expect("THERMOCLINE_OPERATIONS is a number")
     });
     for setup in setups("no_byte_is_wrong_and_no_two_blocks_overlap") {

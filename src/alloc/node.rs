@@ -45,8 +45,8 @@ pub(super) struct Run {
 pub(super) struct Nodes(LazySlice<[AtomicU64; 2]>);
 
 impl Nodes {
+    /// Of the last pages of the largest reserve some cannot be numbered. The heap does without them.
     pub(super) fn new(pages: usize) -> Result<Self, SysError> {
-        debug_assert!((pages as u64) < NONE);
         Ok(Self(LazySlice::new(pages)?))
     }
 
