@@ -105,3 +105,23 @@ pub fn eventually(arena: &Arena, what: &str, holds: impl Fn(&Stats) -> bool) {
         thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// Numbers the rounds of a test: at least so many, and more until enough has come to pass in the
+/// background. How much does in a round is a matter of speed, and too little would test nothing.
+pub fn rounds(
+    arena: &Arena,
+    least: usize,
+    what: &str,
+    enough: impl Fn(&Stats) -> bool,
+) -> impl Iterator<Item = usize> {
+    let end = Instant::now() + Duration::from_secs(120);
+    (0..).take_while(move |round| {
+        if *round < least {
+            return true;
+        }
+        let stats = arena.stats();
+        let over = enough(&stats);
+        assert!(over || Instant::now() < end, "too little {what}: {stats}");
+        !over
+    })
+}
