@@ -109,8 +109,8 @@
 //!    that is served late cannot lift it from under an eviction that relies on it.
 //! 2. *Nothing of the library lives in an arena, and no lock of it is held while arena memory is
 //!    touched.* The fault path takes none that a program's thread could hold while it waits for a
-//!    page: freeing a slot in the store is lock-free, the heap's lock is only tried, and the evictor
-//!    is rung by an eventfd. This holds too where the process allocates from the arena
+//!    page: freeing a slot in the store is lock-free, where a block ends is read without one, and the
+//!    evictor is rung by an eventfd. This holds too where the process allocates from the arena
 //!    ([`ArenaAlloc`](crate::ArenaAlloc)): each thread counts how deep it is inside the library, the
 //!    library's own threads from their first line on, and what is allocated there comes from the
 //!    system.
@@ -134,6 +134,26 @@
 //! `lz4_flex`.
 //! Slots are taken by the evictor under a lock and freed by anybody without one.
 //!
+//! # The allocator
+//!
+//! All that it knows lies outside the arena, so that neither allocating nor freeing touches a page that
+//! sleeps.
+//!
+//! * Up to 32 KiB there are eighty *classes*, eight to each power of two. A *span* is one or some
+//!   chunks of 64 KiB cut into slots of a class, with a bit for each that is free. A tag per chunk says
+//!   whose it is. A class of a lane has a *bin* with its spans, sorted by how full they are; the fullest
+//!   is used first, so that the others may become empty.
+//! * A thread has a *magazine* of slots for each bin. Allocating takes the last one out and freeing puts
+//!   one in, with no lock and no read-modify-write; empty or full magazines are exchanged with the bin by
+//!   halves. The thread's end gives all of them back.
+//! * What is larger is a run of *pages*. The thread keeps a few of those too, for who wants as many again.
+//!   Free runs are found by two-level segregated fit.
+//! * A [`Lane`](crate::Lane) cuts its spans and runs from 2 MiB regions of its own, large and small apart.
+//!   Where no region is left, what is free is shared by the page.
+//! * Pages that become free are *dirty*: they keep their memory until it turns out that nobody has needed
+//!   so many of them for 32 milliseconds. By then they are released. What was evicted of them is
+//!   forgotten, not brought back.
+//!
 //! # Rooms
 //!
 //! A module imports only those before it; a test sees to it.
@@ -154,9 +174,9 @@
 //!
 //! # What it costs
 //!
-//! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, and 4 bytes for each page near one
-//! that is pinned, all of it reserved lazily; a
-//! bitmap for each 64 KiB of small blocks and a tree of free runs and large blocks; in the store 8
-//! bytes a page, what rounds up to 64, and slots that nothing fits into for the time being.
+//! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, 4 bytes for each page near one
+//! that is pinned and 16 for each near the end of a large block, all of it reserved lazily; a bit for
+//! each small block and 100 bytes for each span; up to 110 KiB for each thread that allocates, as it
+//! uses sizes and lanes; in the store 8 bytes a page, what rounds up to 64, and slots that nothing fits into for the time being.
 //! Time: one thread that looks and evicts, which reads the words of all watched regions at each look,
 //! and as many handlers as were asked for. For figures see the README.

@@ -38,10 +38,10 @@ const CAPACITY: Field = LEN.then(16);
 /// The word of its first slot.
 const START: Field = CAPACITY.then(32);
 
-/// Bytes in all magazines of a thread, if they were full.
+/// Bytes that all magazines of a thread may grow by together.
 const BUDGET: usize = 1 << 20;
 
-/// Bytes in a magazine when it is first used, and when the budget is spent.
+/// Bytes in a magazine when it is first used, and when the budget is spent; at least one slot.
 const FIRST_BYTES: usize = 4 << 10;
 
 /// Pages in all blocks that are kept together: 1 MiB.
@@ -93,8 +93,8 @@ const fn first_capacity(bin: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct ThreadCache {
     words: LazySlice<AtomicU64>,
-    /// Bytes that the magazines may hold now.
-    bytes: AtomicU64,
+    /// Bytes that the magazines have grown by.
+    grown: AtomicU64,
     /// How often a recent block had to go for another: they go in turn.
     turns: AtomicU32,
     /// The recent blocks at the heap's last tick.
@@ -107,7 +107,7 @@ impl ThreadCache {
     pub(super) fn new(trimmed: u32) -> Result<Self, SysError> {
         let this = Self {
             words: LazySlice::new(WORDS)?,
-            bytes: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
             turns: AtomicU32::new(0),
             seen: [const { AtomicU64::new(0) }; RECENT],
             trimmed: trimmed.into(),
@@ -118,17 +118,16 @@ impl ThreadCache {
 
     /// Makes all magazines small again. They must be empty.
     pub(super) fn reset(&self) {
-        let (mut start, mut bytes) = (HEADS + BINS, 0);
+        let mut start = HEADS + BINS;
         for bin in 0..BINS {
             let class = class(bin % CLASSES);
             let capacity = first_capacity(bin);
             let head = CAPACITY.set(START.set(0, start as u64), capacity as u64);
             self.words[HEADS + bin].store(head, Ordering::Relaxed);
             start += most_cached(class);
-            bytes += capacity * class.size as usize;
         }
         debug_assert_eq!(start, WORDS);
-        self.bytes.store(bytes as u64, Ordering::Relaxed);
+        self.grown.store(0, Ordering::Relaxed);
     }
 
     fn head(&self, bin: usize) -> u64 {
@@ -152,9 +151,9 @@ impl ThreadCache {
         let capacity = index(CAPACITY.get(head));
         let larger = (capacity * 2).min(most_cached(class));
         let more = (larger - capacity) * class.size as usize;
-        let bytes = index(self.bytes.load(Ordering::Relaxed)) + more;
-        if more > 0 && bytes <= BUDGET {
-            self.bytes.store(bytes as u64, Ordering::Relaxed);
+        let grown = index(self.grown.load(Ordering::Relaxed)) + more;
+        if more > 0 && grown <= BUDGET {
+            self.grown.store(grown as u64, Ordering::Relaxed);
             let head = CAPACITY.set(head, larger as u64);
             self.words[HEADS + bin].store(head, Ordering::Relaxed);
         }

@@ -122,7 +122,7 @@ struct Clock {
 #[cfg_attr(test, allow(dead_code, reason = "tests say themselves what time it is"))]
 impl Clock {
     /// Free pages that nobody has needed for so long give up their memory.
-    const EPOCH: Duration = Duration::from_millis(64);
+    const EPOCH: Duration = Duration::from_millis(32);
 
     fn new() -> Self {
         Self {

@@ -55,7 +55,7 @@ impl Arena {
     ///
     /// Pages that become free keep their memory while it is needed again within a tenth of a second,
     /// up to 128 MiB of it and a quarter of what is in use; what was evicted gives up its place in
-    /// the store. A thread keeps up to 1 MiB of small blocks and as much of larger ones for itself. A
+    /// the store. A thread keeps 1 to 2 MiB of small blocks and 1 MiB of larger ones for itself. A
     /// program that has fallen silent is minded every scan interval. [`trim`](Self::trim) gives all
     /// of it back now.
     ///
