@@ -82,6 +82,9 @@ pub(crate) trait Pager: fmt::Debug + Send + Sync {
     /// Whether the bytes of `range` are in memory, in all likelihood: what takes no time to find out.
     fn is_likely_resident(&self, range: PageRange) -> bool;
 
+    /// How many pages of `range` are in memory.
+    fn resident(&self, range: PageRange) -> usize;
+
     /// Makes all pages of `range` empty.
     fn release(&self, range: PageRange) -> Result<(), SysError>;
 
@@ -555,8 +558,7 @@ impl Heap {
             let Some(run) = run else {
                 return released;
             };
-            let is_there = |page: &PageIndex| self.pager.presence(*page) == Presence::Resident;
-            let there = run.range.iter().filter(is_there).count();
+            let there = self.pager.resident(run.range);
             if !self.release(run) {
                 return released;
             }

@@ -35,6 +35,10 @@ impl Pager for Notes {
         false
     }
 
+    fn resident(&self, range: PageRange) -> usize {
+        range.pages()
+    }
+
     fn release(&self, range: PageRange) -> Result<(), SysError> {
         if self.refuses.load(Ordering::Relaxed) {
             return Err(SysError::range_gone("a test"));

@@ -324,6 +324,12 @@ impl Pager for Engine {
         self.table.lost() == 0 && ends.into_iter().all(is_resident)
     }
 
+    fn resident(&self, range: PageRange) -> usize {
+        let is_resident = |page: &PageIndex| self.table.load(*page).state() == State::Resident;
+        // Beyond it all is empty.
+        range.intersection(self.table.extent()).iter().filter(is_resident).count()
+    }
+
     fn release(&self, range: PageRange) -> Result<(), SysError> {
         // The words of a stopped arena do not know what the kernel filled by itself.
         let stopped = self.is_stopped();
@@ -355,6 +361,10 @@ impl Pager for PlainPager {
 
     fn is_likely_resident(&self, _: PageRange) -> bool {
         true
+    }
+
+    fn resident(&self, range: PageRange) -> usize {
+        range.pages()
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
