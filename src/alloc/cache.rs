@@ -9,9 +9,10 @@
 //! # Who writes what
 //!
 //! The words of a cache are written by its thread alone and may be read by any, for statistics:
-//! atomics with `Relaxed` accesses, which cost what plain ones do. The exception are the words of
-//! blocks of pages: who ticks the heap takes out those that nobody wants. What a word stands for was
-//! written under locks, and is read by the block's next owner under one or not at all.
+//! atomics with `Relaxed` accesses, which cost what plain ones do; what the slots hold goes from thread
+//! to thread under a bin's lock. The exception are the words of blocks of pages: who ticks the heap takes
+//! out those that nobody wants. They are put there with `Release` and taken with `Acquire`, so that
+//! whoever gets the block next comes after whoever wrote to it.
 
 #![allow(unsafe_code)]
 
@@ -95,7 +96,7 @@ pub(super) struct ThreadCache {
     words: LazySlice<AtomicU64>,
     /// Bytes that the magazines have grown by.
     grown: AtomicU64,
-    /// How often a recent block had to go for another: they go in turn.
+    /// How often a recent block was to go for another: they go in turn.
     turns: AtomicU32,
     /// The recent blocks at the heap's last tick.
     seen: [AtomicU64; RECENT],
@@ -197,20 +198,24 @@ impl ThreadCache {
         words.filter(|word| *word != 0).map(block_of)
     }
 
-    /// Keeps a block, and says which other one is not kept any more for it.
-    pub(super) fn keep(&self, block: PageRange, lane: Lane) -> Option<PageRange> {
-        let words = &self.words[..RECENT];
+    /// Keeps a block; false if there is no room, so that another has to [go](Self::take_oldest).
+    pub(super) fn keep(&self, block: PageRange, lane: Lane) -> bool {
         let kept: usize = self.blocks().map(|block| block.pages()).sum();
-        let room = words.iter().find(|word| word.load(Ordering::Relaxed) == 0);
-        let word = match room.filter(|_| kept + block.pages() <= MOST_PAGES) {
-            Some(word) => word,
-            None => {
-                let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-                &words[turn as usize % RECENT]
-            }
-        };
-        let old = word.swap(recent(block.start.0, block.pages(), lane), Ordering::Relaxed);
-        (old != 0).then(|| block_of(old))
+        let mut words = self.words[..RECENT].iter();
+        let room = words.find(|word| word.load(Ordering::Relaxed) == 0);
+        let room = room.filter(|_| kept + block.pages() <= MOST_PAGES);
+        let word = recent(block.start.0, block.pages(), lane);
+        // Only this thread writes to a word that is zero.
+        room.map(|room| room.store(word, Ordering::Release)).is_some()
+    }
+
+    /// Takes out the block of pages whose turn it is.
+    pub(super) fn take_oldest(&self) -> Option<PageRange> {
+        (0..RECENT).find_map(|_| {
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+            let word = self.words[turn as usize % RECENT].swap(0, Ordering::Acquire);
+            (word != 0).then(|| block_of(word))
+        })
     }
 
     /// Takes out a block of so many pages, and says which is its first.
@@ -226,12 +231,6 @@ impl ThreadCache {
             let block = (seen != 0).then(|| block_of(seen)).filter(|b| b.start == page)?;
             take(word, seen).then_some(block)
         })
-    }
-
-    /// Takes out a block of pages.
-    pub(super) fn take_any(&self) -> Option<PageRange> {
-        let mut words = self.words[..RECENT].iter().map(|word| word.swap(0, Ordering::Relaxed));
-        words.find(|word| *word != 0).map(block_of)
     }
 
     /// Takes out the blocks of pages that were here the last time, in whatever thread.
@@ -349,7 +348,7 @@ fn take_block(words: &[AtomicU64], lane: Lane, pages: usize) -> Option<usize> {
 /// Takes a recent block out; false if somebody else did.
 #[inline]
 fn take(word: &AtomicU64, seen: u64) -> bool {
-    word.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    word.compare_exchange(seen, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
 /// Whether threads keep a block of that length.

@@ -52,7 +52,7 @@ use map::BINS;
 use node::Run;
 use pages::PageHeap;
 use span::WATCHED;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Pages of a large block that are populated when it is allocated: 2 MiB. What lies behind is
@@ -198,6 +198,14 @@ pub(crate) fn same_place(old: Layout, new: Layout) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What panics in there are debug assertions.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 impl Heap {
@@ -402,9 +410,14 @@ impl Heap {
         }
         let keep = |cache: &ThreadCache| {
             self.follow_trim(cache);
-            cache.keep(block, lane)
+            while !cache.keep(block, lane) {
+                // None if all have just been taken out by others.
+                if let Some(other) = cache.take_oldest() {
+                    self.free_pages(other);
+                }
+            }
         };
-        if let Some(block) = cache::with(self, keep).unwrap_or(Some(block)) {
+        if cache::with(self, keep).is_none() {
             self.free_pages(block);
         }
     }
@@ -446,7 +459,7 @@ impl Heap {
     /// Gives back the blocks of pages that a thread keeps. Their stored copies were forgotten when they
     /// were freed, but for some that are forgotten when they are released.
     fn end_blocks(&self, cache: &ThreadCache) {
-        while let Some(block) = cache.take_any() {
+        while let Some(block) = cache.take_oldest() {
             self.pages().end_block(block.start);
         }
     }
@@ -523,7 +536,7 @@ impl Heap {
         drop(pages);
         if excess > 0
             // Where others are at it already, what is left over is for the next time.
-            && let Ok(reclaiming) = self.reclaiming.try_lock()
+            && let Some(reclaiming) = try_lock(&self.reclaiming)
         {
             self.release_dirty_while(excess, &reclaiming);
         }
@@ -545,9 +558,11 @@ impl Heap {
         true
     }
 
-    /// Releases all dirty pages.
+    /// Releases all dirty pages, unless others are at it.
     pub(crate) fn release_dirty(&self) {
-        self.release_dirty_while(usize::MAX, &lock(&self.reclaiming));
+        if let Some(reclaiming) = try_lock(&self.reclaiming) {
+            self.release_dirty_while(usize::MAX, &reclaiming);
+        }
     }
 
     /// Releases at most `most` dirty pages, and says how many of them were in memory.
@@ -569,7 +584,10 @@ impl Heap {
 
     /// Releases what has been free for a while. To be called from time to time.
     pub(crate) fn tick(&self) {
-        let reclaiming = lock(&self.reclaiming);
+        // Who has it may be waiting for memory, which the caller is about to find.
+        let Some(reclaiming) = try_lock(&self.reclaiming) else {
+            return;
+        };
         for bin in &self.bins {
             let (mut emptied, mut held) = (Vec::new(), lock(bin));
             held.tick(&self.map, &mut emptied);
@@ -592,8 +610,8 @@ impl Heap {
         }
     }
 
-    /// Gives back everything that is free, and says how many bytes of memory that was. Other threads give back
-    /// what they keep when they next need more, or have no room for more.
+    /// Gives back everything that is free, and says how many bytes of memory that was. Other threads
+    /// give back what they keep when they next need more, or have no room for more.
     pub(crate) fn trim(self: &Arc<Self>) -> usize {
         let _at_work = AtWork::enter();
         self.trim_while(&lock(&self.reclaiming))
@@ -654,11 +672,11 @@ impl Heap {
     #[inline]
     pub(crate) fn watch(&self, offset: usize, layout: Layout, live: bool) {
         if WATCHED && self.generation.is_current() {
-            self.watch_slot(offset, layout, live);
+            self.note(offset, layout, live);
         }
     }
 
-    fn watch_slot(&self, offset: usize, layout: Layout, live: bool) {
+    fn note(&self, offset: usize, layout: Layout, live: bool) {
         let _at_work = AtWork::enter();
         let is_right = match self.bin_at(offset) {
             Some(bin) => {
@@ -676,10 +694,12 @@ impl Heap {
 /// Ends the process because memory is freed that was not allocated so, before damage is done.
 #[cold]
 pub(crate) fn bad_free(offset: usize, layout: Layout) -> ! {
-    event::die(
-        "memory is freed twice, with another layout, or is no block of this arena",
-        &format_args!("{} bytes at offset {offset:#x}", layout.size()),
-    )
+    event::say(format_args!(
+        "memory is freed twice, with another layout, or is no block of this arena: {} bytes at offset \
+         {offset:#x}; abort",
+        layout.size()
+    ));
+    std::process::abort()
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use core::ptr::NonNull;
 const POISON: u8 = 0xdb;
 
 /// There is no room left in the reserve for the block, or no memory for its pages.
+///
+/// Free blocks that other threads keep for themselves are room that this one does not have; see
+/// [`Arena::trim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocError;
 
