@@ -274,6 +274,29 @@ fn a_thread_gives_back_what_it_kept_when_it_ends() {
 }
 
 #[test]
+fn a_thread_keeps_no_more_than_a_mebibyte_in_blocks_of_pages() {
+    let (heap, _) = heap(4096);
+    for pages in [100, 200, 9, 256, 30, 120, 90, 10, 11, 12, 13, 14, 15, 16, 17, 255, 1] {
+        let layout = layout(pages * PAGE_SIZE, if pages < 9 { 8192 } else { 8 });
+        let kept = offset(&heap, layout).unwrap();
+        free(&heap, kept, layout);
+        let stats = heap.report();
+        assert!(stats.cached_large_bytes >= pages * PAGE_SIZE, "the last one is kept: {stats}");
+        assert!(stats.cached_large_bytes <= 1 << 20, "{stats}");
+        heap.check().unwrap();
+        if pages >= 9 {
+            assert_eq!(offset(&heap, layout), Some(kept), "and used again");
+            free(&heap, kept, layout);
+        }
+    }
+    heap.tick();
+    assert!(heap.report().cached_large_bytes > 0);
+    heap.tick();
+    assert_eq!(heap.report().cached_large_bytes, 0, "nobody has asked for them since");
+    heap.check().unwrap();
+}
+
+#[test]
 fn blocks_are_freed_by_other_threads() {
     let (heap, _) = heap(1 << 16);
     let (sender, receiver) = std::sync::mpsc::sync_channel::<(usize, Layout)>(1000);
