@@ -95,6 +95,17 @@
 //! Who wants speed and gives no evicted memory to system calls chooses `Inline`; who knows what it is
 //! going to touch calls [`ensure`](Arena::ensure) and has no fault at all.
 //!
+//! # What lies together
+//!
+//! A page gets as cold as the warmest object on it. Who knows which objects are touched often allocates
+//! them in [`Arena::hot`], and what is going to sleep in [`Arena::cold`]: a [`Lane`] has pages of its
+//! own. [`Arena::heap_stats`] tells what each holds.
+//!
+//! # Whole programs
+//!
+//! [`ArenaAlloc`] is a `#[global_allocator]`: all large blocks of a program, whatever crates it is made
+//! of, come from an arena.
+//!
 //! # How it works
 //!
 //! [`design`] tells what happens to a page, and why no byte is ever wrong.
