@@ -12,7 +12,8 @@ use common::blocks::{Block, Random, evict_everything, layout};
 use common::pages::{PAGE, eventually};
 use common::{quiet, scaled, setups};
 use std::alloc::Layout;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, Lane, Stats};
@@ -256,25 +257,37 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
     use allocator_api2::alloc::Allocator;
     for setup in setups("a_block_goes_back_to_its_lane") {
         let arena = quiet(setup).build().unwrap();
-        // Few enough for all of it to be kept for a while: regions given back are anybody's.
         for (size, count) in [(64, 2000), (3000, 500), (LARGE, 40), (HUGE, 4)] {
             let layout = layout(size, 8);
             let hot: Vec<_> = (0..count).map(|_| arena.hot().allocate(layout).unwrap()).collect();
             let cold = arena.handle().in_lane(Lane::Cold);
-            for block in &hot {
-                // SAFETY: allocated above with this layout, freed once.
-                unsafe { cold.deallocate(block.cast(), layout) };
+            // One stays in each region, which becomes anybody's once nothing is in it.
+            let mut kept = HashMap::new();
+            let mut freed = 0;
+            for block in hot {
+                match kept.entry(region(block.addr().get())) {
+                    Entry::Vacant(place) => drop(place.insert(block)),
+                    Entry::Occupied(_) => {
+                        // SAFETY: allocated above with this layout, freed once.
+                        unsafe { cold.deallocate(block.cast(), layout) };
+                        freed += 1;
+                    }
+                }
             }
-            let hot: HashSet<usize> = hot.iter().map(|b| region(b.addr().get())).collect();
+            assert!(freed > 0, "{size} bytes: each in a region of its own");
             for lane in [Lane::Cold, Lane::Default] {
                 let handle = arena.handle().in_lane(lane);
                 let others: Vec<_> = (0..count).map(|_| handle.allocate(layout).unwrap()).collect();
                 for block in others {
                     let place = region(block.addr().get());
-                    assert!(!hot.contains(&place), "{setup}: {size} bytes of a hot region");
+                    assert!(!kept.contains_key(&place), "{setup}: {size} bytes of a hot region");
                     // SAFETY: allocated above with this layout, freed once.
                     unsafe { arena.deallocate(block.cast(), layout) };
                 }
+            }
+            for block in kept.into_values() {
+                // SAFETY: as above.
+                unsafe { arena.deallocate(block.cast(), layout) };
             }
         }
         arena.check().unwrap();
