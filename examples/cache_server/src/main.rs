@@ -1,5 +1,9 @@
 //! A cache that speaks Redis' protocol and whose idle values sleep compressed.
 
+#![allow(dead_code)]
+
+mod command;
 mod keyspace;
+mod reply;
 
 fn main() {}

@@ -1,0 +1,24 @@
+//! The commands: what they are called, how many arguments they take, and who carries them out.
+
+use crate::keyspace::{Keyspace, UnixMs};
+use crate::reply::Reply;
+
+/// What a command has to do with: everything that all connections share.
+#[derive(Debug)]
+pub struct Server {
+    pub keyspace: Keyspace,
+}
+
+/// One command of one client.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub server: &'a Server,
+    /// The command's name and its arguments, as many as the table of commands allows.
+    pub args: &'a [&'a [u8]],
+    pub reply: Reply<'a>,
+    /// When it began. The same for the whole command, as in Redis.
+    pub now: UnixMs,
+}
+
+/// What carries a command out, and writes exactly one reply.
+pub type Handler = fn(&mut Call<'_>);
