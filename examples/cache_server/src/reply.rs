@@ -34,6 +34,14 @@ impl<'a> Reply<'a> {
         self.line(b'-', text);
     }
 
+    /// An error that repeats what a client has sent. Line ends in it become spaces.
+    pub fn error_bytes(&mut self, text: &[u8]) {
+        self.out.push(b'-');
+        let on_one_line = |&byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte };
+        self.out.extend(text.iter().map(on_one_line));
+        self.out.extend_from_slice(b"\r\n");
+    }
+
     pub fn integer(&mut self, number: i64) {
         self.header(b':', number);
     }
@@ -62,6 +70,16 @@ impl<'a> Reply<'a> {
             Protocol::Resp2 => self.array(2 * len),
             Protocol::Resp3 => self.header(b'%', len as i64),
         }
+    }
+
+    /// What has been written so far, to [`rewind`](Self::rewind) to.
+    pub fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes back what was written since `position`: of a command that fails after all.
+    pub fn rewind(&mut self, position: usize) {
+        self.out.truncate(position);
     }
 
     pub fn protocol(&self) -> Protocol {

@@ -1,5 +1,16 @@
 //! The commands: what they are called, how many arguments they take, and who carries them out.
 
+mod args;
+mod glob;
+mod keys;
+mod row;
+mod strings;
+pub mod table;
+#[cfg(test)]
+mod transcript;
+
+pub use table::{Command, Flags};
+
 use crate::keyspace::{Keyspace, UnixMs};
 use crate::reply::Reply;
 
@@ -22,3 +33,17 @@ pub struct Call<'a> {
 
 /// What carries a command out, and writes exactly one reply.
 pub type Handler = fn(&mut Call<'_>);
+
+/// The commands of each file.
+const ALL: [&[Command]; 10] = [
+    strings::get::COMMANDS,
+    strings::lcs::COMMANDS,
+    strings::number::COMMANDS,
+    strings::range::COMMANDS,
+    strings::set::COMMANDS,
+    keys::presence::COMMANDS,
+    keys::expiry::COMMANDS,
+    keys::object::COMMANDS,
+    keys::rename::COMMANDS,
+    keys::scan::COMMANDS,
+];

@@ -23,6 +23,12 @@ pub enum Expiry {
     At(UnixMs),
 }
 
+impl Expiry {
+    pub fn passed(self, now: UnixMs) -> bool {
+        matches!(self, Self::At(at) if at <= now)
+    }
+}
+
 /// What becomes of a key's expiry when it gets a new value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewExpiry {
@@ -30,10 +36,23 @@ pub enum NewExpiry {
     Set(Expiry),
 }
 
+/// How a value came to be: what `OBJECT ENCODING` tells and the value's bytes do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// Set as a whole.
+    #[default]
+    Whole,
+    /// Set as a whole, and never an integer though it may look like one: by `INCRBYFLOAT`.
+    Text,
+    /// Changed in part.
+    Edited,
+}
+
 /// What is known about a value without looking at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
     pub expiry: Expiry,
+    pub form: Form,
     pub len: usize,
     /// Since it was last read or written.
     pub idle_seconds: u64,
@@ -41,10 +60,12 @@ pub struct About {
     pub memory_bytes: usize,
 }
 
+type All = BTreeMap<Vec<u8>, (Vec<u8>, Expiry, Form)>;
+
 /// All keys and values.
 #[derive(Debug)]
 pub struct Keyspace {
-    all: Mutex<BTreeMap<Vec<u8>, (Vec<u8>, Expiry)>>,
+    all: Mutex<All>,
 }
 
 impl Keyspace {
@@ -60,7 +81,7 @@ impl Keyspace {
 
     /// Locks the shards of these keys, for a command that happens at `now`. While the result lives
     /// its thread must lock nothing else here.
-    pub fn keys<'k, K: AsRef<[u8]>>(&self, _keys: &'k [K], now: UnixMs) -> Keys<'_> {
+    pub fn keys<K: AsRef<[u8]>>(&self, _keys: &[K], now: UnixMs) -> Keys<'_> {
         Keys { all: self.all.lock(), now }
     }
 
@@ -84,8 +105,9 @@ impl Keyspace {
     }
 
     /// A key, each as likely as any other (about).
-    pub fn random_key(&self, _now: UnixMs) -> Option<Vec<u8>> {
-        self.all.lock().keys().next().cloned()
+    pub fn random_key(&self, now: UnixMs) -> Option<Vec<u8>> {
+        let all = self.all.lock();
+        all.iter().find(|(_, value)| !value.1.passed(now)).map(|(key, _)| key.clone())
     }
 
     /// Shows at least `count` keys behind `cursor`, unless the end comes first, and returns where to
@@ -95,10 +117,11 @@ impl Keyspace {
         &self,
         _cursor: u64,
         _count: usize,
-        _now: UnixMs,
+        now: UnixMs,
         show: &mut dyn FnMut(&[u8]),
     ) -> u64 {
-        self.all.lock().keys().for_each(|key| show(key));
+        let all = self.all.lock();
+        all.iter().filter(|(_, value)| !value.1.passed(now)).for_each(|(key, _)| show(key));
         0
     }
 
@@ -109,15 +132,11 @@ impl Keyspace {
 /// The keys of one command, locked. Keys that were not named to [`Keyspace::keys`] panic.
 #[derive(Debug)]
 pub struct Keys<'a> {
-    all: MutexGuard<'a, BTreeMap<Vec<u8>, (Vec<u8>, Expiry)>>,
+    all: MutexGuard<'a, All>,
     now: UnixMs,
 }
 
 impl Keys<'_> {
-    fn passed(&self, expiry: Expiry) -> bool {
-        matches!(expiry, Expiry::At(at) if at <= self.now)
-    }
-
     /// The value, in memory, as it is while the lock is held. Counts as a use.
     pub fn get(&mut self, key: &[u8]) -> Option<&[u8]> {
         self.about(key)?;
@@ -126,13 +145,13 @@ impl Keys<'_> {
 
     /// Counts as no use.
     pub fn about(&mut self, key: &[u8]) -> Option<About> {
-        let (value, expiry) = self.all.get(key)?;
-        if self.passed(*expiry) {
+        let (value, expiry, form) = self.all.get(key)?;
+        if expiry.passed(self.now) {
             self.all.remove(key);
             return None;
         }
-        let (len, expiry) = (value.len(), *expiry);
-        Some(About { expiry, len, idle_seconds: 0, memory_bytes: len })
+        let (len, expiry, form) = (value.len(), *expiry, *form);
+        Some(About { expiry, form, len, idle_seconds: 0, memory_bytes: len })
     }
 
     /// Counts as a use of the value that is not looked at; whether it is there.
@@ -140,26 +159,38 @@ impl Keys<'_> {
         self.about(key).is_some()
     }
 
-    /// Sets a value. When there is no room the old value stays.
+    /// Sets a value, [`Form::Whole`]. When there is no room the old value stays.
     pub fn set(&mut self, key: &[u8], value: &[u8], expiry: NewExpiry) -> Result<(), OutOfMemory> {
         let expiry = match expiry {
             NewExpiry::Keep => self.about(key).map_or(Expiry::Never, |a| a.expiry),
             NewExpiry::Set(expiry) => expiry,
         };
-        self.all.insert(key.to_vec(), (value.to_vec(), expiry));
+        self.all.insert(key.to_vec(), (value.to_vec(), expiry, Form::Whole));
         Ok(())
     }
 
-    /// Appends to a value, that of a missing key being empty; its length after that.
+    /// Makes a value, if there is one, [`Form::Text`].
+    pub fn mark_text(&mut self, key: &[u8]) {
+        if let Some(value) = self.all.get_mut(key) {
+            value.2 = Form::Text;
+        }
+    }
+
+    /// Appends to a value, which makes it [`Form::Edited`], or sets that of a missing key as a
+    /// whole; its length after that.
     pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
-        self.about(key);
-        let value = self.all.entry(key.to_vec()).or_insert((Vec::new(), Expiry::Never));
+        if self.about(key).is_none() {
+            self.set(key, more, NewExpiry::Set(Expiry::Never))?;
+            return Ok(more.len());
+        }
+        let value = self.all.get_mut(key).expect("just seen");
+        value.2 = Form::Edited;
         value.0.extend_from_slice(more);
         Ok(value.0.len())
     }
 
-    /// Overwrites a part of a value, which grows with zeros where it is too short; its length after.
-    /// `bytes` are not empty.
+    /// Overwrites a part of a value, that of a missing key being empty, which grows with zeros where
+    /// it is too short and becomes [`Form::Edited`]; its length after. `bytes` are not empty.
     pub fn overwrite(
         &mut self,
         key: &[u8],
@@ -167,7 +198,9 @@ impl Keys<'_> {
         bytes: &[u8],
     ) -> Result<usize, OutOfMemory> {
         self.about(key);
-        let value = self.all.entry(key.to_vec()).or_insert((Vec::new(), Expiry::Never));
+        let missing = (Vec::new(), Expiry::Never, Form::Edited);
+        let value = self.all.entry(key.to_vec()).or_insert(missing);
+        value.2 = Form::Edited;
         if value.0.len() < offset + bytes.len() {
             value.0.resize(offset + bytes.len(), 0);
         }
@@ -188,6 +221,17 @@ impl Keys<'_> {
         let value = self.all.remove(from).expect("just seen");
         self.all.insert(to.to_vec(), value);
         true
+    }
+
+    /// Gives a copy of the value, form and expiry of `from` to `to`, whatever that had; whether
+    /// `from` was there. When there is no room the old value of `to` stays.
+    pub fn copy(&mut self, from: &[u8], to: &[u8]) -> Result<bool, OutOfMemory> {
+        if self.about(from).is_none() {
+            return Ok(false);
+        }
+        let value = self.all[from].clone();
+        self.all.insert(to.to_vec(), value);
+        Ok(true)
     }
 
     /// Whether the key is there. An expiry that has passed already removes it.
