@@ -59,3 +59,41 @@ pub const fn generic(
         .group(Group::Generic)
         .summary(summary)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::ALL;
+    use crate::command::transcript::Redis;
+
+    /// As `COMMAND INFO` begins.
+    fn info(name: &str, command: &Command) -> String {
+        let flags = command.flags - Flags::READS_VALUES;
+        let flags: Vec<String> =
+            flags.iter_names().map(|(flag, _)| format!("+{}\r\n", flag.to_lowercase())).collect();
+        let KeySpec { first, last, step } = command.keys;
+        format!(
+            "*1\r\n*10\r\n${}\r\n{name}\r\n:{}\r\n*{}\r\n{}:{first}\r\n:{last}\r\n:{step}\r\n",
+            name.len(),
+            command.arity,
+            flags.len(),
+            flags.concat(),
+        )
+    }
+
+    #[test]
+    fn rows_are_as_in_redis() {
+        let Some(mut redis) = Redis::start() else { return };
+        let mut check = |name: &str, command: &Command| {
+            let words = ["COMMAND", "INFO", name].map(|word| word.as_bytes().to_vec());
+            let theirs = redis.say(&words);
+            assert!(theirs.starts_with(&info(name, command)), "{name}: {theirs}");
+        };
+        for command in ALL.iter().copied().flatten() {
+            check(command.name, command);
+            for subcommand in command.subcommands {
+                check(&format!("{}|{}", command.name, subcommand.name), subcommand);
+            }
+        }
+    }
+}

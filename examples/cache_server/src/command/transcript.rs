@@ -7,6 +7,7 @@ use super::keys::object::MEMORY_USAGE;
 use super::{ALL, Call, Command, Server};
 use crate::keyspace::{Keyspace, UnixMs};
 use crate::reply::{Protocol, Reply};
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -28,10 +29,10 @@ pub fn compare_in(protocol: Protocol, lines: &[Line]) {
     }
     let Some(mut redis) = Redis::start() else { return };
     if protocol == Protocol::Resp3 {
-        redis.say("HELLO 3");
+        redis.say(&split("HELLO 3"));
     }
     for (line, reply) in lines {
-        assert_eq!(redis.say(line), *reply, "{line}: Redis itself");
+        assert_eq!(redis.say(&split(line)), *reply, "{line}: Redis itself");
     }
 }
 
@@ -63,10 +64,10 @@ impl Client {
     }
 
     pub fn say(&mut self, line: &str) -> String {
-        shown(&self.say_args(&split(line)))
+        self.say_words(&split(line))
     }
 
-    fn say_args(&mut self, args: &[Vec<u8>]) -> Vec<u8> {
+    fn say_words(&mut self, args: &[Vec<u8>]) -> String {
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         let mut out = Vec::new();
         let reply = Reply::new(&mut out, self.protocol);
@@ -77,7 +78,7 @@ impl Client {
         } else {
             call.wrong_arity()
         }
-        out
+        shown(&out)
     }
 }
 
@@ -131,8 +132,25 @@ fn unescape(word: &str) -> Vec<u8> {
     bytes
 }
 
+/// Both servers, for tests that make up what they say.
+pub struct Both(RefCell<(Client, Redis)>);
+
+impl Both {
+    /// As [`Redis::start`].
+    pub fn start() -> Option<Self> {
+        Some(Self(RefCell::new((Client::at(now()), Redis::start()?))))
+    }
+
+    /// Our reply and Redis'.
+    pub fn say(&self, words: &[&[u8]]) -> (String, String) {
+        let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
+        let (client, redis) = &mut *self.0.borrow_mut();
+        (client.say_words(&words), redis.say(&words))
+    }
+}
+
 /// Redis itself, on a socket in a directory of its own.
-struct Redis {
+pub struct Redis {
     process: Child,
     directory: PathBuf,
     stream: BufReader<UnixStream>,
@@ -140,7 +158,7 @@ struct Redis {
 
 impl Redis {
     /// Nothing, and a word about it, where there is no Redis 7.0.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let version = std::process::Command::new("redis-server").arg("--version").output();
         let version = version.map_or(String::new(), |output| shown(&output.stdout));
         if !version.contains("v=7.0.") {
@@ -156,7 +174,7 @@ impl Redis {
         let socket = directory.join("socket");
         let mut process = std::process::Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--databases", "1"])
-            .args(["--enable-debug-command", "yes", "--unixsocket"])
+            .arg("--unixsocket")
             .arg(&socket)
             .arg("--dir")
             .arg(&directory)
@@ -178,10 +196,9 @@ impl Redis {
         Some(Self { process, directory, stream: BufReader::new(stream) })
     }
 
-    fn say(&mut self, line: &str) -> String {
-        let args = split(line);
+    pub fn say(&mut self, args: &[Vec<u8>]) -> String {
         let mut request = format!("*{}\r\n", args.len()).into_bytes();
-        for arg in &args {
+        for arg in args {
             request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
             request.extend_from_slice(arg);
             request.extend_from_slice(b"\r\n");

@@ -110,8 +110,12 @@ fn parse_cursor(text: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::transcript::{Client, compare, compare_in};
+    use crate::command::transcript::{Both, Client, compare, compare_in};
     use crate::reply::Protocol;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::test_runner::{Config, TestRunner};
 
     #[test]
     fn finding() {
@@ -191,5 +195,29 @@ mod tests {
             Protocol::Resp3,
             &[("RANDOMKEY", "_\r\n"), ("KEYS *", "*0\r\n"), ("SCAN 0", "*2\r\n$1\r\n0\r\n*0\r\n")],
         );
+    }
+
+    #[test]
+    fn patterns_match_what_they_do_in_redis() {
+        let Some(both) = Both::start() else { return };
+        both.say(&[b"SET", b"", b""]);
+        for number in 0..400_usize {
+            let bytes = b"ab]-\\^[*\x00\xff";
+            let key = [20, 10, 1].map(|power| bytes[number / power % bytes.len()]);
+            both.say(&[b"SET", &key[number % 3..], b""]);
+        }
+        let pattern = vec(select(&b"*?[[[]]^--\\aab\x00\xff"[..]), 0..9);
+        let checked = TestRunner::new(Config::with_cases(2000)).run(&pattern, |pattern| {
+            let (ours, theirs) = both.say(&[b"KEYS", &pattern]);
+            prop_assert_eq!(sorted(&ours), sorted(&theirs));
+            Ok(())
+        });
+        checked.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    fn sorted(reply: &str) -> Vec<&str> {
+        let mut lines: Vec<&str> = reply.split("\r\n").collect();
+        lines.sort_unstable();
+        lines
     }
 }

@@ -53,11 +53,12 @@ fn add(call: &mut Call<'_>, increment: i64) {
     }
 }
 
-/// What is there must be a number before what is added must be one.
 pub fn incrbyfloat(call: &mut Call<'_>) {
+    let Some(increment) = Decimal::parse(call.args[2]) else {
+        return call.reply.error(NOT_A_NUMBER);
+    };
     let (key, mut keys) = call.lock_key();
-    let old = keys.get(key).map_or(Some(Decimal::ZERO), Decimal::parse);
-    let (Some(old), Some(increment)) = (old, Decimal::parse(call.args[2])) else {
+    let Some(old) = keys.get(key).map_or(Some(Decimal::ZERO), Decimal::parse) else {
         return call.reply.error(NOT_A_NUMBER);
     };
     let Some(new) = old.checked_add(increment) else {
@@ -73,7 +74,9 @@ pub fn incrbyfloat(call: &mut Call<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::command::transcript::compare;
+    use crate::command::transcript::{Both, compare};
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
 
     #[test]
     fn counting() {
@@ -144,5 +147,32 @@ mod tests {
             ("INCRBYFLOAT f 1.5", "$3\r\n2.5\r\n"),
             ("TTL f", ":100\r\n"),
         ]);
+    }
+
+    /// Numbers in every way in which they may be written, and what is almost one.
+    fn number() -> impl Strategy<Value = Vec<u8>> {
+        let text = prop_oneof![
+            4 => "[-+]?[0-9]{1,12}(\\.[0-9]{0,6})?",
+            4 => "[-+]?[0-9]{1,24}(\\.[0-9]{0,24})?([eE][-+]?[0-9]{1,2})?",
+            1 => "[-+]?[0-9]{1,6}\\.[0-9]{1,6}[eE]-?(1[0-9]|49[0-9])[0-9]",
+            2 => "-?0[xX][0-9a-fA-F]{0,20}(\\.[0-9a-fA-F]{0,20})?([pP][-+]?[0-9]{1,5})?",
+            1 => "[-+0-9.eExXpP]{0,6}|-?inf|nan|-?Infinity| 1|1 ",
+        ];
+        text.prop_map(String::into_bytes)
+    }
+
+    #[test]
+    fn sums_are_those_of_redis() {
+        let Some(both) = Both::start() else { return };
+        let mut runner = TestRunner::new(Config::with_cases(4000));
+        let checked = runner.run(&(number(), number(), number()), |(start, one, other)| {
+            both.say(&[b"SET", b"f", &start]);
+            for increment in [one, other] {
+                let (ours, theirs) = both.say(&[b"INCRBYFLOAT", b"f", &increment]);
+                prop_assert_eq!(ours, theirs);
+            }
+            Ok(())
+        });
+        checked.unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
