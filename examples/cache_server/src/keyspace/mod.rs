@@ -143,6 +143,12 @@ impl Keys<'_> {
         Some(&self.all.get(key)?.0)
     }
 
+    /// As [`get`](Self::get), but counts as no use.
+    pub fn peek(&mut self, key: &[u8]) -> Option<&[u8]> {
+        self.about(key)?;
+        Some(&self.all.get(key)?.0)
+    }
+
     /// Counts as no use.
     pub fn about(&mut self, key: &[u8]) -> Option<About> {
         let (value, expiry, form) = self.all.get(key)?;

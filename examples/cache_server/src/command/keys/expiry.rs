@@ -73,10 +73,12 @@ impl Condition {
             } = true;
         }
         let Self { never, some, later, sooner } = condition;
-        let conflict = match () {
-            () if never && (some || later || sooner) => "NX and XX, GT or LT",
-            () if later && sooner => "GT and LT",
-            () => return Some(condition),
+        let conflict = if never && (some || later || sooner) {
+            "NX and XX, GT or LT"
+        } else if later && sooner {
+            "GT and LT"
+        } else {
+            return Some(condition);
         };
         call.reply.error(&format!("ERR {conflict} options at the same time are not compatible"));
         None
@@ -146,28 +148,28 @@ mod tests {
             ("EXPIRETIME missing", ":-2\r\n"),
             ("PEXPIRETIME missing", ":-2\r\n"),
             ("PERSIST missing", ":0\r\n"),
-            ("EXPIRE missing 10", ":0\r\n"),
+            ("EXPIRE missing 1000", ":0\r\n"),
             ("SET k v", "+OK\r\n"),
             ("TTL k", ":-1\r\n"),
             ("PTTL k", ":-1\r\n"),
             ("EXPIRETIME k", ":-1\r\n"),
             ("PEXPIRETIME k", ":-1\r\n"),
             ("PERSIST k", ":0\r\n"),
-            ("EXPIRE k 100 XX", ":0\r\n"),
-            ("EXPIRE k 100 GT", ":0\r\n"),
-            ("EXPIRE k 100 NX", ":1\r\n"),
-            ("EXPIRE k 200 NX", ":0\r\n"),
-            ("TTL k", ":100\r\n"),
-            ("EXPIRE k 50 GT", ":0\r\n"),
-            ("EXPIRE k 200 LT", ":0\r\n"),
-            ("EXPIRE k 200 XX GT", ":1\r\n"),
-            ("TTL k", ":200\r\n"),
-            ("EXPIRE k 50 XX LT", ":1\r\n"),
-            ("TTL k", ":50\r\n"),
-            ("PEXPIRE k 70000", ":1\r\n"),
-            ("TTL k", ":70\r\n"),
+            ("EXPIRE k 10000 XX", ":0\r\n"),
+            ("EXPIRE k 10000 GT", ":0\r\n"),
+            ("EXPIRE k 10000 NX", ":1\r\n"),
+            ("EXPIRE k 20000 NX", ":0\r\n"),
+            ("TTL k", ":10000\r\n"),
+            ("EXPIRE k 5000 GT", ":0\r\n"),
+            ("EXPIRE k 20000 LT", ":0\r\n"),
+            ("EXPIRE k 20000 XX GT", ":1\r\n"),
+            ("TTL k", ":20000\r\n"),
+            ("EXPIRE k 5000 XX LT", ":1\r\n"),
+            ("TTL k", ":5000\r\n"),
+            ("PEXPIRE k 7000000", ":1\r\n"),
+            ("TTL k", ":7000\r\n"),
             ("PERSIST k", ":1\r\n"),
-            ("EXPIRE k 100 LT", ":1\r\n"),
+            ("EXPIRE k 10000 LT", ":1\r\n"),
             ("EXPIREAT k 33177117420", ":1\r\n"),
             ("EXPIRETIME k", ":33177117420\r\n"),
             ("PEXPIREAT k 33177117420500", ":1\r\n"),
@@ -175,35 +177,20 @@ mod tests {
             ("PEXPIRETIME k", ":33177117420500\r\n"),
             ("PEXPIREAT k 9223372036854775807", ":1\r\n"),
             ("EXPIRETIME k", ":9223372036854776\r\n"),
-            (
-                "EXPIRE k 10 NX XX",
-                "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n",
-            ),
-            (
-                "EXPIRE k 10 NX GT",
-                "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n",
-            ),
-            (
-                "EXPIRE k 10 LT NX",
-                "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n",
-            ),
-            ("EXPIRE k 10 GT LT", "-ERR GT and LT options at the same time are not compatible\r\n"),
-            ("EXPIRE k 10 NX NX", ":0\r\n"),
-            ("EXPIRE k 10 SOON", "-ERR Unsupported option SOON\r\n"),
+            ("EXPIRE k 1000 NX XX", "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n"),
+            ("EXPIRE k 1000 NX GT", "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n"),
+            ("EXPIRE k 1000 LT NX", "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n"),
+            ("EXPIRE k 1000 GT LT", "-ERR GT and LT options at the same time are not compatible\r\n"),
+            ("EXPIRE k 1000 NX NX", ":0\r\n"),
+            ("EXPIRE k 1000 SOON", "-ERR Unsupported option SOON\r\n"),
             (r#"EXPIRE k ten "S\r\nO\x00ON""#, "-ERR Unsupported option S  O\r\n"),
-            (
-                "EXPIRE k ten GT LT",
-                "-ERR GT and LT options at the same time are not compatible\r\n",
-            ),
+            ("EXPIRE k ten GT LT", "-ERR GT and LT options at the same time are not compatible\r\n"),
             ("EXPIRE k ten", "-ERR value is not an integer or out of range\r\n"),
             ("EXPIRE k 9223372036854775807", "-ERR invalid expire time in 'expire' command\r\n"),
             ("EXPIRE k -9223372036854775808", "-ERR invalid expire time in 'expire' command\r\n"),
             ("EXPIREAT k 9223372036854776", "-ERR invalid expire time in 'expireat' command\r\n"),
             ("PEXPIRE k 9223372036854775807", "-ERR invalid expire time in 'pexpire' command\r\n"),
-            (
-                "EXPIRE missing 9223372036854775807",
-                "-ERR invalid expire time in 'expire' command\r\n",
-            ),
+            ("EXPIRE missing 9223372036854775807", "-ERR invalid expire time in 'expire' command\r\n"),
             ("EXPIRE k 0", ":1\r\n"),
             ("EXISTS k", ":0\r\n"),
             ("SET k v", "+OK\r\n"),

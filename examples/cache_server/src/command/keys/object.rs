@@ -50,9 +50,9 @@ fn lock<'a>(call: &mut Call<'a>) -> Option<(&'a [u8], Keys<'a>)> {
 /// Whether Redis would store the value as an integer, and which.
 fn stored_integer(keys: &mut Keys<'_>, key: &[u8]) -> Option<i64> {
     let about = keys.about(key)?;
-    // Reading counts as a use and may bring the value back, so not without need.
+    // To look at the value may bring it back, so not without need.
     let may_be = about.form == Form::Whole && about.len <= 20;
-    if may_be { args::integer(keys.get(key)?) } else { None }
+    if may_be { args::integer(keys.peek(key)?) } else { None }
 }
 
 fn encoding(call: &mut Call<'_>) {

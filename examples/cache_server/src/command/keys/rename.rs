@@ -85,10 +85,10 @@ mod tests {
     fn giving_a_value_to_another_key() {
         compare(&[
             ("MSET a 1 b 2", "+OK\r\n"),
-            ("EXPIRE a 100", ":1\r\n"),
+            ("EXPIRE a 10000", ":1\r\n"),
             ("RENAME a b", "+OK\r\n"),
             ("GET b", "$1\r\n1\r\n"),
-            ("TTL b", ":100\r\n"),
+            ("TTL b", ":10000\r\n"),
             ("EXISTS a", ":0\r\n"),
             ("RENAME a b", "-ERR no such key\r\n"),
             ("RENAME a a", "-ERR no such key\r\n"),
@@ -102,7 +102,7 @@ mod tests {
             ("RENAMENX c c", "-ERR no such key\r\n"),
             ("COPY b c", ":1\r\n"),
             ("GET c", "$1\r\n1\r\n"),
-            ("TTL c", ":100\r\n"),
+            ("TTL c", ":10000\r\n"),
             ("COPY d c", ":0\r\n"),
             ("COPY d c REPLACE replace", ":1\r\n"),
             ("TTL c", ":-1\r\n"),
@@ -113,10 +113,7 @@ mod tests {
             ("COPY b b DB 0", "-ERR source and destination objects are the same\r\n"),
             ("COPY b e DB -1", "-ERR DB index is out of range\r\n"),
             ("COPY b e DB 99", "-ERR DB index is out of range\r\n"),
-            (
-                "COPY b e DB 2147483648",
-                "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n",
-            ),
+            ("COPY b e DB 2147483648", "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n"),
             ("COPY b e DB zero", "-ERR value is not an integer or out of range\r\n"),
             ("COPY b e DB", "-ERR syntax error\r\n"),
             ("COPY b e TWICE", "-ERR syntax error\r\n"),

@@ -87,10 +87,10 @@ mod tests {
             ("DECRBY n 50", ":-9\r\n"),
             ("GET n", "$2\r\n-9\r\n"),
             ("DECRBY n -9", ":0\r\n"),
-            ("SET n 9223372036854775806 EX 100", "+OK\r\n"),
+            ("SET n 9223372036854775806 EX 10000", "+OK\r\n"),
             ("INCR n", ":9223372036854775807\r\n"),
             ("INCR n", "-ERR increment or decrement would overflow\r\n"),
-            ("TTL n", ":100\r\n"),
+            ("TTL n", ":10000\r\n"),
             ("DECRBY n -9223372036854775808", "-ERR decrement would overflow\r\n"),
             ("INCRBY n -9223372036854775808", ":-1\r\n"),
             ("DECRBY n 9223372036854775807", ":-9223372036854775808\r\n"),
@@ -143,9 +143,9 @@ mod tests {
             ("INCRBYFLOAT f 1", "-ERR increment would produce NaN or Infinity\r\n"),
             ("SET f text", "+OK\r\n"),
             ("INCRBYFLOAT f 1", "-ERR value is not a valid float\r\n"),
-            ("SET f 1 EX 100", "+OK\r\n"),
+            ("SET f 1 EX 10000", "+OK\r\n"),
             ("INCRBYFLOAT f 1.5", "$3\r\n2.5\r\n"),
-            ("TTL f", ":100\r\n"),
+            ("TTL f", ":10000\r\n"),
         ]);
     }
 

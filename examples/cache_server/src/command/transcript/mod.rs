@@ -1,0 +1,141 @@
+//! What clients say and what they are told, for tests: `SET k "a\x00b"` and `+OK\r\n`.
+//!
+//! Each transcript is checked twice: here, and where Redis 7.0 is installed by what that answers, so
+//! that nothing stands in a test that Redis does not do.
+
+mod redis;
+
+pub use redis::{Both, Redis};
+
+use super::keys::object::MEMORY_USAGE;
+use super::{ALL, Call, Command, Server};
+use crate::keyspace::{Keyspace, UnixMs};
+use crate::reply::{Protocol, Reply};
+use std::time::SystemTime;
+
+type Line = (&'static str, &'static str);
+
+/// Runs a transcript in RESP2.
+pub fn compare(lines: &[Line]) {
+    compare_in(Protocol::Resp2, lines);
+}
+
+pub fn compare_in(protocol: Protocol, lines: &[Line]) {
+    let mut client = Client { protocol, ..Client::at(now()) };
+    for (line, reply) in lines {
+        assert_eq!(client.say(line), *reply, "{line}");
+    }
+    let Some(mut redis) = Redis::start() else { return };
+    if protocol == Protocol::Resp3 {
+        redis.say(&split("HELLO 3"));
+    }
+    for (line, reply) in lines {
+        let theirs = redis.say(&split(line));
+        assert!(theirs == *reply || is_later(line, reply, &theirs), "{line}: Redis says {theirs}");
+    }
+}
+
+/// Whether a reply differs only because it came late: time stands still here, but not for Redis.
+/// Transcripts have no times to live that are as short as this minute.
+fn is_later(line: &str, wanted: &str, reply: &str) -> bool {
+    let seconds = |reply: &str| reply.strip_prefix(':')?.trim_end().parse::<i64>().ok();
+    let (Some(wanted), Some(seconds)) = (seconds(wanted), seconds(reply)) else { return false };
+    line.starts_with("TTL") && seconds > 0 && (wanted - 60..wanted).contains(&seconds)
+}
+
+fn now() -> UnixMs {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as UnixMs
+}
+
+/// Bytes that are no ASCII are shown one by one, as Latin-1.
+fn shown(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
+/// One client of a server that nobody else has.
+#[derive(Debug)]
+pub struct Client {
+    server: Server,
+    protocol: Protocol,
+    now: UnixMs,
+}
+
+impl Client {
+    pub fn at(now: UnixMs) -> Self {
+        let server = Server { keyspace: Keyspace::new() };
+        Self { server, protocol: Protocol::Resp2, now }
+    }
+
+    pub fn wait(&mut self, milliseconds: i64) {
+        self.now += milliseconds;
+    }
+
+    pub fn say(&mut self, line: &str) -> String {
+        self.say_words(&split(line))
+    }
+
+    fn say_words(&mut self, args: &[Vec<u8>]) -> String {
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let mut out = Vec::new();
+        let reply = Reply::new(&mut out, self.protocol);
+        let mut call = Call { server: &self.server, args: &args, reply, now: self.now };
+        let command = find(&args);
+        if command.takes(args.len()) {
+            (command.handler)(&mut call)
+        } else {
+            call.wrong_arity()
+        }
+        shown(&out)
+    }
+}
+
+fn find(args: &[&[u8]]) -> &'static Command {
+    let named = |commands: &'static [Command], name: &[u8]| {
+        commands.iter().find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
+    };
+    if args[0] == b"MEMORY" {
+        return &MEMORY_USAGE;
+    }
+    let found = ALL.iter().find_map(|commands| named(commands, args[0]));
+    let command = found.unwrap_or_else(|| panic!("no command {}", args[0].escape_ascii()));
+    let subcommand = args.get(1).and_then(|name| named(command.subcommands, name));
+    subcommand.unwrap_or(command)
+}
+
+/// The words of a line. One in double quotes may have spaces and the escapes `\n`, `\r` and `\xff`.
+fn split(line: &str) -> Vec<Vec<u8>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let (word, behind) = quoted.split_once('"').expect("a closing quote");
+            words.push(unescape(word));
+            rest = behind;
+        } else {
+            let (word, behind) = rest.split_once(' ').unwrap_or((rest, ""));
+            words.push(word.as_bytes().to_vec());
+            rest = behind;
+        }
+        rest = rest.trim_start();
+    }
+    words
+}
+
+fn unescape(word: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = word;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        let (byte, len) = match escape.as_bytes()[0] {
+            b'n' => (b'\n', 1),
+            b'r' => (b'\r', 1),
+            b'x' => (u8::from_str_radix(&escape[1..3], 16).expect("two digits"), 3),
+            plain => (plain, 1),
+        };
+        bytes.push(byte);
+        rest = &escape[len..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
