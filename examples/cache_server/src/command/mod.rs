@@ -3,13 +3,12 @@
 mod args;
 mod glob;
 mod keys;
-mod row;
+pub mod row;
 mod strings;
-pub mod table;
 #[cfg(test)]
 mod transcript;
 
-pub use table::{Command, Flags};
+pub use row::{Command, Group};
 
 use crate::keyspace::{Keyspace, UnixMs};
 use crate::reply::Reply;
@@ -35,15 +34,15 @@ pub struct Call<'a> {
 pub type Handler = fn(&mut Call<'_>);
 
 /// The commands of each file.
-const ALL: [&[Command]; 10] = [
-    strings::get::COMMANDS,
-    strings::lcs::COMMANDS,
-    strings::number::COMMANDS,
-    strings::range::COMMANDS,
-    strings::set::COMMANDS,
-    keys::presence::COMMANDS,
-    keys::expiry::COMMANDS,
-    keys::object::COMMANDS,
-    keys::rename::COMMANDS,
-    keys::scan::COMMANDS,
+static ALL: [(Group, &[Command]); 10] = [
+    (Group::Generic, keys::expiry::COMMANDS),
+    (Group::Generic, keys::object::COMMANDS),
+    (Group::Generic, keys::presence::COMMANDS),
+    (Group::Generic, keys::rename::COMMANDS),
+    (Group::Generic, keys::scan::COMMANDS),
+    (Group::String, strings::get::COMMANDS),
+    (Group::String, strings::lcs::COMMANDS),
+    (Group::String, strings::number::COMMANDS),
+    (Group::String, strings::range::COMMANDS),
+    (Group::String, strings::set::COMMANDS),
 ];

@@ -1,20 +1,20 @@
 //! When keys expire.
 
+use crate::command::Call;
 use crate::command::args::{Time, is};
-use crate::command::row::{ONE_KEY, READ_FAST, WRITE_FAST, generic};
-use crate::command::{Call, Command};
+use crate::command::row::{Command, ONE_KEY, READ_FAST, WRITE_FAST};
 use crate::keyspace::{Expiry, UnixMs};
 
 pub const COMMANDS: &[Command] = &[
-    generic("1.0.0", "expire", -3, WRITE_FAST, ONE_KEY, "Lets a key expire in seconds", expire),
-    generic("2.6.0", "pexpire", -3, WRITE_FAST, ONE_KEY, "The same in milliseconds", pexpire),
-    generic("1.2.0", "expireat", -3, WRITE_FAST, ONE_KEY, "Lets it expire at a second", expireat),
-    generic("2.6.0", "pexpireat", -3, WRITE_FAST, ONE_KEY, "At a millisecond", pexpireat),
-    generic("2.2.0", "persist", 2, WRITE_FAST, ONE_KEY, "Lets a key not expire", persist),
-    generic("1.0.0", "ttl", 2, READ_FAST, ONE_KEY, "In how many seconds a key expires", ttl),
-    generic("2.6.0", "pttl", 2, READ_FAST, ONE_KEY, "In how many milliseconds", pttl),
-    generic("7.0.0", "expiretime", 2, READ_FAST, ONE_KEY, "At what second it expires", expiretime),
-    generic("7.0.0", "pexpiretime", 2, READ_FAST, ONE_KEY, "At what millisecond", pexpiretime),
+    Command::new("expire", -3, WRITE_FAST, ONE_KEY, "Lets a key expire in seconds", expire),
+    Command::new("pexpire", -3, WRITE_FAST, ONE_KEY, "The same in milliseconds", pexpire),
+    Command::new("expireat", -3, WRITE_FAST, ONE_KEY, "Lets it expire at a second", expireat),
+    Command::new("pexpireat", -3, WRITE_FAST, ONE_KEY, "At a millisecond", pexpireat),
+    Command::new("persist", 2, WRITE_FAST, ONE_KEY, "Lets a key not expire", persist),
+    Command::new("ttl", 2, READ_FAST, ONE_KEY, "In how many seconds a key expires", ttl),
+    Command::new("pttl", 2, READ_FAST, ONE_KEY, "In how many milliseconds", pttl),
+    Command::new("expiretime", 2, READ_FAST, ONE_KEY, "At what second it expires", expiretime),
+    Command::new("pexpiretime", 2, READ_FAST, ONE_KEY, "At what millisecond", pexpiretime),
 ];
 
 pub fn expire(call: &mut Call<'_>) {
@@ -177,20 +177,38 @@ mod tests {
             ("PEXPIRETIME k", ":33177117420500\r\n"),
             ("PEXPIREAT k 9223372036854775807", ":1\r\n"),
             ("EXPIRETIME k", ":9223372036854776\r\n"),
-            ("EXPIRE k 1000 NX XX", "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n"),
-            ("EXPIRE k 1000 NX GT", "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n"),
-            ("EXPIRE k 1000 LT NX", "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n"),
-            ("EXPIRE k 1000 GT LT", "-ERR GT and LT options at the same time are not compatible\r\n"),
+            (
+                "EXPIRE k 1000 NX XX",
+                "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n",
+            ),
+            (
+                "EXPIRE k 1000 NX GT",
+                "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n",
+            ),
+            (
+                "EXPIRE k 1000 LT NX",
+                "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n",
+            ),
+            (
+                "EXPIRE k 1000 GT LT",
+                "-ERR GT and LT options at the same time are not compatible\r\n",
+            ),
             ("EXPIRE k 1000 NX NX", ":0\r\n"),
             ("EXPIRE k 1000 SOON", "-ERR Unsupported option SOON\r\n"),
             (r#"EXPIRE k ten "S\r\nO\x00ON""#, "-ERR Unsupported option S  O\r\n"),
-            ("EXPIRE k ten GT LT", "-ERR GT and LT options at the same time are not compatible\r\n"),
+            (
+                "EXPIRE k ten GT LT",
+                "-ERR GT and LT options at the same time are not compatible\r\n",
+            ),
             ("EXPIRE k ten", "-ERR value is not an integer or out of range\r\n"),
             ("EXPIRE k 9223372036854775807", "-ERR invalid expire time in 'expire' command\r\n"),
             ("EXPIRE k -9223372036854775808", "-ERR invalid expire time in 'expire' command\r\n"),
             ("EXPIREAT k 9223372036854776", "-ERR invalid expire time in 'expireat' command\r\n"),
             ("PEXPIRE k 9223372036854775807", "-ERR invalid expire time in 'pexpire' command\r\n"),
-            ("EXPIRE missing 9223372036854775807", "-ERR invalid expire time in 'expire' command\r\n"),
+            (
+                "EXPIRE missing 9223372036854775807",
+                "-ERR invalid expire time in 'expire' command\r\n",
+            ),
             ("EXPIRE k 0", ":1\r\n"),
             ("EXISTS k", ":0\r\n"),
             ("SET k v", "+OK\r\n"),

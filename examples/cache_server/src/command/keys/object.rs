@@ -1,25 +1,22 @@
 //! What is known about a value.
 
+use crate::command::Call;
 use crate::command::args::{self, SYNTAX, is};
-use crate::command::row::{NO_KEY, READ, SECOND, generic};
-use crate::command::{Call, Command, Flags};
+use crate::command::row::{Command, LOADING, NO_KEY, READ, SECOND};
 use crate::keyspace::{Form, Keys};
 
-pub const COMMANDS: &[Command] =
-    &[generic("2.2.3", "object", -2, Flags::empty(), NO_KEY, "What is known about a value", alone)
-        .subcommands(SUBCOMMANDS)];
-
-const SUBCOMMANDS: &[Command] = &[
-    generic("2.2.3", "encoding", 3, READ, SECOND, "How Redis would store it", encoding),
-    generic("4.0.0", "freq", 3, READ, SECOND, "How often it is used: not known", freq),
-    generic("6.2.0", "help", 2, Flags::LOADING.union(Flags::STALE), NO_KEY, "These lines", help),
-    generic("2.2.3", "idletime", 3, READ, SECOND, "Seconds since it was used", idletime),
-    generic("2.2.3", "refcount", 3, READ, SECOND, "How many refer to it", refcount),
+pub const COMMANDS: &[Command] = &[
+    Command::new("object", -2, &[], NO_KEY, "What is known about a value", never),
+    Command::new("object|encoding", 3, READ, SECOND, "How Redis would store it", encoding),
+    Command::new("object|freq", 3, READ, SECOND, "How often it is used: not known", freq),
+    Command::new("object|help", 2, LOADING, NO_KEY, "These lines", help),
+    Command::new("object|idletime", 3, READ, SECOND, "Seconds since it was used", idletime),
+    Command::new("object|refcount", 3, READ, SECOND, "How many refer to it", refcount),
 ];
 
 /// A subcommand of `MEMORY`.
 pub const MEMORY_USAGE: Command =
-    generic("4.0.0", "usage", -3, READ, SECOND, "How much memory a key takes", memory_usage);
+    Command::new("memory|usage", -3, READ, SECOND, "How much memory a key takes", memory_usage);
 
 /// The longest text that Redis stores together with what it knows about it.
 const EMBEDDED: usize = 44;
@@ -32,7 +29,7 @@ const NO_LFU: &str = "ERR An LFU maxmemory policy is not selected, access freque
     time to adjust.";
 
 /// Never called: a subcommand is an argument that must be there.
-fn alone(call: &mut Call<'_>) {
+fn never(call: &mut Call<'_>) {
     call.wrong_arity();
 }
 

@@ -1,14 +1,14 @@
 //! Whether keys are there.
 
-use crate::command::row::{KEYS, ONE_KEY, READ_FAST, WRITE, WRITE_FAST, generic};
-use crate::command::{Call, Command};
+use crate::command::Call;
+use crate::command::row::{Command, KEYS, ONE_KEY, READ_FAST, WRITE, WRITE_FAST};
 
 pub const COMMANDS: &[Command] = &[
-    generic("1.0.0", "del", -2, WRITE, KEYS, "Removes keys", del),
-    generic("4.0.0", "unlink", -2, WRITE_FAST, KEYS, "The same as DEL here", del),
-    generic("1.0.0", "exists", -2, READ_FAST, KEYS, "How many of the keys are there", exists),
-    generic("3.2.1", "touch", -2, READ_FAST, KEYS, "Makes keys count as used", touch),
-    generic("1.0.0", "type", 2, READ_FAST, ONE_KEY, "What kind of value a key has", type_of),
+    Command::new("del", -2, WRITE, KEYS, "Removes keys", del),
+    Command::new("unlink", -2, WRITE_FAST, KEYS, "The same as DEL here", del),
+    Command::new("exists", -2, READ_FAST, KEYS, "How many of the keys are there", exists),
+    Command::new("touch", -2, READ_FAST, KEYS, "Makes keys count as used", touch),
+    Command::new("type", 2, READ_FAST, ONE_KEY, "What kind of value a key has", type_of),
 ];
 
 pub fn del(call: &mut Call<'_>) {

@@ -1,13 +1,13 @@
 //! Giving a key's value to another.
 
+use crate::command::Call;
 use crate::command::args::{SYNTAX, is};
-use crate::command::row::{STORE, TWO_KEYS, WRITE, WRITE_FAST, generic};
-use crate::command::{Call, Command};
+use crate::command::row::{Command, STORE, TWO_KEYS, WRITE, WRITE_FAST};
 
 pub const COMMANDS: &[Command] = &[
-    generic("1.0.0", "rename", 3, WRITE, TWO_KEYS, "Calls a key by another name", rename),
-    generic("1.0.0", "renamenx", 3, WRITE_FAST, TWO_KEYS, "The same, if that is free", renamenx),
-    generic("6.2.0", "copy", -3, STORE, TWO_KEYS, "Gives another key the same value", copy),
+    Command::new("rename", 3, WRITE, TWO_KEYS, "Calls a key by another name", rename),
+    Command::new("renamenx", 3, WRITE_FAST, TWO_KEYS, "The same, if that is free", renamenx),
+    Command::new("copy", -3, STORE, TWO_KEYS, "Gives another key the same value", copy),
 ];
 
 const NO_SUCH_KEY: &str = "ERR no such key";
@@ -113,7 +113,10 @@ mod tests {
             ("COPY b b DB 0", "-ERR source and destination objects are the same\r\n"),
             ("COPY b e DB -1", "-ERR DB index is out of range\r\n"),
             ("COPY b e DB 99", "-ERR DB index is out of range\r\n"),
-            ("COPY b e DB 2147483648", "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n"),
+            (
+                "COPY b e DB 2147483648",
+                "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n",
+            ),
             ("COPY b e DB zero", "-ERR value is not an integer or out of range\r\n"),
             ("COPY b e DB", "-ERR syntax error\r\n"),
             ("COPY b e TWICE", "-ERR syntax error\r\n"),

@@ -1,14 +1,14 @@
 //! Finding keys.
 
+use crate::command::Call;
 use crate::command::args::{SYNTAX, is};
 use crate::command::glob::matches;
-use crate::command::row::{NO_KEY, READ, generic};
-use crate::command::{Call, Command};
+use crate::command::row::{Command, NO_KEY, READ};
 
 pub const COMMANDS: &[Command] = &[
-    generic("1.0.0", "randomkey", 1, READ, NO_KEY, "Some key", randomkey),
-    generic("1.0.0", "keys", 2, READ, NO_KEY, "All keys that match a pattern", keys),
-    generic("2.8.0", "scan", -2, READ, NO_KEY, "All keys, some at a time", scan),
+    Command::new("randomkey", 1, READ, NO_KEY, "Some key", randomkey),
+    Command::new("keys", 2, READ, NO_KEY, "All keys that match a pattern", keys),
+    Command::new("scan", -2, READ, NO_KEY, "All keys, some at a time", scan),
 ];
 
 pub fn randomkey(call: &mut Call<'_>) {

@@ -1,16 +1,16 @@
 //! Reading values, and what some commands do to them on that occasion.
 
 use super::options::{Lifetime, Of, Options};
-use crate::command::row::{GET_FAST, KEYS, ONE_KEY, READ_FAST, TAKE_FAST, string};
-use crate::command::{Call, Command};
+use crate::command::Call;
+use crate::command::row::{Command, KEYS, ONE_KEY, READ_FAST, WRITE_FAST};
 use crate::keyspace::{Expiry, Keys};
 
 pub const COMMANDS: &[Command] = &[
-    string("1.0.0", "get", 2, GET_FAST, ONE_KEY, "The value of a key", get),
-    string("1.0.0", "mget", -2, GET_FAST, KEYS, "The values of several keys", mget),
-    string("6.2.0", "getdel", 2, TAKE_FAST, ONE_KEY, "The value of a key, which goes", getdel),
-    string("6.2.0", "getex", -2, TAKE_FAST, ONE_KEY, "A value, and when it is to expire", getex),
-    string("2.2.0", "strlen", 2, READ_FAST, ONE_KEY, "The length of a value", strlen),
+    Command::new("get", 2, READ_FAST, ONE_KEY, "The value of a key", get),
+    Command::new("mget", -2, READ_FAST, KEYS, "The values of several keys", mget),
+    Command::new("getdel", 2, WRITE_FAST, ONE_KEY, "The value of a key, which goes", getdel),
+    Command::new("getex", -2, WRITE_FAST, ONE_KEY, "A value, and when it is to expire", getex),
+    Command::new("strlen", 2, READ_FAST, ONE_KEY, "The length of a value", strlen),
 ];
 
 /// Answers with a value; whether there is one.
@@ -86,7 +86,10 @@ mod tests {
             ("STRLEN missing", ":0\r\n"),
             (r#"SET "" empty"#, "+OK\r\n"),
             (r#"GET """#, "$5\r\nempty\r\n"),
-            (r#"MGET k missing k """#, "*4\r\n$5\r\na\u{0}\r\nb\r\n$-1\r\n$5\r\na\u{0}\r\nb\r\n$5\r\nempty\r\n"),
+            (
+                r#"MGET k missing k """#,
+                "*4\r\n$5\r\na\u{0}\r\nb\r\n$-1\r\n$5\r\na\u{0}\r\nb\r\n$5\r\nempty\r\n",
+            ),
             ("GETDEL k", "$5\r\na\u{0}\r\nb\r\n"),
             ("GETDEL k", "$-1\r\n"),
             ("EXISTS k", ":0\r\n"),
@@ -126,10 +129,10 @@ mod tests {
         compare_in(
             Protocol::Resp3,
             &[
-            ("GET missing", "_\r\n"),
-            ("GETDEL missing", "_\r\n"),
-            ("GETEX missing", "_\r\n"),
-            ("MGET missing", "*1\r\n_\r\n"),
+                ("GET missing", "_\r\n"),
+                ("GETDEL missing", "_\r\n"),
+                ("GETEX missing", "_\r\n"),
+                ("MGET missing", "*1\r\n_\r\n"),
             ],
         );
     }

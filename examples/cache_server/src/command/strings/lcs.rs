@@ -2,12 +2,12 @@
 //! beginnings, walked back from its end. Where there are several, and in the order of its matches,
 //! this chooses as Redis does.
 
+use crate::command::Call;
 use crate::command::args::{MAX_LEN, SYNTAX, is};
-use crate::command::row::{GET, TWO_KEYS, string};
-use crate::command::{Call, Command};
+use crate::command::row::{Command, READ, TWO_KEYS};
 
 pub const COMMANDS: &[Command] =
-    &[string("7.0.0", "lcs", -3, GET, TWO_KEYS, "What two values have in common", lcs)];
+    &[Command::new("lcs", -3, READ, TWO_KEYS, "What two values have in common", lcs)];
 
 const BOTH: &str = "ERR If you want both the length and indexes, please just use IDX.";
 const TOO_LARGE: &str =
@@ -158,22 +158,46 @@ mod tests {
             (r#"MSET a ohmytext b mynewtext c "" d xyx"#, "+OK\r\n"),
             ("LCS a b", "$6\r\nmytext\r\n"),
             ("LCS a b LEN", ":6\r\n"),
-            ("LCS a b IDX", "*4\r\n$7\r\nmatches\r\n*2\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n*2\r\n*2\r\n:2\r\n:3\r\n*2\r\n:0\r\n:1\r\n$3\r\nlen\r\n:6\r\n"),
-            ("LCS a b IDX MINMATCHLEN 4", "*4\r\n$7\r\nmatches\r\n*1\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n$3\r\nlen\r\n:6\r\n"),
-            ("LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN", "*4\r\n$7\r\nmatches\r\n*1\r\n*3\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n:4\r\n$3\r\nlen\r\n:6\r\n"),
+            (
+                "LCS a b IDX",
+                "*4\r\n$7\r\nmatches\r\n*2\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n*2\r\n*2\r\n:2\r\n:3\r\n*2\r\n:0\r\n:1\r\n$3\r\nlen\r\n:6\r\n",
+            ),
+            (
+                "LCS a b IDX MINMATCHLEN 4",
+                "*4\r\n$7\r\nmatches\r\n*1\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n$3\r\nlen\r\n:6\r\n",
+            ),
+            (
+                "LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN",
+                "*4\r\n$7\r\nmatches\r\n*1\r\n*3\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n:4\r\n$3\r\nlen\r\n:6\r\n",
+            ),
             ("LCS a b WITHMATCHLEN MINMATCHLEN -1", "$6\r\nmytext\r\n"),
-            ("LCS a a IDX", "*4\r\n$7\r\nmatches\r\n*1\r\n*2\r\n*2\r\n:0\r\n:7\r\n*2\r\n:0\r\n:7\r\n$3\r\nlen\r\n:8\r\n"),
-            ("LCS a d IDX WITHMATCHLEN", "*4\r\n$7\r\nmatches\r\n*2\r\n*3\r\n*2\r\n:6\r\n:6\r\n*2\r\n:2\r\n:2\r\n:1\r\n*3\r\n*2\r\n:3\r\n:3\r\n*2\r\n:1\r\n:1\r\n:1\r\n$3\r\nlen\r\n:2\r\n"),
+            (
+                "LCS a a IDX",
+                "*4\r\n$7\r\nmatches\r\n*1\r\n*2\r\n*2\r\n:0\r\n:7\r\n*2\r\n:0\r\n:7\r\n$3\r\nlen\r\n:8\r\n",
+            ),
+            (
+                "LCS a d IDX WITHMATCHLEN",
+                "*4\r\n$7\r\nmatches\r\n*2\r\n*3\r\n*2\r\n:6\r\n:6\r\n*2\r\n:2\r\n:2\r\n:1\r\n*3\r\n*2\r\n:3\r\n:3\r\n*2\r\n:1\r\n:1\r\n:1\r\n$3\r\nlen\r\n:2\r\n",
+            ),
             ("LCS d d LEN", ":3\r\n"),
             ("LCS a c", "$0\r\n\r\n"),
             ("LCS a missing", "$0\r\n\r\n"),
             ("LCS a missing IDX", "*4\r\n$7\r\nmatches\r\n*0\r\n$3\r\nlen\r\n:0\r\n"),
-            ("LCS a b LEN IDX", "-ERR If you want both the length and indexes, please just use IDX.\r\n"),
-            ("LCS a b LEN IDX MINMATCHLEN many", "-ERR value is not an integer or out of range\r\n"),
+            (
+                "LCS a b LEN IDX",
+                "-ERR If you want both the length and indexes, please just use IDX.\r\n",
+            ),
+            (
+                "LCS a b LEN IDX MINMATCHLEN many",
+                "-ERR value is not an integer or out of range\r\n",
+            ),
             ("LCS a b MINMATCHLEN", "-ERR syntax error\r\n"),
             ("LCS a b FIRST", "-ERR syntax error\r\n"),
             ("SETRANGE long 20000 a", ":20001\r\n"),
-            ("LCS long long", "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len\r\n"),
+            (
+                "LCS long long",
+                "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len\r\n",
+            ),
         ]);
     }
 
@@ -182,8 +206,11 @@ mod tests {
         compare_in(
             Protocol::Resp3,
             &[
-            ("MSET a ohmytext b mynewtext", "+OK\r\n"),
-            ("LCS a b IDX", "%2\r\n$7\r\nmatches\r\n*2\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n*2\r\n*2\r\n:2\r\n:3\r\n*2\r\n:0\r\n:1\r\n$3\r\nlen\r\n:6\r\n"),
+                ("MSET a ohmytext b mynewtext", "+OK\r\n"),
+                (
+                    "LCS a b IDX",
+                    "%2\r\n$7\r\nmatches\r\n*2\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n*2\r\n*2\r\n:2\r\n:3\r\n*2\r\n:0\r\n:1\r\n$3\r\nlen\r\n:6\r\n",
+                ),
             ],
         );
     }

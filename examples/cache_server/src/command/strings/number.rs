@@ -1,17 +1,17 @@
 //! Values that are numbers.
 
 use super::decimal::Decimal;
+use crate::command::Call;
 use crate::command::args::{NOT_AN_INTEGER, integer};
-use crate::command::row::{ONE_KEY, UPDATE_FAST, string};
-use crate::command::{Call, Command};
+use crate::command::row::{Command, ONE_KEY, STORE_FAST};
 use crate::keyspace::NewExpiry;
 
 pub const COMMANDS: &[Command] = &[
-    string("1.0.0", "incr", 2, UPDATE_FAST, ONE_KEY, "Adds one to an integer", incr),
-    string("1.0.0", "decr", 2, UPDATE_FAST, ONE_KEY, "Takes one from an integer", decr),
-    string("1.0.0", "incrby", 3, UPDATE_FAST, ONE_KEY, "Adds to an integer", incrby),
-    string("1.0.0", "decrby", 3, UPDATE_FAST, ONE_KEY, "Takes from an integer", decrby),
-    string("2.6.0", "incrbyfloat", 3, UPDATE_FAST, ONE_KEY, "Adds to a number", incrbyfloat),
+    Command::new("incr", 2, STORE_FAST, ONE_KEY, "Adds one to an integer", incr),
+    Command::new("decr", 2, STORE_FAST, ONE_KEY, "Takes one from an integer", decr),
+    Command::new("incrby", 3, STORE_FAST, ONE_KEY, "Adds to an integer", incrby),
+    Command::new("decrby", 3, STORE_FAST, ONE_KEY, "Takes from an integer", decrby),
+    Command::new("incrbyfloat", 3, STORE_FAST, ONE_KEY, "Adds to a number", incrbyfloat),
 ];
 
 const NOT_A_NUMBER: &str = "ERR value is not a valid float";

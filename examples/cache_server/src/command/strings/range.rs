@@ -1,14 +1,14 @@
 //! Parts of values.
 
+use crate::command::Call;
 use crate::command::args::{MAX_LEN, TOO_LONG};
-use crate::command::row::{GET, ONE_KEY, STORE, STORE_FAST, string};
-use crate::command::{Call, Command};
+use crate::command::row::{Command, ONE_KEY, READ, STORE, STORE_FAST};
 
 pub const COMMANDS: &[Command] = &[
-    string("2.0.0", "append", 3, STORE_FAST, ONE_KEY, "Appends to a value", append),
-    string("2.4.0", "getrange", 4, GET, ONE_KEY, "A part of a value", getrange),
-    string("1.0.0", "substr", 4, GET, ONE_KEY, "The old name of GETRANGE", getrange),
-    string("2.2.0", "setrange", 4, STORE, ONE_KEY, "Overwrites a part of a value", setrange),
+    Command::new("append", 3, STORE_FAST, ONE_KEY, "Appends to a value", append),
+    Command::new("getrange", 4, READ, ONE_KEY, "A part of a value", getrange),
+    Command::new("substr", 4, READ, ONE_KEY, "The old name of GETRANGE", getrange),
+    Command::new("setrange", 4, STORE, ONE_KEY, "Overwrites a part of a value", setrange),
 ];
 
 pub fn append(call: &mut Call<'_>) {
@@ -98,8 +98,14 @@ mod tests {
             ("SETRANGE k -1 a", "-ERR offset is out of range\r\n"),
             (r#"SETRANGE k -1 """#, "-ERR offset is out of range\r\n"),
             ("SETRANGE k first a", "-ERR value is not an integer or out of range\r\n"),
-            ("SETRANGE k 536870911 ab", "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"),
-            ("SETRANGE missing 9223372036854775807 a", "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"),
+            (
+                "SETRANGE k 536870911 ab",
+                "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n",
+            ),
+            (
+                "SETRANGE missing 9223372036854775807 a",
+                "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n",
+            ),
             (r#"SETRANGE k 9223372036854775807 """#, ":14\r\n"),
             (r#"APPEND a """#, ":0\r\n"),
             ("EXISTS a", ":1\r\n"),

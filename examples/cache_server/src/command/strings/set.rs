@@ -2,19 +2,19 @@
 
 use super::get::reply_value;
 use super::options::{Condition, Lifetime, Of, Options};
+use crate::command::Call;
 use crate::command::args::Time;
-use crate::command::row::{KEYS_AND_VALUES, ONE_KEY, STORE, STORE_FAST, UPDATE_FAST, string};
-use crate::command::{Call, Command};
+use crate::command::row::{Command, KEYS_AND_VALUES, ONE_KEY, STORE, STORE_FAST};
 use crate::keyspace::{Expiry, NewExpiry};
 
 pub const COMMANDS: &[Command] = &[
-    string("1.0.0", "set", -3, STORE, ONE_KEY, "Gives a key a value", set),
-    string("1.0.0", "setnx", 3, STORE_FAST, ONE_KEY, "Gives a missing key a value", setnx),
-    string("2.0.0", "setex", 4, STORE, ONE_KEY, "A value for some seconds", setex),
-    string("2.6.0", "psetex", 4, STORE, ONE_KEY, "A value for some milliseconds", psetex),
-    string("1.0.0", "getset", 3, UPDATE_FAST, ONE_KEY, "A new value for the old one", getset),
-    string("1.0.1", "mset", -3, STORE, KEYS_AND_VALUES, "Gives several keys values", mset),
-    string("1.0.1", "msetnx", -3, STORE, KEYS_AND_VALUES, "The same, if none is there", msetnx),
+    Command::new("set", -3, STORE, ONE_KEY, "Gives a key a value", set),
+    Command::new("setnx", 3, STORE_FAST, ONE_KEY, "Gives a missing key a value", setnx),
+    Command::new("setex", 4, STORE, ONE_KEY, "A value for some seconds", setex),
+    Command::new("psetex", 4, STORE, ONE_KEY, "A value for some milliseconds", psetex),
+    Command::new("getset", 3, STORE_FAST, ONE_KEY, "A new value for the old one", getset),
+    Command::new("mset", -3, STORE, KEYS_AND_VALUES, "Gives several keys values", mset),
+    Command::new("msetnx", -3, STORE, KEYS_AND_VALUES, "The same, if none is there", msetnx),
 ];
 
 pub fn set(call: &mut Call<'_>) {

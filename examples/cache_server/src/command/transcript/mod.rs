@@ -89,17 +89,12 @@ impl Client {
     }
 }
 
+/// The row of a command, or of a subcommand if there is one of that name.
 fn find(args: &[&[u8]]) -> &'static Command {
-    let named = |commands: &'static [Command], name: &[u8]| {
-        commands.iter().find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
-    };
-    if args[0] == b"MEMORY" {
-        return &MEMORY_USAGE;
-    }
-    let found = ALL.iter().find_map(|commands| named(commands, args[0]));
-    let command = found.unwrap_or_else(|| panic!("no command {}", args[0].escape_ascii()));
-    let subcommand = args.get(1).and_then(|name| named(command.subcommands, name));
-    subcommand.unwrap_or(command)
+    let rows = || ALL.iter().flat_map(|(_, rows)| rows.iter()).chain([&MEMORY_USAGE]);
+    let named = |name: &[u8]| rows().find(|row| name.eq_ignore_ascii_case(row.name.as_bytes()));
+    let full = args.get(1).and_then(|sub| named(&[args[0], b"|", sub].concat()));
+    full.or_else(|| named(args[0])).expect("such a command")
 }
 
 /// The words of a line. One in double quotes may have spaces and the escapes `\n`, `\r` and `\xff`.
@@ -138,4 +133,3 @@ fn unescape(word: &str) -> Vec<u8> {
     bytes.extend_from_slice(rest.as_bytes());
     bytes
 }
-

@@ -104,3 +104,22 @@ impl Drop for Redis {
         let _ = self.process.wait();
     }
 }
+
+/// As `COMMAND INFO` begins.
+fn info(row: &super::Command) -> String {
+    let flags: Vec<String> = row.flags.iter().map(|flag| format!("+{flag}\r\n")).collect();
+    let (name, arity) = (row.name, row.arity);
+    let head = format!("${}\r\n{name}\r\n:{arity}\r\n*{}\r\n", name.len(), flags.len());
+    let keys = [row.first_key, row.last_key, row.key_step].map(|number| format!(":{number}\r\n"));
+    format!("*1\r\n*10\r\n{head}{}{}", flags.concat(), keys.concat())
+}
+
+#[test]
+fn rows_are_as_in_redis() {
+    let Some(mut redis) = Redis::start() else { return };
+    for row in super::ALL.iter().flat_map(|(_, rows)| rows.iter()).chain([&super::MEMORY_USAGE]) {
+        let words = ["COMMAND", "INFO", row.name].map(|word| word.as_bytes().to_vec());
+        let theirs = redis.say(&words);
+        assert!(theirs.starts_with(&info(row)), "{}: {theirs}", row.name);
+    }
+}
