@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What is removed where `maxmemory` is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -47,6 +48,10 @@ pub struct Settings {
     pub tcp_keepalive: AtomicU64,
     /// Bytes of an argument.
     pub proto_max_bulk_len: AtomicU64,
+    /// Bytes that values and their compressed copies may take together, if there is a limit.
+    pub memory_limit: Option<u64>,
+    /// How long values are idle before they are compressed.
+    pub cold_after: Duration,
     /// Whether `DEBUG` works at all.
     pub debug_command: bool,
     /// What was given at the start and cannot be changed, for `CONFIG GET`.
@@ -64,6 +69,8 @@ impl Default for Settings {
             timeout: AtomicU64::new(0),
             tcp_keepalive: AtomicU64::new(300),
             proto_max_bulk_len: AtomicU64::new(512 << 20),
+            memory_limit: None,
+            cold_after: Duration::from_secs(60),
             debug_command: false,
             fixed: Vec::new(),
         }
