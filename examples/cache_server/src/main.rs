@@ -1,9 +1,52 @@
 //! A cache that speaks Redis' protocol and whose idle values sleep compressed.
+//!
+//! ```text
+//! cargo run --release -p cache_server
+//! cargo run --release -p cache_server -- --memory-limit 2gb --unixsocket /run/cache.sock
+//! ```
 
 #![allow(dead_code)]
 
 mod command;
+mod figures;
 mod keyspace;
+mod metrics;
+mod net;
+mod options;
+mod process;
+mod rates;
 mod reply;
+mod request;
+mod server;
+mod session;
+mod signals;
+mod size;
+mod start;
 
-fn main() {}
+use crate::options::Options;
+use clap::Parser;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    abort_on_panic();
+    match start::run(&options, &mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            // Where this cannot be written, there is nobody to read it either.
+            let _ = writeln!(io::stderr(), "cache_server: {trouble}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// A thread that panics may hold locks, and what they guard is half done: everybody else would wait
+/// for it for ever, or see it. So the process ends, with the panic's message.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}

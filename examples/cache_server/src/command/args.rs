@@ -4,6 +4,7 @@
 
 use super::Call;
 use crate::keyspace::{Keys, OutOfMemory, UnixMs};
+use crate::request::number;
 
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub const SYNTAX: &str = "ERR syntax error";
@@ -46,7 +47,7 @@ impl<'a> Call<'a> {
     }
 
     pub fn integer(&mut self, at: usize) -> Option<i64> {
-        let number = integer(self.args[at]);
+        let number = number(self.args[at]);
         if number.is_none() {
             self.reply.error(NOT_AN_INTEGER);
         }
@@ -73,7 +74,7 @@ impl<'a> Call<'a> {
 
     fn error_in_command(&mut self, what: &str) {
         let name = self.args[0].to_ascii_lowercase();
-        self.reply.error_bytes(&[b"ERR ", what.as_bytes(), b" '", &name, b"' command"].concat());
+        self.reply.error_quoting(&format!("ERR {what} '"), &name, "' command");
     }
 
     /// What came of storing something.
@@ -85,40 +86,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A number as it is written in one way only: no plus, no zeros in front, no -0, no space.
-pub fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let well_formed = match digits {
-        b"0" => text.len() == 1,
-        [b'1'..=b'9', rest @ ..] => text.len() <= 20 && rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if !well_formed {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
 /// Whether an argument is an option's name.
 pub fn is(argument: &[u8], name: &str) -> bool {
     argument.eq_ignore_ascii_case(name.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn integers_are_written_in_one_way() {
-        let good = [("0", 0), ("-1", -1), ("10", 10), ("9223372036854775807", i64::MAX)];
-        for (text, number) in good {
-            assert_eq!(integer(text.as_bytes()), Some(number));
-        }
-        assert_eq!(integer(b"-9223372036854775808"), Some(i64::MIN));
-        let bad = ["", "-", "-0", "+1", "01", "00", "-01", " 1", "1 ", "1\n", "1.0", "1e3", "0x1"];
-        let too_large = ["9223372036854775808", "-9223372036854775809", "100000000000000000000"];
-        for text in bad.iter().chain(&too_large) {
-            assert_eq!(integer(text.as_bytes()), None, "{text:?}");
-        }
-    }
 }

@@ -65,9 +65,7 @@ impl Condition {
                 word if is(word, "GT") => &mut condition.later,
                 word if is(word, "LT") => &mut condition.sooner,
                 _ => {
-                    // As C has it, up to a zero byte.
-                    let word = word.split(|&byte| byte == 0).next().unwrap_or_default();
-                    call.reply.error_bytes(&[b"ERR Unsupported option ", word].concat());
+                    call.reply.error_quoting("ERR Unsupported option ", word, "");
                     return None;
                 }
             } = true;

@@ -1,15 +1,18 @@
 //! What is known about a value.
 
 use crate::command::Call;
-use crate::command::args::{self, SYNTAX, is};
+use crate::command::args::{SYNTAX, is};
+use crate::command::client::never;
+use crate::command::help::help;
 use crate::command::row::{Command, LOADING, NO_KEY, READ, SECOND};
 use crate::keyspace::{Form, Keys};
+use crate::request::number;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("object", -2, &[], NO_KEY, "What is known about a value", never),
     Command::new("object|encoding", 3, READ, SECOND, "How Redis would store it", encoding),
     Command::new("object|freq", 3, READ, SECOND, "How often it is used: not known", freq),
-    Command::new("object|help", 2, LOADING, NO_KEY, "These lines", help),
+    Command::new("object|help", 2, LOADING, NO_KEY, "What there is about values", object_help),
     Command::new("object|idletime", 3, READ, SECOND, "Seconds since it was used", idletime),
     Command::new("object|refcount", 3, READ, SECOND, "How many refer to it", refcount),
 ];
@@ -28,11 +31,6 @@ const NO_LFU: &str = "ERR An LFU maxmemory policy is not selected, access freque
     Please note that when switching between policies at runtime LRU and LFU data will take some \
     time to adjust.";
 
-/// Never called: a subcommand is an argument that must be there.
-fn never(call: &mut Call<'_>) {
-    call.wrong_arity();
-}
-
 /// The key that a subcommand names, if it is there; answers with null where it is not.
 fn lock<'a>(call: &mut Call<'a>) -> Option<(&'a [u8], Keys<'a>)> {
     let key = call.args[2];
@@ -49,7 +47,7 @@ fn stored_integer(keys: &mut Keys<'_>, key: &[u8]) -> Option<i64> {
     let about = keys.about(key)?;
     // To look at the value may bring it back, so not without need.
     let may_be = about.form == Form::Whole && about.len <= 20;
-    if may_be { args::integer(keys.peek(key)?) } else { None }
+    if may_be { number(keys.peek(key)?) } else { None }
 }
 
 fn encoding(call: &mut Call<'_>) {
@@ -82,22 +80,18 @@ fn freq(call: &mut Call<'_>) {
     }
 }
 
-fn help(call: &mut Call<'_>) {
-    let lines = [
-        "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "ENCODING <key>",
-        "    How Redis would store the value of a key: as int, embstr or raw.",
-        "FREQ <key>",
-        "    How often a key is used, where the eviction policy goes by that. None here does.",
-        "IDLETIME <key>",
-        "    Seconds since a key was last read or written.",
-        "REFCOUNT <key>",
-        "    How many references Redis would count to the value of a key.",
-        "HELP",
-        "    These lines.",
-    ];
-    call.reply.array(lines.len());
-    lines.iter().for_each(|line| call.reply.simple(line));
+fn object_help(call: &mut Call<'_>) {
+    help(
+        call,
+        "ENCODING <key>
+    How Redis would store the value of a key: as int, embstr or raw.
+FREQ <key>
+    How often a key is used, if the eviction policy went by that. None here does.
+IDLETIME <key>
+    Seconds since a key was last read or written.
+REFCOUNT <key>
+    How many references Redis would count to the value of a key.",
+    );
 }
 
 /// `MEMORY USAGE key [SAMPLES count]`. Of a string nothing need be sampled.

@@ -2,9 +2,10 @@
 
 use super::decimal::Decimal;
 use crate::command::Call;
-use crate::command::args::{NOT_AN_INTEGER, integer};
+use crate::command::args::NOT_AN_INTEGER;
 use crate::command::row::{Command, ONE_KEY, STORE_FAST};
 use crate::keyspace::NewExpiry;
+use crate::request::number;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("incr", 2, STORE_FAST, ONE_KEY, "Adds one to an integer", incr),
@@ -40,7 +41,7 @@ pub fn decrby(call: &mut Call<'_>) {
 
 fn add(call: &mut Call<'_>, increment: i64) {
     let (key, mut keys) = call.lock_key();
-    let Some(old) = keys.get(key).map_or(Some(0), integer) else {
+    let Some(old) = keys.get(key).map_or(Some(0), number) else {
         return call.reply.error(NOT_AN_INTEGER);
     };
     let Some(new) = old.checked_add(increment) else {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     /// Numbers in every way in which they may be written, and what is almost one.
-    fn number() -> impl Strategy<Value = Vec<u8>> {
+    fn written() -> impl Strategy<Value = Vec<u8>> {
         let text = prop_oneof![
             4 => "[-+]?[0-9]{1,12}(\\.[0-9]{0,6})?",
             4 => "[-+]?[0-9]{1,24}(\\.[0-9]{0,24})?([eE][-+]?[0-9]{1,2})?",
@@ -165,7 +166,7 @@ mod tests {
     fn sums_are_those_of_redis() {
         let Some(both) = Both::start() else { return };
         let mut runner = TestRunner::new(Config::with_cases(4000));
-        let checked = runner.run(&(number(), number(), number()), |(start, one, other)| {
+        let checked = runner.run(&(written(), written(), written()), |(start, one, other)| {
             both.say(&[b"SET", b"f", &start]);
             for increment in [one, other] {
                 let (ours, theirs) = both.say(&[b"INCRBYFLOAT", b"f", &increment]);

@@ -7,11 +7,15 @@ mod redis;
 
 pub use redis::{Both, Redis};
 
-use super::keys::object::MEMORY_USAGE;
-use super::{ALL, Call, Command, Server};
+use super::table::table;
+use super::{Request, Server, Session, carry_out};
 use crate::keyspace::{Keyspace, UnixMs};
-use crate::reply::{Protocol, Reply};
+use crate::reply::Protocol;
+use crate::server::{Settings, WorkerStats};
+use crate::session;
+use std::sync::Arc;
 use std::time::SystemTime;
+use thermocline::Arena;
 
 type Line = (&'static str, &'static str);
 
@@ -21,7 +25,8 @@ pub fn compare(lines: &[Line]) {
 }
 
 pub fn compare_in(protocol: Protocol, lines: &[Line]) {
-    let mut client = Client { protocol, ..Client::at(now()) };
+    let mut client = Client::at(now());
+    client.session.set_protocol(protocol);
     for (line, reply) in lines {
         assert_eq!(client.say(line), *reply, "{line}");
     }
@@ -56,14 +61,17 @@ fn shown(bytes: &[u8]) -> String {
 #[derive(Debug)]
 pub struct Client {
     server: Server,
-    protocol: Protocol,
+    session: Session,
     now: UnixMs,
 }
 
 impl Client {
     pub fn at(now: UnixMs) -> Self {
-        let server = Server { keyspace: Keyspace::new() };
-        Self { server, protocol: Protocol::Resp2, now }
+        let arena = Arena::builder().or_plain_memory().build().unwrap();
+        let server = Server::new(Keyspace::new(), arena, Settings::default(), 1);
+        let client = session::Client::new(1, String::new(), String::new(), 0, 0);
+        let session = Session::new(Arc::new(client), &server);
+        Self { server, session, now }
     }
 
     pub fn wait(&mut self, milliseconds: i64) {
@@ -76,25 +84,12 @@ impl Client {
 
     fn say_words(&mut self, args: &[Vec<u8>]) -> String {
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let request = Request { args: &args, found: table().find(&args) };
+        let (session, stats) = (&mut self.session, WorkerStats::default());
         let mut out = Vec::new();
-        let reply = Reply::new(&mut out, self.protocol);
-        let mut call = Call { server: &self.server, args: &args, reply, now: self.now };
-        let command = find(&args);
-        if command.takes(args.len()) {
-            (command.handler)(&mut call)
-        } else {
-            call.wrong_arity()
-        }
+        carry_out(&self.server, session, &stats, request, self.now, &mut out);
         shown(&out)
     }
-}
-
-/// The row of a command, or of a subcommand if there is one of that name.
-fn find(args: &[&[u8]]) -> &'static Command {
-    let rows = || ALL.iter().flat_map(|(_, rows)| rows.iter()).chain([&MEMORY_USAGE]);
-    let named = |name: &[u8]| rows().find(|row| name.eq_ignore_ascii_case(row.name.as_bytes()));
-    let full = args.get(1).and_then(|sub| named(&[args[0], b"|", sub].concat()));
-    full.or_else(|| named(args[0])).expect("such a command")
 }
 
 /// The words of a line. One in double quotes may have spaces and the escapes `\n`, `\r` and `\xff`.
