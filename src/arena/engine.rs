@@ -3,6 +3,7 @@
 use super::builder::Config;
 use super::error::{ArenaError, BuildError};
 use super::evictor_thread::EvictorThread;
+use super::limits::Limits;
 use super::mailbox::{Command, Mailbox};
 use super::settled;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
@@ -88,7 +89,9 @@ impl Engine {
             Arc::clone(&counters),
             config.zeal,
         )?;
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&table), config.resident_limit)?);
+        let limits = Limits::new(config.resident_limit, config.memory_limit);
+        let mailbox = Mailbox::new(Arc::clone(&table), Arc::clone(&store), limits)?;
+        let mailbox = Arc::new(mailbox);
         let inline = if serves_inline {
             let (resolver, mailbox) = (Arc::clone(&resolver), Arc::clone(&mailbox));
             let filled = Box::new(move || mailbox.look_if_over_limit());
@@ -250,6 +253,15 @@ impl Engine {
             return Err(ArenaError::NotSwapping);
         }
         self.mailbox.hint(Command::EvictRange(range));
+        Ok(())
+    }
+
+    /// Changes the limits, and has the evictor look where there is more in memory than may be now.
+    pub(super) fn change_limits(&self, change: impl FnOnce(&Limits)) -> Result<(), ArenaError> {
+        if self.is_stopped() {
+            return Err(ArenaError::NotSwapping);
+        }
+        self.mailbox.change_limits(change);
         Ok(())
     }
 

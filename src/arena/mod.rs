@@ -9,6 +9,7 @@ mod error;
 mod evictor_thread;
 mod global;
 mod lanes;
+mod limits;
 mod mailbox;
 mod residency;
 
