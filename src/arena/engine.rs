@@ -9,10 +9,10 @@ use super::settled;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
-use crate::fault::{Brought, Empty, FaultMode, FillError, Resolver, handler};
+use crate::fault::{Brought, Empty, FaultMode, FillError, Peeked, Resolver, handler};
 use crate::prim::own::AtWork;
 use crate::prim::sync::{AtomicBool, Ordering};
-use crate::prim::{PageIndex, PageRange};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys::SysError;
@@ -201,6 +201,35 @@ impl Engine {
             0 => Ok(()),
             _ => Err(ArenaError::Lost),
         }
+    }
+
+    /// Appends `bytes`, which lie in the arena from `offset` on, to `out`, and says how many of their
+    /// pages were read in the store.
+    pub(super) fn peek(
+        &self,
+        offset: usize,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, ArenaError> {
+        let mut stored = 0;
+        let mut buffer = [0; PAGE_SIZE];
+        let mut left = bytes;
+        while !left.is_empty() {
+            let start = offset + (bytes.len() - left.len());
+            let within = start % PAGE_SIZE;
+            let (here, rest) = left.split_at(left.len().min(PAGE_SIZE - within));
+            let part = within..within + here.len();
+            match self.resolver.peek(PageIndex::containing(start), part, &mut buffer) {
+                Peeked::Stored => {
+                    stored += 1;
+                    out.extend_from_slice(&buffer[..here.len()]);
+                }
+                Peeked::InMemory => out.extend_from_slice(here),
+                Peeked::Lost => return Err(ArenaError::Lost),
+            }
+            left = rest;
+        }
+        Ok(stored)
     }
 
     /// Brings the pages of `range` back and keeps them, until they are removed from the pins.

@@ -63,6 +63,60 @@ impl Arena {
         }
     }
 
+    /// Appends `bytes` to `out`, and leaves those pages that are stored where they are: they are
+    /// decompressed on the way and count as not touched. Says how many such pages there were.
+    ///
+    /// This is for what is read once in a long time. Bringing a page back takes a page of memory, for
+    /// which another may have to go, and compressing this one again later; a peek takes neither. A
+    /// program that keeps count of what it reads can peek at first and move what turns out to be
+    /// wanted to where other such things are ([`Lane::Hot`](crate::Lane::Hot)).
+    ///
+    /// What is in memory is read as usual, and counts as touched. Where nothing is evicted all of it is.
+    ///
+    /// ```
+    /// use allocator_api2::vec::Vec as ArenaVec;
+    /// use thermocline::Arena;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let arena = Arena::builder().or_plain_memory().build()?;
+    /// let mut page = ArenaVec::new_in(&arena);
+    /// page.resize(100_000, b'x');
+    /// let _ = arena.evict_now();
+    ///
+    /// let mut reply = Vec::new();
+    /// arena.peek(&page[700..800], &mut reply)?;
+    /// assert_eq!(reply, [b'x'; 100]);
+    /// assert_eq!(arena.stats().refaults, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored
+    /// copy of a page is damaged, [`ArenaError::ForkedChild`] in a fork. `out` is as it was then.
+    ///
+    /// # Panics
+    ///
+    /// If `out` would become longer than `isize::MAX` bytes.
+    pub fn peek(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, ArenaError> {
+        let (offset, _) = self.inner.locate(bytes)?;
+        let len = out.len();
+        out.reserve(bytes.len());
+        let peeked = match self.inner.engine() {
+            Ok(engine) if !engine.is_stopped() => engine.peek(offset, bytes, out),
+            Ok(_) | Err(ArenaError::NotSwapping) => {
+                out.extend_from_slice(bytes);
+                Ok(0)
+            }
+            Err(e) => Err(e),
+        };
+        if peeked.is_err() {
+            out.truncate(len);
+        }
+        peeked
+    }
+
     /// Has all of `range` in memory, as [`ensure`](Self::ensure) does, and keeps it there until the
     /// guard is dropped: no page of it is evicted, nor watched for touches.
     ///
