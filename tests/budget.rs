@@ -33,15 +33,39 @@ fn the_memory_limit_counts_the_store_too() {
 }
 
 #[test]
+fn the_excess_is_what_is_above_the_limits() {
+    for setup in setups("the_excess_is_what_is_above") {
+        let arena = quiet(setup).build().unwrap();
+        let mut noise = 1u64;
+        let mut numbers = allocator_api2::vec::Vec::new_in(&arena);
+        numbers.extend((0..1 << 19).map(|_| {
+            noise = noise
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            noise ^ noise >> 29
+        }));
+        assert_eq!(arena.excess_bytes(), 0, "{setup}: no limit");
+        // What does not compress cannot go.
+        arena.set_resident_limit(Some(1 << 20)).unwrap();
+        let over = |stats: &Stats| stats.resident_bytes - (1 << 20);
+        eventually(&arena, "all of it tried", |stats| stats.incompressible >= 1000);
+        let stats = arena.stats();
+        assert!(over(&stats) > 2 << 20 && arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
+        arena.set_resident_limit(None).unwrap();
+        assert_eq!(arena.excess_bytes(), 0, "{setup}");
+    }
+}
+
+type Set = fn(&Arena, Option<usize>) -> Result<(), ArenaError>;
+
+#[test]
 fn limits_change_while_the_arena_works() {
     for setup in setups("limits_change_while_the_arena_works") {
         let arena = quiet(setup).build().unwrap();
         let numbers = fill(&arena, 2 << 20);
         let whole = arena.stats().resident_bytes;
         assert!(whole >= 16 << 20);
-        let steps: [fn(&Arena, Option<usize>) -> Result<(), ArenaError>; 2] =
-            [Arena::set_resident_limit, Arena::set_memory_limit];
-        for set in steps {
+        for set in [Arena::set_resident_limit as Set, Arena::set_memory_limit] {
             for limit in [12 << 20, 8 << 20] {
                 set(&arena, Some(limit)).unwrap();
                 eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit);

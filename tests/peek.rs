@@ -11,7 +11,7 @@ use common::pages::PAGE;
 use common::{quiet, scaled, setups};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use thermocline::{Arena, ArenaError};
+use thermocline::{Arena, ArenaError, Peek, Stats};
 
 /// The byte that belongs to this place: each page has others.
 fn byte(at: usize) -> u8 {
@@ -38,30 +38,26 @@ fn what_is_peeked_at_stays_where_it_is() {
         let all = fill(&arena, 64);
         evict_everything(&arena);
         let before = arena.stats();
-        let mut out = b"reply: ".to_vec();
-        let pages = [
-            (0..0, 0),
-            (0..PAGE, 1),
-            (PAGE - 1..PAGE + 1, 2),
-            (100..200, 1),
-            (5 * PAGE + 7..9 * PAGE + 1, 5),
-            (0..64 * PAGE, 64),
-        ];
-        for (range, stored) in pages {
-            out.truncate(7);
-            assert_eq!(arena.peek(&all[range.clone()], &mut out), Ok(stored), "{setup}");
-            assert!(out.starts_with(b"reply: ") && out.len() == 7 + range.len());
-            assert!(is_right(range.start, &out[7..]), "{setup}: {range:?}");
+        let mut buffer = b"something else".to_vec();
+        assert_eq!(arena.peek(&all[7..7], &mut buffer), Ok(Peek::InMemory(&[])));
+        for range in
+            [0..PAGE, PAGE - 1..PAGE + 1, 100..200, 5 * PAGE + 7..9 * PAGE + 1, 0..64 * PAGE]
+        {
+            let peek = arena.peek(&all[range.clone()], &mut buffer).unwrap();
+            assert!(matches!(peek, Peek::Copied(_)), "{setup}: {range:?}");
+            assert_eq!(peek.len(), range.len());
+            assert!(is_right(range.start, &peek), "{setup}: {range:?}");
         }
         let after = arena.stats();
-        let held = |stats: &thermocline::Stats| (stats.stored_bytes, stats.resident_bytes);
+        let held = |stats: &Stats| (stats.stored_bytes, stats.resident_bytes, stats.faults);
         assert_eq!(held(&after), held(&before), "{setup}");
-        assert_eq!((after.faults, after.peeked), (before.faults, 73), "{setup}: {after}");
+        assert_eq!(after.peeked, 73, "{setup}: {after}");
         // Some of it in memory, some of it not.
         assert_eq!(all[3 * PAGE], byte(3 * PAGE));
-        out.clear();
-        let stored = arena.peek(&all, &mut out).unwrap();
-        assert!((1..64).contains(&stored) && is_right(0, &out), "{setup}: {stored}");
+        let peek = arena.peek(&all, &mut buffer).unwrap();
+        assert!(matches!(peek, Peek::Copied(_)) && peek.len() == all.len() && is_right(0, &peek));
+        assert!((74..73 + 64).contains(&arena.stats().peeked), "{setup}: {}", arena.stats());
+        assert_eq!(arena.peek(&all[3 * PAGE..][..9], &mut buffer), Ok(Peek::InMemory(&[192; 9])));
         drop(all);
         arena.check().unwrap();
     }
@@ -69,26 +65,17 @@ fn what_is_peeked_at_stays_where_it_is() {
 
 #[test]
 fn peeking_where_nothing_is_stored_is_reading() {
-    let plain = Arena::builder().tracker(thermocline::Tracker::Rwp).or_plain_memory().build();
     for setup in setups("peeking_where_nothing_is_stored") {
         let arena = quiet(setup).build().unwrap();
         let all = fill(&arena, 8);
-        let mut out = Vec::new();
-        assert_eq!(arena.peek(&all, &mut out), Ok(0));
-        assert!(is_right(0, &out));
-        assert_eq!(arena.peek(&[1; 100], &mut out), Err(ArenaError::OutsideArena));
-        assert_eq!(out.len(), 8 * PAGE, "as it was");
+        let mut buffer = Vec::new();
+        assert_eq!(arena.peek(&all, &mut buffer), Ok(Peek::InMemory(&all)));
+        assert_eq!(arena.peek(&[1; 100], &mut buffer), Err(ArenaError::OutsideArena));
         evict_everything(&arena);
         arena.stop().unwrap();
-        out.clear();
-        assert_eq!(arena.peek(&all[5..PAGE], &mut out), Ok(0));
-        assert!(is_right(5, &out));
+        assert_eq!(arena.peek(&all[5..PAGE], &mut buffer), Ok(Peek::InMemory(&all[5..PAGE])));
+        assert!(is_right(0, &all));
     }
-    let plain = plain.unwrap();
-    let all = fill(&plain, 8);
-    let mut out = Vec::new();
-    plain.peek(&all, &mut out).unwrap();
-    assert!(is_right(0, &out));
 }
 
 /// Pages are owned for as long as they are peeked at. Those who touch, evict or free them meanwhile
@@ -106,9 +93,8 @@ fn peeking_while_others_touch_evict_and_free() {
                     // Freed while it is stored, and handed out again.
                     let some = fill(&arena, 4);
                     arena.evict_now().unwrap();
-                    let mut out = Vec::new();
-                    arena.peek(&some[PAGE..], &mut out).unwrap();
-                    assert!(is_right(PAGE, &out));
+                    let mut buffer = Vec::new();
+                    assert!(is_right(PAGE, &arena.peek(&some[PAGE..], &mut buffer).unwrap()));
                 }
             });
             scope.spawn(|| {
@@ -120,15 +106,14 @@ fn peeking_while_others_touch_evict_and_free() {
                 }
             });
             let mut random = Random::new(4);
-            let mut out = Vec::new();
-            let mut stored = 0;
-            let mut rounds = 0;
-            while rounds < scaled(20_000, 1000) || stored < scaled(2000, 50) {
+            let mut buffer = Vec::new();
+            let (mut rounds, mut copied) = (0, 0);
+            while rounds < scaled(20_000, 1000) || copied < scaled(2000, 50) {
                 let start = random.below(all.len());
                 let end = all.len().min(start + random.below(3 * PAGE));
-                out.clear();
-                stored += arena.peek(&all[start..end], &mut out).unwrap();
-                assert!(out.len() == end - start && is_right(start, &out), "{setup}: {start}");
+                let peek = arena.peek(&all[start..end], &mut buffer).unwrap();
+                assert!(peek.len() == end - start && is_right(start, &peek), "{setup}: {start}");
+                copied += usize::from(matches!(peek, Peek::Copied(_)));
                 rounds += 1;
             }
             done.store(true, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use super::error::{ArenaError, BuildError};
 use super::evictor_thread::EvictorThread;
 use super::limits::Limits;
 use super::mailbox::{Command, Mailbox};
+use super::residency::Peek;
 use super::settled;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{Evicted, Evictor};
@@ -203,33 +204,35 @@ impl Engine {
         }
     }
 
-    /// Appends `bytes`, which lie in the arena from `offset` on, to `out`, and says how many of their
-    /// pages were read in the store.
-    pub(super) fn peek(
+    /// Copies `bytes`, which lie in the arena from `offset` on, to `buffer` if any of them are stored,
+    /// and leaves those there.
+    pub(super) fn peek<'a>(
         &self,
         offset: usize,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<usize, ArenaError> {
-        let mut stored = 0;
-        let mut buffer = [0; PAGE_SIZE];
+        bytes: &'a [u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Peek<'a>, ArenaError> {
+        let is_there = |page| self.table.load(page).state() == State::Resident;
+        if PageRange::touching(offset, bytes.len()).iter().all(is_there) || self.is_stopped() {
+            return Ok(Peek::InMemory(bytes));
+        }
+        buffer.clear();
+        buffer.reserve(bytes.len());
+        let mut page_bytes = [0; PAGE_SIZE];
         let mut left = bytes;
         while !left.is_empty() {
             let start = offset + (bytes.len() - left.len());
             let within = start % PAGE_SIZE;
             let (here, rest) = left.split_at(left.len().min(PAGE_SIZE - within));
             let part = within..within + here.len();
-            match self.resolver.peek(PageIndex::containing(start), part, &mut buffer) {
-                Peeked::Stored => {
-                    stored += 1;
-                    out.extend_from_slice(&buffer[..here.len()]);
-                }
-                Peeked::InMemory => out.extend_from_slice(here),
+            match self.resolver.peek(PageIndex::containing(start), part, &mut page_bytes) {
+                Peeked::Stored => buffer.extend_from_slice(&page_bytes[..here.len()]),
+                Peeked::InMemory => buffer.extend_from_slice(here),
                 Peeked::Lost => return Err(ArenaError::Lost),
             }
             left = rest;
         }
-        Ok(stored)
+        Ok(Peek::Copied(buffer))
     }
 
     /// Brings the pages of `range` back and keeps them, until they are removed from the pins.
@@ -292,6 +295,11 @@ impl Engine {
         }
         self.mailbox.change_limits(change);
         Ok(())
+    }
+
+    /// Pages in memory beyond the limits.
+    pub(super) fn excess(&self) -> usize {
+        if self.is_stopped() { 0 } else { self.mailbox.excess() }
     }
 
     /// Evicts everything that is not touched meanwhile.

@@ -74,6 +74,16 @@ impl Arena {
         self.set_limit(bytes, Limits::set_memory)
     }
 
+    /// Bytes in memory beyond the limits, at the moment: the evictor is at work on them. 0 where there
+    /// is no limit.
+    ///
+    /// Memory can be written faster than it can be compressed. A program with a hard bound behind its
+    /// limit looks at this, which costs a few loads, and lets those wait who write while it is high.
+    #[must_use]
+    pub fn excess_bytes(&self) -> usize {
+        self.inner.engine().map_or(0, |engine| engine.excess() * PAGE_SIZE)
+    }
+
     fn set_limit(
         &self,
         bytes: Option<usize>,

@@ -90,7 +90,12 @@ impl Mailbox {
 
     /// Whether there is more in memory than may be.
     pub(super) fn is_over_limit(&self) -> bool {
-        self.limit().is_some_and(|limit| self.table.resident() > limit)
+        self.excess() > 0
+    }
+
+    /// How many pages there are in memory beyond what may be.
+    pub(super) fn excess(&self) -> usize {
+        self.limit().map_or(0, |limit| self.table.resident().saturating_sub(limit))
     }
 
     /// Pages that may be in memory, if there is a limit.

@@ -18,7 +18,7 @@ pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
 pub use global::{ArenaAlloc, StartError};
 pub use lanes::ArenaLane;
-pub use residency::PinGuard;
+pub use residency::{Peek, PinGuard};
 
 use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
 use crate::evict::Evicted;

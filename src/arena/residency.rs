@@ -3,6 +3,7 @@
 use super::{Arena, ArenaError, Inner};
 use crate::prim::{PAGE_SIZE, PageRange};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 impl Arena {
@@ -63,15 +64,14 @@ impl Arena {
         }
     }
 
-    /// Appends `bytes` to `out`, and leaves those pages that are stored where they are: they are
-    /// decompressed on the way and count as not touched. Says how many such pages there were.
+    /// Reads `bytes` without bringing back what is stored of them: those pages are decompressed on the
+    /// way, stay where they are, and count as not touched. `buffer`, whatever it held, gets the copy;
+    /// bytes that are all in memory are not copied.
     ///
     /// This is for what is read once in a long time. Bringing a page back takes a page of memory, for
     /// which another may have to go, and compressing this one again later; a peek takes neither. A
-    /// program that keeps count of what it reads can peek at first and move what turns out to be
+    /// program that keeps count of what it reads can peek at first, and move what turns out to be
     /// wanted to where other such things are ([`Lane::Hot`](crate::Lane::Hot)).
-    ///
-    /// What is in memory is read as usual, and counts as touched. Where nothing is evicted all of it is.
     ///
     /// ```
     /// use allocator_api2::vec::Vec as ArenaVec;
@@ -79,13 +79,13 @@ impl Arena {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let arena = Arena::builder().or_plain_memory().build()?;
-    /// let mut page = ArenaVec::new_in(&arena);
-    /// page.resize(100_000, b'x');
+    /// let mut value = ArenaVec::new_in(&arena);
+    /// value.resize(100_000, b'x');
     /// let _ = arena.evict_now();
     ///
-    /// let mut reply = Vec::new();
-    /// arena.peek(&page[700..800], &mut reply)?;
-    /// assert_eq!(reply, [b'x'; 100]);
+    /// let mut buffer = Vec::new();
+    /// let part = arena.peek(&value[700..800], &mut buffer)?;
+    /// assert_eq!(*part, [b'x'; 100]);
     /// assert_eq!(arena.stats().refaults, 0);
     /// # Ok(())
     /// # }
@@ -94,27 +94,18 @@ impl Arena {
     /// # Errors
     ///
     /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored
-    /// copy of a page is damaged, [`ArenaError::ForkedChild`] in a fork. `out` is as it was then.
-    ///
-    /// # Panics
-    ///
-    /// If `out` would become longer than `isize::MAX` bytes.
-    pub fn peek(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, ArenaError> {
+    /// copy of a page is damaged, [`ArenaError::ForkedChild`] in a fork.
+    pub fn peek<'a>(
+        &self,
+        bytes: &'a [u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Peek<'a>, ArenaError> {
         let (offset, _) = self.inner.locate(bytes)?;
-        let len = out.len();
-        out.reserve(bytes.len());
-        let peeked = match self.inner.engine() {
-            Ok(engine) if !engine.is_stopped() => engine.peek(offset, bytes, out),
-            Ok(_) | Err(ArenaError::NotSwapping) => {
-                out.extend_from_slice(bytes);
-                Ok(0)
-            }
+        match self.inner.engine() {
+            Ok(engine) => engine.peek(offset, bytes, buffer),
+            Err(ArenaError::NotSwapping) => Ok(Peek::InMemory(bytes)),
             Err(e) => Err(e),
-        };
-        if peeked.is_err() {
-            out.truncate(len);
         }
-        peeked
     }
 
     /// Has all of `range` in memory, as [`ensure`](Self::ensure) does, and keeps it there until the
@@ -160,6 +151,25 @@ impl Arena {
             Err(e) => return Err(e),
         }
         Ok(PinGuard { inner: Arc::clone(&self.inner), pages })
+    }
+}
+
+/// Bytes that were [peeked at](Arena::peek).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek<'a> {
+    /// All of them are in memory, or were a moment ago: the bytes themselves.
+    InMemory(&'a [u8]),
+    /// Some of them are stored: a copy.
+    Copied(&'a [u8]),
+}
+
+impl Deref for Peek<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::InMemory(bytes) | Self::Copied(bytes) => bytes,
+        }
     }
 }
 
