@@ -187,13 +187,16 @@ impl Engine {
         }
     }
 
+    /// Whether the pages of `range` can be touched without a fault.
+    #[inline]
+    pub(super) fn is_resident(&self, range: PageRange) -> bool {
+        let is_there = |page| self.table.load(page).state() == State::Resident;
+        range.iter().all(is_there) || self.is_stopped()
+    }
+
     /// Makes sure that the pages of `range` can be touched without a fault.
     pub(super) fn ensure(&self, range: PageRange) -> Result<(), ArenaError> {
-        let is_there = |page| self.table.load(page).state() == State::Resident;
-        if range.iter().all(is_there) || self.is_stopped() {
-            return Ok(());
-        }
-        self.bring_all(range)
+        if self.is_resident(range) { Ok(()) } else { self.bring_all(range) }
     }
 
     #[cold]
@@ -212,8 +215,7 @@ impl Engine {
         bytes: &'a [u8],
         buffer: &'a mut Vec<u8>,
     ) -> Result<Peek<'a>, ArenaError> {
-        let is_there = |page| self.table.load(page).state() == State::Resident;
-        if PageRange::touching(offset, bytes.len()).iter().all(is_there) || self.is_stopped() {
+        if self.is_resident(PageRange::touching(offset, bytes.len())) {
             return Ok(Peek::InMemory(bytes));
         }
         buffer.clear();

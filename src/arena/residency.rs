@@ -64,6 +64,20 @@ impl Arena {
         }
     }
 
+    /// Whether all of `range` is in memory, at the moment. It costs a load per page. True where nothing
+    /// is ever evicted; false for memory that was never written, or lies elsewhere.
+    #[must_use]
+    pub fn is_resident<T>(&self, range: *const [T]) -> bool {
+        let Ok((offset, len)) = self.inner.locate(range) else {
+            return false;
+        };
+        let pages = PageRange::touching(offset, len);
+        match self.inner.engine() {
+            Ok(engine) => engine.is_resident(pages),
+            Err(e) => e == ArenaError::NotSwapping,
+        }
+    }
+
     /// Reads `bytes` without bringing back what is stored of them: those pages are decompressed on the
     /// way, stay where they are, and count as not touched. `buffer`, whatever it held, gets the copy;
     /// bytes that are all in memory are not copied.

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 mod command;
+mod footprint;
 mod keyspace;
 mod reply;
 
