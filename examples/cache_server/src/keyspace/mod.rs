@@ -140,6 +140,10 @@ impl Keyspace {
         Keys::lock(self, keys, now)
     }
 
+    /// Brings back what of these keys' values has been evicted, before a batch of commands reads
+    /// them: without locks held, in this thread.
+    pub fn prepare<K: AsRef<[u8]>>(&self, _keys: &[K]) {}
+
     /// Keys, expired ones that nobody has noticed included.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
