@@ -40,6 +40,8 @@ pub(super) struct Heat {
     window: AtomicU32,
     longest: u32,
     hot_bytes: AtomicUsize,
+    /// How many bytes may be hot.
+    budget: AtomicUsize,
 }
 
 impl Heat {
@@ -52,6 +54,7 @@ impl Heat {
             window: AtomicU32::new(longest),
             longest,
             hot_bytes: AtomicUsize::new(0),
+            budget: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -82,7 +85,7 @@ impl Heat {
         self.hot_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// Notes a use, and says whether the value has become hot, wherever it is.
+    /// Notes a use, and says whether the value belongs to what is hot, for which there is room.
     pub(super) fn used(&self, record: &mut Record) -> bool {
         let now = self.now();
         let idle = now.wrapping_sub(record.used);
@@ -92,7 +95,7 @@ impl Heat {
         record.used = now;
         let goes_on = idle <= self.window.load(Relaxed);
         record.heat = if goes_on { record.heat.saturating_add(1) } else { 1 };
-        record.heat >= USES && self.moves
+        record.heat >= USES && self.moves && self.hot_bytes() < self.budget.load(Relaxed)
     }
 
     /// Whether the value has to leave the hot lane.
@@ -107,6 +110,7 @@ impl Heat {
 
     /// Adjusts the window, once a tick. `budget` is how many bytes may be hot, if that is limited.
     pub(super) fn adjust(&self, budget: Option<usize>) {
+        self.budget.store(budget.unwrap_or(usize::MAX), Relaxed);
         let window = self.window.load(Relaxed);
         let next = match budget {
             None => self.longest,
