@@ -94,8 +94,8 @@ impl Heat {
         }
         record.used = now;
         let goes_on = idle <= self.window.load(Relaxed);
-        record.heat = if goes_on { record.heat.saturating_add(1) } else { 1 };
-        record.heat >= USES && self.moves && self.hot_bytes() < self.budget.load(Relaxed)
+        record.value.heat = if goes_on { record.value.heat.saturating_add(1) } else { 1 };
+        record.value.heat >= USES && self.moves && self.hot_bytes() < self.budget.load(Relaxed)
     }
 
     /// Whether the value has to leave the hot lane.
@@ -125,6 +125,7 @@ impl Heat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::Expiry;
     use crate::keyspace::entry::Entry;
     use crate::keyspace::values::Values;
     use thermocline::Arena;
@@ -138,7 +139,7 @@ mod tests {
     fn entry(lane: Lane) -> (Values, Entry) {
         let values = Values::new(Arena::builder().or_plain_memory().build().unwrap());
         let value = values.put(lane, b"value").unwrap();
-        (values, Entry::new(b"key", value, 0))
+        (values, Entry::new(b"key", value, 0, Expiry::Never))
     }
 
     /// What uses at these ticks come to, in turn.

@@ -184,7 +184,7 @@ impl Keyspace {
         match policy {
             Policy::NoEviction | Policy::AllKeysRandom | Policy::VolatileRandom => 0,
             Policy::AllKeysLru | Policy::VolatileLru => self.heat.idle(entry.record()).into(),
-            Policy::VolatileTtl => match entry.record().expiry() {
+            Policy::VolatileTtl => match entry.expiry() {
                 Expiry::At(at) => u64::MAX - at.max(0).unsigned_abs(),
                 Expiry::Never => 0,
             },
