@@ -1,41 +1,37 @@
 //! What the keyspace and its arena have to tell: all that `INFO`, `MEMORY` and the metrics show of
 //! them comes from here.
 
+use crate::keyspace::Events;
 use crate::server::Server;
+use std::sync::atomic::Ordering::Relaxed;
 use thermocline::{Arena, HeapStats, Lane, LatencyHistogram, Stats, Swapping};
 
 /// The arena that values lie in.
 pub fn arena(server: &Server) -> &Arena {
-    &server.arena
+    server.keyspace.arena()
 }
 
-/// What has happened to keys since the server was started.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Events {
-    pub hits: u64,
-    pub misses: u64,
-    pub expired: u64,
-    pub evicted: u64,
-    /// Values that moved to the hot lane, and back.
-    pub promoted: u64,
-    pub demoted: u64,
-    /// Values whose stored copy was damaged, and which are no more.
-    pub lost: u64,
+/// What has happened to keys since the server was started, or its statistics were reset.
+pub fn events(server: &Server) -> Events {
+    server.keyspace.events()
 }
 
-pub fn events(_server: &Server) -> Events {
-    Events::default()
+pub fn reset_events(server: &Server) {
+    server.keyspace.reset_events();
 }
-
-pub fn reset_events(_server: &Server) {}
 
 /// Bytes that keys and values take before compression: what `maxmemory` bounds.
 pub fn used_bytes(server: &Server) -> usize {
-    arena(server).stats().allocated_bytes
+    server.keyspace.used_bytes()
 }
 
 /// Called where `maxmemory` or its policy has changed.
-pub fn settings_changed(_server: &Server) {}
+pub fn settings_changed(server: &Server) {
+    let maxmemory = server.settings.maxmemory.load(Relaxed);
+    let limit = usize::try_from(maxmemory).ok().filter(|&limit| limit > 0);
+    server.keyspace.set_maxmemory(limit);
+    server.keyspace.set_policy(server.settings.policy());
+}
 
 /// What is known about memory at one time.
 #[derive(Debug, Clone)]

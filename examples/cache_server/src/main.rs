@@ -9,6 +9,7 @@
 
 mod command;
 mod figures;
+mod footprint;
 mod keyspace;
 mod metrics;
 mod net;

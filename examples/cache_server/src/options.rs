@@ -1,6 +1,6 @@
 //! What the command line says.
 
-use crate::server::EvictionPolicy;
+use crate::keyspace::{self, Policy};
 use crate::size;
 use clap::{Parser, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -36,10 +36,11 @@ pub struct Options {
     pub maxmemory: u64,
     /// What is removed where that is reached
     #[arg(long, value_name = "POLICY", value_enum, default_value_t, hide_possible_values = false)]
-    pub maxmemory_policy: EvictionPolicy,
-    /// Bytes that values in memory and compressed ones may take together [default: no limit]
+    pub maxmemory_policy: Policy,
+    /// Bytes that the process may take, compressed values included [default: no limit]
     ///
-    /// Above it, what has been idle the longest is compressed, however short that is.
+    /// Above it, what has been idle the longest is compressed, however short that is. Where even that
+    /// is not enough, keys are removed by the maxmemory policy, or commands that need memory refused.
     #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
     pub memory_limit: Option<u64>,
     /// How long values are idle before they are compressed
@@ -60,7 +61,7 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
     /// Who brings compressed values back
-    #[arg(long, value_name = "MODE", value_enum, default_value = "auto")]
+    #[arg(long, value_name = "MODE", value_enum, default_value = "inline")]
     pub fault_mode: Faults,
     /// How touches are noticed
     #[arg(long, value_name = "TRACKER", value_enum, default_value = "auto")]
@@ -68,6 +69,9 @@ pub struct Options {
     /// Go on without compression where the system does not allow it
     #[arg(long)]
     pub or_plain_memory: bool,
+    /// Leave values where they were first put, however hot they are (for comparison)
+    #[arg(long)]
+    pub place_once: bool,
     /// Let clients hold up their thread with DEBUG SLEEP
     #[arg(long)]
     pub enable_debug_command: bool,
@@ -144,6 +148,18 @@ impl Options {
         let loopback =
             |address: &IpAddr| address.is_loopback() || *address == IpAddr::V4(Ipv4Addr::LOCALHOST);
         self.port != Port::Off && !self.bind.iter().all(loopback)
+    }
+
+    /// A keyspace as it was asked for.
+    pub fn keyspace(&self) -> keyspace::Options {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        keyspace::Options {
+            maxmemory: (self.maxmemory > 0).then(|| bytes(self.maxmemory)),
+            policy: self.maxmemory_policy,
+            memory_limit: self.memory_limit.map(bytes),
+            cold_after: self.cold_after,
+            moves: !self.place_once,
+        }
     }
 
     /// An arena as it was asked for; its limits are the keyspace's business.

@@ -34,7 +34,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
         .map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
     let settings = settings(options, threads, out)?;
     let arena = options.arena().build().map_err(without_arena)?;
-    let server = Arc::new(Server::new(Keyspace::new(), arena, settings, threads));
+    let keyspace = Keyspace::new(arena, options.keyspace());
+    let server = Arc::new(Server::new(keyspace, settings, threads));
 
     let mut poll = Poll::new()?;
     let mut signals = signals::on_stop()?;
@@ -72,7 +73,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
 }
 
 fn tick(server: &Server) {
-    server.keyspace.expire_some(unix_ms());
+    server.keyspace.tend(unix_ms());
     server.rates.sample(Instant::now(), || {
         let stats = figures::arena(server).stats();
         Counters {

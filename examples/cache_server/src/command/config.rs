@@ -5,7 +5,8 @@ use super::help::help;
 use super::row::{ADMIN, Command, NO_KEY};
 use super::{Call, glob};
 use crate::figures;
-use crate::server::{EvictionPolicy, Server};
+use crate::keyspace::Policy;
+use crate::server::Server;
 use crate::size;
 use clap::ValueEnum;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -40,10 +41,9 @@ static PARAMETERS: [Parameter; 7] = [
         name: "maxmemory-policy",
         get: |server| server.settings.policy().name(),
         parse: |value| {
-            let policy = EvictionPolicy::from_name(&String::from_utf8_lossy(value));
+            let policy = Policy::from_name(&String::from_utf8_lossy(value));
             let policy = policy.ok_or_else(|| {
-                let names: Vec<_> =
-                    EvictionPolicy::value_variants().iter().map(|p| p.name()).collect();
+                let names: Vec<_> = Policy::value_variants().iter().map(|p| p.name()).collect();
                 format!("argument(s) must be one of the following: {}", names.join(", "))
             })?;
             Ok(Box::new(move |server| server.settings.set_policy(policy)))

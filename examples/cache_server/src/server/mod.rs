@@ -6,7 +6,7 @@ mod stats;
 mod stop;
 
 pub use clients::{Clients, Inbox, Message};
-pub use settings::{EvictionPolicy, Settings};
+pub use settings::Settings;
 pub use stats::{Totals, WorkerStats};
 pub use stop::Stop;
 
@@ -15,13 +15,11 @@ use crate::rates::Rates;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use thermocline::Arena;
 
 /// What a command has to do with: everything that all connections share.
 #[derive(Debug)]
 pub struct Server {
     pub keyspace: Keyspace,
-    pub arena: Arena,
     pub settings: Settings,
     pub clients: Clients,
     pub stop: Stop,
@@ -36,10 +34,9 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(keyspace: Keyspace, arena: Arena, settings: Settings, workers: usize) -> Self {
+    pub fn new(keyspace: Keyspace, settings: Settings, workers: usize) -> Self {
         Self {
             keyspace,
-            arena,
             settings,
             clients: Clients::default(),
             stop: Stop::default(),

@@ -1,44 +1,16 @@
 //! What can be changed while the server runs.
 
-use clap::ValueEnum;
+use crate::keyspace::Policy;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-
-/// What is removed where `maxmemory` is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum EvictionPolicy {
-    /// Nothing: commands that need memory are refused.
-    #[default]
-    Noeviction,
-    /// What was used the longest ago.
-    AllkeysLru,
-    /// The same, among keys that expire.
-    VolatileLru,
-    /// What expires first.
-    VolatileTtl,
-    /// Any key.
-    AllkeysRandom,
-    /// Any key that expires.
-    VolatileRandom,
-}
-
-impl EvictionPolicy {
-    pub fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::from_str(name, true).ok()
-    }
-}
 
 /// What `CONFIG SET` can change.
 #[derive(Debug)]
 pub struct Settings {
     /// Bytes of keys and values; 0 for no limit.
     pub maxmemory: AtomicU64,
-    policy: RwLock<EvictionPolicy>,
+    policy: RwLock<Policy>,
     password: RwLock<Vec<u8>>,
     has_password: AtomicBool,
     pub maxclients: AtomicUsize,
@@ -101,11 +73,11 @@ impl Settings {
         self.has_password.store(!password.is_empty(), Relaxed);
     }
 
-    pub fn policy(&self) -> EvictionPolicy {
+    pub fn policy(&self) -> Policy {
         *self.policy.read()
     }
 
-    pub fn set_policy(&self, policy: EvictionPolicy) {
+    pub fn set_policy(&self, policy: Policy) {
         *self.policy.write() = policy;
     }
 }

@@ -9,7 +9,7 @@ pub use redis::{Both, Redis};
 
 use super::table::table;
 use super::{Request, Server, Session, carry_out};
-use crate::keyspace::{Keyspace, UnixMs};
+use crate::keyspace::{Keyspace, Options, UnixMs};
 use crate::reply::Protocol;
 use crate::server::{Settings, WorkerStats};
 use crate::session;
@@ -68,7 +68,8 @@ pub struct Client {
 impl Client {
     pub fn at(now: UnixMs) -> Self {
         let arena = Arena::builder().or_plain_memory().build().unwrap();
-        let server = Server::new(Keyspace::new(), arena, Settings::default(), 1);
+        let keyspace = Keyspace::new(arena, Options::default());
+        let server = Server::new(keyspace, Settings::default(), 1);
         let client = session::Client::new(1, String::new(), String::new(), 0, 0);
         let session = Session::new(Arc::new(client), &server);
         Self { server, session, now }
