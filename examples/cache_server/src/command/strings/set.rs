@@ -121,7 +121,9 @@ fn set_all(call: &mut Call<'_>, condition: Condition) {
 
 #[cfg(test)]
 mod tests {
-    use crate::command::transcript::compare;
+    use crate::command::args::OUT_OF_MEMORY;
+    use crate::command::transcript::{Client, compare};
+    use thermocline::Arena;
 
     #[test]
     fn setting() {
@@ -199,5 +201,33 @@ mod tests {
             ("MSET a w", "+OK\r\n"),
             ("TTL a", ":-1\r\n"),
         ]);
+    }
+
+    #[test]
+    fn what_has_no_room_changes_nothing() {
+        let mut client = Client::with(Arena::builder().reserve(4 << 20), 1);
+        client.say("MSET k old other old");
+        let large = "x".repeat(8 << 20);
+        let lines = [
+            format!("SET k {large}"),
+            format!("SET k {large} GET"),
+            format!("SET new {large} NX GET"),
+            format!("GETSET k {large}"),
+            format!("SETEX k 100 {large}"),
+            format!("SETNX new {large}"),
+            format!("MSET k {large} other new"),
+            format!("MSETNX new {large}"),
+            format!("APPEND k {large}"),
+            format!("APPEND new {large}"),
+            "SETRANGE k 8000000 x".to_owned(),
+            "SETRANGE new 8000000 x".to_owned(),
+        ];
+        let refusal = format!("-{OUT_OF_MEMORY}\r\n");
+        for line in lines {
+            assert_eq!(client.say(&line), refusal, "{}", &line[..20]);
+        }
+        assert_eq!(client.say("MGET k other"), "*2\r\n$3\r\nold\r\n$3\r\nold\r\n");
+        assert_eq!(client.say("TTL k"), ":-1\r\n");
+        assert_eq!(client.say("EXISTS new"), ":0\r\n");
     }
 }

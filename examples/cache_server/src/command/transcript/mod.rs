@@ -15,7 +15,7 @@ use crate::server::{Settings, WorkerStats};
 use crate::session;
 use std::sync::Arc;
 use std::time::SystemTime;
-use thermocline::Arena;
+use thermocline::{Arena, Builder};
 
 type Line = (&'static str, &'static str);
 
@@ -67,7 +67,12 @@ pub struct Client {
 
 impl Client {
     pub fn at(now: UnixMs) -> Self {
-        let arena = Arena::builder().or_plain_memory().build().unwrap();
+        Self::with(Arena::builder(), now)
+    }
+
+    /// Of a server with such an arena.
+    pub fn with(arena: Builder, now: UnixMs) -> Self {
+        let arena = arena.or_plain_memory().build().unwrap();
         let keyspace = Keyspace::new(arena, Options::default());
         let server = Server::new(keyspace, Settings::default(), 1);
         let client = session::Client::new(1, String::new(), String::new(), 0, 0);
