@@ -1,0 +1,101 @@
+//! Compares the server with Redis: the same requests to both, reply by reply.
+//!
+//! `THERMOCLINE_REQUESTS` says how many random requests there are, and `THERMOCLINE_SEED` which. The
+//! differences that are known, each with its reason, stand in [`differential::rules::LISTED`], and a
+//! run prints those that it met. The last line of a run:
+//!
+//! ```text
+//! differential requests=50000 commands=63 differences=0 excused=1234 seed=1
+//! ```
+
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod compare;
+mod hunt;
+mod play;
+mod program;
+mod request;
+mod rules;
+mod shrink;
+mod side;
+mod syntax;
+mod words;
+
+use common::process::ServerProcess;
+use common::skip::{has_programs, number};
+use hunt::{Finding, Hunt};
+
+fn reports(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| finding.report.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+fn requests() -> u64 {
+    number("THERMOCLINE_REQUESTS", 50_000)
+}
+
+#[test]
+fn random_requests_get_the_replies_of_redis() {
+    if !has_programs("random_requests_get_the_replies_of_redis", &["redis-server"]) {
+        return;
+    }
+    let (redis, ours) = (ServerProcess::redis(&[]), ServerProcess::ours(&[]));
+    let seed = number("THERMOCLINE_SEED", 1);
+    let name = "differential";
+    let hunt = Hunt { name, requests: requests(), seed, password: None, enough: 10 };
+    let findings = hunt.run(&redis, &ours);
+    assert!(findings.is_empty(), "{}", reports(&findings));
+}
+
+#[test]
+fn random_requests_get_the_replies_of_redis_with_a_password() {
+    if !has_programs("random_requests_with_a_password", &["redis-server"]) {
+        return;
+    }
+    let args = ["--requirepass", "secret"];
+    let (redis, ours) = (ServerProcess::redis(&args), ServerProcess::ours(&args));
+    let seed = number("THERMOCLINE_SEED", 1) + (1 << 32);
+    let (name, password) = ("differential-password", Some("secret"));
+    let hunt = Hunt { name, requests: requests() / 10, seed, password, enough: 10 };
+    let findings = hunt.run(&redis, &ours);
+    assert!(findings.is_empty(), "{}", reports(&findings));
+}
+
+/// What is no difference is not taken for one.
+#[test]
+fn redis_does_not_differ_from_redis() {
+    if !has_programs("redis_does_not_differ_from_redis", &["redis-server"]) {
+        return;
+    }
+    let (one, other) = (ServerProcess::redis(&[]), ServerProcess::redis(&[]));
+    let (name, requests) = ("redis-and-redis", requests() / 5);
+    let hunt = Hunt { name, requests, seed: 1 << 33, password: None, enough: 1 };
+    let findings = hunt.run(&one, &other);
+    assert!(findings.is_empty(), "{}", reports(&findings));
+}
+
+/// A server in which one command does what another should is found out, in few requests.
+#[test]
+fn a_planted_difference_is_found_and_shrunk() {
+    if !has_programs("a_planted_difference_is_found_and_shrunk", &["redis-server"]) {
+        return;
+    }
+    let redis = ServerProcess::redis(&[]);
+    // For each: the commands renamed, and at most so many requests that show it.
+    let plants: [(&[(&str, &str)], usize); 3] = [
+        (&[("GET", "was-get"), ("GETDEL", "GET")], 3),
+        (&[("EXPIREAT", "was-expireat"), ("PEXPIREAT", "EXPIREAT")], 3),
+        (&[("STRLEN", "")], 1),
+    ];
+    for (renamed, at_most) in plants {
+        let args: Vec<_> =
+            renamed.iter().flat_map(|(from, to)| ["--rename-command", from, to]).collect();
+        let planted = ServerProcess::redis(&args);
+        let (name, seed) = ("planted", 1 << 34);
+        let hunt = Hunt { name, requests: 20_000, seed, password: None, enough: 1 };
+        let findings = hunt.run(&redis, &planted);
+        let finding = findings.first().unwrap_or_else(|| panic!("{renamed:?} was not noticed"));
+        assert!(finding.smallest.len() <= at_most, "{renamed:?}\n{}", finding.report);
+    }
+}
