@@ -13,9 +13,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compare;
+mod expiry;
 mod hunt;
 mod play;
 mod program;
+mod protocol;
 mod request;
 mod rules;
 mod shrink;
@@ -98,4 +100,55 @@ fn a_planted_difference_is_found_and_shrunk() {
         let finding = findings.first().unwrap_or_else(|| panic!("{renamed:?} was not noticed"));
         assert!(finding.smallest.len() <= at_most, "{renamed:?}\n{}", finding.report);
     }
+}
+
+/// Whole, and in pieces.
+#[test]
+fn garbage_gets_the_replies_of_redis() {
+    if !has_programs("garbage_gets_the_replies_of_redis", &["redis-server"]) {
+        return;
+    }
+    let (redis, ours) = (ServerProcess::redis(&[]), ServerProcess::ours(&[]));
+    let long = protocol::long_cases();
+    let cases = protocol::CASES.into_iter().chain(long.iter().map(Vec::as_slice));
+    let mut differences: Vec<_> = cases
+        .clone()
+        .filter_map(|bytes| protocol::difference(&redis, &ours, b"", bytes, usize::MAX))
+        .collect();
+    // Redis drops a connection at this line, with what it has not sent yet of earlier replies: how
+    // much that is depends on how the pieces come.
+    let drops = |bytes: &&[u8]| bytes.windows(5).any(|word| word.eq_ignore_ascii_case(b"host:"));
+    let pieces = protocol::CASES.into_iter().filter(|bytes| !drops(bytes));
+    differences.extend(pieces.filter_map(|b| protocol::difference(&redis, &ours, b"", b, 1)));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// A server that knows its clients by a password takes less from those who have not said it.
+#[test]
+fn garbage_of_strangers_gets_the_replies_of_redis() {
+    if !has_programs("garbage_of_strangers_gets_the_replies_of_redis", &["redis-server"]) {
+        return;
+    }
+    let args = ["--requirepass", "secret"];
+    let (redis, ours) = (ServerProcess::redis(&args), ServerProcess::ours(&args));
+    let long = protocol::long_cases();
+    let cases = protocol::CASES.into_iter().chain(long.iter().take(20).map(Vec::as_slice));
+    let differences: Vec<_> = cases
+        .flat_map(|bytes| {
+            [&b""[..], b"AUTH secret\r\n", b"AUTH wrong\r\n"].map(|before| (before, bytes))
+        })
+        .filter_map(|(b, bytes)| protocol::difference(&redis, &ours, b, bytes, usize::MAX))
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn keys_expire_and_scans_end_as_in_redis() {
+    if !has_programs("keys_expire_and_scans_end_as_in_redis", &["redis-server"]) {
+        return;
+    }
+    let (redis, ours) = (ServerProcess::redis(&[]), ServerProcess::ours(&[]));
+    expiry::keys_expire(&redis, &ours);
+    expiry::expired_keys_are_removed(&redis, &ours);
+    expiry::scans_show_the_same(&redis, &ours);
 }

@@ -174,7 +174,7 @@ pub fn settle(sides: &mut [Side<'_>; 2], agree: impl Fn(&[Side<'_>; 2]) -> bool)
         let open: Vec<_> = sides.iter().filter(|side| !side.closed).collect();
         let mut waits: Vec<_> =
             open.iter().map(|side| PollFd::new(&side.stream, PollFlags::IN)).collect();
-        wait(&mut waits, Duration::from_millis(10));
+        wait(&mut waits, Duration::from_millis(5));
         sides.iter_mut().for_each(Side::receive);
         let quiet = before == sides.each_ref().map(|side| (side.inbox.len(), side.closed));
         if quiet && agree(sides) {
