@@ -27,7 +27,14 @@ const WAYS: [&[&str]; 13] = [
 
 /// What tells that a key is gone, and of what: the way in which it is noticed is another for each.
 const QUESTIONS: [&str; 8] = [
-    "EXISTS k", "GET k", "TTL k", "TYPE k", "KEYS k", "STRLEN k", "MGET k nothing", "GETRANGE k 0 5",
+    "EXISTS k",
+    "GET k",
+    "TTL k",
+    "TYPE k",
+    "KEYS k",
+    "STRLEN k",
+    "MGET k nothing",
+    "GETRANGE k 0 5",
 ];
 
 fn texts(outcomes: [Outcome; 2]) -> [String; 2] {
@@ -89,8 +96,15 @@ pub fn scans_show_the_same(redis: &ServerProcess, ours: &ServerProcess) {
     for number in 0..3000 {
         pair.ask(&Request::words(&format!("SET key:{number} v")));
     }
-    let scans =
-        ["", " COUNT 1", " COUNT 7", " COUNT 1000", " MATCH *9", " TYPE string", " TYPE list COUNT 50"];
+    let scans = [
+        "",
+        " COUNT 1",
+        " COUNT 7",
+        " COUNT 1000",
+        " MATCH *9",
+        " TYPE string",
+        " TYPE list COUNT 50",
+    ];
     for options in scans {
         let [theirs, ours] = [0, 1].map(|side| scan(&mut pair, side, options));
         assert_eq!(theirs, ours, "SCAN{options}");

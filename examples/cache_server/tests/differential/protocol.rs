@@ -89,7 +89,8 @@ pub fn long_cases() -> Vec<Vec<u8>> {
     cases.extend((0..=255_u8).map(|byte| vec![byte, b'1', b'\r', b'\n']));
     // Requests of which a byte is not what it was.
     let mut rng = fastrand::Rng::with_seed(1);
-    let valid = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n";
+    let valid =
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n";
     cases.extend((0..300).map(|_| {
         let mut bytes = valid.to_vec();
         for _ in 0..rng.usize(1..3) {
