@@ -2,7 +2,7 @@
 
 use super::heat;
 use super::shard::{Place, Shard};
-use super::{About, Expiry, Keyspace, NewExpiry, OutOfMemory, UnixMs};
+use super::{About, Expiry, Form, Keyspace, NewExpiry, OutOfMemory, UnixMs};
 use parking_lot::MutexGuard;
 use thermocline::{Lane, Peek};
 
@@ -64,7 +64,7 @@ impl Locked<'_> {
         let shard = self.shard(space.shard_of(hash));
         let mut place = shard.find(hash, key);
         if let Some(expired) = place
-            && shard.entry(expired).record().has_expired(now)
+            && shard.entry(expired).has_expired(now)
         {
             let entry = shard.remove(expired);
             shard.events.expired += 1;
@@ -117,6 +117,16 @@ impl Keys<'_> {
         Some(shard.entry(place).record().value.bytes())
     }
 
+    /// The value, where nothing of it is lost. Counts as no use.
+    pub fn peek(&mut self, key: &[u8]) -> Option<&[u8]> {
+        let (space, buffer) = (self.space, &mut self.buffer);
+        let (shard, place) = self.locked.find(space, key, self.now);
+        let peek = space.values.peek(&shard.entry(place?).record().value, buffer);
+        match peek.ok()? {
+            Peek::InMemory(bytes) | Peek::Copied(bytes) => Some(bytes),
+        }
+    }
+
     /// Counts as no use.
     pub fn about(&mut self, key: &[u8]) -> Option<About> {
         let heat = &self.space.heat;
@@ -124,9 +134,9 @@ impl Keys<'_> {
         let entry = shard.entry(place?);
         let record = entry.record();
         Some(About {
-            expiry: record.expiry(),
+            expiry: entry.expiry(),
             len: record.value.len(),
-            raw: record.raw,
+            form: record.value.form,
             idle_seconds: u64::from(heat.idle(record)) / heat::TICKS_PER_SECOND,
             memory_bytes: entry.overhead() + record.value.capacity(),
         })
@@ -160,22 +170,33 @@ impl Keys<'_> {
         let lane = if record.value.lane() == Lane::Hot { Lane::Hot } else { Lane::Default };
         let value = space.values.put(lane, value)?;
         space.heat.used(record);
-        record.raw = false;
         space.replace(record, value);
         if let NewExpiry::Set(expiry) = expiry {
-            shard.set_expiry(place, expiry);
+            space.set_expiry(shard, place, expiry);
         }
         Ok(())
     }
 
-    /// Appends to a value, that of a missing key being empty; its length after that.
+    /// Makes a value, if there is one, [`Form::Text`].
+    pub fn mark_text(&mut self, key: &[u8]) {
+        if let (shard, Some(place)) = self.find(key) {
+            shard.entry_mut(place).record_mut().value.form = Form::Text;
+        }
+    }
+
+    /// Appends to a value, which makes it [`Form::Edited`], or sets that of a missing key as a
+    /// whole; its length after that.
     pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
-        let (shard, place) = self.find(key);
-        let len = place.map_or(0, |place| shard.entry(place).record().value.len());
+        let (shard, Some(place)) = self.find(key) else {
+            self.set(key, more, NewExpiry::Keep)?;
+            return Ok(more.len());
+        };
+        let len = shard.entry(place).record().value.len();
         self.overwrite(key, len, more)
     }
 
-    /// Overwrites a part of a value, which grows with zeros where it is too short; its length after.
+    /// Overwrites a part of a value, that of a missing key being empty, which grows with zeros where
+    /// it is too short and becomes [`Form::Edited`]; its length after.
     pub fn overwrite(
         &mut self,
         key: &[u8],
@@ -187,6 +208,7 @@ impl Keys<'_> {
         let Some(place) = place else {
             let mut value = space.values.put(Lane::Default, &[])?;
             space.values.write(&mut value, offset, bytes)?;
+            value.form = Form::Edited;
             let len = value.len();
             space.insert(shard, key, value, Expiry::Never);
             return Ok(len);
@@ -195,7 +217,7 @@ impl Keys<'_> {
         space.heat.used(record);
         let before = record.value.capacity();
         let written = space.values.write(&mut record.value, offset, bytes);
-        record.raw = true;
+        record.value.form = Form::Edited;
         space.resized(record, before);
         written.map(|()| record.value.len())
     }
@@ -218,22 +240,45 @@ impl Keys<'_> {
             return false;
         };
         let was = shard.remove(place);
-        let (expiry, raw) = (was.record().expiry(), was.record().raw);
+        let expiry = was.expiry();
         space.uncount(&was);
         let value = was.into_value();
         self.remove(to);
         let (shard, _) = self.find(to);
-        let place = space.insert(shard, to, value, expiry);
-        shard.entry_mut(place).record_mut().raw = raw;
+        space.insert(shard, to, value, expiry);
         true
+    }
+
+    /// Gives a copy of the value, its form and expiry of `from` to `to`, whatever that had; whether
+    /// `from` was there. When there is no room the old value of `to` stays.
+    pub fn copy(&mut self, from: &[u8], to: &[u8]) -> Result<bool, OutOfMemory> {
+        let space = self.space;
+        let Some(About { expiry, form, .. }) = self.about(from) else {
+            return Ok(false);
+        };
+        let Some(bytes) = self.peek(from) else {
+            return Ok(false);
+        };
+        let mut value = space.values.put(Lane::Default, bytes)?;
+        value.form = form;
+        let (shard, place) = self.find(to);
+        match place {
+            Some(place) => {
+                space.replace(shard.entry_mut(place).record_mut(), value);
+                space.set_expiry(shard, place, expiry);
+            }
+            None => space.insert(shard, to, value, expiry),
+        }
+        Ok(true)
     }
 
     /// Whether the key is there. An expiry that has passed already removes it.
     pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
+        let space = self.space;
         let (shard, Some(place)) = self.find(key) else {
             return false;
         };
-        shard.set_expiry(place, expiry);
+        space.set_expiry(shard, place, expiry);
         // What has passed is gone when it is looked for.
         self.find(key);
         true

@@ -26,6 +26,7 @@ use heat::Heat;
 use parking_lot::Mutex;
 use shard::{Hasher, Place, Shard};
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tend::Tending;
@@ -53,13 +54,23 @@ pub enum NewExpiry {
     Set(Expiry),
 }
 
+/// How a value came to be: what `OBJECT ENCODING` tells and the value's bytes do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Set as a whole.
+    Whole,
+    /// Set as a whole, and never an integer though it may look like one: by `INCRBYFLOAT`.
+    Text,
+    /// Written into, whether or not it grew.
+    Edited,
+}
+
 /// What is known about a value without looking at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
     pub expiry: Expiry,
     pub len: usize,
-    /// Whether it was ever written into.
-    pub raw: bool,
+    pub form: Form,
     /// Since it was last read or written.
     pub idle_seconds: u64,
     /// Key, value, and what is kept about them.
@@ -201,14 +212,19 @@ impl Keyspace {
     }
 
     /// A new key with its value.
-    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry) -> Place {
+    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry) {
         if value.lane() == Lane::Hot {
             self.heat.gained(value.capacity());
         }
-        let mut entry = Entry::new(key, value, self.heat.now());
-        entry.record_mut().set_expiry(expiry);
+        let entry = Entry::new(key, value, self.heat.now(), expiry);
         self.used.fetch_add(size_of_entry(&entry), Relaxed);
-        shard.insert(&self.hasher, self.hash(key), entry)
+        shard.insert(&self.hasher, self.hash(key), entry);
+    }
+
+    fn set_expiry(&self, shard: &mut Shard, place: Place, expiry: Expiry) {
+        let (before, after) = shard.set_expiry(place, expiry);
+        // Wraps around where it has become less, and is right in the end.
+        self.used.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 
     /// A key has another value.
@@ -222,7 +238,7 @@ impl Keyspace {
         // Wraps around where it has become less, and is right in the end.
         let more = value.capacity().wrapping_sub(record.value.capacity());
         self.used.fetch_add(more, Relaxed);
-        self.values.free(std::mem::replace(&mut record.value, value));
+        self.values.free(mem::replace(&mut record.value, value));
     }
 
     /// A value's block, which had `before` bytes, has grown.
@@ -261,9 +277,10 @@ impl Keyspace {
 
     fn move_to(&self, lane: Lane, record: &mut Record, copy: Option<&[u8]>) -> bool {
         let bytes = copy.unwrap_or(record.value.bytes());
-        let Ok(value) = self.values.put(lane, bytes) else {
+        let Ok(mut value) = self.values.put(lane, bytes) else {
             return false;
         };
+        (value.form, value.heat) = (record.value.form, record.value.heat);
         self.replace(record, value);
         true
     }

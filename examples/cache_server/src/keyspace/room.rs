@@ -2,49 +2,41 @@
 
 use super::entry::Entry;
 use super::{Expiry, Keyspace, Options, OutOfMemory, SHARDS, UnixMs};
+use clap::ValueEnum;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// What is evicted when `maxmemory` is reached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 #[repr(u8)]
 pub enum Policy {
     /// Nothing: commands that need memory fail.
+    #[default]
+    #[value(name = "noeviction")]
     NoEviction,
     /// What was not used for the longest time, about.
-    #[default]
+    #[value(name = "allkeys-lru")]
     AllKeysLru,
-    /// Anything.
+    /// Any key.
+    #[value(name = "allkeys-random")]
     AllKeysRandom,
-    /// As `AllKeysLru`, of the keys that have an expiry.
+    /// What was not used for the longest time, of the keys that have an expiry.
     VolatileLru,
-    /// Anything of the keys that have an expiry.
+    /// Any key that has an expiry.
     VolatileRandom,
     /// What expires the soonest, about.
     VolatileTtl,
 }
 
 impl Policy {
-    pub const ALL: [Self; 6] = [
-        Self::NoEviction,
-        Self::AllKeysLru,
-        Self::AllKeysRandom,
-        Self::VolatileLru,
-        Self::VolatileRandom,
-        Self::VolatileTtl,
-    ];
-
     /// As `maxmemory-policy` says it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoEviction => "noeviction",
-            Self::AllKeysLru => "allkeys-lru",
-            Self::AllKeysRandom => "allkeys-random",
-            Self::VolatileLru => "volatile-lru",
-            Self::VolatileRandom => "volatile-random",
-            Self::VolatileTtl => "volatile-ttl",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::from_str(name, true).ok()
     }
 
     fn only_volatile(self) -> bool {
@@ -76,8 +68,8 @@ const SAMPLES: usize = 5;
 /// How far above its limit the arena may be without anybody waiting for it: a sixty-fourth.
 const SLACK: usize = 64;
 
-/// How long a command waits for memory to be compressed, at most.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a command waits for a page to be compressed, until it takes it that none will be.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Keyspace {
     pub fn maxmemory(&self) -> Option<usize> {
@@ -97,7 +89,7 @@ impl Keyspace {
     }
 
     pub fn policy(&self) -> Policy {
-        Policy::ALL[usize::from(self.limits.policy.load(Relaxed))]
+        Policy::value_variants()[usize::from(self.limits.policy.load(Relaxed))]
     }
 
     pub fn set_policy(&self, policy: Policy) {
@@ -115,14 +107,21 @@ impl Keyspace {
         if self.arena().excess_bytes() > 0 { self.keep_pace() } else { Ok(()) }
     }
 
-    /// Waits until the arena is within its limit, nearly. Where that does not help keys have to go.
+    /// Waits until the arena is within its limit, nearly. Where nothing goes any more keys have to.
     #[cold]
     fn keep_pace(&self) -> Result<(), OutOfMemory> {
         let slack = self.memory_limit().unwrap_or(0) / SLACK;
-        let start = Instant::now();
+        let gone = || self.arena().stats().evicted;
+        let mut before = gone();
+        let mut patience = Instant::now() + PATIENCE;
         while self.arena().excess_bytes() > slack {
-            if start.elapsed() > PATIENCE {
-                return self.evict_one();
+            if Instant::now() > patience {
+                let now = gone();
+                if now == before {
+                    return self.evict_one();
+                }
+                before = now;
+                patience = Instant::now() + PATIENCE;
             }
             thread::sleep(Duration::from_micros(200));
         }
@@ -177,7 +176,7 @@ impl Keyspace {
         match policy {
             Policy::NoEviction | Policy::AllKeysRandom | Policy::VolatileRandom => 0,
             Policy::AllKeysLru | Policy::VolatileLru => self.heat.idle(entry.record()).into(),
-            Policy::VolatileTtl => match entry.record().expiry() {
+            Policy::VolatileTtl => match entry.expiry() {
                 Expiry::At(at) => u64::MAX - at.max(0).unsigned_abs(),
                 Expiry::Never => 0,
             },
