@@ -29,6 +29,8 @@ pub struct Hunt<'a> {
     pub password: Option<&'a str>,
     /// Stops after so many findings.
     pub enough: usize,
+    /// Whether to print the known differences, met or not.
+    pub lists: bool,
 }
 
 impl Hunt<'_> {
@@ -57,7 +59,7 @@ impl Hunt<'_> {
             }
             pair.requests = compared;
         }
-        for (entry, count) in LISTED.iter().zip(pair.excused).filter(|(_, count)| *count > 0) {
+        for (entry, count) in LISTED.iter().zip(pair.excused).filter(|_| self.lists) {
             let words = entry.words.join(" ");
             say(&format!("excused {count:>7}  {words}: {:?}: {}", entry.demand, entry.reason));
         }

@@ -1,8 +1,8 @@
 //! Compares the server with Redis: the same requests to both, reply by reply.
 //!
 //! `THERMOCLINE_REQUESTS` says how many random requests there are, and `THERMOCLINE_SEED` which. The
-//! differences that are known, each with its reason, stand in [`differential::rules::LISTED`], and a
-//! run prints those that it met. The last line of a run:
+//! differences that are known, each with its reason, stand in [`rules::LISTED`], and a run prints them
+//! with how often it met each. The last line of a run:
 //!
 //! ```text
 //! differential requests=50000 commands=63 differences=0 excused=1234 seed=1
@@ -45,7 +45,7 @@ fn random_requests_get_the_replies_of_redis() {
     let (redis, ours) = (ServerProcess::redis(&[]), ServerProcess::ours(&[]));
     let seed = number("THERMOCLINE_SEED", 1);
     let name = "differential";
-    let hunt = Hunt { name, requests: requests(), seed, password: None, enough: 10 };
+    let hunt = Hunt { name, requests: requests(), seed, password: None, enough: 10, lists: true };
     let findings = hunt.run(&redis, &ours);
     assert!(findings.is_empty(), "{}", reports(&findings));
 }
@@ -59,7 +59,7 @@ fn random_requests_get_the_replies_of_redis_with_a_password() {
     let (redis, ours) = (ServerProcess::redis(&args), ServerProcess::ours(&args));
     let seed = number("THERMOCLINE_SEED", 1) + (1 << 32);
     let (name, password) = ("differential-password", Some("secret"));
-    let hunt = Hunt { name, requests: requests() / 10, seed, password, enough: 10 };
+    let hunt = Hunt { name, requests: requests() / 10, seed, password, enough: 10, lists: false };
     let findings = hunt.run(&redis, &ours);
     assert!(findings.is_empty(), "{}", reports(&findings));
 }
@@ -72,7 +72,7 @@ fn redis_does_not_differ_from_redis() {
     }
     let (one, other) = (ServerProcess::redis(&[]), ServerProcess::redis(&[]));
     let (name, requests) = ("redis-and-redis", requests() / 5);
-    let hunt = Hunt { name, requests, seed: 1 << 33, password: None, enough: 1 };
+    let hunt = Hunt { name, requests, seed: 1 << 33, password: None, enough: 1, lists: false };
     let findings = hunt.run(&one, &other);
     assert!(findings.is_empty(), "{}", reports(&findings));
 }
@@ -95,7 +95,7 @@ fn a_planted_difference_is_found_and_shrunk() {
             renamed.iter().flat_map(|(from, to)| ["--rename-command", from, to]).collect();
         let planted = ServerProcess::redis(&args);
         let (name, seed) = ("planted", 1 << 34);
-        let hunt = Hunt { name, requests: 20_000, seed, password: None, enough: 1 };
+        let hunt = Hunt { name, requests: 20_000, seed, password: None, enough: 1, lists: false };
         let findings = hunt.run(&redis, &planted);
         let finding = findings.first().unwrap_or_else(|| panic!("{renamed:?} was not noticed"));
         assert!(finding.smallest.len() <= at_most, "{renamed:?}\n{}", finding.report);

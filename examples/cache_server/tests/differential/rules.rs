@@ -41,7 +41,7 @@ const fn listed(words: &'static [&'static str], demand: Demand, reason: &'static
 }
 
 /// All known differences, the first that fits being the one that counts.
-pub const LISTED: [Listed; 24] = {
+pub const LISTED: [Listed; 26] = {
     use Demand::*;
     const ORDER: &str = "hash tables have an order of their own";
     const CLOCK: &str = "two servers do the same at two times";
@@ -75,6 +75,8 @@ pub const LISTED: [Listed; 24] = {
         ),
         listed(&["COMMAND", "COUNT"], SameKind, "ours has fewer commands"),
         listed(&["COMMAND", "DOCS"], SameKind, "ours documents in its own words"),
+        listed(&["COMMAND", "INFO"], SameKind, "Redis tells more of its commands"),
+        listed(&["TIME"], SameKind, CLOCK),
         listed(&["COMMAND", "LIST"], SameElements, "ours has fewer commands"),
         listed(&["COMMAND"], SameKind, "ours has fewer commands"),
         listed(&["CONFIG", "GET", "MAXMEMORY"], SameElements, ORDER),

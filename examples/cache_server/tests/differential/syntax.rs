@@ -4,7 +4,7 @@ use super::words::Words;
 
 /// How often, and what. Small letters stand for what [`word`] makes of them; `[ A | B ]` is an option
 /// that may be left out, and is rarely given twice; `( a b )` is there once or several times.
-const COMMANDS: [(u32, &str); 103] = [
+const COMMANDS: [(u32, &str); 114] = [
     (60, "GET key"),
     (70, "SET key value"),
     (
@@ -15,6 +15,7 @@ const COMMANDS: [(u32, &str); 103] = [
     (6, "GETEX key"),
     (20, "GETEX key [ EX secs | PX ms | EXAT unixs | PXAT unixms | PERSIST ]"),
     (12, "GETDEL key"),
+    (6, "GETSET key value"),
     (12, "SETNX key value"),
     (8, "SETEX key secs value"),
     (8, "PSETEX key ms value"),
@@ -29,6 +30,8 @@ const COMMANDS: [(u32, &str); 103] = [
     (10, "DECRBY key number"),
     (16, "INCRBYFLOAT key float"),
     (20, "GETRANGE key index index"),
+    (4, "SUBSTR key index index"),
+    (2, "LCS key key [ LEN | IDX ] [ MINMATCHLEN count ] [ WITHMATCHLEN ]"),
     (16, "SETRANGE key offset value"),
     (24, "DEL ( key )"),
     (10, "UNLINK ( key )"),
@@ -46,6 +49,7 @@ const COMMANDS: [(u32, &str); 103] = [
     (8, "PEXPIRETIME key"),
     (8, "PERSIST key"),
     (16, "RENAME key key"),
+    (6, "RENAMENX key key"),
     (20, "COPY key key [ DB db ] [ REPLACE ]"),
     (4, "KEYS pattern"),
     (4, "SCAN cursor COUNT all [ MATCH pattern ] [ TYPE type ]"),
@@ -53,6 +57,7 @@ const COMMANDS: [(u32, &str); 103] = [
     (6, "OBJECT ENCODING key"),
     (3, "OBJECT IDLETIME key"),
     (2, "OBJECT FREQ key"),
+    (2, "OBJECT REFCOUNT key"),
     (1, "OBJECT word key"),
     (3, "MEMORY USAGE key [ SAMPLES count ]"),
     (1, "MEMORY DOCTOR"),
@@ -75,9 +80,15 @@ const COMMANDS: [(u32, &str); 103] = [
     (1, "CLIENT LIST"),
     (1, "CLIENT INFO"),
     (1, "CLIENT SETINFO LIB-NAME name"),
+    (1, "CLIENT NO-EVICT ON"),
     (1, "CLIENT word"),
+    (1, "RESET"),
+    (1, "TIME"),
     (1, "COMMAND COUNT"),
     (1, "COMMAND DOCS GET"),
+    (1, "COMMAND INFO GET no-such"),
+    (1, "COMMAND GETKEYS MSET key value key value"),
+    (1, "COMMAND GETKEYS GET"),
     (1, "COMMAND word"),
     (3, "CONFIG GET maxmemory"),
     (1, "CONFIG GET maxmemory-policy"),
