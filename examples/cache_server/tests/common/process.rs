@@ -19,18 +19,19 @@ pub struct ServerProcess {
 
 impl ServerProcess {
     /// This package's server, or the one that `THERMOCLINE_SERVER` names: Redis itself, for one, to
-    /// see what these tests make of it. Where the kernel or the user's rights allow no compression, it
+    /// see what these tests make of it. As a cache has it, there is always something to evict. Where the kernel or the user's rights allow no compression, it
     /// is tested without.
     pub fn ours(args: &[&str]) -> Self {
-        let with_plain = [&["--or-plain-memory"], args].concat();
+        let mut all = vec!["--maxmemory-policy", "allkeys-lru", "--or-plain-memory"];
+        all.extend(args);
         match std::env::var("THERMOCLINE_SERVER") {
             Ok(program) if program.ends_with("redis-server") => Self::redis(args),
-            Ok(program) => Self::start(program.as_ref(), &with_plain),
-            Err(_) => Self::start(env!("CARGO_BIN_EXE_cache_server").as_ref(), &with_plain),
+            Ok(program) => Self::start(program.as_ref(), &all),
+            Err(_) => Self::start(env!("CARGO_BIN_EXE_cache_server").as_ref(), &all),
         }
     }
 
-    /// Redis, with no files, one database and, as a cache has it, something to evict.
+    /// Redis, set up as ours is: with no files and one database.
     pub fn redis(args: &[&str]) -> Self {
         let mut all = vec!["--save", "", "--appendonly", "no", "--databases", "1"];
         all.extend(["--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "no"]);

@@ -166,9 +166,9 @@ pub fn exchange(sides: &mut [Side<'_>; 2], bytes: &[u8], piece: usize, replies: 
 }
 
 /// Receives until both have sent the same, or `agree` finds it so, and for a moment nothing came.
-/// At the latest after [`PATIENCE`]; whether they agree.
+/// Whether they agree, at the latest when a fourth of [`PATIENCE`] has passed.
 pub fn settle(sides: &mut [Side<'_>; 2], agree: impl Fn(&[Side<'_>; 2]) -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE / 4;
     loop {
         let before = sides.each_ref().map(|side| (side.inbox.len(), side.closed));
         let open: Vec<_> = sides.iter().filter(|side| !side.closed).collect();
