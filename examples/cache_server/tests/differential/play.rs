@@ -54,6 +54,7 @@ impl<'a> Pair<'a> {
             }
         }
         self.sides.iter_mut().for_each(Side::reconnect);
+        self.comparison.begin();
         let mut start = 0;
         for batch in steps.split_inclusive(|step| step.ends_batch) {
             // A program that is being shrunk may have lost the end of a batch.

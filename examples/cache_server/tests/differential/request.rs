@@ -35,6 +35,11 @@ impl Request {
         String::from_utf8_lossy(&arg[..arg.len().min(64)]).to_ascii_uppercase()
     }
 
+    /// Whether one of the arguments is this word.
+    pub fn has(&self, word: &str) -> bool {
+        self.args.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.noise);
         match self.framing {
