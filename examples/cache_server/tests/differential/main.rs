@@ -116,7 +116,7 @@ fn garbage_gets_the_replies_of_redis() {
     let pieces = pieces.map(|bytes| (bytes, 1));
     let differences: Vec<_> = whole
         .chain(pieces)
-        .filter(|(bytes, _)| protocol::is_compared(bytes))
+        .filter(|(bytes, _)| protocol::is_compared(b"", bytes))
         .filter_map(|(bytes, piece)| protocol::difference(&redis, &ours, b"", bytes, piece))
         .inspect(|difference| say(difference))
         .take(10)
@@ -133,12 +133,16 @@ fn garbage_of_strangers_gets_the_replies_of_redis() {
     let args = ["--requirepass", "secret"];
     let (redis, ours) = (ServerProcess::redis(&args), ServerProcess::ours(&args));
     let long = protocol::long_cases();
-    let cases = protocol::CASES.into_iter().chain(long.iter().take(20).map(Vec::as_slice));
+    // Redis hangs up on strangers who leave more than 16 KiB of its replies unread, which is a matter
+    // of time. Ours stops reading what they send.
+    let is_short = |bytes: &&[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() < 500;
+    let long = long.iter().map(Vec::as_slice).take(20).filter(is_short);
+    let cases = protocol::CASES.into_iter().chain(long);
     let differences: Vec<_> = cases
-        .filter(|bytes| protocol::is_compared(bytes))
         .flat_map(|bytes| {
             [&b""[..], b"AUTH secret\r\n", b"AUTH wrong\r\n"].map(|before| (before, bytes))
         })
+        .filter(|(before, bytes)| protocol::is_compared(before, bytes))
         .filter_map(|(b, bytes)| protocol::difference(&redis, &ours, b, bytes, usize::MAX))
         .inspect(|difference| say(difference))
         .take(10)

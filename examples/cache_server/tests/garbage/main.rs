@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// More than the server, its idle clients and all that the others may have in flight need. Far less
 /// than what they ask for.
-const BOUND: u64 = 512 << 20;
+const BOUND: u64 = 256 << 20;
 
 /// Clients that connect and then do nothing.
 const IDLE: usize = 1000;
