@@ -39,7 +39,9 @@ impl<'a> Reply<'a> {
     /// An error that repeats what a client has sent. Line ends in it become spaces.
     pub fn error_bytes(&mut self, text: &[u8]) {
         let start = self.out.len() + 1;
-        self.line(b'-', text);
+        // As Redis has it: line ends become spaces, but those at the end go.
+        let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+        self.line(b'-', &text[..end]);
         let end = self.out.len() - 2;
         for byte in &mut self.out[start..end] {
             if matches!(byte, b'\r' | b'\n') {

@@ -54,6 +54,17 @@ impl<'a> Call<'a> {
         number
     }
 
+    /// The number of a database, of which there is one.
+    pub fn database(&mut self, at: usize) -> Option<()> {
+        let error = match i32::try_from(self.integer(at)?) {
+            Ok(0) => return Some(()),
+            Ok(_) => "ERR DB index is out of range",
+            Err(_) => "ERR value is out of range, value must between -2147483648 and 2147483647",
+        };
+        self.reply.error(error);
+        None
+    }
+
     /// The time at which a value set by this command passes, which must be after the epoch.
     pub fn deadline(&mut self, time: Time, number: usize) -> Option<UnixMs> {
         let number = self.integer(number)?;

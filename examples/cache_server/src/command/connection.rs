@@ -42,10 +42,8 @@ fn quit(call: &mut Call<'_>) {
 }
 
 fn select(call: &mut Call<'_>) {
-    match number(call.args[1]).and_then(|n| i32::try_from(n).ok()) {
-        Some(0) => call.reply.ok(),
-        Some(_) => call.reply.error("ERR DB index is out of range"),
-        None => call.reply.error("ERR value is not an integer or out of range"),
+    if call.database(1).is_some() {
+        call.reply.ok();
     }
 }
 
@@ -100,19 +98,21 @@ fn hello(call: &mut Call<'_>) {
             return call.reply.error("ERR Protocol version is not an integer or out of range");
         }
     };
-    let (mut login, mut name) = (None, None);
     let mut options = call.args.get(2..).unwrap_or_default();
+    // Each takes effect at once, even where a later one is in error.
     while let [option, rest @ ..] = options {
         options = match (option.to_ascii_lowercase().as_slice(), rest) {
             (b"auth", [user, password, rest @ ..]) => {
-                login = Some((*user, *password));
+                if !authenticate(call, user, password) {
+                    return call.reply.error(WRONG_PASSWORD);
+                }
                 rest
             }
-            (b"setname", [given, rest @ ..]) => {
-                if !client::is_name(given) {
+            (b"setname", [name, rest @ ..]) => {
+                if !client::is_name(name) {
                     return call.reply.error(client::BAD_NAME);
                 }
-                name = Some(*given);
+                call.session.client.names.lock().name = name.to_vec();
                 rest
             }
             _ => {
@@ -120,20 +120,12 @@ fn hello(call: &mut Call<'_>) {
             }
         };
     }
-    if let Some((user, password)) = login
-        && !authenticate(call, user, password)
-    {
-        return call.reply.error(WRONG_PASSWORD);
-    }
     if call.session.must_authenticate(call.server) {
         return call.reply.error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
              HELLO AUTH <user> <pass> option can be used to authenticate the client and select the \
              RESP protocol version at the same time",
         );
-    }
-    if let Some(name) = name {
-        call.session.client.names.lock().name = name.to_vec();
     }
     if let Some(protocol) = protocol {
         call.session.set_protocol(protocol);

@@ -1,5 +1,6 @@
 //! From a request to a reply: whether there is such a command and the client may have it.
 
+use super::args::is;
 use super::table::{Entry, Flags, Found};
 use super::{Call, Server, Session};
 use crate::keyspace::UnixMs;
@@ -33,6 +34,10 @@ pub fn carry_out(
     now: UnixMs,
     out: &mut Vec<u8>,
 ) {
+    if matches!(request.found, Found::NoCommand) && is_http(request.args[0]) {
+        session.close = true;
+        return;
+    }
     let start = out.len();
     let mut reply = Reply::new(out, session.protocol);
     let Request { args, found } = request;
@@ -52,6 +57,12 @@ pub fn carry_out(
     if !session.wants_reply() {
         out.truncate(start);
     }
+}
+
+/// Whether this is a browser speaking, made to by a page that wants its words taken for commands.
+/// Redis closes the connection before it comes to them.
+fn is_http(name: &[u8]) -> bool {
+    is(name, "POST") || is(name, "Host:")
 }
 
 /// Why a request is not carried out.

@@ -57,7 +57,7 @@ fn parse_copy(call: &mut Call<'_>) -> Option<bool> {
             replace = true;
         } else if is(call.args[at], "DB") && at + 1 < call.args.len() {
             at += 1;
-            database(call, at)?;
+            call.database(at)?;
         } else {
             call.reply.error(SYNTAX);
             return None;
@@ -65,16 +65,6 @@ fn parse_copy(call: &mut Call<'_>) -> Option<bool> {
         at += 1;
     }
     Some(replace)
-}
-
-fn database(call: &mut Call<'_>, at: usize) -> Option<()> {
-    let error = match i32::try_from(call.integer(at)?) {
-        Ok(0) => return Some(()),
-        Ok(_) => "ERR DB index is out of range",
-        Err(_) => "ERR value is out of range, value must between -2147483648 and 2147483647",
-    };
-    call.reply.error(error);
-    None
 }
 
 #[cfg(test)]

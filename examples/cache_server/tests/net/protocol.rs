@@ -1,8 +1,6 @@
 //! What comes over a connection, and in which pieces.
 
-mod common;
-
-use common::{ServerProcess, request, wait_until};
+use crate::server::{ServerProcess, request, wait_until};
 use std::io::Write;
 
 #[test]

@@ -1,8 +1,6 @@
 //! Many clients, and unpleasant ones.
 
-mod common;
-
-use common::{Client, ServerProcess, request, wait_until};
+use crate::server::{Client, ServerProcess, request, wait_until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! What can be done without the password, and with it.
 
-mod common;
-
-use common::ServerProcess;
+use crate::server::ServerProcess;
 
 const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
 const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";

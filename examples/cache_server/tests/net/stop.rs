@@ -1,8 +1,6 @@
 //! How the server starts, and how it ends.
 
-mod common;
-
-use common::{Client, ServerProcess, program, request, wait_until};
+use crate::server::{Client, ServerProcess, program, request, wait_until};
 use rustix::process::Signal;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;

@@ -1,8 +1,6 @@
 //! Commands about the server and the connection.
 
-mod common;
-
-use common::ServerProcess;
+use crate::server::ServerProcess;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 

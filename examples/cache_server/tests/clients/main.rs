@@ -1,0 +1,9 @@
+//! Clients that people use: the `redis` crate, redis-cli and redis-benchmark.
+
+#![allow(missing_docs)]
+
+mod benchmark;
+mod cli;
+#[path = "../common/mod.rs"]
+mod common;
+mod library;

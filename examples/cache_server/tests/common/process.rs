@@ -1,0 +1,121 @@
+//! Servers in processes of their own.
+
+use rustix::process::{Pid, Signal};
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take to do what it does at once on a machine that is not busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that listens on a Unix socket in a folder of its own. Killed when dropped.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl ServerProcess {
+    /// This package's server, or the one that `THERMOCLINE_SERVER` names: Redis itself, for one, to
+    /// see what these tests make of it. As a cache has it, there is always something to evict. Where the kernel or the user's rights allow no compression, it
+    /// is tested without.
+    pub fn ours(args: &[&str]) -> Self {
+        let mut all = vec!["--maxmemory-policy", "allkeys-lru", "--or-plain-memory"];
+        all.extend(args);
+        match std::env::var("THERMOCLINE_SERVER") {
+            Ok(program) if program.ends_with("redis-server") => Self::redis(args),
+            Ok(program) => Self::start(program.as_ref(), &all),
+            Err(_) => Self::start(env!("CARGO_BIN_EXE_cache_server").as_ref(), &all),
+        }
+    }
+
+    /// Redis, set up as ours is: with no files and one database.
+    pub fn redis(args: &[&str]) -> Self {
+        let mut all = vec!["--save", "", "--appendonly", "no", "--databases", "1"];
+        all.extend(["--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "no"]);
+        all.extend(args);
+        Self::start("redis-server".as_ref(), &all)
+    }
+
+    fn start(program: &Path, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(program)
+            .args(["--port", "0", "--unixsocket"])
+            .arg(folder.path().join("socket"))
+            .args(args)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let mut server = Self { child, folder };
+        let deadline = Instant::now() + PATIENCE;
+        while UnixStream::connect(server.socket()).is_err() {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("{} {args:?}: {status}\n{}", program.display(), server.log());
+            }
+            assert!(Instant::now() < deadline, "does not listen\n{}", server.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    pub fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket())
+            .unwrap_or_else(|error| panic!("no connection: {error}\n{}", self.log()))
+    }
+
+    /// What it has written to its standard output and standard error.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory, that shared with nobody (a memfd of its own) included.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a process that runs has VmRSS") << 10
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended of itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "does not end\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Fails only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

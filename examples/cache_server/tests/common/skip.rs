@@ -1,0 +1,44 @@
+//! Saying that a test was left out, in the manner of the library's own tests.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Whether these programs are installed. Says so, with the test's name, if not.
+///
+/// # Panics
+///
+/// Panics where one is missing that `THERMOCLINE_EXPECT` (`redis-server,redis-cli`) names.
+pub fn has_programs(test: &str, programs: &[&str]) -> bool {
+    programs.iter().all(|program| {
+        let found = Command::new(program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !found {
+            skip(test, program, &format!("{program} is not installed"));
+        }
+        found
+    })
+}
+
+fn skip(test: &str, what: &str, reason: &str) {
+    let expected = std::env::var("THERMOCLINE_EXPECT").unwrap_or_default();
+    let must_be_there = expected.split(',').any(|item| item.trim() == what);
+    assert!(!must_be_there, "{test}: {what} must be here, but: {reason}");
+    say(&format!("SKIPPED {test}: {reason}"));
+}
+
+/// Writes a line past the harness's capturing of output.
+pub fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// A number that the environment may set, such as how long to go on.
+pub fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number"))
+    })
+}

@@ -1,0 +1,197 @@
+//! Whether two replies to the same request agree.
+
+use super::request::Request;
+use super::rules::{self, Demand, LISTED};
+use super::side::Outcome;
+use crate::common::resp::{Value, parse};
+
+/// What the comparison found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Same,
+    /// Not the same, but as this entry of [`LISTED`] allows it.
+    Excused(usize),
+    /// Not the same yet. To be asked again when all is quiet.
+    Later(usize),
+    Different,
+}
+
+/// Compares replies in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// The longest time between sending a batch and having both servers' replies to it.
+    pub longest_ms: u64,
+    /// Whether a value was stored that had expired already.
+    past: bool,
+    /// The keys that `KEYS *` has just named.
+    keys: Option<Vec<Vec<u8>>>,
+}
+
+impl Comparison {
+    /// On empty servers.
+    pub fn begin(&mut self) {
+        (self.past, self.keys) = (false, None);
+    }
+
+    /// `theirs` are Redis' words.
+    pub fn verdict(&mut self, request: &Request, theirs: &Outcome, ours: &Outcome) -> Verdict {
+        let keys = self.keys.take();
+        self.past |= ["EXAT", "PXAT"].iter().any(|word| request.has(word));
+        let (Outcome::Reply(a), Outcome::Reply(b)) = (theirs, ours) else {
+            let same = theirs == ours && matches!(theirs, Outcome::Closed);
+            return if same { Verdict::Same } else { Verdict::Different };
+        };
+        if request.word(0) == "KEYS" {
+            self.keys = everything(request, a);
+        }
+        if a == b && request.word(0) != "RANDOMKEY" {
+            return Verdict::Same;
+        }
+        let Some(index) = rules::of(request) else { return Verdict::Different };
+        let (a, b) = (parse(a), parse(b));
+        let agrees = match LISTED[index].demand {
+            Demand::SameInTheEnd if integers(&a, &b).is_some() => return Verdict::Later(index),
+            Demand::SameInTheEnd => false,
+            Demand::SameElements => sorted(a) == sorted(b),
+            Demand::SameScan => same_scan(request.word(1) == "0", a, b),
+            Demand::AmongKeys => {
+                same_kind(&a, &b) && [a, b].iter().all(|key| is_among(key, keys.as_deref()))
+            }
+            Demand::SameTime { per_second } => self.same_time(per_second, &a, &b),
+            Demand::SameKind => same_kind(&a, &b),
+            Demand::SameKindOrExpired => {
+                let is_number = matches!(a, Value::Scalar(b':', _));
+                same_kind(&a, &b) || is_number && matches!(b, Value::Null(_)) && self.past
+            }
+            Demand::SameGreeting => same_greeting(&a, &b),
+            Demand::NewerThanRedis => {
+                matches!(a, Value::Scalar(b'-', text) if text.starts_with(b"ERR unknown subcommand"))
+            }
+            Demand::RawOrNot => {
+                let encodings = [Value::Scalar(b'$', b"embstr"), Value::Scalar(b'$', b"int")];
+                a == Value::Scalar(b'$', b"raw") && encodings.contains(&b)
+            }
+        };
+        if agrees { Verdict::Excused(index) } else { Verdict::Different }
+    }
+
+    /// Two times that were told, of points that were set, at most [`longest_ms`](Self::longest_ms)
+    /// apart each, and rounded to the unit.
+    fn same_time(&self, per_second: u64, a: &Value<'_>, b: &Value<'_>) -> bool {
+        let tolerance = 2 * self.longest_ms * per_second / 1000 + 2;
+        // Negative numbers say that there is no key, or no expiry.
+        integers(a, b).is_some_and(|(a, b)| a >= 0 && b >= 0 && a.abs_diff(b) <= tolerance)
+    }
+}
+
+/// The keys in the reply to `KEYS *`.
+fn everything(request: &Request, reply: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let Value::Many(_, keys) = parse(reply) else { return None };
+    let key = |value: &Value<'_>| match value {
+        Value::Scalar(_, key) => key.to_vec(),
+        _ => Vec::new(),
+    };
+    (request.word(1) == "*").then(|| keys.iter().map(key).collect())
+}
+
+fn is_among(reply: &Value<'_>, keys: Option<&[Vec<u8>]>) -> bool {
+    match (reply, keys) {
+        (Value::Scalar(b'$', key), Some(keys)) => keys.iter().any(|k| k == key),
+        (Value::Null(_), Some(keys)) => keys.is_empty(),
+        // Nothing can be said without the keys.
+        _ => true,
+    }
+}
+
+fn integers(a: &Value<'_>, b: &Value<'_>) -> Option<(i64, i64)> {
+    let integer = |value: &Value<'_>| match value {
+        Value::Scalar(b':', text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    };
+    integer(a).zip(integer(b))
+}
+
+/// The same with its elements in order.
+fn sorted(value: Value<'_>) -> Value<'_> {
+    match value {
+        Value::Many(kind, mut values) => {
+            values.sort();
+            Value::Many(kind, values)
+        }
+        value => value,
+    }
+}
+
+fn same_scan(from_start: bool, a: Value<'_>, b: Value<'_>) -> bool {
+    let (Value::Many(_, mut a), Value::Many(_, mut b)) = (a, b) else { return false };
+    let (Some(keys_a), Some(keys_b), 1, 1) = (a.pop(), b.pop(), a.len(), b.len()) else {
+        return false;
+    };
+    let end = Value::Scalar(b'$', b"0");
+    if from_start && a[0] == end && b[0] == end {
+        sorted(keys_a) == sorted(keys_b)
+    } else {
+        same_kind(&a[0], &b[0])
+    }
+}
+
+/// Errors must be the same words; of all else what it is, not what it says.
+fn same_kind(a: &Value<'_>, b: &Value<'_>) -> bool {
+    match (a, b) {
+        (Value::Scalar(b'-', a), Value::Scalar(b'-', b)) => a == b,
+        (Value::Scalar(a, _), Value::Scalar(b, _)) | (Value::Many(a, _), Value::Many(b, _)) => {
+            a == b
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn same_greeting(a: &Value<'_>, b: &Value<'_>) -> bool {
+    let (Value::Many(kind_a, a), Value::Many(kind_b, b)) = (a, b) else { return false };
+    let pairs = a.chunks(2).zip(b.chunks(2));
+    let proto = Value::Scalar(b'$', b"proto");
+    let mut same = pairs.map(|(a, b)| {
+        a[0] == b[0] && if a[0] == proto { a[1] == b[1] } else { same_kind(&a[1], &b[1]) }
+    });
+    kind_a == kind_b && a.len() == b.len() && a.len() % 2 == 0 && same.all(|same| same)
+}
+
+#[test]
+fn only_what_is_listed_is_excused() {
+    let verdict = |request: &str, theirs: &str, ours: &str| {
+        let outcome = |text: &str| Outcome::Reply(text.as_bytes().to_vec());
+        let mut comparison = Comparison { longest_ms: 10, ..Comparison::default() };
+        comparison.verdict(&Request::words(request), &outcome(theirs), &outcome(ours))
+    };
+    let excused =
+        |request, theirs, ours| matches!(verdict(request, theirs, ours), Verdict::Excused(_));
+    assert_eq!(verdict("GET k", "$1\r\na\r\n", "$1\r\na\r\n"), Verdict::Same);
+    assert_eq!(verdict("GET k", "$1\r\na\r\n", "$1\r\nb\r\n"), Verdict::Different);
+    assert_eq!(verdict("GET k", "$-1\r\n", "_\r\n"), Verdict::Different);
+    assert!(excused("KEYS *", "*2\r\n+a\r\n+b\r\n", "*2\r\n+b\r\n+a\r\n"));
+    assert!(!excused("KEYS *", "*2\r\n+a\r\n+b\r\n", "*2\r\n+b\r\n+b\r\n"));
+    assert!(excused("PTTL k", ":1000\r\n", ":1020\r\n"));
+    assert!(!excused("PTTL k", ":1000\r\n", ":1040\r\n"));
+    assert!(!excused("TTL k", ":1\r\n", ":-1\r\n"));
+    assert!(excused("INFO", "$1\r\na\r\n", "$2\r\nab\r\n"));
+    assert!(!excused("INFO", "$1\r\na\r\n", "=5\r\ntxt:a\r\n"));
+    assert!(!excused("INFO", "$1\r\na\r\n", "-ERR no\r\n"));
+    assert!(excused("MEMORY USAGE k", ":1\r\n", ":2\r\n"));
+    assert!(!excused("MEMORY USAGE k", "$-1\r\n", ":1\r\n"));
+    assert!(!excused("MEMORY USAGE k", ":1\r\n", "$-1\r\n"));
+}
+
+#[test]
+fn a_random_key_is_one_of_the_keys() {
+    let outcome = |text: &str| Outcome::Reply(text.as_bytes().to_vec());
+    let mut comparison = Comparison::default();
+    let mut random = |keys: &str, theirs: &str, ours: &str| {
+        comparison.verdict(&Request::words("KEYS *"), &outcome(keys), &outcome(keys));
+        let request = Request::words("RANDOMKEY");
+        comparison.verdict(&request, &outcome(theirs), &outcome(ours)) != Verdict::Different
+    };
+    assert!(random("*2\r\n$1\r\na\r\n$1\r\nb\r\n", "$1\r\na\r\n", "$1\r\nb\r\n"));
+    assert!(!random("*2\r\n$1\r\na\r\n$1\r\nb\r\n", "$1\r\na\r\n", "$1\r\nc\r\n"));
+    assert!(!random("*1\r\n$1\r\na\r\n", "$1\r\na\r\n", "$-1\r\n"));
+    assert!(random("*0\r\n", "$-1\r\n", "$-1\r\n"));
+}

@@ -1,0 +1,119 @@
+//! Random programs: requests, damaged ones among them, in batches and on connections.
+
+use super::request::{Framing, Request, Step};
+use super::syntax;
+use super::words::Words;
+
+/// How a program begins and what it does, by a seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub requests: usize,
+    /// Whether clients must say who they are.
+    pub password: bool,
+}
+
+/// A random program. The same for the same seed.
+pub fn random(seed: u64, plan: Plan) -> Vec<Step> {
+    let mut words = Words::new(seed);
+    let words = &mut words;
+    let mut steps = Vec::with_capacity(plan.requests + 64);
+    while steps.len() < plan.requests {
+        connection(words, plan, &mut steps);
+    }
+    inspection(words, plan, &mut steps);
+    steps
+}
+
+/// What one client does. How much it sends at once stays the same for it.
+fn connection(words: &mut Words, plan: Plan, steps: &mut Vec<Step>) {
+    let batch = words.one_of(&[1, 2, 10, 50, 200]);
+    let piece = words.one_of(&[usize::MAX, usize::MAX, 1 << 14, 1000, 100]);
+    let mut requests = greeting(words, plan);
+    for _ in 0..words.rng.usize(1..400) {
+        if words.one_in(150) {
+            // The one must be among the other.
+            requests.extend(["KEYS *", "RANDOMKEY"].map(Request::words));
+        } else {
+            requests.push(request(words));
+        }
+    }
+    let first = steps.len();
+    for request in requests {
+        let ends_batch = words.one_in(batch);
+        steps.push(Step { request, reconnects: false, ends_batch, piece });
+    }
+    steps[first].reconnects = true;
+    steps.last_mut().expect("at least one request").ends_batch = true;
+}
+
+/// What a client says first.
+fn greeting(words: &mut Words, plan: Plan) -> Vec<Request> {
+    let mut requests = Vec::new();
+    if plan.password && !words.one_in(4) {
+        requests.push(Request::words(words.one_of(&[
+            "AUTH secret",
+            "AUTH default secret",
+            "HELLO 3 AUTH default secret",
+            "HELLO 2 AUTH default secret SETNAME me",
+        ])));
+    } else if words.rng.bool() {
+        requests.push(Request::words("HELLO 3"));
+    }
+    requests
+}
+
+/// Looks at everything that the program may have left.
+fn inspection(words: &Words, plan: Plan, steps: &mut Vec<Step>) {
+    let hello = if plan.password { "AUTH secret" } else { "PING" };
+    steps.push(Step { reconnects: true, ..Step::alone(Request::words(hello)) });
+    for key in words.keys() {
+        for question in [vec!["GET"], vec!["PEXPIRETIME"], vec!["OBJECT", "ENCODING"]] {
+            let args = question.iter().map(|word| word.as_bytes()).chain([&key[..]]);
+            steps.push(Step { ends_batch: false, ..Step::alone(Request::new(args)) });
+        }
+    }
+    steps.extend(["KEYS *", "DBSIZE"].map(|text| Step::alone(Request::words(text))));
+}
+
+fn request(words: &mut Words) -> Request {
+    let mut args = syntax::valid(words);
+    // A limit of memory that came about by chance would evict by chance.
+    if words.one_in(12) && !args[0].eq_ignore_ascii_case(b"CONFIG") {
+        damage(&mut args, words);
+    }
+    let size: usize = args.iter().map(Vec::len).sum();
+    // A longer line is too long, and one that begins so would not be a line.
+    let fits = size < 10_000 && args[0].first() != Some(&b'*');
+    let framing = if fits && words.one_in(10) { Framing::Inline } else { Framing::Multibulk };
+    let noise: &[u8] = if words.one_in(60) {
+        words.one_of(&[&b"\r\n"[..], b"\n", b"*0\r\n", b"*-1\r\n", b"   \r\n"])
+    } else {
+        b""
+    };
+    Request { args, framing, noise }
+}
+
+/// Makes a mistake.
+fn damage(args: &mut Vec<Vec<u8>>, words: &mut Words) {
+    let at = words.rng.usize(..args.len());
+    match words.rng.u8(..8) {
+        0 => args.truncate(1),
+        1 if args.len() > 1 => drop(args.pop()),
+        2 => args.push(words.number().into_bytes()),
+        3 => args.push(args[at].clone()),
+        4 if at > 0 => drop(args.remove(at)),
+        5 if at > 0 => args[at] = words.number().into_bytes(),
+        6 if at > 1 => args.swap(at, 1),
+        _ => {
+            let option = words.one_of(&["EX", "NX", "GET", "GT", "COUNT", "MATCH", "PX", "DB", ""]);
+            args.push(option.into());
+        }
+    }
+}
+
+#[test]
+fn a_seed_always_gives_the_same_program() {
+    let plan = Plan { requests: 500, password: false };
+    assert_eq!(random(7, plan), random(7, plan));
+    assert_ne!(random(7, plan), random(8, plan));
+}

@@ -1,0 +1,146 @@
+//! Clients that mean no good, beside one that works: memory stays within bounds, and the one is served.
+//!
+//! `THERMOCLINE_GARBAGE_SECONDS` says for how long, `THERMOCLINE_SEED` with which random numbers.
+
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod hostile;
+
+use common::process::{PATIENCE, ServerProcess};
+use common::skip::{number, say};
+use redis::{Client, Commands};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// More than the server, its idle clients and all that the others may have in flight need. Far less
+/// than what they ask for.
+const BOUND: u64 = 256 << 20;
+
+/// Clients that connect and then do nothing.
+const IDLE: usize = 1000;
+
+/// What the threads share: when to stop, and what they did.
+#[derive(Debug, Default)]
+pub struct Tally {
+    stop: AtomicBool,
+    connections: AtomicU64,
+    bytes: AtomicU64,
+    good: AtomicU64,
+}
+
+impl Tally {
+    pub fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// One more connection, over which so much was sent.
+    pub fn count(&self, bytes: usize) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// Stops the others where one has failed.
+struct StopOnDrop<'a>(&'a Tally);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The server has this limit from its parent.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(8192, |maximum| maximum.min(8192));
+    if limit.current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).unwrap();
+    }
+}
+
+#[test]
+fn hostile_clients_harm_nobody() {
+    allow_many_files();
+    let mut server = ServerProcess::ours(&["--maxmemory", "256mb"]);
+    let seconds = number("THERMOCLINE_GARBAGE_SECONDS", 6);
+    let seed = number("THERMOCLINE_SEED", 1);
+    say(&format!("garbage seconds={seconds} seed={seed}"));
+    let mut idle: Vec<_> = (0..IDLE).map(|_| server.connect()).collect();
+    let value = vec![b'v'; hostile::LARGE];
+    let _: () = client(&server).get_connection().unwrap().set("large", value).unwrap();
+
+    let tally = Tally::default();
+    let mut peak = 0;
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&tally);
+        let (server, tally) = (&server, &tally);
+        let mut threads = Vec::new();
+        for thread in 0..2 {
+            let rng = fastrand::Rng::with_seed(seed + thread);
+            threads.push(scope.spawn(move || hostile::send_garbage(server, tally, rng)));
+        }
+        let rng = fastrand::Rng::with_seed(seed + 100);
+        threads.push(scope.spawn(move || hostile::come_and_go(server, tally, rng)));
+        threads.push(scope.spawn(move || hostile::promise_much(server, tally)));
+        threads.push(scope.spawn(move || hostile::never_read(server, tally)));
+        threads.push(scope.spawn(move || work(server, tally)));
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            let resident = server.resident_bytes();
+            peak = peak.max(resident);
+            assert!(resident < BOUND, "{resident} bytes are resident");
+            assert!(!threads.iter().any(|thread| thread.is_finished()), "a client has failed");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let good = tally.good.load(Ordering::Relaxed);
+    say(&format!(
+        "garbage connections={} mib={} good={good} peak_mib={}",
+        tally.connections.load(Ordering::Relaxed),
+        tally.bytes.load(Ordering::Relaxed) >> 20,
+        peak >> 20,
+    ));
+    assert!(good > 0, "nobody was served");
+    assert!(server.is_running(), "{}", server.log());
+    idle.iter_mut().for_each(ping);
+    ping(&mut server.connect());
+    server.signal(Signal::TERM);
+    let status = server.wait();
+    assert_eq!(status.code(), Some(0), "{status}\n{}", server.log());
+}
+
+fn client(server: &ServerProcess) -> Client {
+    Client::open(format!("redis+unix://{}", server.socket().display())).unwrap()
+}
+
+fn ping(stream: &mut UnixStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"PING\r\n").unwrap();
+    let mut reply = [0; 7];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"+PONG\r\n");
+}
+
+/// What a client that behaves does: every reply must come, and be right.
+fn work(server: &ServerProcess, tally: &Tally) {
+    let mut con = client(server).get_connection().unwrap();
+    con.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut round = 0_usize;
+    while tally.goes_on() {
+        round += 1;
+        let key = format!("good:{}", round % 500);
+        let value = vec![round as u8; round * 37 % 20_000];
+        let _: () = con.set(&key, &value).unwrap();
+        assert!(con.get::<_, Vec<u8>>(&key).unwrap() == value, "{key} in round {round}");
+        let count: usize = con.incr("good:count", 1).unwrap();
+        assert_eq!(count, round);
+        let (large, missing): (Vec<u8>, Option<u8>) = con.mget(&["large", "good:none"]).unwrap();
+        assert!(large.len() == hostile::LARGE && missing.is_none());
+        tally.good.fetch_add(4, Ordering::Relaxed);
+    }
+}

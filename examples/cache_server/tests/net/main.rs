@@ -1,0 +1,9 @@
+//! The server as its clients see it: what comes in pieces or not at all, many of them at a time,
+//! passwords, and the end.
+
+mod clients;
+mod commands;
+mod password;
+mod protocol;
+mod server;
+mod stop;
