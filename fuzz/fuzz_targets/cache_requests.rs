@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../examples/cache_server/src/request/mod.rs"]
-#[allow(dead_code, reason = "the server uses more of it")]
+#[allow(dead_code, unused_imports, reason = "the server uses more of it")]
 mod request;
 
 use request::{Limits, Next, Parser, ProtocolError};

@@ -8,7 +8,7 @@ use redis_protocol::resp2;
 use std::hint::black_box;
 
 #[path = "../src/request/mod.rs"]
-#[allow(dead_code, reason = "the server uses more of it")]
+#[allow(dead_code, unused_imports, reason = "the server uses more of it")]
 mod request;
 
 const REQUESTS: u64 = 64;

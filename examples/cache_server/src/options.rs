@@ -35,9 +35,9 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", value_parser = size::option, default_value = "0")]
     pub maxmemory: u64,
     /// What is removed where that is reached
-    #[arg(long, value_name = "POLICY", value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub maxmemory_policy: Policy,
-    /// Bytes that the process may take, compressed values included [default: no limit]
+    /// Bytes of memory that the process may take, compressed values included [default: no limit]
     ///
     /// Above it, what has been idle the longest is compressed, however short that is. Where even that
     /// is not enough, keys are removed by the maxmemory policy, or commands that need memory refused.

@@ -39,6 +39,13 @@ impl Session {
         }
     }
 
+    /// That of a client that has just connected, from nowhere.
+    #[cfg(test)]
+    pub fn for_tests(server: &Server) -> Self {
+        let client = Client::new(1, "nowhere".into(), "here".into(), -1, 0);
+        Self::new(Arc::new(client), server)
+    }
+
     pub fn must_authenticate(&self, server: &Server) -> bool {
         !self.authenticated && server.settings.has_password()
     }

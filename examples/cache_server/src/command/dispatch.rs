@@ -133,3 +133,55 @@ fn cut(bytes: &[u8], most: usize) -> &[u8] {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     &bytes[..end.min(most)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::table;
+    use super::*;
+
+    fn said(server: &Server, session: &mut Session, args: &[&[u8]]) -> String {
+        let mut out = Vec::new();
+        let request = Request { args, found: table().find(args) };
+        carry_out(server, session, &server.workers[0], request, 0, &mut out);
+        out.escape_ascii().to_string()
+    }
+
+    #[test]
+    fn what_is_not_there_is_quoted_as_c_would_print_it() {
+        let server = Server::for_tests();
+        let mut session = Session::for_tests(&server);
+        let mut say = |args: &[&[u8]]| said(&server, &mut session, args);
+        let long = [b'x'; 200];
+        let cut = "x".repeat(128);
+        assert_eq!(
+            say(&[&long]),
+            format!(r"-ERR unknown command \'{cut}\', with args beginning with: \r\n")
+        );
+        // The arguments that are shown are together not much longer than that.
+        let begin = r"-ERR unknown command \'no\', with args beginning with: ";
+        assert_eq!(say(&[b"no", &long, b"y"]), format!(r"{begin}\'{cut}\' \r\n"));
+        assert_eq!(say(&[b"no", b"a\0b", b"c\r\nd"]), format!(r"{begin}\'a\' \'c  d\' \r\n"));
+        assert_eq!(
+            say(&[b"client", b"a\nb"]),
+            r"-ERR unknown subcommand \'a b\'. Try CLIENT HELP.\r\n"
+        );
+    }
+
+    #[test]
+    fn what_was_done_and_refused_is_counted() {
+        let server = Server::for_tests();
+        let mut session = Session::for_tests(&server);
+        for args in [&[b"PING".as_slice()][..], &[b"echo"], &[b"no"], &[b"select", b"9"]] {
+            said(&server, &mut session, args);
+        }
+        let totals = server.totals();
+        assert_eq!((totals.commands, totals.errors), (2, 3));
+        let of =
+            |name: &str| totals.by_command(table().by_full_name(name.as_bytes()).unwrap().index);
+        assert_eq!((of("ping").calls, of("ping").failed), (1, 0));
+        assert_eq!((of("echo").calls, of("echo").refused), (0, 1));
+        assert_eq!((of("select").calls, of("select").failed), (1, 1));
+        server.reset_totals();
+        assert_eq!(server.totals().commands, 0);
+    }
+}

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 #[repr(u8)]
 pub enum Policy {
     /// Nothing: commands that need memory fail.
-    #[default]
     #[value(name = "noeviction")]
     NoEviction,
     /// What was not used for the longest time, about.
+    #[default]
     #[value(name = "allkeys-lru")]
     AllKeysLru,
     /// Any key.

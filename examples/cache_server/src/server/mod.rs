@@ -48,6 +48,13 @@ impl Server {
         }
     }
 
+    /// One that nobody is connected to.
+    #[cfg(test)]
+    pub fn for_tests() -> Self {
+        let arena = Arena::builder().or_plain_memory().build().expect("plain memory at least");
+        Self::new(Keyspace::new(), arena, Settings::default(), 1)
+    }
+
     /// Seconds since the server was started.
     pub fn seconds(&self) -> u64 {
         self.started.elapsed().as_secs()

@@ -20,7 +20,7 @@ pub struct Settings {
     pub tcp_keepalive: AtomicU64,
     /// Bytes of an argument.
     pub proto_max_bulk_len: AtomicU64,
-    /// Bytes that values and their compressed copies may take together, if there is a limit.
+    /// Bytes that the whole process may take, if there is a limit.
     pub memory_limit: Option<u64>,
     /// How long values are idle before they are compressed.
     pub cold_after: Duration,
