@@ -21,9 +21,13 @@ pub(crate) enum Address {
 }
 
 impl From<String> for Address {
-    /// What has a slash is a path.
+    /// What has a slash or no colon is a path.
     fn from(given: String) -> Self {
-        if given.contains('/') { Self::Unix(given.into()) } else { Self::Tcp(given) }
+        if given.contains('/') || !given.contains(':') {
+            Self::Unix(given.into())
+        } else {
+            Self::Tcp(given)
+        }
     }
 }
 
