@@ -1,0 +1,93 @@
+# shellcheck shell=bash
+# Sourced by compare-redis: both servers under one limit of memory.
+
+# fill SIDE: at a rate that whoever keeps the limit can follow.
+fill() {
+    local line
+    line=$(load --phases fill --rate 40000)
+    require_alive
+    [[ $(figure errors "$line") == 0 ]] || die "$1: not everything fits; see $place/load.log"
+    printf '    %s: filled with %s keys\n' "$1" "$keys"
+}
+
+# measure SIDE ROUND: of the server that runs; sets `measured`.
+measure() {
+    local line user system faults user2 system2 faults2 refaults
+    refaults=$(info thermocline refaults)
+    read -r user system faults < <(server_usage)
+    line=$(load --phases run --duration "$seconds" --pipeline "$pipeline" --json "$place/limit.json")
+    require_alive
+    read -r user2 system2 faults2 < <(server_usage)
+    refaults=$(($(info thermocline refaults) - refaults))
+    measured="round=$2 side=$1 what=limit ${line#load phase=run } major_faults=$((faults2 - faults)) refaults=$refaults"
+    measured+=" user_seconds=$(seconds_of $((user2 - user))) system_seconds=$(seconds_of $((system2 - system)))"
+}
+
+measure_redis() {
+    local governor_ticks original compressed _
+    add_group redis
+    start_zram $((32 * bytes))
+    limit_group "$group" "$bytes"
+    [[ ! -e $group/memory.swappiness ]] || echo 200 >"$group/memory.swappiness"
+    run_redis "$group"
+    govern "$group" "$bytes" "$place/governor" &
+    governor=$!
+    fill redis
+    warm_up_until_steady --pipeline "$pipeline"
+    printf '    redis: so far %s\n' "$(<"$place/governor")"
+    kill -USR1 "$governor"
+    governor_ticks=$(ticks_of "$governor")
+    measure redis "$1"
+    governor_ticks=$(($(ticks_of "$governor") - governor_ticks))
+    read -r original compressed _ <"/sys/block/$zram/mm_stat"
+    stop_governor
+    keep "$measured" "$(<"$place/governor")" "algorithm=$zram_algorithm swapped_bytes=$original" \
+        "compressed_bytes=$compressed governor_seconds=$(seconds_of "$governor_ticks")" \
+        "used_memory=$(info memory used_memory)"
+    stop_server
+    stop_zram
+    remove_groups
+}
+
+# measure_ours ROUND THREADS SIDE: it is told a little less than the limit that would kill it.
+measure_ours() {
+    add_group ours
+    limit_group "$group" "$bytes"
+    forbid_swap "$group" "$bytes"
+    run_ours "$group" "$2" --memory-limit $((bytes / 100 * (100 - margin))) --maxmemory $((16 * bytes)) \
+        "${ours_options[@]}"
+    fill "$3"
+    warm_up_until_steady --pipeline "$pipeline"
+    measure "$3" "$1"
+    redis-cli -s "$socket" info thermocline | tr -d '\r' >"$place/$3.info"
+    keep "$measured" "peak_bytes=$(group_peak "$group") kills=$(group_kills "$group") over_ms=0"
+    stop_server
+    remove_groups
+}
+
+compare_limit() {
+    local round side count best exceeded lost bytes=$((limit << 20))
+    keys=$((2 * bytes / 500))
+    [[ $size == 500 ]] || echo "# values are not of 500 bytes: $keys keys may not be twice the limit"
+    for ((round = 1; round <= rounds; round++)); do
+        echo "# round $round of $rounds: limit $limit MiB, $keys values of $size bytes"
+        for side in "${sides[@]}"; do
+            case $side in
+            redis) measure_redis "$round" ;;
+            ours) for count in "${threads[@]}"; do measure_ours "$round" "$count" "ours-$count"; done ;;
+            esac
+        done
+    done
+    echo
+    awk -f "$repo/scripts/compare/medians.awk" "$results"
+    lost=$(sum_of misses errors wrong kills)
+    [[ $lost == 0 ]] || echo "# values were lost or wrong, or a server was killed: see $results"
+    if [[ ! $only ]]; then
+        best=$(best_of_ours)
+        exceeded=$(column "$best" peak_bytes | awk -v limit="$bytes" '$1 > limit { n++ } END { print n + 0 }')
+        echo "compare limit ops_ratio=$(median_ratio ops_per_second "$best") p50_ratio=$(median_ratio p50_us "$best")" \
+            "p99_ratio=$(median_ratio p99_us "$best") p999_ratio=$(median_ratio p999_us "$best") side=$best" \
+            "limit_mib=$limit exceeded=$exceeded redis_over_ms=$(column redis over_ms | median) lost_or_wrong=$lost"
+    fi
+    [[ $lost == 0 ]]
+}
