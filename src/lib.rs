@@ -135,7 +135,7 @@ mod common;
 pub use alloc::{ClassStats, HeapStats, Lane, LaneStats};
 pub use arena::{
     Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaHandle, ArenaLane, BuildError, Builder,
-    PinGuard, StartError, Swapping,
+    Peek, PinGuard, StartError, Swapping,
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;

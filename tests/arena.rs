@@ -8,20 +8,12 @@ mod common;
 use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
+use common::numbers::{fill, verify};
 use common::pages::{PAGE, eventually};
 use common::{quiet, setups};
 use std::alloc::Layout;
 use std::time::{Duration, Instant};
 use thermocline::{Advice, Arena, ArenaError, Swapping};
-
-/// Numbers that compress, each telling its place.
-fn fill(arena: &Arena, count: u64) -> AVec<u64, &Arena> {
-    let mut numbers = AVec::with_capacity_in(usize::try_from(count).unwrap(), arena);
-    numbers.extend((0..count).map(|n| n * 3));
-    // A toucher goes on a moment before the handler is done with its page; this waits for that.
-    arena.check().unwrap();
-    numbers
-}
 
 /// Bytes that do not compress.
 fn noise(arena: &Arena, pages: usize) -> AVec<u64, &Arena> {
@@ -34,12 +26,6 @@ fn noise(arena: &Arena, pages: usize) -> AVec<u64, &Arena> {
         state
     }));
     numbers
-}
-
-fn verify(numbers: &[u64]) {
-    for (n, number) in numbers.iter().enumerate() {
-        assert_eq!(*number, n as u64 * 3, "number {n}");
-    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What an arena can be told, and whether it makes sense.
 
 use super::error::BuildError;
+use super::limits;
 use super::{Arena, Swapping};
-use crate::evict::BATCH;
 use crate::fault::FaultMode;
 use crate::prim::own::AtWork;
 use crate::prim::{PAGE_SIZE, Tick};
@@ -14,7 +14,6 @@ use std::time::Duration;
 /// Address space is reserved in units of this many bytes: 2 MiB.
 const REGION_BYTES: usize = REGION_PAGES * PAGE_SIZE;
 const MAX_RESERVE: usize = 16 << 40;
-const MIN_RESIDENT: usize = BATCH * PAGE_SIZE;
 const MIN_STORE: usize = 1 << 20;
 
 /// How an arena is to be. Made by [`Arena::builder`].
@@ -38,6 +37,7 @@ const MIN_STORE: usize = 1 << 20;
 pub struct Builder {
     reserve: usize,
     resident_limit: Option<usize>,
+    memory_limit: Option<usize>,
     cold_age: Duration,
     scan_interval: Duration,
     store_limit: Option<usize>,
@@ -54,6 +54,7 @@ impl Default for Builder {
         Self {
             reserve: 64 << 30,
             resident_limit: None,
+            memory_limit: None,
             cold_age: Duration::from_secs(60),
             scan_interval: Duration::from_secs(1),
             store_limit: None,
@@ -77,11 +78,23 @@ impl Builder {
 
     /// Bytes that may be in memory uncompressed. Above it the pages that have been idle the longest
     /// are evicted, however short that is. At least 256 KiB; none by default.
+    /// [`Arena::set_resident_limit`] changes it.
     ///
     /// It is a goal, not a wall: what is touched is brought back at once, and the surplus is
     /// evicted right after.
     pub fn resident_limit(mut self, bytes: usize) -> Self {
         self.resident_limit = Some(bytes);
+        self
+    }
+
+    /// Bytes that the pages in memory and the compressed copies of the others may take together:
+    /// what the arena costs. Above it the pages that have been idle the longest are evicted, however
+    /// short that is. At least 256 KiB; none by default. [`Arena::set_memory_limit`] changes it.
+    ///
+    /// It is a goal, as the [resident limit](Self::resident_limit) is, and holds beside that. It can
+    /// only be kept if the data compresses into it.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
         self
     }
 
@@ -181,8 +194,11 @@ impl Builder {
         if !(REGION_BYTES..=MAX_RESERVE).contains(&self.reserve) {
             return invalid("reserve", bytes(self.reserve), "from 2 MiB to 16 TiB");
         }
-        if let Some(limit) = self.resident_limit.filter(|&limit| limit < MIN_RESIDENT) {
-            return invalid("resident_limit", bytes(limit), "at least 256 KiB, a batch of pages");
+        let limits = [self.resident_limit, self.memory_limit];
+        for (option, limit) in ["resident_limit", "memory_limit"].into_iter().zip(limits) {
+            if let Some(limit) = limit.filter(|&limit| limit < limits::LEAST) {
+                return invalid(option, bytes(limit), "at least 256 KiB, a batch of pages");
+            }
         }
         if let Some(limit) = self.store_limit.filter(|&limit| limit < MIN_STORE) {
             return invalid("store_limit", bytes(limit), "at least 1 MiB");
@@ -210,7 +226,8 @@ impl Builder {
         let reserve = self.reserve.next_multiple_of(REGION_BYTES);
         Ok(Config {
             reserve,
-            resident_limit: self.resident_limit.map(|limit| limit / PAGE_SIZE),
+            resident_limit: self.resident_limit,
+            memory_limit: self.memory_limit,
             cold_ticks,
             scan_interval: interval,
             store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
@@ -226,8 +243,8 @@ impl Builder {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Config {
     pub(super) reserve: usize,
-    /// In pages.
     pub(super) resident_limit: Option<usize>,
+    pub(super) memory_limit: Option<usize>,
     pub(super) cold_ticks: u32,
     pub(super) scan_interval: Duration,
     pub(super) store_limit: usize,
@@ -242,7 +259,8 @@ impl Config {
     /// Pages that may be free and have memory: 128 MiB, or an eighth of what may be in memory at all.
     pub(super) fn most_dirty(&self) -> usize {
         let most = (128 << 20) / PAGE_SIZE;
-        self.resident_limit.map_or(most, |limit| most.min(limit / 8))
+        let limits = [self.resident_limit, self.memory_limit].into_iter().flatten();
+        limits.map(|bytes| bytes / PAGE_SIZE / 8).fold(most, usize::min)
     }
 }
 
@@ -286,6 +304,7 @@ mod tests {
         assert_eq!(refused(builder().reserve(0)), "reserve");
         assert_eq!(refused(builder().reserve(usize::MAX)), "reserve");
         assert_eq!(refused(builder().resident_limit(4096)), "resident_limit");
+        assert_eq!(refused(builder().memory_limit(4096)), "memory_limit");
         assert_eq!(refused(builder().store_limit(0)), "store_limit");
         assert_eq!(refused(builder().scan_interval(Duration::ZERO)), "scan_interval");
         assert_eq!(refused(builder().scan_interval(Duration::MAX)), "scan_interval");

@@ -3,15 +3,17 @@
 use super::builder::Config;
 use super::error::{ArenaError, BuildError};
 use super::evictor_thread::EvictorThread;
+use super::limits::Limits;
 use super::mailbox::{Command, Mailbox};
+use super::residency::Peek;
 use super::settled;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
-use crate::fault::{Brought, Empty, FaultMode, FillError, Resolver, handler};
+use crate::fault::{Brought, Empty, FaultMode, FillError, Peeked, Resolver, handler};
 use crate::prim::own::AtWork;
 use crate::prim::sync::{AtomicBool, Ordering};
-use crate::prim::{PageIndex, PageRange};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys::SysError;
@@ -88,7 +90,9 @@ impl Engine {
             Arc::clone(&counters),
             config.zeal,
         )?;
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&table), config.resident_limit)?);
+        let limits = Limits::new(config.resident_limit, config.memory_limit);
+        let mailbox = Mailbox::new(Arc::clone(&table), Arc::clone(&store), limits)?;
+        let mailbox = Arc::new(mailbox);
         let inline = if serves_inline {
             let (resolver, mailbox) = (Arc::clone(&resolver), Arc::clone(&mailbox));
             let filled = Box::new(move || mailbox.look_if_over_limit());
@@ -183,13 +187,16 @@ impl Engine {
         }
     }
 
+    /// Whether the pages of `range` can be touched without a fault.
+    #[inline]
+    pub(super) fn is_resident(&self, range: PageRange) -> bool {
+        let is_there = |page| self.table.load(page).state() == State::Resident;
+        range.iter().all(is_there) || self.is_stopped()
+    }
+
     /// Makes sure that the pages of `range` can be touched without a fault.
     pub(super) fn ensure(&self, range: PageRange) -> Result<(), ArenaError> {
-        let is_there = |page| self.table.load(page).state() == State::Resident;
-        if range.iter().all(is_there) || self.is_stopped() {
-            return Ok(());
-        }
-        self.bring_all(range)
+        if self.is_resident(range) { Ok(()) } else { self.bring_all(range) }
     }
 
     #[cold]
@@ -198,6 +205,36 @@ impl Engine {
             0 => Ok(()),
             _ => Err(ArenaError::Lost),
         }
+    }
+
+    /// Copies `bytes`, which lie in the arena from `offset` on, to `buffer` if any of them are stored,
+    /// and leaves those there.
+    pub(super) fn peek<'a>(
+        &self,
+        offset: usize,
+        bytes: &'a [u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Peek<'a>, ArenaError> {
+        if self.is_resident(PageRange::touching(offset, bytes.len())) {
+            return Ok(Peek::InMemory(bytes));
+        }
+        buffer.clear();
+        buffer.reserve(bytes.len());
+        let mut page_bytes = [0; PAGE_SIZE];
+        let mut left = bytes;
+        while !left.is_empty() {
+            let start = offset + (bytes.len() - left.len());
+            let within = start % PAGE_SIZE;
+            let (here, rest) = left.split_at(left.len().min(PAGE_SIZE - within));
+            let part = within..within + here.len();
+            match self.resolver.peek(PageIndex::containing(start), part, &mut page_bytes) {
+                Peeked::Stored => buffer.extend_from_slice(&page_bytes[..here.len()]),
+                Peeked::InMemory => buffer.extend_from_slice(here),
+                Peeked::Lost => return Err(ArenaError::Lost),
+            }
+            left = rest;
+        }
+        Ok(Peek::Copied(buffer))
     }
 
     /// Brings the pages of `range` back and keeps them, until they are removed from the pins.
@@ -251,6 +288,20 @@ impl Engine {
         }
         self.mailbox.hint(Command::EvictRange(range));
         Ok(())
+    }
+
+    /// Changes the limits, and has the evictor look where there is more in memory than may be now.
+    pub(super) fn change_limits(&self, change: impl FnOnce(&Limits)) -> Result<(), ArenaError> {
+        if self.is_stopped() {
+            return Err(ArenaError::NotSwapping);
+        }
+        self.mailbox.change_limits(change);
+        Ok(())
+    }
+
+    /// Pages in memory beyond the limits.
+    pub(super) fn excess(&self) -> usize {
+        if self.is_stopped() { 0 } else { self.mailbox.excess() }
     }
 
     /// Evicts everything that is not touched meanwhile.

@@ -132,6 +132,13 @@ pub enum ArenaError {
     /// The stored copy of some of the pages is damaged: touching them is SIGBUS. The others are in
     /// memory.
     Lost,
+    /// A limit is lower than anything can be done with.
+    LimitTooLow {
+        /// The bytes that were given.
+        given: usize,
+        /// The fewest that are allowed.
+        least: usize,
+    },
     /// This process is a fork of the one that built the arena, and has no mapping of it.
     ForkedChild,
     /// The kernel refused.
@@ -151,6 +158,9 @@ impl fmt::Display for ArenaError {
             Self::OutsideArena => "the range does not lie in the arena",
             Self::NoMemory => "the kernel has no memory for the pages",
             Self::Lost => "the stored copy of some of the pages is damaged",
+            Self::LimitTooLow { given, least } => {
+                return write!(f, "the limit is {given} bytes, but has to be at least {least}");
+            }
             Self::ForkedChild => "the arena belongs to the process that this one was forked from",
             Self::Sys(error) => return error.fmt(f),
         })

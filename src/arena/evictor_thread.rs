@@ -161,7 +161,7 @@ impl Loop {
         // What the kernel refused has been counted, and the regions that it concerns rest.
         let _ = self.evictor.look(now, all);
         let resident = self.resolver.table.resident();
-        let limit = self.config.resident_limit;
+        let limit = self.mailbox.limit();
         let ages = self.evictor.ages(now);
         let cold_age = self.config.cold_ticks;
         let order = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });

@@ -5,9 +5,11 @@
 //! that serves that page rings next. Hence an eventfd, flags and a lock-free queue, and no channel.
 
 use super::error::ArenaError;
+use super::limits::Limits;
 use crate::evict::Evicted;
 use crate::prim::PageRange;
 use crate::prim::sync::{AtomicBool, Ordering};
+use crate::store::Store;
 use crate::sys::SysError;
 use crate::sys::event::Event;
 use crate::table::PageTable;
@@ -55,12 +57,16 @@ pub(super) struct Mailbox {
     closed: AtomicBool,
     bell: Event,
     table: Arc<PageTable>,
-    /// In pages.
-    limit: Option<usize>,
+    store: Arc<Store>,
+    limits: Limits,
 }
 
 impl Mailbox {
-    pub(super) fn new(table: Arc<PageTable>, limit: Option<usize>) -> Result<Self, SysError> {
+    pub(super) fn new(
+        table: Arc<PageTable>,
+        store: Arc<Store>,
+        limits: Limits,
+    ) -> Result<Self, SysError> {
         Ok(Self {
             queue: ArrayQueue::new(QUEUE),
             look: AtomicBool::new(false),
@@ -68,7 +74,8 @@ impl Mailbox {
             closed: AtomicBool::new(false),
             bell: Event::new()?,
             table,
-            limit,
+            store,
+            limits,
         })
     }
 
@@ -83,7 +90,23 @@ impl Mailbox {
 
     /// Whether there is more in memory than may be.
     pub(super) fn is_over_limit(&self) -> bool {
-        self.limit.is_some_and(|limit| self.table.resident() > limit)
+        self.excess() > 0
+    }
+
+    /// How many pages there are in memory beyond what may be.
+    pub(super) fn excess(&self) -> usize {
+        self.limit().map_or(0, |limit| self.table.resident().saturating_sub(limit))
+    }
+
+    /// Pages that may be in memory, if there is a limit.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.limits.resident(self.store.held_bytes())
+    }
+
+    /// Changes the limits, and has the evictor look where there is more in memory than may be now.
+    pub(super) fn change_limits(&self, change: impl FnOnce(&Limits)) {
+        change(&self.limits);
+        self.look_if_over_limit();
     }
 
     /// Leaves a hint, or drops it where there is no room.
@@ -157,10 +180,15 @@ impl Mailbox {
 mod tests {
     use super::*;
 
+    fn mailbox() -> Mailbox {
+        let table = Arc::new(PageTable::new(512).unwrap());
+        let store = Arc::new(Store::new(1 << 20).unwrap());
+        Mailbox::new(table, store, Limits::new(None, None)).unwrap()
+    }
+
     #[test]
     fn who_asks_a_closed_mailbox_is_told() {
-        let table = Arc::new(PageTable::new(512).unwrap());
-        let mailbox = Mailbox::new(table, None).unwrap();
+        let mailbox = mailbox();
         thread::scope(|scope| {
             let waits = scope.spawn(|| mailbox.ask(Command::EvictNow));
             while mailbox.queue.is_empty() {
@@ -176,8 +204,7 @@ mod tests {
 
     #[test]
     fn hints_beyond_what_there_is_room_for_are_dropped() {
-        let table = Arc::new(PageTable::new(512).unwrap());
-        let mailbox = Mailbox::new(table, None).unwrap();
+        let mailbox = mailbox();
         for _ in 0..3 * QUEUE {
             mailbox.hint(Command::Restore(PageRange::new(0, 1)));
         }

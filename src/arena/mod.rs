@@ -9,6 +9,7 @@ mod error;
 mod evictor_thread;
 mod global;
 mod lanes;
+mod limits;
 mod mailbox;
 mod residency;
 
@@ -17,7 +18,7 @@ pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
 pub use global::{ArenaAlloc, StartError};
 pub use lanes::ArenaLane;
-pub use residency::PinGuard;
+pub use residency::{Peek, PinGuard};
 
 use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
 use crate::evict::Evicted;

@@ -3,6 +3,7 @@
 use super::{Arena, ArenaError, Inner};
 use crate::prim::{PAGE_SIZE, PageRange};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 impl Arena {
@@ -63,6 +64,64 @@ impl Arena {
         }
     }
 
+    /// Whether all of `range` is in memory, at the moment. It costs a load per page. True where nothing
+    /// is ever evicted; false for memory that was never written, or lies elsewhere.
+    #[must_use]
+    pub fn is_resident<T>(&self, range: *const [T]) -> bool {
+        let Ok((offset, len)) = self.inner.locate(range) else {
+            return false;
+        };
+        let pages = PageRange::touching(offset, len);
+        match self.inner.engine() {
+            Ok(engine) => engine.is_resident(pages),
+            Err(e) => e == ArenaError::NotSwapping,
+        }
+    }
+
+    /// Reads `bytes` without bringing back what is stored of them: those pages are decompressed on the
+    /// way, stay where they are, and count as not touched. `buffer`, whatever it held, gets the copy;
+    /// bytes that are all in memory are not copied.
+    ///
+    /// This is for what is read once in a long time. Bringing a page back takes a page of memory, for
+    /// which another may have to go, and compressing this one again later; a peek takes neither. A
+    /// program that keeps count of what it reads can peek at first, and move what turns out to be
+    /// wanted to where other such things are ([`Lane::Hot`](crate::Lane::Hot)).
+    ///
+    /// ```
+    /// use allocator_api2::vec::Vec as ArenaVec;
+    /// use thermocline::Arena;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let arena = Arena::builder().or_plain_memory().build()?;
+    /// let mut value = ArenaVec::new_in(&arena);
+    /// value.resize(100_000, b'x');
+    /// let _ = arena.evict_now();
+    ///
+    /// let mut buffer = Vec::new();
+    /// let part = arena.peek(&value[700..800], &mut buffer)?;
+    /// assert_eq!(*part, [b'x'; 100]);
+    /// assert_eq!(arena.stats().refaults, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored
+    /// copy of a page is damaged, [`ArenaError::ForkedChild`] in a fork.
+    pub fn peek<'a>(
+        &self,
+        bytes: &'a [u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Peek<'a>, ArenaError> {
+        let (offset, _) = self.inner.locate(bytes)?;
+        match self.inner.engine() {
+            Ok(engine) => engine.peek(offset, bytes, buffer),
+            Err(ArenaError::NotSwapping) => Ok(Peek::InMemory(bytes)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Has all of `range` in memory, as [`ensure`](Self::ensure) does, and keeps it there until the
     /// guard is dropped: no page of it is evicted, nor watched for touches.
     ///
@@ -106,6 +165,25 @@ impl Arena {
             Err(e) => return Err(e),
         }
         Ok(PinGuard { inner: Arc::clone(&self.inner), pages })
+    }
+}
+
+/// Bytes that were [peeked at](Arena::peek).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek<'a> {
+    /// All of them are in memory, or were a moment ago: the bytes themselves.
+    InMemory(&'a [u8]),
+    /// Some of them are stored: a copy.
+    Copied(&'a [u8]),
+}
+
+impl Deref for Peek<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::InMemory(bytes) | Self::Copied(bytes) => bytes,
+        }
     }
 }
 

@@ -124,6 +124,21 @@ fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
 }
 
 #[test]
+fn peeking_at_a_damaged_page_finds_out_without_touching_it() {
+    for setup in setups("peeking_at_a_damaged_page") {
+        let (arena, bytes) = stored(setup);
+        let page = spoil(&arena, bytes);
+        // SAFETY: the block that `stored` made; nobody writes to it.
+        let block = unsafe { core::slice::from_raw_parts(bytes, PAGES * PAGE_SIZE) };
+        let mut buffer = Vec::new();
+        assert_eq!(arena.peek(&block[PAGE_SIZE - 1..], &mut buffer), Err(ArenaError::Lost));
+        assert_eq!(engine(&arena).table.load(page).state(), State::Lost);
+        assert_eq!(arena.peek(&block[64..66], &mut buffer), Ok(Peek::Copied(&[1, 1])));
+        assert_eq!(arena.peek(&block[PAGE_SIZE..][..1], &mut buffer), Err(ArenaError::Lost));
+    }
+}
+
+#[test]
 fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
     const TEST: &str =
         "arena::tests::a_handler_that_cannot_go_on_takes_the_process_along_and_says_why";

@@ -3,8 +3,8 @@
 //! [`Resolver::resolve`] decides by the page's word what a fault on it means. A fault comes to it
 //! by one of two ways: [`handler`], threads that read messages from a descriptor, or [`inline`], the
 //! thread that touched the page, in its signal handler. [`restore`] brings pages back from the store
-//! and [`neighbours`] says which ones along with another; [`pages`] does what has to be done to
-//! whole runs of pages.
+//! and [`neighbours`] says which ones along with another; [`peek`] reads them where they are; [`pages`]
+//! does what has to be done to whole runs of pages.
 //!
 //! Nothing here panics, allocates, or takes a lock that a thread of the application could hold
 //! while it waits for a page. A thread of the application that owns pages (prefetch, release) has
@@ -16,10 +16,12 @@ pub(crate) mod handler;
 pub(crate) mod inline;
 mod neighbours;
 mod pages;
+mod peek;
 mod restore;
 mod scratch;
 
 pub(crate) use pages::FillError;
+pub(crate) use peek::Peeked;
 pub(crate) use restore::{Brought, Empty};
 
 use crate::alloc::BlockMap;

@@ -117,7 +117,7 @@ impl Resolver {
     }
 
     /// Decodes a page that the caller owns to its place in the buffer, and says whether it is intact.
-    fn decode(&self, page: PageIndex, at: usize, scratch: &mut Scratch) -> bool {
+    pub(super) fn decode(&self, page: PageIndex, at: usize, scratch: &mut Scratch) -> bool {
         let bytes = &mut scratch.bytes[at * PAGE_SIZE..][..PAGE_SIZE];
         let (handle, tag) = (scratch.words[at].handle(), page.0 as u64);
         self.store.get(handle, tag, &mut scratch.decompressor, bytes).is_ok()

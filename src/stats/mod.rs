@@ -44,6 +44,7 @@ pub(crate) struct Counters {
     pub(crate) sampled_wanted: Counter,
     pub(crate) sampled_wasted: Counter,
     pub(crate) prefetched: Counter,
+    pub(crate) peeked: Counter,
     pub(crate) fill_retries: Counter,
     pub(crate) cycles: Counter,
     pub(crate) pages_scanned: Counter,

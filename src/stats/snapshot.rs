@@ -88,6 +88,8 @@ stats! {
         sampled_wasted,
         /// Pages that were brought back because the program asked for them.
         prefetched,
+        /// Times that a page was read in the store and left there.
+        peeked,
         /// Attempts to bring a page back that had to be repeated.
         fill_retries,
         /// Times that the evictor has looked at the arena.

@@ -5,6 +5,8 @@
 
 pub mod blocks;
 pub mod child;
+#[cfg(feature = "allocator-api2")]
+pub mod numbers;
 pub mod pages;
 #[cfg(feature = "allocator-api2")]
 pub mod program;

@@ -1,5 +1,7 @@
 //! Replies in RESP2 or RESP3, written straight into what is to be sent.
 
+use std::io::Write;
+
 /// What the client speaks: RESP2 until it says `HELLO 3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
@@ -21,24 +23,42 @@ impl<'a> Reply<'a> {
     }
 
     pub fn ok(&mut self) {
-        self.simple("OK");
+        self.out.extend_from_slice(b"+OK\r\n");
     }
 
     /// A simple string.
     pub fn simple(&mut self, text: &str) {
-        self.line(b'+', text);
+        self.line(b'+', text.as_bytes());
     }
 
     /// An error, its code first: `ERR value is not an integer or out of range`.
     pub fn error(&mut self, text: &str) {
+        self.error_bytes(text.as_bytes());
+    }
+
+    /// An error that repeats what a client has sent. Line ends in it become spaces.
+    pub fn error_bytes(&mut self, text: &[u8]) {
+        let start = self.out.len() + 1;
         self.line(b'-', text);
+        let end = self.out.len() - 2;
+        for byte in &mut self.out[start..end] {
+            if matches!(byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
     }
 
     pub fn integer(&mut self, number: i64) {
-        self.header(b':', number);
+        match number {
+            0 => self.out.extend_from_slice(b":0\r\n"),
+            1 => self.out.extend_from_slice(b":1\r\n"),
+            _ => self.header(b':', number),
+        }
     }
 
     pub fn bulk(&mut self, bytes: &[u8]) {
+        // One look at the capacity, and never twice what a large value needs.
+        self.out.reserve(bytes.len() + 24);
         self.header(b'$', bytes.len() as i64);
         self.out.extend_from_slice(bytes);
         self.out.extend_from_slice(b"\r\n");
@@ -52,8 +72,24 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(null);
     }
 
+    /// The null that stands for an array.
+    pub fn null_array(&mut self) {
+        match self.protocol {
+            Protocol::Resp2 => self.out.extend_from_slice(b"*-1\r\n"),
+            Protocol::Resp3 => self.null(),
+        }
+    }
+
     pub fn array(&mut self, len: usize) {
         self.header(b'*', len as i64);
+    }
+
+    /// An array without order. In RESP2 any array.
+    pub fn set(&mut self, len: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.array(len),
+            Protocol::Resp3 => self.header(b'~', len as i64),
+        }
     }
 
     /// `len` pairs of a key and a value. In RESP2 an array of twice as many.
@@ -64,17 +100,137 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// In RESP2 the integer 0 or 1.
+    pub fn boolean(&mut self, value: bool) {
+        match (self.protocol, value) {
+            (Protocol::Resp2, _) => self.integer(value.into()),
+            (Protocol::Resp3, true) => self.out.extend_from_slice(b"#t\r\n"),
+            (Protocol::Resp3, false) => self.out.extend_from_slice(b"#f\r\n"),
+        }
+    }
+
+    /// In RESP2 a bulk string. With the digits that `%.17g` of C prints.
+    pub fn double(&mut self, value: f64) {
+        let text = seventeen_digits(value);
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text.as_bytes()),
+            Protocol::Resp3 => self.line(b',', text.as_bytes()),
+        }
+    }
+
+    /// Text for people, of a format such as `txt` or `mkd`. In RESP2 a bulk string.
+    pub fn verbatim(&mut self, format: [u8; 3], text: &[u8]) {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp3 => {
+                self.header(b'=', text.len() as i64 + 4);
+                self.out.extend_from_slice(&format);
+                self.out.push(b':');
+                self.out.extend_from_slice(text);
+                self.out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    fn line(&mut self, kind: u8, text: &str) {
+    /// Whatever follows is written so: `HELLO` answers in what it switches to.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
+    fn line(&mut self, kind: u8, text: &[u8]) {
         self.out.push(kind);
-        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(text);
         self.out.extend_from_slice(b"\r\n");
     }
 
     fn header(&mut self, kind: u8, number: i64) {
-        self.line(kind, &number.to_string());
+        let mut digits = itoa::Buffer::new();
+        self.line(kind, digits.format(number).as_bytes());
+    }
+}
+
+/// `%.17g`.
+fn seventeen_digits(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf" } else { "-inf" }.into();
+    }
+    let scientific = format!("{value:.16e}");
+    let (digits, exponent) = scientific.split_once('e').expect("the format has an exponent");
+    let exponent: i32 = exponent.parse().expect("a small number");
+    if (-4..17).contains(&exponent) {
+        let decimals = usize::try_from(16 - exponent).expect("at most 16");
+        return trimmed(&format!("{value:.decimals$}")).into();
+    }
+    let mut text = trimmed(digits).as_bytes().to_vec();
+    let sign = if exponent < 0 { '-' } else { '+' };
+    write!(text, "e{sign}{:02}", exponent.abs()).expect("memory takes it all");
+    String::from_utf8(text).expect("digits")
+}
+
+fn trimmed(digits: &str) -> &str {
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(protocol: Protocol, write: impl FnOnce(&mut Reply<'_>)) -> String {
+        let mut out = Vec::new();
+        write(&mut Reply::new(&mut out, protocol));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_type_in_both_protocols() {
+        type Write = fn(&mut Reply<'_>);
+        let cases: [(Write, &str, &str); 12] = [
+            (|r| r.ok(), "+OK\r\n", "+OK\r\n"),
+            (|r| r.integer(-7), ":-7\r\n", ":-7\r\n"),
+            (|r| r.bulk(b"a\r\nb"), "$4\r\na\r\nb\r\n", "$4\r\na\r\nb\r\n"),
+            (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
+            (|r| r.null(), "$-1\r\n", "_\r\n"),
+            (|r| r.null_array(), "*-1\r\n", "_\r\n"),
+            (|r| r.array(3), "*3\r\n", "*3\r\n"),
+            (|r| r.map(3), "*6\r\n", "%3\r\n"),
+            (|r| r.set(3), "*3\r\n", "~3\r\n"),
+            (|r| r.boolean(true), ":1\r\n", "#t\r\n"),
+            (|r| r.double(0.5), "$3\r\n0.5\r\n", ",0.5\r\n"),
+            (|r| r.verbatim(*b"txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
+        ];
+        for (write, resp2, resp3) in cases {
+            assert_eq!(written(Protocol::Resp2, write), resp2);
+            assert_eq!(written(Protocol::Resp3, write), resp3);
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = written(Protocol::Resp2, |r| r.error_bytes(b"ERR no 'a\r\nb'"));
+        assert_eq!(error, "-ERR no 'a  b'\r\n");
+    }
+
+    #[test]
+    fn doubles_have_the_digits_that_c_prints() {
+        let cases = [
+            (0.0, "0"),
+            (1.0, "1"),
+            (-2.5, "-2.5"),
+            (0.1, "0.10000000000000001"),
+            (1e21, "1e+21"),
+            (1.5e-7, "1.4999999999999999e-07"),
+            (123_456_789.0, "123456789"),
+            (f64::INFINITY, "inf"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(seventeen_digits(value), text);
+        }
     }
 }

@@ -1,18 +1,23 @@
 //! The commands: what they are called, how many arguments they take, and who carries them out.
 
-use crate::keyspace::{Keyspace, UnixMs};
-use crate::reply::Reply;
+mod connection;
+mod dispatch;
+mod interim;
+pub mod table;
 
-/// What a command has to do with: everything that all connections share.
-#[derive(Debug)]
-pub struct Server {
-    pub keyspace: Keyspace,
-}
+pub use crate::server::Server;
+pub use crate::session::Session;
+pub use dispatch::{Request, carry_out};
+pub use table::{Command, Flags, Group};
+
+use crate::keyspace::UnixMs;
+use crate::reply::Reply;
 
 /// One command of one client.
 #[derive(Debug)]
 pub struct Call<'a> {
     pub server: &'a Server,
+    pub session: &'a mut Session,
     /// The command's name and its arguments, as many as the table of commands allows.
     pub args: &'a [&'a [u8]],
     pub reply: Reply<'a>,
@@ -22,3 +27,6 @@ pub struct Call<'a> {
 
 /// What carries a command out, and writes exactly one reply.
 pub type Handler = fn(&mut Call<'_>);
+
+/// The commands of each file.
+static ALL: [&[Command]; 2] = [connection::COMMANDS, interim::COMMANDS];

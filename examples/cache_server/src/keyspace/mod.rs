@@ -3,11 +3,34 @@
 //! The index lies outside the arena, in shards with a lock each; values lie in the arena. A command
 //! locks the shards of the keys that it names, all at once and in order, so that it is atomic as it
 //! is in Redis, and works on what [`Keys`] shows of them. Expired values are never shown.
+//!
+//! [`heat`] says where values belong, [`room`] makes room, [`scan`] walks through all keys, and
+//! [`tend`](Keyspace::tend), which is called ten times a second, does what is to be done behind the
+//! commands' backs.
 
-#![allow(dead_code)]
+mod entry;
+mod heat;
+mod keys;
+mod room;
+mod scan;
+mod shard;
+mod tend;
+mod values;
 
-use parking_lot::{Mutex, MutexGuard};
-use std::collections::BTreeMap;
+pub use keys::Keys;
+pub use room::Policy;
+pub use shard::Events;
+
+use entry::{Entry, Record};
+use heat::Heat;
+use parking_lot::Mutex;
+use shard::{Hasher, Place, Shard};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tend::Tending;
+use thermocline::{Arena, Lane};
+use values::{Value, Values};
 
 /// Milliseconds since the epoch.
 pub type UnixMs = i64;
@@ -35,33 +58,86 @@ pub enum NewExpiry {
 pub struct About {
     pub expiry: Expiry,
     pub len: usize,
+    /// Whether it was ever written into.
+    pub raw: bool,
     /// Since it was last read or written.
     pub idle_seconds: u64,
     /// Key, value, and what is kept about them.
     pub memory_bytes: usize,
 }
 
+/// How a keyspace is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes that keys and values may take, if there is a limit. Compression does not count.
+    pub maxmemory: Option<usize>,
+    pub policy: Policy,
+    /// Bytes that the whole process may take, if there is a limit. Compression counts.
+    pub memory_limit: Option<usize>,
+    /// How long a value is idle before it counts as cold: the arena's cold age.
+    pub cold_after: Duration,
+    /// Whether values move to where others are used as often.
+    pub moves: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            maxmemory: None,
+            policy: Policy::default(),
+            memory_limit: None,
+            cold_after: Duration::from_secs(60),
+            moves: true,
+        }
+    }
+}
+
+/// Enough that threads hardly meet, few enough to be walked through in no time.
+const SHARDS: usize = 1024;
+
+/// Where a hash says which shard: neither the bits that a table chooses buckets by, nor those that it
+/// tells entries of a bucket apart by.
+const SHARD_SHIFT: u32 = 32;
+
 /// All keys and values.
 #[derive(Debug)]
 pub struct Keyspace {
-    all: Mutex<BTreeMap<Vec<u8>, (Vec<u8>, Expiry)>>,
+    shards: Box<[Mutex<Shard>]>,
+    hasher: Hasher,
+    values: Values,
+    heat: Heat,
+    /// What keys and values take.
+    used: AtomicUsize,
+    limits: room::Limits,
+    tending: Mutex<Tending>,
+    random: AtomicU64,
+    started: Instant,
 }
 
 impl Keyspace {
-    pub fn new() -> Self {
-        Self { all: Mutex::default() }
+    pub fn new(arena: Arena, options: Options) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: Hasher::default(),
+            values: Values::new(arena),
+            heat: Heat::new(options.cold_after, options.moves),
+            used: AtomicUsize::new(0),
+            limits: room::Limits::new(&options),
+            tending: Mutex::default(),
+            random: AtomicU64::new(RandomState::new().hash_one(0)),
+            started: Instant::now(),
+        }
     }
 
-    /// Room for a command that may need more memory: evicts, by `maxmemory-policy`, until what is
-    /// used is within `maxmemory`. To be called before [`keys`](Self::keys), as it takes locks.
-    pub fn make_room(&self) -> Result<(), OutOfMemory> {
-        Ok(())
+    /// The arena that the values lie in.
+    pub fn arena(&self) -> &Arena {
+        self.values.arena()
     }
 
     /// Locks the shards of these keys, for a command that happens at `now`. While the result lives
     /// its thread must lock nothing else here.
-    pub fn keys<'k, K: AsRef<[u8]>>(&self, _keys: &'k [K], now: UnixMs) -> Keys<'_> {
-        Keys { all: self.all.lock(), now }
+    pub fn keys<K: AsRef<[u8]>>(&self, keys: &[K], now: UnixMs) -> Keys<'_> {
+        Keys::lock(self, keys, now)
     }
 
     /// Brings back what of these keys' values has been evicted, before a batch of commands reads
@@ -70,132 +146,132 @@ impl Keyspace {
 
     /// Keys, expired ones that nobody has noticed included.
     pub fn len(&self) -> usize {
-        self.all.lock().len()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Keys that have an expiry.
     pub fn volatile(&self) -> usize {
-        self.all.lock().values().filter(|v| v.1 != Expiry::Never).count()
+        self.shards.iter().map(|shard| shard.lock().volatile()).sum()
+    }
+
+    /// What has happened to keys.
+    pub fn events(&self) -> Events {
+        let mut sum = Events::default();
+        self.shards.iter().for_each(|shard| sum += shard.lock().events);
+        sum
+    }
+
+    /// Forgets what has happened, as `CONFIG RESETSTAT` does.
+    pub fn reset_events(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().events = Events::default());
+    }
+
+    /// Bytes that keys and values take, before compression: what `maxmemory` bounds.
+    pub fn used_bytes(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Bytes of values in the hot lane.
+    pub fn hot_bytes(&self) -> usize {
+        self.heat.hot_bytes()
+    }
+
+    /// How long a value of the hot lane may be idle until it has to leave.
+    pub fn window(&self) -> Duration {
+        self.heat.window()
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        self.all.lock().clear();
+        // Of all shards before any of them is unlocked, as it is one command.
+        let mut locked: Vec<_> = self.shards.iter().map(|shard| shard.lock()).collect();
+        let all: Vec<_> = locked.iter_mut().map(|shard| shard.take_all()).collect();
+        drop(locked);
+        all.into_iter().flatten().for_each(|entry| self.discard(entry));
+        self.arena().trim();
     }
 
-    /// A key, each as likely as any other (about).
-    pub fn random_key(&self, _now: UnixMs) -> Option<Vec<u8>> {
-        self.all.lock().keys().next().cloned()
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
 
-    /// Shows at least `count` keys behind `cursor`, unless the end comes first, and returns where to
-    /// go on: 0 at the end. A key that is there from the first call to the last is shown at least
-    /// once, whatever happens to others meanwhile.
-    pub fn scan(
-        &self,
-        _cursor: u64,
-        _count: usize,
-        _now: UnixMs,
-        show: &mut dyn FnMut(&[u8]),
-    ) -> u64 {
-        self.all.lock().keys().for_each(|key| show(key));
-        0
+    #[expect(clippy::cast_possible_truncation, reason = "the bits that are left are few")]
+    fn shard_of(&self, hash: u64) -> usize {
+        (hash >> SHARD_SHIFT) as usize % SHARDS
     }
 
-    /// Removes some of what has expired. Called ten times a second.
-    pub fn expire_some(&self, _now: UnixMs) {}
-}
-
-/// The keys of one command, locked. Keys that were not named to [`Keyspace::keys`] panic.
-#[derive(Debug)]
-pub struct Keys<'a> {
-    all: MutexGuard<'a, BTreeMap<Vec<u8>, (Vec<u8>, Expiry)>>,
-    now: UnixMs,
-}
-
-impl Keys<'_> {
-    fn passed(&self, expiry: Expiry) -> bool {
-        matches!(expiry, Expiry::At(at) if at <= self.now)
-    }
-
-    /// The value, in memory, as it is while the lock is held. Counts as a use.
-    pub fn get(&mut self, key: &[u8]) -> Option<&[u8]> {
-        self.about(key)?;
-        Some(&self.all.get(key)?.0)
-    }
-
-    /// Counts as no use.
-    pub fn about(&mut self, key: &[u8]) -> Option<About> {
-        let (value, expiry) = self.all.get(key)?;
-        if self.passed(*expiry) {
-            self.all.remove(key);
-            return None;
+    /// A new key with its value.
+    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry) -> Place {
+        if value.lane() == Lane::Hot {
+            self.heat.gained(value.capacity());
         }
-        let (len, expiry) = (value.len(), *expiry);
-        Some(About { expiry, len, idle_seconds: 0, memory_bytes: len })
+        let mut entry = Entry::new(key, value, self.heat.now());
+        entry.record_mut().set_expiry(expiry);
+        self.used.fetch_add(size_of_entry(&entry), Relaxed);
+        shard.insert(&self.hasher, self.hash(key), entry)
     }
 
-    /// Counts as a use of the value that is not looked at; whether it is there.
-    pub fn touch(&mut self, key: &[u8]) -> bool {
-        self.about(key).is_some()
+    /// A key has another value.
+    fn replace(&self, record: &mut Record, value: Value) {
+        if value.lane() == Lane::Hot {
+            self.heat.gained(value.capacity());
+        }
+        if record.value.lane() == Lane::Hot {
+            self.heat.lost(record.value.capacity());
+        }
+        // Wraps around where it has become less, and is right in the end.
+        let more = value.capacity().wrapping_sub(record.value.capacity());
+        self.used.fetch_add(more, Relaxed);
+        self.values.free(std::mem::replace(&mut record.value, value));
     }
 
-    /// Sets a value. When there is no room the old value stays.
-    pub fn set(&mut self, key: &[u8], value: &[u8], expiry: NewExpiry) -> Result<(), OutOfMemory> {
-        let expiry = match expiry {
-            NewExpiry::Keep => self.about(key).map_or(Expiry::Never, |a| a.expiry),
-            NewExpiry::Set(expiry) => expiry,
+    /// A value's block, which had `before` bytes, has grown.
+    fn resized(&self, record: &Record, before: usize) {
+        let more = record.value.capacity() - before;
+        if record.value.lane() == Lane::Hot {
+            self.heat.gained(more);
+        }
+        self.used.fetch_add(more, Relaxed);
+    }
+
+    /// Takes an entry out of the sums.
+    fn uncount(&self, entry: &Entry) {
+        let value = &entry.record().value;
+        if value.lane() == Lane::Hot {
+            self.heat.lost(value.capacity());
+        }
+        self.used.fetch_sub(size_of_entry(entry), Relaxed);
+    }
+
+    /// Ends an entry that was taken out of its shard.
+    fn discard(&self, entry: Entry) {
+        self.uncount(&entry);
+        self.values.free(entry.into_value());
+    }
+
+    /// Moves a value to the hot lane, and says whether it could. `copy` is what it holds, where that is
+    /// not in memory.
+    fn promote(&self, record: &mut Record, copy: Option<&[u8]>) -> bool {
+        if record.value.capacity() >= heat::OWN_PAGES {
+            self.values.ensure(&record.value);
+            return false;
+        }
+        self.move_to(Lane::Hot, record, copy)
+    }
+
+    fn move_to(&self, lane: Lane, record: &mut Record, copy: Option<&[u8]>) -> bool {
+        let bytes = copy.unwrap_or(record.value.bytes());
+        let Ok(value) = self.values.put(lane, bytes) else {
+            return false;
         };
-        self.all.insert(key.to_vec(), (value.to_vec(), expiry));
-        Ok(())
-    }
-
-    /// Appends to a value, that of a missing key being empty; its length after that.
-    pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
-        self.about(key);
-        let value = self.all.entry(key.to_vec()).or_insert((Vec::new(), Expiry::Never));
-        value.0.extend_from_slice(more);
-        Ok(value.0.len())
-    }
-
-    /// Overwrites a part of a value, which grows with zeros where it is too short; its length after.
-    /// `bytes` are not empty.
-    pub fn overwrite(
-        &mut self,
-        key: &[u8],
-        offset: usize,
-        bytes: &[u8],
-    ) -> Result<usize, OutOfMemory> {
-        self.about(key);
-        let value = self.all.entry(key.to_vec()).or_insert((Vec::new(), Expiry::Never));
-        if value.0.len() < offset + bytes.len() {
-            value.0.resize(offset + bytes.len(), 0);
-        }
-        value.0[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(value.0.len())
-    }
-
-    /// Whether there was one.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.about(key).is_some() && self.all.remove(key).is_some()
-    }
-
-    /// Gives the value and expiry of `from` to `to`, whatever that had; whether `from` was there.
-    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
-        if self.about(from).is_none() {
-            return false;
-        }
-        let value = self.all.remove(from).expect("just seen");
-        self.all.insert(to.to_vec(), value);
-        true
-    }
-
-    /// Whether the key is there. An expiry that has passed already removes it.
-    pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
-        if self.about(key).is_none() {
-            return false;
-        }
-        self.all.get_mut(key).expect("just seen").1 = expiry;
+        self.replace(record, value);
         true
     }
 }
+
+fn size_of_entry(entry: &Entry) -> usize {
+    entry.overhead() + entry.record().value.capacity()
+}
+
+#[cfg(test)]
+mod tests;

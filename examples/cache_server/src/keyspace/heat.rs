@@ -1,0 +1,188 @@
+//! Where values belong: together with others that are used as often as they are.
+//!
+//! A page is as hot as the hottest value on it, so one popular value keeps seven idle neighbours in
+//! memory. Hence values move, as the generations of a log-structured store do:
+//!
+//! * A new value goes to the default lane, next to others written at the time.
+//! * One that is used again and again, each time within the *window*, moves to the hot lane. Until
+//!   then a value that is stored is [peeked at](thermocline::Arena::peek): neither does its page come
+//!   back for it nor does another have to go.
+//! * One of the hot lane that was not used for as long as the window moves to the cold lane, next to
+//!   others that cooled down at the time.
+//!
+//! Without a limit on memory the window is the age at which pages go cold. With one it is found by
+//! trying: it shrinks while the hot lane holds more than its part of what may be in memory, and
+//! grows while it holds less.
+
+use super::entry::Record;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use thermocline::Lane;
+
+/// The keyspace's clock ticks ten times a second.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICKS_PER_SECOND: u64 = 10;
+
+/// Uses in a row, each in another tick and within the window of the last, that make a value hot.
+const USES: u8 = 2;
+
+/// Values of two pages and more have pages of their own, nearly.
+pub(super) const OWN_PAGES: usize = 8192;
+
+/// The shortest window: two seconds.
+const SHORTEST: u32 = 20;
+
+/// The window, and how much is hot.
+#[derive(Debug)]
+pub(super) struct Heat {
+    moves: bool,
+    now: AtomicU32,
+    window: AtomicU32,
+    longest: u32,
+    hot_bytes: AtomicUsize,
+}
+
+impl Heat {
+    pub(super) fn new(cold_after: Duration, moves: bool) -> Self {
+        let ticks = cold_after.as_millis() / TICK.as_millis();
+        let longest = u32::try_from(ticks).unwrap_or(u32::MAX).max(SHORTEST);
+        Self {
+            moves,
+            now: AtomicU32::new(0),
+            window: AtomicU32::new(longest),
+            longest,
+            hot_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Ticks since the start.
+    pub(super) fn now(&self) -> u32 {
+        self.now.load(Relaxed)
+    }
+
+    pub(super) fn tick(&self, ticks: u32) {
+        self.now.store(ticks, Relaxed);
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        TICK * self.window.load(Relaxed)
+    }
+
+    pub(super) fn hot_bytes(&self) -> usize {
+        self.hot_bytes.load(Relaxed)
+    }
+
+    /// The hot lane has got a value of so many bytes.
+    pub(super) fn gained(&self, bytes: usize) {
+        self.hot_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// The hot lane has lost a value of so many bytes.
+    pub(super) fn lost(&self, bytes: usize) {
+        self.hot_bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Notes a use, and says whether the value has become hot, wherever it is.
+    pub(super) fn used(&self, record: &mut Record) -> bool {
+        let now = self.now();
+        let idle = now.wrapping_sub(record.used);
+        if idle == 0 {
+            return false;
+        }
+        record.used = now;
+        let goes_on = idle <= self.window.load(Relaxed);
+        record.heat = if goes_on { record.heat.saturating_add(1) } else { 1 };
+        record.heat >= USES && self.moves
+    }
+
+    /// Whether the value has to leave the hot lane.
+    pub(super) fn has_cooled(&self, record: &Record) -> bool {
+        record.value.lane() == Lane::Hot && self.idle(record) > self.window.load(Relaxed)
+    }
+
+    /// Ticks since the last use.
+    pub(super) fn idle(&self, record: &Record) -> u32 {
+        self.now().wrapping_sub(record.used)
+    }
+
+    /// Adjusts the window, once a tick. `budget` is how many bytes may be hot, if that is limited.
+    pub(super) fn adjust(&self, budget: Option<usize>) {
+        let window = self.window.load(Relaxed);
+        let next = match budget {
+            None => self.longest,
+            Some(budget) if self.hot_bytes() > budget => (window - window / 16).max(SHORTEST),
+            // A budget that is nowhere near used up leaves nothing to be gained.
+            Some(_) => (window + window / 64 + 1).min(self.longest),
+        };
+        self.window.store(next, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::entry::Entry;
+    use crate::keyspace::values::Values;
+    use thermocline::Arena;
+
+    const WINDOW: u32 = 100;
+
+    fn heat() -> Heat {
+        Heat::new(TICK * WINDOW, true)
+    }
+
+    fn entry(lane: Lane) -> (Values, Entry) {
+        let values = Values::new(Arena::builder().or_plain_memory().build().unwrap());
+        let value = values.put(lane, b"value").unwrap();
+        (values, Entry::new(b"key", value, 0))
+    }
+
+    /// What uses at these ticks come to, in turn.
+    fn uses(ticks: &[u32]) -> Vec<bool> {
+        let (_values, mut entry) = entry(Lane::Default);
+        let heat = heat();
+        let used = |&tick: &u32| {
+            heat.tick(tick);
+            heat.used(entry.record_mut())
+        };
+        ticks.iter().map(used).collect()
+    }
+
+    #[test]
+    fn what_is_used_again_and_again_is_hot() {
+        assert_eq!(uses(&[1, 2, 2, 3]), [false, true, false, true]);
+        assert_eq!(uses(&[1, 1, 1, 1]), [false; 4], "a burst is one use");
+        assert_eq!(uses(&[500, 600, 700]), [false, true, true]);
+        assert_eq!(uses(&[500, 601, 701]), [false, false, true]);
+        assert_eq!(uses(&[500, 700, 900, 1100]), [false; 4], "too seldom");
+    }
+
+    #[test]
+    fn what_was_not_used_for_a_window_has_cooled() {
+        let heat = heat();
+        for (lane, tick, cooled) in [
+            (Lane::Hot, WINDOW, false),
+            (Lane::Hot, WINDOW + 1, true),
+            (Lane::Default, 10 * WINDOW, false),
+        ] {
+            let (_values, entry) = entry(lane);
+            heat.tick(tick);
+            assert_eq!(heat.has_cooled(entry.record()), cooled, "{lane:?} {tick}");
+        }
+    }
+
+    #[test]
+    fn the_window_follows_the_budget() {
+        let heat = heat();
+        heat.gained(1000);
+        (0..1000).for_each(|_| heat.adjust(Some(999)));
+        assert_eq!(heat.window(), TICK * SHORTEST);
+        heat.lost(10);
+        (0..1000).for_each(|_| heat.adjust(Some(999)));
+        assert_eq!(heat.window(), TICK * WINDOW);
+        heat.adjust(Some(0));
+        assert!(heat.window() < TICK * WINDOW);
+        heat.adjust(None);
+        assert_eq!(heat.window(), TICK * WINDOW);
+    }
+}

@@ -1,0 +1,241 @@
+//! The keys of one command, locked.
+
+use super::heat;
+use super::shard::{Place, Shard};
+use super::{About, Expiry, Keyspace, NewExpiry, OutOfMemory, UnixMs};
+use parking_lot::MutexGuard;
+use thermocline::{Lane, Peek};
+
+/// The shards that a command has locked.
+#[derive(Debug)]
+enum Locked<'a> {
+    One(usize, MutexGuard<'a, Shard>),
+    /// In the order of their numbers.
+    Some(Vec<(usize, MutexGuard<'a, Shard>)>),
+}
+
+/// The keys of one command, locked. Methods panic on keys that were not named to
+/// [`Keyspace::keys`], unless their shard is locked for another.
+#[derive(Debug)]
+pub struct Keys<'a> {
+    space: &'a Keyspace,
+    locked: Locked<'a>,
+    now: UnixMs,
+    /// Where values are read that are stored.
+    buffer: Vec<u8>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn lock<K: AsRef<[u8]>>(space: &'a Keyspace, keys: &[K], now: UnixMs) -> Self {
+        let number = |key: &K| space.shard_of(space.hash(key.as_ref()));
+        let locked = match keys {
+            [key] => {
+                let number = number(key);
+                Locked::One(number, space.shards[number].lock())
+            }
+            _ => {
+                let mut numbers: Vec<usize> = keys.iter().map(number).collect();
+                numbers.sort_unstable();
+                numbers.dedup();
+                Locked::Some(numbers.into_iter().map(|n| (n, space.shards[n].lock())).collect())
+            }
+        };
+        Self { space, locked, now, buffer: Vec::new() }
+    }
+}
+
+impl Locked<'_> {
+    fn shard(&mut self, number: usize) -> &mut Shard {
+        match self {
+            Locked::One(only, shard) => {
+                assert_eq!(*only, number, "a key that was not named");
+                shard
+            }
+            Locked::Some(shards) => {
+                let found = shards.binary_search_by_key(&number, |(number, _)| *number);
+                &mut shards[found.expect("a key that was not named")].1
+            }
+        }
+    }
+
+    /// The key's shard, and its place there if it has a value that has not expired.
+    fn find(&mut self, space: &Keyspace, key: &[u8], now: UnixMs) -> (&mut Shard, Option<Place>) {
+        let hash = space.hash(key);
+        let shard = self.shard(space.shard_of(hash));
+        let mut place = shard.find(hash, key);
+        if let Some(expired) = place
+            && shard.entry(expired).record().has_expired(now)
+        {
+            let entry = shard.remove(expired);
+            shard.events.expired += 1;
+            space.discard(entry);
+            place = None;
+        }
+        (shard, place)
+    }
+}
+
+impl Keys<'_> {
+    fn find(&mut self, key: &[u8]) -> (&mut Shard, Option<Place>) {
+        self.locked.find(self.space, key, self.now)
+    }
+
+    /// The value as it is while the lock is held. Counts as a use, and as a hit or a miss.
+    pub fn get(&mut self, key: &[u8]) -> Option<&[u8]> {
+        let (space, buffer) = (self.space, &mut self.buffer);
+        let (shard, place) = self.locked.find(space, key, self.now);
+        let Some(place) = place else {
+            shard.events.misses += 1;
+            return None;
+        };
+        let record = shard.entry_mut(place).record_mut();
+        let is_hot = space.heat.used(record);
+        let is_copy = match space.values.peek(&record.value, buffer) {
+            Ok(peek) => matches!(peek, Peek::Copied(_)),
+            Err(_) => {
+                // A cache without the value is better than none.
+                shard.events.lost += 1;
+                shard.events.misses += 1;
+                let entry = shard.remove(place);
+                space.discard(entry);
+                return None;
+            }
+        };
+        if is_hot && record.value.lane() == Lane::Hot {
+            if is_copy {
+                space.values.ensure(&record.value);
+            }
+        } else if is_hot {
+            let promoted = space.promote(record, is_copy.then_some(buffer.as_slice()));
+            shard.events.promoted += u64::from(promoted);
+        }
+        shard.events.hits += 1;
+        if is_copy {
+            shard.events.peeked += 1;
+            return Some(buffer);
+        }
+        Some(shard.entry(place).record().value.bytes())
+    }
+
+    /// Counts as no use.
+    pub fn about(&mut self, key: &[u8]) -> Option<About> {
+        let heat = &self.space.heat;
+        let (shard, place) = self.find(key);
+        let entry = shard.entry(place?);
+        let record = entry.record();
+        Some(About {
+            expiry: record.expiry(),
+            len: record.value.len(),
+            raw: record.raw,
+            idle_seconds: u64::from(heat.idle(record)) / heat::TICKS_PER_SECOND,
+            memory_bytes: entry.overhead() + record.value.capacity(),
+        })
+    }
+
+    /// Counts as a use of the value that is not looked at; whether it is there.
+    pub fn touch(&mut self, key: &[u8]) -> bool {
+        let space = self.space;
+        let (shard, Some(place)) = self.find(key) else {
+            return false;
+        };
+        space.heat.used(shard.entry_mut(place).record_mut());
+        true
+    }
+
+    /// Sets a value. When there is no room the old value stays.
+    pub fn set(&mut self, key: &[u8], value: &[u8], expiry: NewExpiry) -> Result<(), OutOfMemory> {
+        let space = self.space;
+        let (shard, place) = self.find(key);
+        let Some(place) = place else {
+            let value = space.values.put(Lane::Default, value)?;
+            let expiry = match expiry {
+                NewExpiry::Keep => Expiry::Never,
+                NewExpiry::Set(expiry) => expiry,
+            };
+            space.insert(shard, key, value, expiry);
+            return Ok(());
+        };
+        let record = shard.entry_mut(place).record_mut();
+        // What is written seldom is not worth a place among what is hot.
+        let lane = if record.value.lane() == Lane::Hot { Lane::Hot } else { Lane::Default };
+        let value = space.values.put(lane, value)?;
+        space.heat.used(record);
+        record.raw = false;
+        space.replace(record, value);
+        if let NewExpiry::Set(expiry) = expiry {
+            shard.set_expiry(place, expiry);
+        }
+        Ok(())
+    }
+
+    /// Appends to a value, that of a missing key being empty; its length after that.
+    pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
+        let (shard, place) = self.find(key);
+        let len = place.map_or(0, |place| shard.entry(place).record().value.len());
+        self.overwrite(key, len, more)
+    }
+
+    /// Overwrites a part of a value, which grows with zeros where it is too short; its length after.
+    pub fn overwrite(
+        &mut self,
+        key: &[u8],
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<usize, OutOfMemory> {
+        let space = self.space;
+        let (shard, place) = self.find(key);
+        let Some(place) = place else {
+            let mut value = space.values.put(Lane::Default, &[])?;
+            space.values.write(&mut value, offset, bytes)?;
+            let len = value.len();
+            space.insert(shard, key, value, Expiry::Never);
+            return Ok(len);
+        };
+        let record = shard.entry_mut(place).record_mut();
+        space.heat.used(record);
+        let before = record.value.capacity();
+        let written = space.values.write(&mut record.value, offset, bytes);
+        record.raw = true;
+        space.resized(record, before);
+        written.map(|()| record.value.len())
+    }
+
+    /// Whether there was one.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let space = self.space;
+        let (shard, Some(place)) = self.find(key) else {
+            return false;
+        };
+        let entry = shard.remove(place);
+        space.discard(entry);
+        true
+    }
+
+    /// Gives the value and expiry of `from` to `to`, whatever that had; whether `from` was there.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
+        let space = self.space;
+        let (shard, Some(place)) = self.find(from) else {
+            return false;
+        };
+        let was = shard.remove(place);
+        let (expiry, raw) = (was.record().expiry(), was.record().raw);
+        space.uncount(&was);
+        let value = was.into_value();
+        self.remove(to);
+        let (shard, _) = self.find(to);
+        let place = space.insert(shard, to, value, expiry);
+        shard.entry_mut(place).record_mut().raw = raw;
+        true
+    }
+
+    /// Whether the key is there. An expiry that has passed already removes it.
+    pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
+        let (shard, Some(place)) = self.find(key) else {
+            return false;
+        };
+        shard.set_expiry(place, expiry);
+        // What has passed is gone when it is looked for.
+        self.find(key);
+        true
+    }
+}

@@ -1,0 +1,199 @@
+//! Making room: `maxmemory`, and the pace of those who write.
+
+use super::entry::Entry;
+use super::{Expiry, Keyspace, Options, OutOfMemory, SHARDS, UnixMs};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What is evicted when `maxmemory` is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Policy {
+    /// Nothing: commands that need memory fail.
+    NoEviction,
+    /// What was not used for the longest time, about.
+    #[default]
+    AllKeysLru,
+    /// Anything.
+    AllKeysRandom,
+    /// As `AllKeysLru`, of the keys that have an expiry.
+    VolatileLru,
+    /// Anything of the keys that have an expiry.
+    VolatileRandom,
+    /// What expires the soonest, about.
+    VolatileTtl,
+}
+
+impl Policy {
+    pub const ALL: [Self; 6] = [
+        Self::NoEviction,
+        Self::AllKeysLru,
+        Self::AllKeysRandom,
+        Self::VolatileLru,
+        Self::VolatileRandom,
+        Self::VolatileTtl,
+    ];
+
+    /// As `maxmemory-policy` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoEviction => "noeviction",
+            Self::AllKeysLru => "allkeys-lru",
+            Self::AllKeysRandom => "allkeys-random",
+            Self::VolatileLru => "volatile-lru",
+            Self::VolatileRandom => "volatile-random",
+            Self::VolatileTtl => "volatile-ttl",
+        }
+    }
+
+    fn only_volatile(self) -> bool {
+        matches!(self, Self::VolatileLru | Self::VolatileRandom | Self::VolatileTtl)
+    }
+}
+
+/// What may be changed while the server runs. No limit is the largest number.
+#[derive(Debug)]
+pub(super) struct Limits {
+    maxmemory: AtomicUsize,
+    policy: AtomicU8,
+    memory: AtomicUsize,
+}
+
+impl Limits {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            maxmemory: AtomicUsize::new(options.maxmemory.unwrap_or(usize::MAX)),
+            policy: AtomicU8::new(options.policy as u8),
+            memory: AtomicUsize::new(options.memory_limit.unwrap_or(usize::MAX)),
+        }
+    }
+}
+
+/// Keys to choose from, for each that is evicted: as `maxmemory-samples`.
+const SAMPLES: usize = 5;
+
+/// How far above its limit the arena may be without anybody waiting for it: a sixty-fourth.
+const SLACK: usize = 64;
+
+/// How long a command waits for memory to be compressed, at most.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+impl Keyspace {
+    pub fn maxmemory(&self) -> Option<usize> {
+        Some(self.limits.maxmemory.load(Relaxed)).filter(|&limit| limit < usize::MAX)
+    }
+
+    pub fn set_maxmemory(&self, limit: Option<usize>) {
+        self.limits.maxmemory.store(limit.unwrap_or(usize::MAX), Relaxed);
+    }
+
+    pub fn memory_limit(&self) -> Option<usize> {
+        Some(self.limits.memory.load(Relaxed)).filter(|&limit| limit < usize::MAX)
+    }
+
+    pub fn set_memory_limit(&self, limit: Option<usize>) {
+        self.limits.memory.store(limit.unwrap_or(usize::MAX), Relaxed);
+    }
+
+    pub fn policy(&self) -> Policy {
+        Policy::ALL[usize::from(self.limits.policy.load(Relaxed))]
+    }
+
+    pub fn set_policy(&self, policy: Policy) {
+        self.limits.policy.store(policy as u8, Relaxed);
+    }
+
+    /// Room for a command that may need more memory: evicts by `maxmemory-policy` until what is used
+    /// is within `maxmemory`, and waits for a moment where memory is written faster than it can be
+    /// compressed. To be called before [`keys`](Self::keys), as it takes locks.
+    pub fn make_room(&self) -> Result<(), OutOfMemory> {
+        let maxmemory = self.limits.maxmemory.load(Relaxed);
+        while self.used_bytes() > maxmemory {
+            self.evict_one()?;
+        }
+        if self.arena().excess_bytes() > 0 { self.keep_pace() } else { Ok(()) }
+    }
+
+    /// Waits until the arena is within its limit, nearly. Where that does not help keys have to go.
+    #[cold]
+    fn keep_pace(&self) -> Result<(), OutOfMemory> {
+        let slack = self.memory_limit().unwrap_or(0) / SLACK;
+        let start = Instant::now();
+        while self.arena().excess_bytes() > slack {
+            if start.elapsed() > PATIENCE {
+                return self.evict_one();
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// Evicts the worst of a few keys.
+    fn evict_one(&self) -> Result<(), OutOfMemory> {
+        let policy = self.policy();
+        if policy == Policy::NoEviction {
+            return Err(OutOfMemory);
+        }
+        let (number, key) = self.worst_of_a_few(policy).ok_or(OutOfMemory)?;
+        let mut shard = self.shards[number].lock();
+        // If it is gone by now, so is what it took.
+        if let Some(place) = shard.find(self.hash(&key), &key) {
+            let entry = shard.remove(place);
+            shard.events.evicted += 1;
+            drop(shard);
+            self.discard(entry);
+        }
+        Ok(())
+    }
+
+    /// The key that is to go, of a few, and its shard.
+    fn worst_of_a_few(&self, policy: Policy) -> Option<(usize, Vec<u8>)> {
+        let start = self.random_below(SHARDS);
+        let mut worst: Option<(u64, usize, Vec<u8>)> = None;
+        let mut seen = 0;
+        for n in 0..SHARDS {
+            let number = (start + n) % SHARDS;
+            let shard = self.shards[number].lock();
+            if shard.len() == 0 || policy.only_volatile() && shard.volatile() == 0 {
+                continue;
+            }
+            let eligible = |entry: &&Entry| !policy.only_volatile() || entry.record().is_volatile();
+            for entry in shard.from(self.random_below(1 << 32)).filter(eligible) {
+                let badness = self.badness(policy, entry);
+                if worst.as_ref().is_none_or(|(worst, ..)| badness > *worst) {
+                    worst = Some((badness, number, entry.key().to_vec()));
+                }
+                seen += 1;
+                if seen == SAMPLES {
+                    return worst.map(|(_, number, key)| (number, key));
+                }
+            }
+        }
+        worst.map(|(_, number, key)| (number, key))
+    }
+
+    fn badness(&self, policy: Policy, entry: &Entry) -> u64 {
+        match policy {
+            Policy::NoEviction | Policy::AllKeysRandom | Policy::VolatileRandom => 0,
+            Policy::AllKeysLru | Policy::VolatileLru => self.heat.idle(entry.record()).into(),
+            Policy::VolatileTtl => match entry.record().expiry() {
+                Expiry::At(at) => u64::MAX - at.max(0).unsigned_abs(),
+                Expiry::Never => 0,
+            },
+        }
+    }
+
+    /// Removes what has expired by `now` from one shard, and says how much.
+    pub(super) fn expire(&self, number: usize, now: UnixMs) -> usize {
+        let mut shard = self.shards[number].lock();
+        if shard.volatile() == 0 {
+            return 0;
+        }
+        let expired = shard.take_expired(now);
+        drop(shard);
+        let count = expired.len();
+        expired.into_iter().for_each(|entry| self.discard(entry));
+        count
+    }
+}

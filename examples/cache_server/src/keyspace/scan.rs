@@ -1,0 +1,95 @@
+//! Walking through all keys.
+//!
+//! The order is that of the hashes, rotated so that the number of the shard comes first. It does not
+//! depend on the tables, which grow and shrink meanwhile: whoever goes on behind the last hash that
+//! he has seen misses nothing that was there all the time.
+
+use super::shard::Shard;
+use super::{Keyspace, SHARD_SHIFT, SHARDS, UnixMs};
+use std::sync::atomic::Ordering::Relaxed;
+
+const SHARD_BITS: u32 = SHARDS.ilog2();
+
+/// A hash's place in the order.
+fn place(hash: u64) -> u64 {
+    hash.rotate_left(u64::BITS - SHARD_SHIFT - SHARD_BITS)
+}
+
+impl Keyspace {
+    /// Shows at least `count` keys behind `cursor`, unless the end comes first, and returns where to
+    /// go on: 0 at the end. A key that is there from the first call to the last is shown at least
+    /// once, whatever happens to others meanwhile. The keys' shard is locked while they are shown.
+    pub fn scan(&self, cursor: u64, count: usize, now: UnixMs, show: &mut dyn FnMut(&[u8])) -> u64 {
+        let mut left = count.max(1);
+        #[expect(clippy::cast_possible_truncation, reason = "the bits that are left are few")]
+        let first = (cursor >> (u64::BITS - SHARD_BITS)) as usize;
+        for number in first..SHARDS {
+            let shard = self.shards[number].lock();
+            let from = if number == first { cursor } else { 0 };
+            match self.show_some(&shard, from, left, now, show) {
+                // Nothing lies behind the last of all places.
+                Err(last) => return last.wrapping_add(1),
+                Ok(shown) => left -= shown,
+            }
+        }
+        0
+    }
+
+    /// Shows a shard's keys from `from` on. If these are `count` or more, the place of the last that
+    /// was shown is the error, and how many were is the result otherwise.
+    fn show_some(
+        &self,
+        shard: &Shard,
+        from: u64,
+        count: usize,
+        now: UnixMs,
+        show: &mut dyn FnMut(&[u8]),
+    ) -> Result<usize, u64> {
+        let place_of = |key: &[u8]| place(self.hash(key));
+        let alive = || shard.entries().filter(|entry| !entry.record().has_expired(now));
+        let mut places: Vec<u64> =
+            alive().map(|entry| place_of(entry.key())).filter(|&place| place >= from).collect();
+        let last =
+            if places.len() >= count { *places.select_nth_unstable(count - 1).1 } else { u64::MAX };
+        for entry in alive() {
+            if (from..=last).contains(&place_of(entry.key())) {
+                show(entry.key());
+            }
+        }
+        if places.len() >= count { Err(last) } else { Ok(places.len()) }
+    }
+
+    /// A key, each about as likely as any other.
+    pub fn random_key(&self, now: UnixMs) -> Option<Vec<u8>> {
+        // Where nearly all have expired any key that has not will do, however likely.
+        for _ in 0..100 {
+            let number = self.random_below(SHARDS);
+            let shard = self.shards[number].lock();
+            if shard.len() > 0 {
+                let entry = shard.from(self.random_below(1 << 32)).next()?;
+                if !entry.record().has_expired(now) {
+                    return Some(entry.key().to_vec());
+                }
+            }
+        }
+        let start = self.random_below(SHARDS);
+        (0..SHARDS).find_map(|n| {
+            let shard = self.shards[(start + n) % SHARDS].lock();
+            let alive = shard.entries().find(|entry| !entry.record().has_expired(now));
+            alive.map(|entry| entry.key().to_vec())
+        })
+    }
+
+    /// A number below `bound` that looks random.
+    pub(super) fn random_below(&self, bound: usize) -> usize {
+        // The golden ratio's Weyl sequence, mixed (SplitMix64, Steele, Lea and Flood 2014).
+        let step = 0x9e37_79b9_7f4a_7c15;
+        let mut x = self.random.fetch_add(step, Relaxed).wrapping_add(step);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        #[expect(clippy::cast_possible_truncation, reason = "below the bound")]
+        let below = ((u128::from(x) * bound as u128) >> 64) as usize;
+        below
+    }
+}

@@ -1,0 +1,130 @@
+//! Carrying requests out, as many at a time as have come.
+
+use super::connection::{Connection, MOST_UNSENT};
+use super::scratch::{Parsed, Scratch};
+use crate::command::table::table;
+use crate::command::{Request, carry_out};
+use crate::reply::Reply;
+use crate::request::{Limits, Next, ProtocolError};
+use crate::server::{Server, WorkerStats, unix_ms};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// Requests that are looked at together before the first of them is carried out.
+const BATCH: usize = 64;
+
+/// Requests that are carried out in one turn of a connection.
+const TURN: usize = 1024;
+
+/// Keys whose values are brought back together.
+const MOST_KEYS: usize = 1024;
+
+impl Connection {
+    /// Carries out what the input holds, within the bounds of a turn.
+    pub(super) fn carry_out(
+        &mut self,
+        server: &Server,
+        stats: &WorkerStats,
+        scratch: &mut Scratch,
+    ) {
+        let mut done = 0;
+        while done < TURN && self.input.may_hold_request() && !self.is_held_up() {
+            let last = self.parse_batch(server, scratch);
+            done += scratch.parsed.len();
+            let all = self.carry_out_batch(server, stats, scratch);
+            if let (true, Some(error)) = (all, last) {
+                self.output.prepare(scratch);
+                Reply::new(self.output.bytes(), self.session.protocol).error_bytes(&error.message());
+                self.session.close = true;
+            }
+        }
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.session.close
+            || self.output.unsent() > MOST_UNSENT
+            || self.session.client.killed.load(Relaxed)
+    }
+
+    /// Takes requests apart, into `scratch`. What comes behind them may be an error.
+    fn parse_batch(&mut self, server: &Server, scratch: &mut Scratch) -> Option<ProtocolError> {
+        let unauthenticated = self.session.must_authenticate(server);
+        let limits =
+            Limits { bulk: server.settings.proto_max_bulk_len.load(Relaxed), unauthenticated };
+        // The password may be in the next request, and changes what is allowed behind it.
+        let most = if unauthenticated { 1 } else { BATCH };
+        scratch.parsed.clear();
+        scratch.spans.clear();
+        while scratch.parsed.len() < most {
+            let start = self.input.parser().position();
+            match self.input.next(limits) {
+                Next::Request if self.input.parser().was_words() && !scratch.parsed.is_empty() => {
+                    // Words are not in the input itself: they make a batch of their own.
+                    self.input.go_back(start);
+                    return None;
+                }
+                Next::Request => {
+                    let parser = self.input.parser();
+                    let first = scratch.spans.len();
+                    scratch.spans.extend_from_slice(parser.arguments());
+                    let behind = scratch.spans.len();
+                    scratch.parsed.push(Parsed { first, behind, end: parser.position() });
+                    if parser.was_words() {
+                        return None;
+                    }
+                }
+                Next::Incomplete { .. } => return None,
+                Next::Error(error) => return Some(error),
+            }
+        }
+        None
+    }
+
+    /// Whether all of it was carried out; the input goes on behind what was.
+    fn carry_out_batch(
+        &mut self,
+        server: &Server,
+        stats: &WorkerStats,
+        scratch: &mut Scratch,
+    ) -> bool {
+        if scratch.parsed.is_empty() {
+            return true;
+        }
+        let begun = Instant::now();
+        let now = unix_ms();
+        self.output.prepare(scratch);
+        let Self { input, output, session, .. } = self;
+        let source = input.parser().source(input.bytes());
+        let mut args = scratch.args.take();
+        args.extend(scratch.spans.iter().map(|span| span.of(source)));
+        scratch.found.clear();
+        scratch.found.extend(scratch.parsed.iter().map(|p| table().find(&args[p.args()])));
+        let requests = scratch.parsed.iter().zip(&scratch.found);
+        let requests = requests.map(|(p, &found)| Request { args: &args[p.args()], found });
+
+        let mut keys = scratch.keys.take();
+        keys.extend(requests.clone().flat_map(|request| request.values_read()).take(MOST_KEYS));
+        if keys.len() > 1 {
+            server.keyspace.prepare(&keys);
+        }
+        scratch.keys.give(keys);
+
+        let mut done = 0;
+        for request in requests {
+            carry_out(server, session, stats, request, now, output.bytes());
+            done += 1;
+            let killed = session.client.killed.load(Relaxed);
+            if session.close || killed || output.unsent() > MOST_UNSENT {
+                break;
+            }
+        }
+        scratch.args.give(args);
+        stats.took(&scratch.found[..done], begun.elapsed());
+        let end = scratch.parsed[done - 1].end;
+        let all = done == scratch.parsed.len();
+        if !all {
+            self.input.go_back(end);
+        }
+        all
+    }
+}

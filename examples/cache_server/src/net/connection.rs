@@ -1,0 +1,182 @@
+//! One connection: what has come, what is to be sent, and whose turn it is.
+
+use super::input::{Input, Read};
+use super::output::Output;
+use super::scratch::Scratch;
+use super::stream::Stream;
+use crate::server::{Server, WorkerStats};
+use crate::session::{Client, Session};
+use mio::event::Event;
+use mio::{Interest, Registry, Token};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Requests of a client who has more unsent replies than this are neither carried out nor read.
+pub const MOST_UNSENT: usize = 1 << 20;
+
+/// Bytes that are still read from a client once the server is stopping.
+const LAST_BYTES: usize = 1 << 20;
+
+/// What becomes of a connection after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There is more that could be done at once.
+    Again,
+    /// For the kernel to say that there is something to do.
+    Wait,
+    Close,
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: Stream,
+    pub session: Session,
+    pub input: Input,
+    pub output: Output,
+    /// Whether the kernel may have something to read, or room to write, for all we know.
+    readable: bool,
+    writable: bool,
+    /// Whether we are told when there is room to write.
+    awaits_room: bool,
+    /// The client has ended its side, so the end is going to be read.
+    hung_up: bool,
+    /// Nothing more is going to be read.
+    ended: bool,
+    /// What may still be read, once the server is stopping.
+    last_bytes: Option<usize>,
+    /// It has a turn coming.
+    pub queued: bool,
+}
+
+impl Connection {
+    pub fn new(stream: Stream, client: Arc<Client>, server: &Server) -> Self {
+        Self {
+            stream,
+            session: Session::new(client, server),
+            input: Input::default(),
+            output: Output::default(),
+            readable: false,
+            writable: true,
+            awaits_room: false,
+            hung_up: false,
+            ended: false,
+            last_bytes: None,
+            queued: false,
+        }
+    }
+
+    pub fn note(&mut self, event: &Event) {
+        // Errors show when the socket is used.
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.hung_up |= event.is_read_closed() || event.is_error();
+        self.writable |= event.is_writable();
+    }
+
+    /// The server is stopping: what the client has sent so far is the last that is read.
+    pub fn finish(&mut self) {
+        self.readable = true;
+        self.last_bytes.get_or_insert(LAST_BYTES);
+    }
+
+    /// Reads once, carries out what can be, and sends what can be.
+    pub fn turn(&mut self, server: &Server, stats: &WorkerStats, scratch: &mut Scratch) -> Turn {
+        stats.turned();
+        let turn = self.work(server, stats, scratch).unwrap_or(Turn::Close);
+        self.input.rest(scratch);
+        self.output.rest(scratch);
+        self.show_figures();
+        turn
+    }
+
+    fn work(
+        &mut self,
+        server: &Server,
+        stats: &WorkerStats,
+        scratch: &mut Scratch,
+    ) -> io::Result<Turn> {
+        self.send(stats)?;
+        if self.output.unsent() <= MOST_UNSENT && !self.session.close {
+            if !self.input.may_hold_request() && self.readable && !self.ended {
+                self.read(server, stats, scratch)?;
+            }
+            if self.input.may_hold_request() {
+                self.carry_out(server, stats, scratch);
+            }
+            self.send(stats)?;
+        }
+        Ok(self.next())
+    }
+
+    fn next(&self) -> Turn {
+        let (unsent, more) = (self.output.unsent(), self.input.may_hold_request());
+        if self.session.close || self.ended && !more {
+            return match unsent {
+                0 => Turn::Close,
+                _ if self.writable => Turn::Again,
+                _ => Turn::Wait,
+            };
+        }
+        let blocked = unsent > MOST_UNSENT;
+        let to_do = if blocked { self.writable } else { more || self.readable && !self.ended };
+        if to_do { Turn::Again } else { Turn::Wait }
+    }
+
+    fn read(
+        &mut self,
+        server: &Server,
+        stats: &WorkerStats,
+        scratch: &mut Scratch,
+    ) -> io::Result<()> {
+        let unauthenticated = self.session.must_authenticate(server);
+        match self.input.read(&self.stream, unauthenticated, scratch)? {
+            Read::Some { bytes, all } => {
+                stats.read(bytes);
+                // With less than it could take the socket is empty: another event will come.
+                self.readable = !all || self.hung_up || self.last_bytes.is_some();
+                self.session.client.active_at.store(server.seconds(), Relaxed);
+                if let Some(left) = &mut self.last_bytes {
+                    *left = left.saturating_sub(bytes);
+                    self.ended = *left == 0;
+                }
+            }
+            Read::Nothing => {
+                self.readable = false;
+                self.ended = self.last_bytes.is_some();
+            }
+            Read::End => self.ended = true,
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, stats: &WorkerStats) -> io::Result<()> {
+        if self.output.unsent() > 0 && self.writable {
+            let sent = self.output.send(&mut self.stream)?;
+            stats.sent(sent.bytes);
+            self.writable = !sent.full;
+        }
+        Ok(())
+    }
+
+    /// Asks to be told of room to write when, and only when, that is waited for: a client's reading
+    /// would wake us up for nothing otherwise.
+    pub fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let awaits_room = self.output.unsent() > 0 && !self.writable;
+        if awaits_room != self.awaits_room {
+            self.awaits_room = awaits_room;
+            registry.reregister(&mut self.stream, token, Self::interest(awaits_room))?;
+        }
+        Ok(())
+    }
+
+    pub fn interest(awaits_room: bool) -> Interest {
+        if awaits_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+    }
+
+    fn show_figures(&self) {
+        let client = &self.session.client;
+        client.input.store(self.input.len(), Relaxed);
+        client.input_free.store(self.input.free(), Relaxed);
+        client.output.store(self.output.unsent(), Relaxed);
+    }
+}

@@ -1,0 +1,77 @@
+//! Replies on their way.
+
+use super::scratch::Scratch;
+use super::stream::Stream;
+use std::io;
+
+/// Bytes that are sent in one turn.
+const MOST_SENT: usize = 1 << 20;
+
+/// What sending came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    pub bytes: usize,
+    /// The kernel took no more.
+    pub full: bool,
+}
+
+/// Bytes to be sent. While there are none it has no memory.
+#[derive(Debug, Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Output {
+    pub fn unsent(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Gets memory for replies, if there is none.
+    pub fn prepare(&mut self, scratch: &mut Scratch) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = scratch.take_output();
+        }
+    }
+
+    /// Where replies are appended.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    pub fn send(&mut self, stream: &mut Stream) -> io::Result<Sent> {
+        let mut sent = Sent { bytes: 0, full: false };
+        while self.unsent() > 0 && sent.bytes < MOST_SENT {
+            match stream.write(&self.bytes[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => {
+                    self.sent += bytes;
+                    sent.bytes += bytes;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    sent.full = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Gives back what memory is not needed until the connection's next turn.
+    pub fn rest(&mut self, scratch: &mut Scratch) {
+        if self.bytes.capacity() == 0 {
+            return;
+        }
+        if self.unsent() == 0 {
+            self.sent = 0;
+            scratch.give_output(std::mem::take(&mut self.bytes));
+        } else if self.sent > self.bytes.len() / 2 {
+            // Less is moved than was sent.
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+            self.bytes.shrink_to(2 * self.bytes.len());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a worker uses for every batch again, so that requests in a steady stream allocate nothing.
+
+use crate::command::table::Found;
+use crate::request::Span;
+use std::ops::Range;
+
+/// Bytes that are read at a time.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// Bytes of replies that a buffer keeps room for between turns.
+const OUTPUT_KEPT: usize = 256 << 10;
+
+const INPUTS_KEPT: usize = 4;
+
+/// One request of a batch: which of the batch's arguments are its own, and where in the input it
+/// ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Parsed {
+    pub first: usize,
+    pub behind: usize,
+    pub end: usize,
+}
+
+impl Parsed {
+    pub fn args(self) -> Range<usize> {
+        self.first..self.behind
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Scratch {
+    inputs: Vec<Vec<u8>>,
+    output: Vec<u8>,
+    pub spans: Vec<Span>,
+    pub parsed: Vec<Parsed>,
+    pub found: Vec<Found>,
+    pub args: Slices,
+    pub keys: Slices,
+}
+
+impl Scratch {
+    /// An empty buffer for [`READ_BYTES`].
+    pub fn take_input(&mut self) -> Vec<u8> {
+        self.inputs.pop().unwrap_or_else(|| Vec::with_capacity(READ_BYTES))
+    }
+
+    /// Takes an input back that is not needed any more; frees it if it is of an unusual size.
+    pub fn give_input(&mut self, mut input: Vec<u8>) {
+        if input.capacity() == READ_BYTES && self.inputs.len() < INPUTS_KEPT {
+            input.clear();
+            self.inputs.push(input);
+        }
+    }
+
+    /// An empty buffer for replies.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    pub fn give_output(&mut self, mut output: Vec<u8>) {
+        if (self.output.capacity()..=OUTPUT_KEPT).contains(&output.capacity()) {
+            output.clear();
+            self.output = output;
+        }
+    }
+}
+
+/// The memory of a vector of slices, whatever they borrow from.
+#[derive(Debug, Default)]
+pub struct Slices(Vec<&'static [u8]>);
+
+impl Slices {
+    pub fn take<'a>(&mut self) -> Vec<&'a [u8]> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub fn give(&mut self, mut slices: Vec<&[u8]>) {
+        const KEPT: usize = 1 << 14;
+        if slices.capacity() <= KEPT {
+            slices.clear();
+            // Collected in place: nothing is copied, nor allocated.
+            self.0 = slices.into_iter().map(|_| -> &'static [u8] { unreachable!() }).collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Slices;
+
+    #[test]
+    fn the_memory_of_slices_is_used_again() {
+        let mut kept = Slices::default();
+        let address = {
+            let text = b"borrowed".to_vec();
+            let mut slices = kept.take();
+            slices.extend([&text[..]; 100]);
+            let address = slices.as_ptr().addr();
+            kept.give(slices);
+            address
+        };
+        let again: Vec<&[u8]> = kept.take();
+        assert!(again.is_empty() && again.capacity() >= 100);
+        assert_eq!(again.as_ptr().addr(), address);
+    }
+}

@@ -1,0 +1,82 @@
+//! What all connections share.
+
+mod clients;
+mod settings;
+mod stats;
+mod stop;
+
+pub use clients::{Clients, Inbox, Message};
+pub use settings::{EvictionPolicy, Settings};
+pub use stats::{CommandTotals, Totals, WorkerStats};
+pub use stop::Stop;
+
+use crate::keyspace::{Keyspace, UnixMs};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// What a command has to do with: everything that all connections share.
+#[derive(Debug)]
+pub struct Server {
+    pub keyspace: Keyspace,
+    pub settings: Settings,
+    pub clients: Clients,
+    pub stop: Stop,
+    /// One for each worker, written by it alone.
+    pub workers: Vec<Arc<WorkerStats>>,
+    /// What `CONFIG RESETSTAT` has found, and is subtracted since.
+    pub baseline: Mutex<Totals>,
+    pub started: Instant,
+    /// Forty hexadecimal digits, others each time.
+    pub run_id: String,
+}
+
+impl Server {
+    pub fn new(keyspace: Keyspace, settings: Settings, workers: usize) -> Self {
+        Self {
+            keyspace,
+            settings,
+            clients: Clients::default(),
+            stop: Stop::default(),
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            baseline: Mutex::default(),
+            started: Instant::now(),
+            run_id: run_id(),
+        }
+    }
+
+    /// Seconds since the server was started.
+    pub fn seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// What has been counted since the start or the last `CONFIG RESETSTAT`.
+    pub fn totals(&self) -> Totals {
+        self.all_totals().since(&self.baseline.lock())
+    }
+
+    pub fn reset_totals(&self) {
+        *self.baseline.lock() = self.all_totals();
+    }
+
+    /// Since the start.
+    pub fn all_totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.workers.iter().for_each(|worker| totals.add(worker));
+        totals.connections = self.clients.opened();
+        totals.rejected_connections = self.clients.rejected();
+        totals
+    }
+}
+
+/// The time by the wall's clock.
+pub fn unix_ms() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX)
+}
+
+fn run_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let word = || RandomState::new().hash_one(unix_ms());
+    format!("{:016x}{:016x}{:08x}", word(), word(), word() >> 32)
+}

@@ -1,0 +1,104 @@
+//! What can be changed while the server runs.
+
+use clap::ValueEnum;
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What is removed where `maxmemory` is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum EvictionPolicy {
+    /// Nothing: commands that need memory are refused.
+    #[default]
+    Noeviction,
+    /// What was used the longest ago.
+    AllkeysLru,
+    /// The same, among keys that expire.
+    VolatileLru,
+    /// What expires first.
+    VolatileTtl,
+    /// Any key.
+    AllkeysRandom,
+    /// Any key that expires.
+    VolatileRandom,
+}
+
+impl EvictionPolicy {
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::from_str(name, true).ok()
+    }
+}
+
+/// What `CONFIG SET` can change.
+#[derive(Debug)]
+pub struct Settings {
+    /// Bytes of keys and values; 0 for no limit.
+    pub maxmemory: AtomicU64,
+    policy: RwLock<EvictionPolicy>,
+    password: RwLock<Vec<u8>>,
+    has_password: AtomicBool,
+    pub maxclients: AtomicUsize,
+    /// Seconds after which an idle client is closed; 0 for never.
+    pub timeout: AtomicU64,
+    /// Seconds between signs of life on idle TCP connections; 0 for none.
+    pub tcp_keepalive: AtomicU64,
+    /// Bytes of an argument.
+    pub proto_max_bulk_len: AtomicU64,
+    /// Whether `DEBUG` works at all.
+    pub debug_command: bool,
+    /// What was given at the start and cannot be changed, for `CONFIG GET`.
+    pub fixed: Vec<(&'static str, String)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            maxmemory: AtomicU64::new(0),
+            policy: RwLock::default(),
+            password: RwLock::default(),
+            has_password: AtomicBool::new(false),
+            maxclients: AtomicUsize::new(10_000),
+            timeout: AtomicU64::new(0),
+            tcp_keepalive: AtomicU64::new(300),
+            proto_max_bulk_len: AtomicU64::new(512 << 20),
+            debug_command: false,
+            fixed: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    pub fn has_password(&self) -> bool {
+        self.has_password.load(Relaxed)
+    }
+
+    /// Takes as long whatever of it is right.
+    pub fn is_password(&self, given: &[u8]) -> bool {
+        let password = self.password.read();
+        let differing = password.iter().enumerate().fold(0, |differing, (i, byte)| {
+            differing | (byte ^ given.get(i).copied().unwrap_or(!byte))
+        });
+        password.len() == given.len() && differing == 0
+    }
+
+    pub fn password(&self) -> Vec<u8> {
+        self.password.read().clone()
+    }
+
+    /// An empty one means that none is needed.
+    pub fn set_password(&self, password: &[u8]) {
+        *self.password.write() = password.to_vec();
+        self.has_password.store(!password.is_empty(), Relaxed);
+    }
+
+    pub fn policy(&self) -> EvictionPolicy {
+        *self.policy.read()
+    }
+
+    pub fn set_policy(&self, policy: EvictionPolicy) {
+        *self.policy.write() = policy;
+    }
+}

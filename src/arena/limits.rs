@@ -1,0 +1,122 @@
+//! How much may be in memory. Read on every fault, changed now and then.
+
+use super::{Arena, ArenaError};
+use crate::evict::BATCH;
+use crate::prim::PAGE_SIZE;
+use crate::prim::own::AtWork;
+use crate::prim::sync::{AtomicUsize, Ordering};
+
+/// The least that can be asked for, in bytes: a batch of pages.
+pub(super) const LEAST: usize = BATCH * PAGE_SIZE;
+
+/// In pages; as many as there can be where there is no limit.
+#[derive(Debug)]
+pub(super) struct Limits {
+    resident: AtomicUsize,
+    memory: AtomicUsize,
+}
+
+fn pages(bytes: Option<usize>) -> usize {
+    bytes.map_or(usize::MAX, |bytes| bytes / PAGE_SIZE)
+}
+
+impl Limits {
+    pub(super) fn new(resident: Option<usize>, memory: Option<usize>) -> Self {
+        let [resident, memory] = [resident, memory].map(|bytes| AtomicUsize::new(pages(bytes)));
+        Self { resident, memory }
+    }
+
+    /// How many pages may be in memory while the store holds so many bytes, if there is a limit.
+    pub(super) fn resident(&self, stored: usize) -> Option<usize> {
+        // Neither tells anything about other memory. Who changes one has the evictor look after that.
+        let resident = self.resident.load(Ordering::Relaxed);
+        let memory = self.memory.load(Ordering::Relaxed);
+        if memory == usize::MAX {
+            return (resident != usize::MAX).then_some(resident);
+        }
+        // However full the store is, a batch of pages can be worked with.
+        let beside = memory.saturating_sub(stored.div_ceil(PAGE_SIZE)).max(BATCH);
+        Some(resident.min(beside))
+    }
+
+    pub(super) fn set_resident(&self, bytes: Option<usize>) {
+        self.resident.store(pages(bytes), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_memory(&self, bytes: Option<usize>) {
+        self.memory.store(pages(bytes), Ordering::Relaxed);
+    }
+}
+
+impl Arena {
+    /// Changes the [resident limit](crate::Builder::resident_limit), or does away with it. What is
+    /// above a lower one is evicted right after, in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::LimitTooLow`] below 256 KiB, [`ArenaError::NotSwapping`] where nothing is ever
+    /// evicted, [`ArenaError::ForkedChild`] in a fork. The limit stays what it was.
+    pub fn set_resident_limit(&self, bytes: Option<usize>) -> Result<(), ArenaError> {
+        self.set_limit(bytes, Limits::set_resident)
+    }
+
+    /// Changes the [memory limit](crate::Builder::memory_limit), or does away with it. What is
+    /// above a lower one is evicted right after, in the background.
+    ///
+    /// A program that has a bound for all of its memory, such as that of a container, can give an
+    /// arena what the rest of it leaves, and adjust that every now and then.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::LimitTooLow`] below 256 KiB, [`ArenaError::NotSwapping`] where nothing is ever
+    /// evicted, [`ArenaError::ForkedChild`] in a fork. The limit stays what it was.
+    pub fn set_memory_limit(&self, bytes: Option<usize>) -> Result<(), ArenaError> {
+        self.set_limit(bytes, Limits::set_memory)
+    }
+
+    /// Bytes in memory beyond the limits, at the moment: the evictor is at work on them. 0 where there
+    /// is no limit.
+    ///
+    /// Memory can be written faster than it can be compressed. A program with a hard bound behind its
+    /// limit looks at this, which costs a few loads, and lets those wait who write while it is high.
+    #[must_use]
+    pub fn excess_bytes(&self) -> usize {
+        self.inner.engine().map_or(0, |engine| engine.excess() * PAGE_SIZE)
+    }
+
+    fn set_limit(
+        &self,
+        bytes: Option<usize>,
+        set: fn(&Limits, Option<usize>),
+    ) -> Result<(), ArenaError> {
+        let _at_work = AtWork::enter();
+        let engine = self.inner.engine()?;
+        if let Some(given) = bytes.filter(|&bytes| bytes < LEAST) {
+            return Err(ArenaError::LimitTooLow { given, least: LEAST });
+        }
+        engine.change_limits(|limits| set(limits, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_holds_is_not_left_for_pages() {
+        let mib = 1 << 20;
+        assert_eq!(Limits::new(None, None).resident(mib), None);
+        let resident = Limits::new(Some(mib), None);
+        assert_eq!([0, 2 * mib].map(|stored| resident.resident(stored)), [Some(256); 2]);
+        let memory = Limits::new(None, Some(mib));
+        let stored = [0, 1, mib / 2, mib, 2 * mib];
+        let left = [256, 255, 128, BATCH, BATCH].map(Some);
+        assert_eq!(stored.map(|stored| memory.resident(stored)), left);
+        let both = Limits::new(Some(mib / 2), Some(mib));
+        assert_eq!([0, 3 * mib / 4].map(|stored| both.resident(stored)), [Some(128), Some(64)]);
+        both.set_memory(None);
+        assert_eq!(both.resident(3 * mib / 4), Some(128));
+        both.set_resident(None);
+        assert_eq!(both.resident(0), None);
+    }
+}
