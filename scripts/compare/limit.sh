@@ -29,6 +29,8 @@ measure_redis() {
     start_zram $((32 * bytes))
     limit_group "$group" "$bytes"
     [[ ! -e $group/memory.swappiness ]] || echo 200 >"$group/memory.swappiness"
+    # Redis is not killed when the kernel gives up early, which it does now and then; see govern.
+    [[ ! -e $group/memory.oom_control ]] || echo 1 >"$group/memory.oom_control"
     run_redis "$group"
     govern "$group" "$bytes" "$place/governor" &
     governor=$!

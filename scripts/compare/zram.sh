@@ -46,11 +46,11 @@ stop_zram() {
 # beginning, or since the last signal USR1.
 govern() {
     local group=$1 limit=$2 file=$3
-    local slack=$((limit / 128)) last=$2 peak over looks zram_peak
-    local used device rest now before never
+    local slack=$((limit / 128)) last=$2 peak over looks waits zram_peak
+    local used device rest now before oom never
     exec {never}<> <(:)
     trap 'exit 0' TERM
-    begin() { peak=0 over=0 looks=0 zram_peak=0 before=${EPOCHREALTIME/./}; }
+    begin() { peak=0 over=0 looks=0 waits=0 zram_peak=0 before=${EPOCHREALTIME/./}; }
     trap begin USR1
     begin
     while :; do
@@ -68,7 +68,15 @@ govern() {
         if [[ $((rest - last)) -gt 262144 || $((last - rest)) -gt 65536 ]]; then
             if { echo "$rest" >"$group/$limit_file"; } 2>/dev/null; then last=$rest; fi
         fi
-        echo "peak_bytes=$peak over_ms=$((over / 1000)) zram_bytes=$device zram_peak_bytes=$zram_peak looks=$looks" >"$file"
+        # Where the kernel does not find anything to reclaim at once, the server waits, and is let go on.
+        if [[ -e $group/memory.oom_control ]]; then
+            oom=$(<"$group/memory.oom_control")
+            if [[ $oom == *under_oom\ 1* ]]; then
+                waits=$((waits + 1)) last=$((last + 262144))
+                echo "$last" >"$group/$limit_file"
+            fi
+        fi
+        echo "peak_bytes=$peak over_ms=$((over / 1000)) zram_bytes=$device zram_peak_bytes=$zram_peak looks=$looks waits=$waits" >"$file"
         read -rt 0.02 -u "$never" _ || true
     done
 }
