@@ -29,23 +29,19 @@ measure_redis() {
     start_zram $((32 * bytes))
     limit_group "$group" "$bytes"
     [[ ! -e $group/memory.swappiness ]] || echo 200 >"$group/memory.swappiness"
-    # Redis is not killed when the kernel gives up early, which it does now and then; see govern.
-    [[ ! -e $group/memory.oom_control ]] || echo 1 >"$group/memory.oom_control"
     run_redis "$group"
-    govern "$group" "$bytes" "$place/governor" &
-    governor=$!
+    start_governor "$group" "$bytes"
     fill redis
     warm_up_until_steady --pipeline "$pipeline"
-    printf '    redis: so far %s\n' "$(<"$place/governor")"
-    kill -USR1 "$governor"
-    governor_ticks=$(ticks_of "$governor")
+    printf '    redis: so far %s\n' "$(ask_governor)"
+    governor_ticks=$(ticks_of "$governor_PID")
     measure redis "$1"
-    governor_ticks=$(($(ticks_of "$governor") - governor_ticks))
+    governor_ticks=$(($(ticks_of "$governor_PID") - governor_ticks))
     read -r original compressed _ <"/sys/block/$zram/mm_stat"
-    stop_governor
-    keep "$measured" "$(<"$place/governor")" "algorithm=$zram_algorithm swapped_bytes=$original" \
+    keep "$measured" "$(ask_governor)" "algorithm=$zram_algorithm swapped_bytes=$original" \
         "compressed_bytes=$compressed governor_seconds=$(seconds_of "$governor_ticks")" \
         "used_memory=$(info memory used_memory)"
+    stop_governor
     stop_server
     stop_zram
     remove_groups

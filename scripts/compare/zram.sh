@@ -40,43 +40,25 @@ stop_zram() {
     zram_swap=''
 }
 
-# govern GROUP LIMIT FILE: keeps what a group uses and what the zram device takes below the limit
-# together, by giving the group what the device leaves, until it is killed. Writes to a file the most
-# that both took, for how long they took more than the limit, and how often it looked; since the
-# beginning, or since the last signal USR1.
-govern() {
-    local group=$1 limit=$2 file=$3
-    local slack=$((limit / 128)) last=$2 peak over looks waits zram_peak
-    local used device rest now before oom never
-    exec {never}<> <(:)
-    trap 'exit 0' TERM
-    begin() { peak=0 over=0 looks=0 waits=0 zram_peak=0 before=${EPOCHREALTIME/./}; }
-    trap begin USR1
-    begin
-    while :; do
-        read -r _ _ device _ <"/sys/block/$zram/mm_stat"
-        read -r used <"$group/$usage_file"
-        now=${EPOCHREALTIME/./}
-        looks=$((looks + 1))
-        peak=$((used + device > peak ? used + device : peak))
-        zram_peak=$((device > zram_peak ? device : zram_peak))
-        [[ $((used + device)) -le $limit ]] || over=$((over + now - before))
-        before=$now
-        rest=$((limit - slack - device))
-        # Writing makes the kernel reclaim what is over it; it is spared trifles. If it cannot reclaim
-        # so much, the old limit stays and is tried again.
-        if [[ $((rest - last)) -gt 262144 || $((last - rest)) -gt 65536 ]]; then
-            if { echo "$rest" >"$group/$limit_file"; } 2>/dev/null; then last=$rest; fi
-        fi
-        # Where the kernel does not find anything to reclaim at once, the server waits, and is let go on.
-        if [[ -e $group/memory.oom_control ]]; then
-            oom=$(<"$group/memory.oom_control")
-            if [[ $oom == *under_oom\ 1* ]]; then
-                waits=$((waits + 1)) last=$((last + 262144))
-                echo "$last" >"$group/$limit_file"
-            fi
-        fi
-        echo "peak_bytes=$peak over_ms=$((over / 1000)) zram_bytes=$device zram_peak_bytes=$zram_peak looks=$looks waits=$waits" >"$file"
-        read -rt 0.02 -u "$never" _ || true
-    done
+# start_governor GROUP LIMIT: see examples/load/src/bin/govern.rs.
+start_governor() {
+    coproc governor {
+        exec "$CARGO_TARGET_DIR/release/govern" "$2" "/sys/block/$zram/mm_stat" "$1/$usage_file" "$1/$limit_file" \
+            "$1/memory.stat"
+    }
+}
+
+# What has been seen since it was asked last.
+ask_governor() {
+    local line
+    echo >&"${governor[1]}"
+    read -r line <&"${governor[0]}"
+    echo "$line"
+}
+
+stop_governor() {
+    [[ ${governor_PID-} ]] || return 0
+    local pid=$governor_PID
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
 }

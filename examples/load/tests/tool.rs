@@ -56,7 +56,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn();
         let Ok(child) = child else {
-            eprintln!("SKIPPED: there is no redis-server");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: there is no redis-server");
             return None;
         };
         let redis = Self { child, directory };
