@@ -78,3 +78,9 @@ ticks_of() {
     # The name in parentheses may have spaces.
     sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
 }
+
+# per_request TICKS LINE: microseconds for each request of a load's closing line.
+per_request() {
+    awk -v seconds="$(seconds_of "$1")" -v requests="$(figure requests "$2")" \
+        'BEGIN { printf "%.2f", requests ? seconds * 1e6 / requests : 0 }'
+}
