@@ -92,6 +92,8 @@
 //!
 //! A program that knows what it is going to touch does not have to fault:
 //! [`ensure`](crate::Arena::ensure) is a look at the words, and brings back what is missing in runs.
+//! [`peek`](crate::Arena::peek) owns a stored page for as long as decompressing it takes, copies what is
+//! asked for, and gives it up again as it was.
 //!
 //! # How a page is pinned
 //!

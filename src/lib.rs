@@ -95,6 +95,18 @@
 //! Who wants speed and gives no evicted memory to system calls chooses `Inline`; who knows what it is
 //! going to touch calls [`ensure`](Arena::ensure) and has no fault at all.
 //!
+//! # What is read once
+//!
+//! [`Arena::peek`] reads what is stored where it is: no page comes back for it, none has to go. A program
+//! that knows what it reads often and what seldom does not even need memory for the latter.
+//!
+//! # What it may cost
+//!
+//! [`Builder::memory_limit`] bounds the pages in memory and the compressed copies together,
+//! [`Builder::resident_limit`] the pages alone. Both are goals that the evictor keeps up with, and can be
+//! changed at any time ([`Arena::set_memory_limit`]); [`Arena::excess_bytes`] tells those who write how
+//! far it is behind.
+//!
 //! # What lies together
 //!
 //! A page gets as cold as the warmest object on it. Who knows which objects are touched often allocates

@@ -3,8 +3,7 @@
 use super::dispatch::wrong_arity;
 use super::{Call, Command, Flags, Group};
 
-const ANYTIME: Flags =
-    Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST);
+const ANYTIME: Flags = Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST);
 
 pub const COMMANDS: &[Command] = &[
     Command::new("echo", 2, echo)

@@ -17,7 +17,9 @@ impl<'a> Request<'a> {
     /// The keys whose whole values it is going to look at.
     pub fn values_read(self) -> impl Iterator<Item = &'a [u8]> {
         let entry = match self.found {
-            Found::Command(entry) if entry.command.flags.contains(Flags::READS_VALUES) => Some(entry),
+            Found::Command(entry) if entry.command.flags.contains(Flags::READS_VALUES) => {
+                Some(entry)
+            }
             _ => None,
         };
         entry.into_iter().flat_map(|entry| entry.command.keys_in(self.args))

@@ -14,42 +14,35 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) value: Value,
-    /// Milliseconds since the epoch, or [`NEVER`].
-    expiry: UnixMs,
-    key_len: u32,
-    /// When the value was last used: [`Ticks`](super::heat::Ticks) since the start.
+    /// When the value was last used, in [ticks](super::heat) since the start.
     pub(super) used: u32,
-    /// How often it was used of late: see [`heat`](super::heat).
-    pub(super) heat: u8,
-    /// Whether it was ever written into, which Redis calls `raw`.
-    pub(super) raw: bool,
+    /// Bytes of the key, and [`VOLATILE`].
+    key: u32,
 }
 
-/// As the end of time is not a time that can be reached.
-const NEVER: UnixMs = UnixMs::MAX;
+/// An expiry lies between the record and its key. Arguments, and so keys, are far shorter than that.
+const VOLATILE: u32 = 1 << 31;
 
-const _: () = assert!(size_of::<Record>() <= 40);
+const _: () = assert!(size_of::<Record>() == 24 && align_of::<Record>() == align_of::<UnixMs>());
 
 impl Record {
-    pub(super) fn expiry(&self) -> Expiry {
-        if self.expiry == NEVER { Expiry::Never } else { Expiry::At(self.expiry) }
-    }
-
-    pub(super) fn set_expiry(&mut self, expiry: Expiry) {
-        self.expiry = match expiry {
-            Expiry::Never => NEVER,
-            // A millisecond earlier, three hundred million years from now.
-            Expiry::At(at) => at.min(NEVER - 1),
-        };
+    fn key_len(&self) -> usize {
+        (self.key & !VOLATILE) as usize
     }
 
     pub(super) fn is_volatile(&self) -> bool {
-        self.expiry != NEVER
+        self.key & VOLATILE != 0
     }
 
-    pub(super) fn has_expired(&self, now: UnixMs) -> bool {
-        self.expiry <= now
+    fn layout(&self) -> Layout {
+        layout(self.key_len(), self.is_volatile())
     }
+}
+
+/// What a record with its expiry, if it has one, and its key takes.
+fn layout(key_len: usize, volatile: bool) -> Layout {
+    let bytes = size_of::<Record>() + size_of::<UnixMs>() * usize::from(volatile) + key_len;
+    Layout::from_size_align(bytes, align_of::<Record>()).expect("a key's length")
 }
 
 /// An owned record, followed in memory by its key.
@@ -62,33 +55,47 @@ pub(super) struct Entry {
 unsafe impl Send for Entry {}
 
 impl Entry {
-    /// An entry without expiry, used at `used`. Keys are shorter than 4 GiB, as all arguments are.
-    pub(super) fn new(key: &[u8], value: Value, used: u32) -> Self {
-        let key_len = u32::try_from(key.len()).expect("a key of less than 4 GiB");
-        let layout = Self::layout(key.len());
+    /// An entry that was used at `used`. Keys are shorter than 2 GiB, as all arguments are.
+    pub(super) fn new(key: &[u8], value: Value, used: u32, expiry: Expiry) -> Self {
+        let len = u32::try_from(key.len()).ok().filter(|len| len & VOLATILE == 0);
+        let len = len.expect("a key of less than 2 GiB");
+        let volatile = if expiry == Expiry::Never { 0 } else { VOLATILE };
+        let content = Record { value, used, key: len | volatile };
+        let layout = content.layout();
         // SAFETY: a record has a size.
         let Some(record) = NonNull::new(unsafe { alloc(layout) }.cast::<Record>()) else {
             handle_alloc_error(layout)
         };
-        let content = Record { value, expiry: NEVER, key_len, used, heat: 0, raw: false };
-        // SAFETY: new memory with the layout of a record and the key behind it.
-        unsafe {
-            record.write(content);
-            let bytes = record.add(1).cast::<u8>();
-            bytes.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
+        // SAFETY: new memory with room for the record.
+        unsafe { record.write(content) };
+        let this = Self { record, owns: PhantomData };
+        if let Expiry::At(at) = expiry {
+            // SAFETY: the layout has room for it.
+            unsafe { this.expiry_place().write(at) };
         }
-        Self { record, owns: PhantomData }
+        // SAFETY: the layout has room for the key behind all else.
+        unsafe {
+            let place = this.key_place();
+            place.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
+        }
+        this
     }
 
-    fn layout(key_len: usize) -> Layout {
-        let bytes = size_of::<Record>() + key_len;
-        Layout::from_size_align(bytes, align_of::<Record>()).expect("a key's length")
+    /// Where the expiry is, if there is one.
+    fn expiry_place(&self) -> NonNull<UnixMs> {
+        // SAFETY: right behind the record, at the end of the allocation at most.
+        unsafe { self.record.add(1).cast() }
+    }
+
+    fn key_place(&self) -> NonNull<u8> {
+        let expiries = usize::from(self.record().is_volatile());
+        // SAFETY: behind the expiry, if there is one, at the end of the allocation at most.
+        unsafe { self.expiry_place().add(expiries).cast() }
     }
 
     pub(super) fn key(&self) -> &[u8] {
-        let len = self.record().key_len as usize;
-        // SAFETY: so many bytes were written behind the record when it was made.
-        unsafe { std::slice::from_raw_parts(self.record.add(1).cast::<u8>().as_ptr(), len) }
+        // SAFETY: so many bytes were written there when the entry was made.
+        unsafe { std::slice::from_raw_parts(self.key_place().as_ptr(), self.record().key_len()) }
     }
 
     pub(super) fn record(&self) -> &Record {
@@ -101,29 +108,51 @@ impl Entry {
         unsafe { self.record.as_mut() }
     }
 
+    pub(super) fn expiry(&self) -> Expiry {
+        if !self.record().is_volatile() {
+            return Expiry::Never;
+        }
+        // SAFETY: it was written when the entry was made.
+        Expiry::At(unsafe { self.expiry_place().read() })
+    }
+
+    pub(super) fn has_expired(&self, now: UnixMs) -> bool {
+        matches!(self.expiry(), Expiry::At(at) if at <= now)
+    }
+
+    /// The entry with another expiry.
+    pub(super) fn with_expiry(self, expiry: Expiry) -> Self {
+        if let Expiry::At(at) = expiry
+            && self.record().is_volatile()
+        {
+            // SAFETY: there is room for it.
+            unsafe { self.expiry_place().write(at) };
+            return self;
+        }
+        let used = self.record().used;
+        let key = self.key().to_vec();
+        Self::new(&key, self.into_value(), used, expiry)
+    }
+
     /// Ends the entry and hands out what it was about.
     pub(super) fn into_value(self) -> Value {
-        let layout = Self::layout(self.record().key_len as usize);
-        // SAFETY: owned; it is not used after this, nor dropped.
-        unsafe {
-            let record = self.record.read();
-            dealloc(self.record.cast().as_ptr(), layout);
-            std::mem::forget(self);
-            record.value
-        }
+        // SAFETY: owned; the value is not looked at again, and needs no drop of its own.
+        let value = unsafe { (&raw const (*self.record.as_ptr()).value).read() };
+        drop(self);
+        value
     }
 
     /// Bytes of memory that it takes besides its value: with what an allocator rounds up, and a slot
     /// in the index.
     pub(super) fn overhead(&self) -> usize {
         const SLOT: usize = 16;
-        (Self::layout(self.key().len()).size() + 8).next_multiple_of(16) + SLOT
+        (self.record().layout().size() + 8).next_multiple_of(16) + SLOT
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let layout = Self::layout(self.record().key_len as usize);
+        let layout = self.record().layout();
         // SAFETY: owned, allocated with this layout; a record needs no drop of its own.
         unsafe { dealloc(self.record.cast().as_ptr(), layout) }
     }
@@ -145,20 +174,22 @@ mod tests {
     use thermocline::{Arena, Lane};
 
     #[test]
-    fn an_entry_is_its_key_and_its_record() {
+    fn an_entry_is_its_key_its_value_and_its_expiry() {
         let values = Values::new(Arena::builder().or_plain_memory().build().unwrap());
         for len in [0, 1, 7, 8, 9, 1000, 100_000] {
             let key: Vec<u8> = (0..len).map(|n| n as u8).collect();
-            let mut entry = Entry::new(&key, values.put(Lane::Default, b"value").unwrap(), 7);
-            assert_eq!((entry.key(), entry.record().used), (&*key, 7));
-            entry.record_mut().set_expiry(Expiry::At(UnixMs::MAX));
-            assert!(entry.record().is_volatile() && !entry.record().has_expired(UnixMs::MAX - 2));
-            entry.record_mut().set_expiry(Expiry::At(5));
-            assert_eq!(entry.record().expiry(), Expiry::At(5));
-            assert!(entry.record().has_expired(5) && !entry.record().has_expired(4));
-            entry.record_mut().set_expiry(Expiry::Never);
-            assert_eq!(entry.record().expiry(), Expiry::Never);
-            assert!(entry.overhead() > len);
+            let value = values.put(Lane::Default, b"value").unwrap();
+            let mut entry = Entry::new(&key, value, 7, Expiry::Never);
+            for expiry in [Expiry::At(5), Expiry::At(UnixMs::MAX), Expiry::Never, Expiry::At(-1)] {
+                let before = entry.overhead();
+                entry = entry.with_expiry(expiry);
+                assert_eq!((entry.key(), entry.record().used), (&*key, 7));
+                assert_eq!(entry.expiry(), expiry);
+                assert_eq!(entry.record().is_volatile(), expiry != Expiry::Never);
+                assert!(entry.overhead() > len && entry.overhead().abs_diff(before) <= 16);
+            }
+            entry = entry.with_expiry(Expiry::At(5));
+            assert!(entry.has_expired(5) && !entry.has_expired(4));
             let value = entry.into_value();
             assert_eq!(value.len(), 5);
             values.free(value);

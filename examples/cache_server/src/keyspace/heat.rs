@@ -40,6 +40,8 @@ pub(super) struct Heat {
     window: AtomicU32,
     longest: u32,
     hot_bytes: AtomicUsize,
+    /// How many bytes may be hot.
+    budget: AtomicUsize,
 }
 
 impl Heat {
@@ -52,6 +54,7 @@ impl Heat {
             window: AtomicU32::new(longest),
             longest,
             hot_bytes: AtomicUsize::new(0),
+            budget: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -82,7 +85,7 @@ impl Heat {
         self.hot_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// Notes a use, and says whether the value has become hot, wherever it is.
+    /// Notes a use, and says whether the value belongs to what is hot, for which there is room.
     pub(super) fn used(&self, record: &mut Record) -> bool {
         let now = self.now();
         let idle = now.wrapping_sub(record.used);
@@ -91,8 +94,8 @@ impl Heat {
         }
         record.used = now;
         let goes_on = idle <= self.window.load(Relaxed);
-        record.heat = if goes_on { record.heat.saturating_add(1) } else { 1 };
-        record.heat >= USES && self.moves
+        record.value.heat = if goes_on { record.value.heat.saturating_add(1) } else { 1 };
+        record.value.heat >= USES && self.moves && self.hot_bytes() < self.budget.load(Relaxed)
     }
 
     /// Whether the value has to leave the hot lane.
@@ -107,6 +110,7 @@ impl Heat {
 
     /// Adjusts the window, once a tick. `budget` is how many bytes may be hot, if that is limited.
     pub(super) fn adjust(&self, budget: Option<usize>) {
+        self.budget.store(budget.unwrap_or(usize::MAX), Relaxed);
         let window = self.window.load(Relaxed);
         let next = match budget {
             None => self.longest,
@@ -121,6 +125,7 @@ impl Heat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::Expiry;
     use crate::keyspace::entry::Entry;
     use crate::keyspace::values::Values;
     use thermocline::Arena;
@@ -134,7 +139,7 @@ mod tests {
     fn entry(lane: Lane) -> (Values, Entry) {
         let values = Values::new(Arena::builder().or_plain_memory().build().unwrap());
         let value = values.put(lane, b"value").unwrap();
-        (values, Entry::new(b"key", value, 0))
+        (values, Entry::new(b"key", value, 0, Expiry::Never))
     }
 
     /// What uses at these ticks come to, in turn.

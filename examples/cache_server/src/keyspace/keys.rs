@@ -64,7 +64,7 @@ impl Locked<'_> {
         let shard = self.shard(space.shard_of(hash));
         let mut place = shard.find(hash, key);
         if let Some(expired) = place
-            && shard.entry(expired).record().has_expired(now)
+            && shard.entry(expired).has_expired(now)
         {
             let entry = shard.remove(expired);
             shard.events.expired += 1;
@@ -124,9 +124,9 @@ impl Keys<'_> {
         let entry = shard.entry(place?);
         let record = entry.record();
         Some(About {
-            expiry: record.expiry(),
+            expiry: entry.expiry(),
             len: record.value.len(),
-            raw: record.raw,
+            raw: record.value.raw,
             idle_seconds: u64::from(heat.idle(record)) / heat::TICKS_PER_SECOND,
             memory_bytes: entry.overhead() + record.value.capacity(),
         })
@@ -160,10 +160,9 @@ impl Keys<'_> {
         let lane = if record.value.lane() == Lane::Hot { Lane::Hot } else { Lane::Default };
         let value = space.values.put(lane, value)?;
         space.heat.used(record);
-        record.raw = false;
         space.replace(record, value);
         if let NewExpiry::Set(expiry) = expiry {
-            shard.set_expiry(place, expiry);
+            space.set_expiry(shard, place, expiry);
         }
         Ok(())
     }
@@ -195,7 +194,7 @@ impl Keys<'_> {
         space.heat.used(record);
         let before = record.value.capacity();
         let written = space.values.write(&mut record.value, offset, bytes);
-        record.raw = true;
+        record.value.raw = true;
         space.resized(record, before);
         written.map(|()| record.value.len())
     }
@@ -218,22 +217,22 @@ impl Keys<'_> {
             return false;
         };
         let was = shard.remove(place);
-        let (expiry, raw) = (was.record().expiry(), was.record().raw);
+        let expiry = was.expiry();
         space.uncount(&was);
         let value = was.into_value();
         self.remove(to);
         let (shard, _) = self.find(to);
-        let place = space.insert(shard, to, value, expiry);
-        shard.entry_mut(place).record_mut().raw = raw;
+        space.insert(shard, to, value, expiry);
         true
     }
 
     /// Whether the key is there. An expiry that has passed already removes it.
     pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
+        let space = self.space;
         let (shard, Some(place)) = self.find(key) else {
             return false;
         };
-        shard.set_expiry(place, expiry);
+        space.set_expiry(shard, place, expiry);
         // What has passed is gone when it is looked for.
         self.find(key);
         true

@@ -26,6 +26,7 @@ use heat::Heat;
 use parking_lot::Mutex;
 use shard::{Hasher, Place, Shard};
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tend::Tending;
@@ -201,14 +202,19 @@ impl Keyspace {
     }
 
     /// A new key with its value.
-    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry) -> Place {
+    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry) {
         if value.lane() == Lane::Hot {
             self.heat.gained(value.capacity());
         }
-        let mut entry = Entry::new(key, value, self.heat.now());
-        entry.record_mut().set_expiry(expiry);
+        let entry = Entry::new(key, value, self.heat.now(), expiry);
         self.used.fetch_add(size_of_entry(&entry), Relaxed);
-        shard.insert(&self.hasher, self.hash(key), entry)
+        shard.insert(&self.hasher, self.hash(key), entry);
+    }
+
+    fn set_expiry(&self, shard: &mut Shard, place: Place, expiry: Expiry) {
+        let (before, after) = shard.set_expiry(place, expiry);
+        // Wraps around where it has become less, and is right in the end.
+        self.used.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 
     /// A key has another value.
@@ -222,7 +228,7 @@ impl Keyspace {
         // Wraps around where it has become less, and is right in the end.
         let more = value.capacity().wrapping_sub(record.value.capacity());
         self.used.fetch_add(more, Relaxed);
-        self.values.free(std::mem::replace(&mut record.value, value));
+        self.values.free(mem::replace(&mut record.value, value));
     }
 
     /// A value's block, which had `before` bytes, has grown.
@@ -261,9 +267,10 @@ impl Keyspace {
 
     fn move_to(&self, lane: Lane, record: &mut Record, copy: Option<&[u8]>) -> bool {
         let bytes = copy.unwrap_or(record.value.bytes());
-        let Ok(value) = self.values.put(lane, bytes) else {
+        let Ok(mut value) = self.values.put(lane, bytes) else {
             return false;
         };
+        (value.raw, value.heat) = (record.value.raw, record.value.heat);
         self.replace(record, value);
         true
     }

@@ -76,8 +76,8 @@ const SAMPLES: usize = 5;
 /// How far above its limit the arena may be without anybody waiting for it: a sixty-fourth.
 const SLACK: usize = 64;
 
-/// How long a command waits for memory to be compressed, at most.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a command waits for a page to be compressed, until it takes it that none will be.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Keyspace {
     pub fn maxmemory(&self) -> Option<usize> {
@@ -115,14 +115,21 @@ impl Keyspace {
         if self.arena().excess_bytes() > 0 { self.keep_pace() } else { Ok(()) }
     }
 
-    /// Waits until the arena is within its limit, nearly. Where that does not help keys have to go.
+    /// Waits until the arena is within its limit, nearly. Where nothing goes any more keys have to.
     #[cold]
     fn keep_pace(&self) -> Result<(), OutOfMemory> {
         let slack = self.memory_limit().unwrap_or(0) / SLACK;
-        let start = Instant::now();
+        let gone = || self.arena().stats().evicted;
+        let mut before = gone();
+        let mut patience = Instant::now() + PATIENCE;
         while self.arena().excess_bytes() > slack {
-            if start.elapsed() > PATIENCE {
-                return self.evict_one();
+            if Instant::now() > patience {
+                let now = gone();
+                if now == before {
+                    return self.evict_one();
+                }
+                before = now;
+                patience = Instant::now() + PATIENCE;
             }
             thread::sleep(Duration::from_micros(200));
         }
@@ -177,7 +184,7 @@ impl Keyspace {
         match policy {
             Policy::NoEviction | Policy::AllKeysRandom | Policy::VolatileRandom => 0,
             Policy::AllKeysLru | Policy::VolatileLru => self.heat.idle(entry.record()).into(),
-            Policy::VolatileTtl => match entry.record().expiry() {
+            Policy::VolatileTtl => match entry.expiry() {
                 Expiry::At(at) => u64::MAX - at.max(0).unsigned_abs(),
                 Expiry::Never => 0,
             },

@@ -46,7 +46,7 @@ impl Keyspace {
         show: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, u64> {
         let place_of = |key: &[u8]| place(self.hash(key));
-        let alive = || shard.entries().filter(|entry| !entry.record().has_expired(now));
+        let alive = || shard.entries().filter(|entry| !entry.has_expired(now));
         let mut places: Vec<u64> =
             alive().map(|entry| place_of(entry.key())).filter(|&place| place >= from).collect();
         let last =
@@ -67,7 +67,7 @@ impl Keyspace {
             let shard = self.shards[number].lock();
             if shard.len() > 0 {
                 let entry = shard.from(self.random_below(1 << 32)).next()?;
-                if !entry.record().has_expired(now) {
+                if !entry.has_expired(now) {
                     return Some(entry.key().to_vec());
                 }
             }
@@ -75,7 +75,7 @@ impl Keyspace {
         let start = self.random_below(SHARDS);
         (0..SHARDS).find_map(|n| {
             let shard = self.shards[(start + n) % SHARDS].lock();
-            let alive = shard.entries().find(|entry| !entry.record().has_expired(now));
+            let alive = shard.entries().find(|entry| !entry.has_expired(now));
             alive.map(|entry| entry.key().to_vec())
         })
     }

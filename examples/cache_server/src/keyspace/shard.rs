@@ -77,11 +77,10 @@ impl Shard {
         self.table.get_bucket_mut(place.0).expect("an entry's place")
     }
 
-    /// The key must not be there.
-    pub(super) fn insert(&mut self, hasher: &Hasher, hash: u64, entry: Entry) -> Place {
+    /// The key must not be there yet.
+    pub(super) fn insert(&mut self, hasher: &Hasher, hash: u64, entry: Entry) {
         self.volatile += usize::from(entry.record().is_volatile());
-        let inserted = self.table.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
-        Place(inserted.bucket_index())
+        self.table.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
     }
 
     pub(super) fn remove(&mut self, place: Place) -> Entry {
@@ -91,12 +90,17 @@ impl Shard {
         entry
     }
 
-    pub(super) fn set_expiry(&mut self, place: Place, expiry: Expiry) {
-        let record = self.entry_mut(place).record_mut();
-        let was = record.is_volatile();
-        record.set_expiry(expiry);
-        let is = record.is_volatile();
-        self.volatile = self.volatile + usize::from(is) - usize::from(was);
+    /// Gives the entry another expiry, and says how many bytes it took before and takes now.
+    pub(super) fn set_expiry(&mut self, place: Place, expiry: Expiry) -> (usize, usize) {
+        let bucket = self.table.get_bucket_entry(place.0).expect("an entry's place");
+        let (entry, vacant) = bucket.remove();
+        let before = entry.overhead();
+        self.volatile -= usize::from(entry.record().is_volatile());
+        let entry = entry.with_expiry(expiry);
+        self.volatile += usize::from(entry.record().is_volatile());
+        let after = entry.overhead();
+        vacant.insert(entry);
+        (before, after)
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -117,7 +121,7 @@ impl Shard {
 
     /// Takes out what has expired.
     pub(super) fn take_expired(&mut self, now: UnixMs) -> Vec<Entry> {
-        let taken = self.table.extract_if(|entry| entry.record().has_expired(now));
+        let taken = self.table.extract_if(|entry| entry.has_expired(now));
         let taken: Vec<Entry> = taken.collect();
         self.volatile -= taken.len();
         self.events.expired += taken.len() as u64;

@@ -78,7 +78,7 @@ impl Keyspace {
         for entry in shard.entries_mut() {
             let record = entry.record_mut();
             if self.heat.has_cooled(record) {
-                record.heat = 0;
+                record.value.heat = 0;
                 if self.values.is_resident(&record.value) {
                     demoted += u64::from(self.move_to(Lane::Cold, record, None));
                 } else {

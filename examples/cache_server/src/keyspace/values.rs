@@ -16,12 +16,20 @@ pub(super) struct Value {
     lane: Lane,
     /// It has grown: its block has room for more, up to a power of two.
     grown: bool,
+    /// It was written into, whether or not it grew: Redis calls it `raw` then.
+    pub(super) raw: bool,
+    /// How often it was used of late: see [`heat`](super::heat).
+    pub(super) heat: u8,
 }
 
 // SAFETY: the value owns its bytes, which lie in an arena that any thread may use.
 unsafe impl Send for Value {}
 
 impl Value {
+    fn new(start: NonNull<u8>, len: u32, lane: Lane) -> Self {
+        Self { start, len, lane, grown: false, raw: false, heat: 0 }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len as usize
     }
@@ -80,13 +88,13 @@ impl Values {
     pub(super) fn put(&self, lane: Lane, bytes: &[u8]) -> Result<Value, OutOfMemory> {
         let len = u32::try_from(bytes.len()).map_err(|_| OutOfMemory)?;
         if len == 0 {
-            return Ok(Value { start: NonNull::dangling(), len, lane, grown: false });
+            return Ok(Value::new(NonNull::dangling(), len, lane));
         }
         let block = self.arena.lane(lane).allocate(layout(bytes.len())).map_err(|_| OutOfMemory)?;
         let start = block.cast::<u8>();
         // SAFETY: a new block of at least so many bytes.
         unsafe { start.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-        Ok(Value { start, len, lane, grown: false })
+        Ok(Value::new(start, len, lane))
     }
 
     pub(super) fn free(&self, value: Value) {

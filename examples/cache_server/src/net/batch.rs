@@ -34,7 +34,8 @@ impl Connection {
             let all = self.carry_out_batch(server, stats, scratch);
             if let (true, Some(error)) = (all, last) {
                 self.output.prepare(scratch);
-                Reply::new(self.output.bytes(), self.session.protocol).error_bytes(&error.message());
+                Reply::new(self.output.bytes(), self.session.protocol)
+                    .error_bytes(&error.message());
                 self.session.close = true;
             }
         }

@@ -132,7 +132,8 @@ impl Input {
         if self.bytes.is_empty() {
             scratch.give_input(std::mem::take(&mut self.bytes));
             self.parser.shrink();
-        } else if self.bytes.capacity() > 4 * self.bytes.len().max(256) && self.missing < READ_BYTES {
+        } else if self.bytes.capacity() > 4 * self.bytes.len().max(256) && self.missing < READ_BYTES
+        {
             let small = self.bytes.clone();
             scratch.give_input(std::mem::replace(&mut self.bytes, small));
         }
