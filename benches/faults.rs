@@ -100,6 +100,26 @@ fn ensured(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Five hundred bytes of each page, read where they are stored.
+fn peeked(criterion: &mut Criterion) {
+    let order = shuffled(PAGES, 0);
+    let Some(arena) = started(quiet()) else { return };
+    let text = records(&arena);
+    evict_again(&arena, &text);
+    let mut buffer = Vec::new();
+    let mut group = criterion.benchmark_group("peek");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("evicted", |bencher| {
+        let mut pages = order.iter().cycle();
+        bencher.iter(|| {
+            let page = pages.next().expect("a cycle");
+            let bytes = &text[page * PAGE + 1000..][..500];
+            arena.peek(bytes, &mut buffer).expect("nothing is damaged").len()
+        });
+    });
+    group.finish();
+}
+
 /// Many threads at a time, each of which touches pages of its own.
 fn threads(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
@@ -183,6 +203,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = orders, after_pauses, ensured, threads, looks
+    targets = orders, after_pauses, ensured, peeked, threads, looks
 }
 criterion_main!(benches);

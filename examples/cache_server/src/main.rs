@@ -1,41 +1,53 @@
 //! A cache that speaks Redis' protocol and whose idle values sleep compressed.
+//!
+//! ```text
+//! cargo run --release -p cache_server
+//! cargo run --release -p cache_server -- --memory-limit 2gb --unixsocket /run/cache.sock
+//! ```
 
 #![allow(dead_code)]
 
 mod command;
+mod figures;
 mod footprint;
 mod keyspace;
+mod metrics;
 mod net;
+mod options;
+mod process;
+mod rates;
 mod reply;
 mod request;
 mod server;
 mod session;
+mod signals;
+mod size;
+mod start;
 
-use crate::keyspace::Keyspace;
-use crate::net::{Listeners, Workers};
-use crate::server::{Server, Settings};
-use mio::{Events, Poll, Token, Waker};
-use std::sync::Arc;
-use std::time::Duration;
+use crate::options::Options;
+use clap::Parser;
+use std::io::{self, Write};
+use std::process::ExitCode;
 
-fn main() -> std::io::Result<()> {
-    let path = std::env::args().nth(1).map(std::path::PathBuf::from);
-    let arena = thermocline::Arena::builder().or_plain_memory().build().unwrap();
-    let keyspace = Keyspace::new(arena, keyspace::Options::default());
-    let server = Arc::new(Server::new(keyspace, Settings::default(), 1));
-    let mut listeners =
-        Listeners::bind(&["127.0.0.1:0".parse().unwrap()], path.as_deref()).unwrap();
-    let mut poll = Poll::new()?;
-    listeners.register(poll.registry())?;
-    server.stop.wakes(Waker::new(poll.registry(), Token(usize::MAX))?);
-    let workers = Workers::start(&server)?;
-    let mut events = Events::with_capacity(16);
-    let mut soon = false;
-    while !server.stop.is_asked() {
-        let patience = Duration::from_millis(if soon { 10 } else { 100 });
-        poll.poll(&mut events, Some(patience))?;
-        soon = listeners.accept(&server);
-        server.keyspace.tend(server::unix_ms());
+fn main() -> ExitCode {
+    let options = Options::parse();
+    abort_on_panic();
+    match start::run(&options, &mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            // Where this cannot be written, there is nobody to read it either.
+            let _ = writeln!(io::stderr(), "cache_server: {trouble}");
+            ExitCode::from(1)
+        }
     }
-    workers.stop(&server)
+}
+
+/// A thread that panics may hold locks, and what they guard is half done: everybody else would wait
+/// for it for ever, or see it. So the process ends, with the panic's message.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }

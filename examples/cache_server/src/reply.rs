@@ -48,6 +48,12 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// An error that quotes what the client sent, as far as its first zero byte.
+    pub fn error_quoting(&mut self, before: &str, quoted: &[u8], after: &str) {
+        let end = memchr::memchr(0, quoted).unwrap_or(quoted.len());
+        self.error_bytes(&[before.as_bytes(), &quoted[..end], after.as_bytes()].concat());
+    }
+
     pub fn integer(&mut self, number: i64) {
         match number {
             0 => self.out.extend_from_slice(b":0\r\n"),
@@ -130,6 +136,16 @@ impl<'a> Reply<'a> {
                 self.out.extend_from_slice(b"\r\n");
             }
         }
+    }
+
+    /// How much has been written so far, to [`rewind`](Self::rewind) to.
+    pub fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes back what was written since `position`: of a command that fails after all.
+    pub fn rewind(&mut self, position: usize) {
+        self.out.truncate(position);
     }
 
     pub fn protocol(&self) -> Protocol {

@@ -1,24 +1,28 @@
 //! Commands about the connection.
 
 use super::dispatch::wrong_arity;
-use super::{Call, Command, Flags, Group};
+use super::row::{ANYBODY, Command, LOADING_FAST, NO_KEY};
+use super::{Call, client};
+use crate::reply::Protocol;
+use crate::request::number;
+use crate::session::Replies;
+use std::sync::atomic::Ordering::Relaxed;
 
-const ANYTIME: Flags = Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST);
-
+#[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::new("echo", 2, echo)
-        .flags(Flags::LOADING.union(Flags::STALE).union(Flags::FAST))
-        .group(Group::Connection)
-        .summary("Echo the given string"),
-    Command::new("ping", -1, ping)
-        .flags(Flags::FAST)
-        .group(Group::Connection)
-        .summary("Ping the server"),
-    Command::new("quit", -1, quit)
-        .flags(ANYTIME.union(Flags::NO_AUTH))
-        .group(Group::Connection)
-        .summary("Close the connection"),
+    Command::new("auth", -2, ANYBODY, NO_KEY, "Gives the password", auth),
+    Command::new("echo", 2, LOADING_FAST, NO_KEY, "Says what it is told", echo),
+    Command::new("hello", -1, ANYBODY, NO_KEY, "Chooses the protocol, and says who is there", hello),
+    Command::new("ping", -1, &["fast"], NO_KEY, "Says that the server is there", ping),
+    Command::new("quit", -1, ANYBODY, NO_KEY, "Closes the connection", quit),
+    Command::new("reset", 1, ANYBODY, NO_KEY, "Makes the connection as it was when it was new", reset),
+    Command::new("select", 2, LOADING_FAST, NO_KEY, "Chooses a database, of which there is one", select),
 ];
+
+/// What clients take the server for. They choose by it what they can ask.
+pub const REDIS_VERSION: &str = "7.0.15";
+
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
 fn ping(call: &mut Call<'_>) {
     match call.args {
@@ -35,4 +39,128 @@ fn echo(call: &mut Call<'_>) {
 fn quit(call: &mut Call<'_>) {
     call.reply.ok();
     call.session.close = true;
+}
+
+fn select(call: &mut Call<'_>) {
+    match number(call.args[1]).and_then(|n| i32::try_from(n).ok()) {
+        Some(0) => call.reply.ok(),
+        Some(_) => call.reply.error("ERR DB index is out of range"),
+        None => call.reply.error("ERR value is not an integer or out of range"),
+    }
+}
+
+fn reset(call: &mut Call<'_>) {
+    call.session.set_protocol(Protocol::Resp2);
+    call.reply.set_protocol(Protocol::Resp2);
+    call.session.authenticated = !call.server.settings.has_password();
+    call.session.replies = Replies::On;
+    call.session.client.names.lock().name.clear();
+    call.session.client.no_evict.store(false, Relaxed);
+    call.session.client.no_touch.store(false, Relaxed);
+    call.reply.simple("RESET");
+}
+
+fn auth(call: &mut Call<'_>) {
+    let (user, password) = match call.args {
+        [_, password] => {
+            if !call.server.settings.has_password() {
+                call.reply.error(
+                    "ERR AUTH <password> called without any password configured for the default \
+                     user. Are you sure your configuration is correct?",
+                );
+                return;
+            }
+            (&b"default"[..], *password)
+        }
+        [_, user, password] => (*user, *password),
+        _ => return call.reply.error("ERR syntax error"),
+    };
+    if authenticate(call, user, password) {
+        call.reply.ok();
+    } else {
+        call.reply.error(WRONG_PASSWORD);
+    }
+}
+
+/// There is one user, whose password is right if there is none.
+fn authenticate(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> bool {
+    let settings = &call.server.settings;
+    let right = user == b"default" && (!settings.has_password() || settings.is_password(password));
+    call.session.authenticated |= right;
+    right
+}
+
+fn hello(call: &mut Call<'_>) {
+    let protocol = match call.args.get(1).map(|version| number(version)) {
+        None => None,
+        Some(Some(2)) => Some(Protocol::Resp2),
+        Some(Some(3)) => Some(Protocol::Resp3),
+        Some(Some(_)) => return call.reply.error("NOPROTO unsupported protocol version"),
+        Some(None) => {
+            return call.reply.error("ERR Protocol version is not an integer or out of range");
+        }
+    };
+    let (mut login, mut name) = (None, None);
+    let mut options = call.args.get(2..).unwrap_or_default();
+    while let [option, rest @ ..] = options {
+        options = match (option.to_ascii_lowercase().as_slice(), rest) {
+            (b"auth", [user, password, rest @ ..]) => {
+                login = Some((*user, *password));
+                rest
+            }
+            (b"setname", [given, rest @ ..]) => {
+                if !client::is_name(given) {
+                    return call.reply.error(client::BAD_NAME);
+                }
+                name = Some(*given);
+                rest
+            }
+            _ => {
+                return call.reply.error_quoting("ERR Syntax error in HELLO option '", option, "'");
+            }
+        };
+    }
+    if let Some((user, password)) = login
+        && !authenticate(call, user, password)
+    {
+        return call.reply.error(WRONG_PASSWORD);
+    }
+    if call.session.must_authenticate(call.server) {
+        return call.reply.error(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+             HELLO AUTH <user> <pass> option can be used to authenticate the client and select the \
+             RESP protocol version at the same time",
+        );
+    }
+    if let Some(name) = name {
+        call.session.client.names.lock().name = name.to_vec();
+    }
+    if let Some(protocol) = protocol {
+        call.session.set_protocol(protocol);
+        call.reply.set_protocol(protocol);
+    }
+    introduce(call);
+}
+
+fn introduce(call: &mut Call<'_>) {
+    let Call { reply, session, .. } = call;
+    reply.map(7);
+    let mut text = |key: &str, value: &str| {
+        reply.bulk(key.as_bytes());
+        reply.bulk(value.as_bytes());
+    };
+    text("server", "redis");
+    text("version", REDIS_VERSION);
+    reply.bulk(b"proto");
+    reply.integer(if session.protocol == Protocol::Resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.integer(session.client.id.cast_signed());
+    let mut text = |key: &str, value: &str| {
+        reply.bulk(key.as_bytes());
+        reply.bulk(value.as_bytes());
+    };
+    text("mode", "standalone");
+    text("role", "master");
+    reply.bulk(b"modules");
+    reply.array(0);
 }

@@ -1,7 +1,7 @@
 //! From a request to a reply: whether there is such a command and the client may have it.
 
-use super::table::{Entry, Found};
-use super::{Call, Flags, Server, Session};
+use super::table::{Entry, Flags, Found};
+use super::{Call, Server, Session};
 use crate::keyspace::UnixMs;
 use crate::reply::Reply;
 use crate::server::WorkerStats;
@@ -17,9 +17,7 @@ impl<'a> Request<'a> {
     /// The keys whose whole values it is going to look at.
     pub fn values_read(self) -> impl Iterator<Item = &'a [u8]> {
         let entry = match self.found {
-            Found::Command(entry) if entry.command.flags.contains(Flags::READS_VALUES) => {
-                Some(entry)
-            }
+            Found::Command(entry) if entry.reads_values => Some(entry),
             _ => None,
         };
         entry.into_iter().flat_map(|entry| entry.command.keys_in(self.args))
@@ -77,9 +75,9 @@ fn admit(
     };
     let refuse = |text: &str| Err(Refusal { text: text.as_bytes().to_vec(), entry: Some(entry) });
     if !entry.command.takes(args.len()) {
-        return refuse(&wrong_arity(&entry.full_name));
+        return refuse(&wrong_arity(entry.full_name()));
     }
-    let flags = entry.command.flags;
+    let flags = entry.flags;
     if !flags.contains(Flags::NO_AUTH) && session.must_authenticate(server) {
         return refuse("NOAUTH Authentication required.");
     }

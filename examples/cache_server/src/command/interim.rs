@@ -1,18 +1,12 @@
-//! GET and SET until the others come.
-use super::{Call, Command, Flags, Group};
+//! Values, in the simplest way.
+
+use super::Call;
+use super::row::{Command, ONE_KEY, READ_FAST, STORE};
 use crate::keyspace::{Expiry, NewExpiry};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("get", 2, get)
-        .flags(Flags::READONLY.union(Flags::FAST).union(Flags::READS_VALUES))
-        .keys(1, 1, 1)
-        .group(Group::String)
-        .summary("Get the value of a key"),
-    Command::new("set", -3, set)
-        .flags(Flags::WRITE.union(Flags::DENYOOM))
-        .keys(1, 1, 1)
-        .group(Group::String)
-        .summary("Set the value of a key"),
+    Command::new("get", 2, READ_FAST, ONE_KEY, "Get the value of a key", get),
+    Command::new("set", -3, STORE, ONE_KEY, "Set the value of a key", set),
 ];
 
 fn get(call: &mut Call<'_>) {
@@ -25,6 +19,8 @@ fn get(call: &mut Call<'_>) {
 
 fn set(call: &mut Call<'_>) {
     let mut keys = call.server.keyspace.keys(&call.args[1..2], call.now);
-    let _ = keys.set(call.args[1], call.args[2], NewExpiry::Set(Expiry::Never));
-    call.reply.ok();
+    match keys.set(call.args[1], call.args[2], NewExpiry::Set(Expiry::Never)) {
+        Ok(()) => call.reply.ok(),
+        Err(_) => call.reply.error("OOM command not allowed when used memory > 'maxmemory'."),
+    }
 }

@@ -1,14 +1,24 @@
 //! The commands: what they are called, how many arguments they take, and who carries them out.
 
+mod admin;
+mod client;
+mod config;
 mod connection;
 mod dispatch;
+mod glob;
+mod help;
+mod info;
 mod interim;
+mod kill;
+mod memory;
+pub mod row;
 pub mod table;
+mod tables;
 
 pub use crate::server::Server;
 pub use crate::session::Session;
 pub use dispatch::{Request, carry_out};
-pub use table::{Command, Flags, Group};
+pub use row::{Command, Group};
 
 use crate::keyspace::UnixMs;
 use crate::reply::Reply;
@@ -29,4 +39,13 @@ pub struct Call<'a> {
 pub type Handler = fn(&mut Call<'_>);
 
 /// The commands of each file.
-static ALL: [&[Command]; 2] = [connection::COMMANDS, interim::COMMANDS];
+static ALL: [(Group, &[Command]); 8] = [
+    (Group::Connection, connection::COMMANDS),
+    (Group::Connection, client::COMMANDS),
+    (Group::Server, admin::COMMANDS),
+    (Group::Server, config::COMMANDS),
+    (Group::Server, info::COMMANDS),
+    (Group::Server, memory::COMMANDS),
+    (Group::Server, tables::COMMANDS),
+    (Group::String, interim::COMMANDS),
+];

@@ -1,6 +1,6 @@
 //! What commands there are.
 
-use super::Handler;
+use super::{Command, Group};
 use bitflags::bitflags;
 use std::sync::LazyLock;
 
@@ -20,124 +20,48 @@ bitflags! {
         const FAST = 1 << 7;
         /// Allowed without a password.
         const NO_AUTH = 1 << 8;
-        /// Looks at the whole values of its keys, which are brought back before it begins.
-        const READS_VALUES = 1 << 9;
     }
 }
 
-/// Where a command's keys are among its arguments, the name being argument 0. `first` is 0 where
-/// there are none; a negative `last` counts from the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeySpec {
-    pub first: usize,
-    pub last: i32,
-    pub step: usize,
-}
-
-/// What a command is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
-    Connection,
-    Generic,
-    Server,
-    String,
-}
-
-/// A command, or a subcommand of one.
-#[derive(Debug)]
-pub struct Command {
-    /// In lower case; of a subcommand without its container's.
-    pub name: &'static str,
-    /// Arguments with the name, or names; negative: at least so many.
-    pub arity: i32,
-    pub flags: Flags,
-    pub keys: KeySpec,
-    pub group: Group,
-    /// The version of Redis that it came with.
-    pub since: &'static str,
-    pub summary: &'static str,
-    /// Of a container, what is done when it stands alone.
-    pub handler: Handler,
-    pub subcommands: &'static [Command],
-}
-
-impl Command {
-    /// A command without keys and flags, about the server.
-    pub const fn new(name: &'static str, arity: i32, handler: Handler) -> Self {
-        Self {
-            name,
-            arity,
-            flags: Flags::empty(),
-            keys: KeySpec { first: 0, last: 0, step: 0 },
-            group: Group::Server,
-            since: "1.0.0",
-            summary: "",
-            handler,
-            subcommands: &[],
-        }
-    }
-
-    pub const fn flags(mut self, flags: Flags) -> Self {
-        self.flags = flags;
-        self
-    }
-
-    pub const fn keys(mut self, first: usize, last: i32, step: usize) -> Self {
-        self.keys = KeySpec { first, last, step };
-        self
-    }
-
-    pub const fn group(mut self, group: Group) -> Self {
-        self.group = group;
-        self
-    }
-
-    pub const fn since(mut self, version: &'static str) -> Self {
-        self.since = version;
-        self
-    }
-
-    pub const fn summary(mut self, summary: &'static str) -> Self {
-        self.summary = summary;
-        self
-    }
-
-    pub const fn subcommands(mut self, subcommands: &'static [Command]) -> Self {
-        self.subcommands = subcommands;
-        self
-    }
-
-    pub fn takes(&self, arguments: usize) -> bool {
-        let least = self.arity.unsigned_abs() as usize;
-        if self.arity < 0 { arguments >= least } else { arguments == least }
-    }
-
-    /// The keys among `args`, which are as many as the command [`takes`](Self::takes).
-    pub fn keys_in<'a>(&self, args: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
-        let KeySpec { first, last, step } = self.keys;
-        let end = match usize::try_from(last) {
-            Ok(last) => last + 1,
-            Err(_) => (args.len() + 1).saturating_sub(last.unsigned_abs() as usize),
+impl Flags {
+    fn of(words: &[&str]) -> Self {
+        let flag = |word: &&str| {
+            let flag = Self::from_name(&word.to_uppercase());
+            flag.unwrap_or_else(|| panic!("{word} is no flag of a command"))
         };
-        let range = if first == 0 { 0..0 } else { first..end.min(args.len()) };
-        args.get(range).unwrap_or_default().iter().step_by(step.max(1)).copied()
+        words.iter().map(flag).collect()
     }
 }
+
+/// Commands that look at the whole values of their keys, which are brought back before they begin.
+const READ_VALUES: [&str; 5] = ["get", "getrange", "lcs", "mget", "substr"];
 
 /// A command's place in the table.
 #[derive(Debug)]
 pub struct Entry {
     pub command: &'static Command,
-    /// With its container's: `client|list`.
-    pub full_name: String,
+    pub flags: Flags,
+    pub group: Group,
     /// From 0; entries of the table are numbered without gaps.
     pub index: usize,
+    pub reads_values: bool,
     subcommands: Vec<Entry>,
 }
 
 impl Entry {
-    fn subcommand(&self, name: &[u8]) -> Option<&Entry> {
-        self.subcommands.iter().find(|e| name.eq_ignore_ascii_case(e.command.name.as_bytes()))
+    /// With its container's: `client|list`.
+    pub fn full_name(&self) -> &'static str {
+        self.command.name
+    }
+
+    /// Of a subcommand without its container's.
+    pub fn own_name(&self) -> &'static str {
+        let name = self.command.name;
+        name.split_once('|').map_or(name, |(_, own)| own)
+    }
+
+    pub fn subcommand(&self, name: &[u8]) -> Option<&Entry> {
+        self.subcommands.iter().find(|e| name.eq_ignore_ascii_case(e.own_name().as_bytes()))
     }
 
     pub fn subcommands(&self) -> &[Entry] {
@@ -174,30 +98,26 @@ pub fn table() -> &'static Table {
 }
 
 impl Table {
-    fn of(commands: &[&'static [Command]]) -> Self {
-        let mut len = 0;
-        let mut number = || {
-            len += 1;
-            len - 1
+    fn of(groups: &[(Group, &'static [Command])]) -> Self {
+        let rows =
+            groups.iter().flat_map(|&(group, rows)| rows.iter().map(move |row| (group, row)));
+        let entry = |(index, (group, command)): (usize, (Group, &'static Command))| Entry {
+            command,
+            flags: Flags::of(command.flags),
+            group,
+            index,
+            reads_values: READ_VALUES.contains(&command.name),
+            subcommands: Vec::new(),
         };
-        let entries: Vec<Entry> = commands
-            .iter()
-            .flat_map(|of_file| of_file.iter())
-            .map(|command| {
-                let sub = |sub: &'static Command, index| Entry {
-                    command: sub,
-                    full_name: format!("{}|{}", command.name, sub.name),
-                    index,
-                    subcommands: Vec::new(),
-                };
-                Entry {
-                    command,
-                    full_name: command.name.to_owned(),
-                    index: number(),
-                    subcommands: command.subcommands.iter().map(|c| sub(c, number())).collect(),
-                }
-            })
-            .collect();
+        let all = rows.enumerate().map(entry);
+        let (subcommands, mut entries): (Vec<_>, Vec<_>) =
+            all.partition(|entry| entry.command.name.contains('|'));
+        let len = subcommands.len() + entries.len();
+        for entry in subcommands {
+            let container = entry.command.name.split('|').next();
+            let container = entries.iter_mut().find(|e| Some(e.command.name) == container);
+            container.expect("a subcommand's container is a command").subcommands.push(entry);
+        }
         assert!(entries.len() < usize::from(FREE).min(SLOTS / 2), "the table has room");
         let mut slots = [FREE; SLOTS];
         for (place, entry) in entries.iter().enumerate() {
@@ -269,7 +189,7 @@ mod tests {
     fn found(line: &str) -> Option<&'static str> {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         match table().find(&args) {
-            Found::Command(entry) => Some(&entry.full_name),
+            Found::Command(entry) => Some(entry.full_name()),
             Found::NoCommand | Found::NoSubcommand => None,
         }
     }
@@ -277,12 +197,12 @@ mod tests {
     #[test]
     fn every_command_is_found_in_any_case() {
         for entry in table().all() {
-            let line = entry.full_name.replace('|', " ");
-            assert_eq!(found(&line), Some(&*entry.full_name));
-            assert_eq!(found(&line.to_uppercase()), Some(&*entry.full_name));
-            let found = table().by_full_name(entry.full_name.as_bytes()).unwrap();
-            assert!(std::ptr::eq(found, entry));
-            assert_eq!(entry.command.name, entry.command.name.to_lowercase());
+            let line = entry.full_name().replace('|', " ");
+            assert_eq!(found(&line), Some(entry.full_name()));
+            assert_eq!(found(&line.to_uppercase()), Some(entry.full_name()));
+            let by_name = table().by_full_name(entry.full_name().as_bytes()).unwrap();
+            assert!(std::ptr::eq(by_name, entry));
+            assert_eq!(entry.full_name(), entry.full_name().to_lowercase());
             assert!(!entry.command.summary.is_empty(), "{line}");
         }
         assert_eq!((found("no"), found("client no"), found("")), (None, None, None));
@@ -290,21 +210,8 @@ mod tests {
 
     #[test]
     fn entries_are_numbered_without_gaps() {
-        assert!(table().all().map(|entry| entry.index).eq(0..table().len()));
-    }
-
-    #[test]
-    fn keys_are_where_the_command_has_them() {
-        fn nothing(_: &mut super::super::Call<'_>) {}
-        let keys = |command: Command, args: &[&'static str]| -> Vec<&[u8]> {
-            let args: Vec<&[u8]> = args.iter().map(|a| a.as_bytes()).collect();
-            command.keys_in(&args).collect()
-        };
-        let command = || Command::new("c", -1, nothing);
-        assert_eq!(keys(command(), &["c", "a"]), [b""; 0]);
-        assert_eq!(keys(command().keys(1, 1, 1), &["c", "a", "b"]), [b"a"]);
-        assert_eq!(keys(command().keys(1, -1, 1), &["c", "a", "b"]), [b"a", b"b"]);
-        assert_eq!(keys(command().keys(1, -1, 2), &["c", "a", "1", "b", "2"]), [b"a", b"b"]);
-        assert_eq!(keys(command().keys(2, 2, 1), &["c", "a"]), [b""; 0]);
+        let mut numbers: Vec<_> = table().all().map(|entry| entry.index).collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..table().len()));
     }
 }

@@ -2,20 +2,24 @@
 
 use super::entry::Entry;
 use super::{Expiry, Keyspace, Options, OutOfMemory, SHARDS, UnixMs};
+use clap::ValueEnum;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// What is evicted when `maxmemory` is reached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 #[repr(u8)]
 pub enum Policy {
     /// Nothing: commands that need memory fail.
+    #[default]
+    #[value(name = "noeviction")]
     NoEviction,
     /// What was not used for the longest time, about.
-    #[default]
+    #[value(name = "allkeys-lru")]
     AllKeysLru,
     /// Anything.
+    #[value(name = "allkeys-random")]
     AllKeysRandom,
     /// As `AllKeysLru`, of the keys that have an expiry.
     VolatileLru,
@@ -26,25 +30,13 @@ pub enum Policy {
 }
 
 impl Policy {
-    pub const ALL: [Self; 6] = [
-        Self::NoEviction,
-        Self::AllKeysLru,
-        Self::AllKeysRandom,
-        Self::VolatileLru,
-        Self::VolatileRandom,
-        Self::VolatileTtl,
-    ];
-
     /// As `maxmemory-policy` says it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoEviction => "noeviction",
-            Self::AllKeysLru => "allkeys-lru",
-            Self::AllKeysRandom => "allkeys-random",
-            Self::VolatileLru => "volatile-lru",
-            Self::VolatileRandom => "volatile-random",
-            Self::VolatileTtl => "volatile-ttl",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::from_str(name, true).ok()
     }
 
     fn only_volatile(self) -> bool {
@@ -97,7 +89,7 @@ impl Keyspace {
     }
 
     pub fn policy(&self) -> Policy {
-        Policy::ALL[usize::from(self.limits.policy.load(Relaxed))]
+        Policy::value_variants()[usize::from(self.limits.policy.load(Relaxed))]
     }
 
     pub fn set_policy(&self, policy: Policy) {

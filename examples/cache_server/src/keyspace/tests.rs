@@ -1,6 +1,7 @@
 //! The keyspace against a plain map, and what it does behind the commands' backs.
 
 use super::*;
+use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::thread;
 use thermocline::ArenaError;
@@ -230,7 +231,7 @@ fn what_is_hot_gathers_in_few_pages_and_leaves_when_it_has_cooled() {
 
 #[test]
 fn maxmemory_is_kept_by_the_policy() {
-    for policy in Policy::ALL {
+    for &policy in Policy::value_variants() {
         let options = Options { maxmemory: Some(200_000), policy, ..Options::default() };
         let space = Keyspace::new(arena(), options);
         let name = |n: usize| format!("key:{n}").into_bytes();

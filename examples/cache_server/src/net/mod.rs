@@ -9,7 +9,7 @@ mod scratch;
 mod stream;
 mod worker;
 
-pub use listen::{BindError, Listeners};
+pub use listen::Listeners;
 pub use stream::Stream;
 
 use crate::server::{Inbox, Message, Server};

@@ -93,7 +93,7 @@ impl Parser {
 }
 
 /// A whole number in the one way of writing it: no plus, no leading zeros, no spaces.
-fn number(digits: &[u8]) -> Option<i64> {
+pub fn number(digits: &[u8]) -> Option<i64> {
     match digits {
         [digit @ b'0'..=b'9'] => Some(i64::from(digit - b'0')),
         [b'1'..=b'9', ..] => magnitude(digits)?.try_into().ok(),

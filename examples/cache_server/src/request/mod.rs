@@ -11,6 +11,7 @@ mod bulk;
 mod error;
 mod inline;
 
+pub use bulk::number;
 pub use error::ProtocolError;
 
 use memchr::memchr;

@@ -6,11 +6,12 @@ mod stats;
 mod stop;
 
 pub use clients::{Clients, Inbox, Message};
-pub use settings::{EvictionPolicy, Settings};
-pub use stats::{CommandTotals, Totals, WorkerStats};
+pub use settings::Settings;
+pub use stats::{Totals, WorkerStats};
 pub use stop::Stop;
 
 use crate::keyspace::{Keyspace, UnixMs};
+use crate::rates::Rates;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -26,6 +27,7 @@ pub struct Server {
     pub workers: Vec<Arc<WorkerStats>>,
     /// What `CONFIG RESETSTAT` has found, and is subtracted since.
     pub baseline: Mutex<Totals>,
+    pub rates: Rates,
     pub started: Instant,
     /// Forty hexadecimal digits, others each time.
     pub run_id: String,
@@ -40,6 +42,7 @@ impl Server {
             stop: Stop::default(),
             workers: (0..workers).map(|_| Arc::default()).collect(),
             baseline: Mutex::default(),
+            rates: Rates::default(),
             started: Instant::now(),
             run_id: run_id(),
         }
@@ -52,15 +55,15 @@ impl Server {
 
     /// What has been counted since the start or the last `CONFIG RESETSTAT`.
     pub fn totals(&self) -> Totals {
-        self.all_totals().since(&self.baseline.lock())
+        self.totals_since_start().since(&self.baseline.lock())
     }
 
     pub fn reset_totals(&self) {
-        *self.baseline.lock() = self.all_totals();
+        *self.baseline.lock() = self.totals_since_start();
     }
 
     /// Since the start.
-    pub fn all_totals(&self) -> Totals {
+    pub fn totals_since_start(&self) -> Totals {
         let mut totals = Totals::default();
         self.workers.iter().for_each(|worker| totals.add(worker));
         totals.connections = self.clients.opened();

@@ -1,43 +1,16 @@
 //! What can be changed while the server runs.
 
-use clap::ValueEnum;
+use crate::keyspace::Policy;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-/// What is removed where `maxmemory` is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum EvictionPolicy {
-    /// Nothing: commands that need memory are refused.
-    #[default]
-    Noeviction,
-    /// What was used the longest ago.
-    AllkeysLru,
-    /// The same, among keys that expire.
-    VolatileLru,
-    /// What expires first.
-    VolatileTtl,
-    /// Any key.
-    AllkeysRandom,
-    /// Any key that expires.
-    VolatileRandom,
-}
-
-impl EvictionPolicy {
-    pub fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::from_str(name, true).ok()
-    }
-}
+use std::time::Duration;
 
 /// What `CONFIG SET` can change.
 #[derive(Debug)]
 pub struct Settings {
     /// Bytes of keys and values; 0 for no limit.
     pub maxmemory: AtomicU64,
-    policy: RwLock<EvictionPolicy>,
+    policy: RwLock<Policy>,
     password: RwLock<Vec<u8>>,
     has_password: AtomicBool,
     pub maxclients: AtomicUsize,
@@ -47,6 +20,10 @@ pub struct Settings {
     pub tcp_keepalive: AtomicU64,
     /// Bytes of an argument.
     pub proto_max_bulk_len: AtomicU64,
+    /// Bytes that values and their compressed copies may take together, if there is a limit.
+    pub memory_limit: Option<u64>,
+    /// How long values are idle before they are compressed.
+    pub cold_after: Duration,
     /// Whether `DEBUG` works at all.
     pub debug_command: bool,
     /// What was given at the start and cannot be changed, for `CONFIG GET`.
@@ -64,6 +41,8 @@ impl Default for Settings {
             timeout: AtomicU64::new(0),
             tcp_keepalive: AtomicU64::new(300),
             proto_max_bulk_len: AtomicU64::new(512 << 20),
+            memory_limit: None,
+            cold_after: Duration::from_secs(60),
             debug_command: false,
             fixed: Vec::new(),
         }
@@ -94,11 +73,11 @@ impl Settings {
         self.has_password.store(!password.is_empty(), Relaxed);
     }
 
-    pub fn policy(&self) -> EvictionPolicy {
+    pub fn policy(&self) -> Policy {
         *self.policy.read()
     }
 
-    pub fn set_policy(&self, policy: EvictionPolicy) {
+    pub fn set_policy(&self, policy: Policy) {
         *self.policy.write() = policy;
     }
 }

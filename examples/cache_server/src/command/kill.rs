@@ -1,0 +1,105 @@
+//! `CLIENT KILL`.
+
+use super::Call;
+use crate::request::number;
+use crate::session::Client;
+
+const SYNTAX: &str = "ERR syntax error";
+
+/// Which clients are meant. What is not said does not matter.
+#[derive(Debug, Default)]
+struct Filter<'a> {
+    id: Option<u64>,
+    address: Option<&'a [u8]>,
+    local_address: Option<&'a [u8]>,
+    /// Of a type that no client has.
+    nobody: bool,
+    with_me: bool,
+}
+
+impl Filter<'_> {
+    fn matches(&self, client: &Client) -> bool {
+        let is = |wanted: Option<&[u8]>, address: &str| {
+            wanted.is_none_or(|wanted| wanted == address.as_bytes())
+        };
+        !self.nobody
+            && self.id.is_none_or(|id| id == client.id)
+            && is(self.address, &client.address)
+            && is(self.local_address, &client.local_address)
+    }
+}
+
+/// Whether a type is the one that all clients have; none if there is no such type.
+pub fn is_normal(kind: &[u8]) -> Option<bool> {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"normal" => Some(true),
+        b"master" | b"replica" | b"slave" | b"pubsub" => Some(false),
+        _ => None,
+    }
+}
+
+pub fn kill(call: &mut Call<'_>) {
+    if let [_, _, address] = call.args {
+        let filter = Filter { address: Some(address), with_me: true, ..Filter::default() };
+        match apply(call, &filter) {
+            0 => call.reply.error("ERR No such client"),
+            _ => call.reply.ok(),
+        }
+    } else if let Some(filter) = filter(call) {
+        let killed = apply(call, &filter);
+        call.reply.integer(killed.try_into().unwrap_or(i64::MAX));
+    }
+}
+
+/// None once an error has been answered.
+fn filter<'a>(call: &mut Call<'a>) -> Option<Filter<'a>> {
+    let mut filter = Filter::default();
+    let mut options = &call.args[2..];
+    while let [option, rest @ ..] = options {
+        let [value, rest @ ..] = rest else {
+            call.reply.error(SYNTAX);
+            return None;
+        };
+        options = rest;
+        let value = *value;
+        match option.to_ascii_lowercase().as_slice() {
+            b"id" => match number(value).and_then(|id| u64::try_from(id).ok()) {
+                Some(id @ 1..) => filter.id = Some(id),
+                _ => {
+                    call.reply.error("ERR client-id should be greater than 0");
+                    return None;
+                }
+            },
+            b"type" => match is_normal(value) {
+                Some(normal) => filter.nobody |= !normal,
+                None => {
+                    call.reply.error_quoting("ERR Unknown client type '", value, "'");
+                    return None;
+                }
+            },
+            b"user" if value != b"default" => {
+                call.reply.error_quoting("ERR No such user '", value, "'");
+                return None;
+            }
+            b"user" => {}
+            b"addr" => filter.address = Some(value),
+            b"laddr" => filter.local_address = Some(value),
+            b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.with_me = false,
+            b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.with_me = true,
+            _ => {
+                call.reply.error(SYNTAX);
+                return None;
+            }
+        }
+    }
+    Some(filter)
+}
+
+/// Closes them, the calling client behind this reply; how many there were.
+fn apply(call: &mut Call<'_>, filter: &Filter<'_>) -> usize {
+    let me = call.session.client.id;
+    let others = call.server.clients.kill(|client| client.id != me && filter.matches(client));
+    let kill_me = filter.with_me && filter.matches(&call.session.client);
+    call.session.close |= kill_me;
+    others + usize::from(kill_me)
+}

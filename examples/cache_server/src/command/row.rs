@@ -1,0 +1,119 @@
+//! A row of the table of commands, as each file of commands has some.
+
+use super::Handler;
+
+/// What a command is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Connection,
+    Generic,
+    Server,
+    String,
+}
+
+impl Group {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Generic => "generic",
+            Self::Server => "server",
+            Self::String => "string",
+        }
+    }
+}
+
+/// A row of the table of commands.
+#[derive(Debug)]
+pub struct Command {
+    /// In lower case; that of a subcommand with its command's before it: `object|encoding`.
+    pub name: &'static str,
+    /// How many arguments there are, the names included; at least `-arity` where it is negative.
+    pub arity: i32,
+    pub flags: &'static [&'static str],
+    /// Which argument is the first key; 0 where none is.
+    pub first_key: i32,
+    /// Which is the last key; -1 is the last argument.
+    pub last_key: i32,
+    pub key_step: i32,
+    pub summary: &'static str,
+    pub handler: Handler,
+}
+
+impl Command {
+    /// `keys` are the first, the last, and the step between.
+    pub const fn new(
+        name: &'static str,
+        arity: i32,
+        flags: &'static [&'static str],
+        keys: [i32; 3],
+        summary: &'static str,
+        handler: Handler,
+    ) -> Self {
+        let [first_key, last_key, key_step] = keys;
+        Self { name, arity, flags, first_key, last_key, key_step, summary, handler }
+    }
+
+    /// Whether a command of so many arguments, its name included, is one of these.
+    pub fn takes(&self, arguments: usize) -> bool {
+        let wanted = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { arguments >= wanted } else { arguments == wanted }
+    }
+
+    /// The keys among `args`, which are as many as the command [`takes`](Self::takes).
+    pub fn keys_in<'a, 's>(
+        &self,
+        args: &'s [&'a [u8]],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, 's> {
+        let first = self.first_key.unsigned_abs() as usize;
+        let behind = match self.last_key {
+            last @ 0.. => last.unsigned_abs() as usize + 1,
+            last => (args.len() + 1).saturating_sub(last.unsigned_abs() as usize),
+        };
+        let range = if first == 0 { 0..0 } else { first..behind.min(args.len()) };
+        let step = self.key_step.unsigned_abs().max(1) as usize;
+        args.get(range).unwrap_or_default().iter().step_by(step).copied()
+    }
+}
+
+/// The usual words of the table of commands.
+pub const READ: &[&str] = &["readonly"];
+pub const READ_FAST: &[&str] = &["readonly", "fast"];
+pub const WRITE: &[&str] = &["write"];
+pub const WRITE_FAST: &[&str] = &["write", "fast"];
+/// May need more memory.
+pub const STORE: &[&str] = &["write", "denyoom"];
+pub const STORE_FAST: &[&str] = &["write", "denyoom", "fast"];
+/// About the server and its connections.
+pub const ADMIN: &[&str] = &["admin", "noscript", "loading", "stale"];
+pub const ANYTIME: &[&str] = &["noscript", "loading", "stale"];
+pub const ANYTIME_FAST: &[&str] = &["noscript", "loading", "stale", "fast"];
+/// Of clients that have yet to give a password, too.
+pub const ANYBODY: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth"];
+pub const LOADING: &[&str] = &["loading", "stale"];
+pub const LOADING_FAST: &[&str] = &["loading", "stale", "fast"];
+
+pub const NO_KEY: [i32; 3] = [0, 0, 0];
+pub const ONE_KEY: [i32; 3] = [1, 1, 1];
+pub const TWO_KEYS: [i32; 3] = [1, 2, 1];
+pub const KEYS: [i32; 3] = [1, -1, 1];
+pub const KEYS_AND_VALUES: [i32; 3] = [1, -1, 2];
+/// That of a subcommand.
+pub const SECOND: [i32; 3] = [2, 2, 1];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_where_the_command_has_them() {
+        fn keys(of: [i32; 3], args: &[&'static str]) -> Vec<&'static [u8]> {
+            let args: Vec<&[u8]> = args.iter().map(|a| a.as_bytes()).collect();
+            Command::new("c", -1, &[], of, "", |_| {}).keys_in(&args).collect()
+        }
+        assert_eq!(keys(NO_KEY, &["c", "a"]), [b""; 0]);
+        assert_eq!(keys(ONE_KEY, &["c", "a", "b"]), [b"a"]);
+        assert_eq!(keys(KEYS, &["c", "a", "b"]), [b"a", b"b"]);
+        assert_eq!(keys(KEYS_AND_VALUES, &["c", "a", "1", "b", "2"]), [b"a", b"b"]);
+        assert_eq!(keys(SECOND, &["c", "a"]), [b""; 0]);
+    }
+}

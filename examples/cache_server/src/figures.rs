@@ -1,0 +1,92 @@
+//! What the keyspace and its arena have to tell: all that `INFO`, `MEMORY` and the metrics show of
+//! them comes from here.
+
+use crate::keyspace::Events;
+use crate::server::Server;
+use std::sync::atomic::Ordering::Relaxed;
+use thermocline::{Arena, HeapStats, Lane, LatencyHistogram, Stats, Swapping};
+
+/// The arena that values lie in.
+pub fn arena(server: &Server) -> &Arena {
+    server.keyspace.arena()
+}
+
+/// What has happened to keys since the server was started, or its statistics were reset.
+pub fn events(server: &Server) -> Events {
+    server.keyspace.events()
+}
+
+pub fn reset_events(server: &Server) {
+    server.keyspace.reset_events();
+}
+
+/// Bytes that keys and values take before compression: what `maxmemory` bounds.
+pub fn used_bytes(server: &Server) -> usize {
+    server.keyspace.used_bytes()
+}
+
+/// Called where `maxmemory` or its policy has changed.
+pub fn settings_changed(server: &Server) {
+    let maxmemory = server.settings.maxmemory.load(Relaxed);
+    let limit = usize::try_from(maxmemory).ok().filter(|&limit| limit > 0);
+    server.keyspace.set_maxmemory(limit);
+    server.keyspace.set_policy(server.settings.policy());
+}
+
+/// What is known about memory at one time.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    pub stats: Stats,
+    pub swapping: Swapping,
+    pub fault_mode: String,
+    /// Bytes that values take in the hot, the default and the cold lane, larger ones left out.
+    pub lanes: [(&'static str, usize); 3],
+    pub large_bytes: usize,
+    pub fragmentation: f64,
+}
+
+impl Memory {
+    pub fn of(server: &Server) -> Self {
+        let arena = arena(server);
+        let heap = arena.heap_stats();
+        let of_lane = |lane| heap.as_ref().map_or(0, |heap| lane_bytes(heap, lane));
+        Self {
+            stats: arena.stats(),
+            swapping: arena.swapping(),
+            fault_mode: arena.fault_mode().map_or_else(|| "none".into(), |mode| mode.to_string()),
+            lanes: [("hot", Lane::Hot), ("default", Lane::Default), ("cold", Lane::Cold)]
+                .map(|(name, lane)| (name, of_lane(lane))),
+            large_bytes: heap.as_ref().map_or(0, |heap| heap.large_bytes),
+            fragmentation: heap.as_ref().map_or(0.0, HeapStats::fragmentation),
+        }
+    }
+
+    /// `rwp` or `zap`; none where nothing is evicted.
+    pub fn tracker(&self) -> String {
+        match &self.swapping {
+            Swapping::On(tracker) => tracker.to_string(),
+            _ => "none".into(),
+        }
+    }
+
+    /// Bytes stored for each byte that the store takes; 1 where it is empty.
+    pub fn ratio(&self) -> f64 {
+        self.stats.ratio().unwrap_or(1.0)
+    }
+}
+
+fn lane_bytes(heap: &HeapStats, lane: Lane) -> usize {
+    heap.lanes.iter().filter(|stats| stats.lane == lane).map(|stats| stats.live_bytes()).sum()
+}
+
+/// Bounds in microseconds that times of refaults are counted by.
+pub const REFAULT_BOUNDS_US: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000];
+
+/// How many refaults took at most so long, for each of the bounds, as far as the histogram's own
+/// buckets tell: one that reaches over a bound counts above it.
+pub fn refaults_within(times: &LatencyHistogram) -> [u64; REFAULT_BOUNDS_US.len()] {
+    REFAULT_BOUNDS_US.map(|bound| {
+        let below = times.buckets().filter(|(ceiling, _)| ceiling.as_micros() < bound.into());
+        below.map(|(_, count)| count).sum()
+    })
+}

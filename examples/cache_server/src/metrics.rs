@@ -1,0 +1,157 @@
+//! The figures for Prometheus, over HTTP.
+
+use crate::figures::{self, Memory, REFAULT_BOUNDS_US};
+use crate::process;
+use crate::server::Server;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use tiny_http::{Header, Method, Request, Response};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves `/metrics` from a thread of its own, for as long as the process lives. Where it listens.
+pub fn serve(address: SocketAddr, server: Arc<Server>) -> Result<String, String> {
+    let http = tiny_http::Server::http(address)
+        .map_err(|error| format!("cannot serve metrics on {address}: {error}"))?;
+    let address = http.server_addr().to_string();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures(server)));
+    let thread = thread::Builder::new().name("metrics".into()).spawn(move || {
+        for request in http.incoming_requests() {
+            // Who does not wait for the answer does without.
+            let _ = answer(request, &registry);
+        }
+    });
+    thread.map_err(|error| format!("cannot start a thread for metrics: {error}"))?;
+    Ok(address)
+}
+
+fn answer(request: Request, registry: &Registry) -> std::io::Result<()> {
+    let path = request.url().split('?').next();
+    if path != Some("/metrics") || !matches!(request.method(), Method::Get | Method::Head) {
+        return request.respond(Response::from_string("see /metrics\n").with_status_code(404));
+    }
+    let mut body = String::new();
+    if text::encode(&mut body, registry).is_err() {
+        return request.respond(Response::empty(500));
+    }
+    let header = Header::from_bytes("Content-Type", CONTENT_TYPE).expect("a valid header");
+    request.respond(Response::from_string(body).with_header(header))
+}
+
+/// Reads all figures when it is asked for them.
+#[derive(Debug)]
+struct Figures(Arc<Server>);
+
+impl Collector for Figures {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        let server = &self.0;
+        let totals = server.totals_since_start();
+        let events = figures::events(server);
+        let memory = Memory::of(server);
+        let stats = &memory.stats;
+
+        for (name, help, value) in [
+            ("connections", "Connections that were let in", totals.connections),
+            ("rejected_connections", "Connections above maxclients", totals.rejected_connections),
+            ("commands", "Commands that were carried out", totals.commands),
+            ("errors", "Requests that were answered with an error", totals.errors),
+            ("received_bytes", "Bytes read from clients", totals.bytes_in),
+            ("sent_bytes", "Bytes sent to clients", totals.bytes_out),
+            ("keyspace_hits", "Keys that were read and there", events.hits),
+            ("keyspace_misses", "Keys that were read and not there", events.misses),
+            ("expired_keys", "Keys whose time had passed", events.expired),
+            ("evicted_keys", "Keys removed because there was no room", events.evicted),
+            ("values_promoted", "Values that moved to the hot lane", events.promoted),
+            ("values_demoted", "Values that moved from the hot lane", events.demoted),
+            ("values_lost", "Values whose stored copy was damaged", events.lost),
+            ("refaults", "Touches that brought a page back", stats.refaults),
+            ("pages_brought_along", "Neighbours brought back with those", stats.brought_along),
+            ("pages_prefetched", "Pages brought back before a touch", stats.prefetched),
+            ("pages_evicted", "Pages that were compressed", stats.evicted),
+            ("pages_incompressible", "Pages that did not compress", stats.incompressible),
+            ("store_full", "Pages that stayed for want of room", stats.store_full),
+        ] {
+            counter(&mut to, name, help, value)?;
+        }
+        let settings = &server.settings;
+        let limit = |bytes: Option<u64>| bytes.unwrap_or(0) as f64;
+        for (name, help, value) in [
+            ("connected_clients", "Clients", server.clients.count() as f64),
+            ("keys", "Keys", server.keyspace.len() as f64),
+            ("used_bytes", "Bytes of keys and values", figures::used_bytes(server) as f64),
+            (
+                "process_resident_bytes",
+                "Bytes of the process in memory",
+                process::resident_bytes() as f64,
+            ),
+            ("resident_bytes", "Bytes of pages in memory", stats.resident_bytes as f64),
+            ("stored_bytes", "Bytes of pages that are compressed", stats.stored_bytes as f64),
+            ("store_bytes", "Bytes that those take", stats.store_bytes as f64),
+            ("saved_bytes", "The difference", stats.saved_bytes() as f64),
+            ("compression_ratio", "Stored bytes by bytes they take", memory.ratio()),
+            ("lost_bytes", "Bytes whose copies are damaged", stats.lost_bytes as f64),
+            ("large_bytes", "Bytes in values larger than a lane takes", memory.large_bytes as f64),
+            ("memory_limit_bytes", "The limit, or 0", limit(settings.memory_limit)),
+            ("swapping", "Whether pages are compressed", f64::from(memory.tracker() != "none")),
+        ] {
+            gauge(&mut to, name, help, value)?;
+        }
+        info(&mut to, &memory)?;
+        lanes(&mut to, &memory)?;
+        refault_times(&mut to, &memory)
+    }
+}
+
+fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = ConstCounter::new(value);
+    let name = format!("cache_{name}");
+    metric.encode(to.encode_descriptor(&name, help, None, metric.metric_type())?)
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    let metric = ConstGauge::new(value);
+    let name = format!("cache_{name}");
+    metric.encode(to.encode_descriptor(&name, help, None, metric.metric_type())?)
+}
+
+fn info(to: &mut DescriptorEncoder<'_>, memory: &Memory) -> fmt::Result {
+    let labels = [("tracker", memory.tracker()), ("fault_mode", memory.fault_mode.clone())];
+    let metric = prometheus_client::metrics::info::Info::new(labels);
+    let help = "How memory is watched and brought back";
+    metric.encode(to.encode_descriptor("cache_arena", help, None, metric.metric_type())?)
+}
+
+fn lanes(to: &mut DescriptorEncoder<'_>, memory: &Memory) -> fmt::Result {
+    let metric = ConstGauge::new(0.0);
+    let help = "Bytes of small values by lane";
+    let mut family = to.encode_descriptor("cache_lane_bytes", help, None, metric.metric_type())?;
+    for (lane, bytes) in memory.lanes {
+        let labels = [("lane", lane)];
+        ConstGauge::new(bytes as f64).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn refault_times(to: &mut DescriptorEncoder<'_>, memory: &Memory) -> fmt::Result {
+    let times = &memory.stats.refault_time;
+    let within = figures::refaults_within(times);
+    // Of a bucket only the upper bound is known.
+    let sum: f64 = times.buckets().map(|(ceiling, n)| ceiling.as_secs_f64() * n as f64).sum();
+    let mut below = 0;
+    let counts = within.map(|count| count - std::mem::replace(&mut below, count));
+    let bounds = REFAULT_BOUNDS_US.map(|us| us as f64 / 1e6);
+    let mut buckets: Vec<(f64, u64)> = bounds.into_iter().zip(counts).collect();
+    buckets.push((f64::MAX, times.count() - below));
+    let help = "How long it took to bring a page back";
+    let kind = prometheus_client::metrics::MetricType::Histogram;
+    let mut encoder = to.encode_descriptor("cache_refault", help, Some(&Unit::Seconds), kind)?;
+    encoder.encode_histogram::<[(&str, &str); 0]>(sum, times.count(), &buckets, None)
+}

@@ -1,0 +1,229 @@
+//! What the command line says.
+
+use crate::keyspace::{self, Policy};
+use crate::size;
+use clap::{Parser, ValueEnum};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use thermocline::{Builder, FaultMode};
+
+/// A cache that speaks Redis' protocol and whose idle values sleep compressed.
+///
+/// Any Redis client works with it. Values that nobody has used for a while are compressed in the
+/// background and come back when they are touched; INFO thermocline and MEMORY DOCTOR say what that
+/// saves.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Options {
+    /// TCP port; 0 for none, `any` for one that is free
+    #[arg(long, value_name = "PORT", default_value = "6379")]
+    pub port: Port,
+    /// Addresses to listen on, with commas between them
+    ///
+    /// Whoever can reach them can read and change everything, unless there is a password.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "127.0.0.1")]
+    pub bind: Vec<IpAddr>,
+    /// Path of a Unix socket to listen on as well
+    #[arg(long, value_name = "PATH")]
+    pub unixsocket: Option<PathBuf>,
+    /// Threads that serve connections [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Bytes that keys and values may take before compression; 0 for no limit
+    #[arg(long, value_name = "SIZE", value_parser = size::option, default_value = "0")]
+    pub maxmemory: u64,
+    /// What is removed where that is reached
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t, hide_possible_values = false)]
+    pub maxmemory_policy: Policy,
+    /// Bytes that the process may take, compressed values included [default: no limit]
+    ///
+    /// Above it, what has been idle the longest is compressed, however short that is. Where even that
+    /// is not enough, keys are removed by the maxmemory policy, or commands that need memory refused.
+    #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
+    pub memory_limit: Option<u64>,
+    /// How long values are idle before they are compressed
+    #[arg(long, value_name = "DURATION", value_parser = size::duration, default_value = "60s")]
+    pub cold_after: Duration,
+    /// A password that clients have to give
+    #[arg(long, value_name = "PASSWORD")]
+    pub requirepass: Option<String>,
+    /// Clients that may be connected at a time
+    #[arg(long, value_name = "N", default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub maxclients: u32,
+    /// Seconds after which idle clients are closed; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value = "0",
+        value_parser = clap::value_parser!(u32).range(..=0x7fff_ffff))]
+    pub timeout: u32,
+    /// Where to serve /metrics for Prometheus, such as 127.0.0.1:9121 [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// Who brings compressed values back
+    #[arg(long, value_name = "MODE", value_enum, default_value = "inline")]
+    pub fault_mode: Faults,
+    /// How touches are noticed
+    #[arg(long, value_name = "TRACKER", value_enum, default_value = "auto")]
+    pub tracker: Tracker,
+    /// Go on without compression where the system does not allow it
+    #[arg(long)]
+    pub or_plain_memory: bool,
+    /// Leave values where they were first put, however hot they are (for comparison)
+    #[arg(long)]
+    pub place_once: bool,
+    /// Let clients hold up their thread with DEBUG SLEEP
+    #[arg(long)]
+    pub enable_debug_command: bool,
+}
+
+const AFTER_HELP: &str = "\
+Sizes are bytes, or have a unit: k, m, g for thousands, kb, mb, gb for 1024s.
+SIGINT and SIGTERM stop the server once all requests that were read are answered; a second one stops
+it at once. Exit code: 0, or 1 if it could not start or go on, or 2 if an option makes no sense.";
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    Off,
+    Any,
+    At(u16),
+}
+
+impl FromStr for Port {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.parse()) {
+            ("any", _) => Ok(Self::Any),
+            (_, Ok(0)) => Ok(Self::Off),
+            (_, Ok(port)) => Ok(Self::At(port)),
+            _ => Err("give a number from 1 to 65535, 0 for none, or any"),
+        }
+    }
+}
+
+/// [`FaultMode`], as an option.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Faults {
+    /// As the process's privileges allow
+    Auto,
+    /// Threads of the arena
+    Handler,
+    /// The thread that touched it
+    Inline,
+}
+
+/// [`thermocline::Tracker`], as an option.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Tracker {
+    /// The best that the kernel has
+    Auto,
+    /// Read-write protection, Linux 7.3
+    Rwp,
+    /// Zapped page tables, Linux 5.19
+    Zap,
+}
+
+fn memory_limit(text: &str) -> Result<u64, &'static str> {
+    match size::option(text)? {
+        bytes if bytes < 1 << 20 => Err("has to be at least 1mb"),
+        bytes => Ok(bytes),
+    }
+}
+
+impl Options {
+    /// Where to listen by TCP.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let port = match self.port {
+            Port::Off => return Vec::new(),
+            Port::Any => 0,
+            Port::At(port) => port,
+        };
+        self.bind.iter().map(|&address| SocketAddr::new(address, port)).collect()
+    }
+
+    /// Who else can reach it than this machine.
+    pub fn is_open_to_others(&self) -> bool {
+        let loopback =
+            |address: &IpAddr| address.is_loopback() || *address == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.port != Port::Off && !self.bind.iter().all(loopback)
+    }
+
+    /// A keyspace as it was asked for.
+    pub fn keyspace(&self) -> keyspace::Options {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        keyspace::Options {
+            maxmemory: (self.maxmemory > 0).then(|| bytes(self.maxmemory)),
+            policy: self.maxmemory_policy,
+            memory_limit: self.memory_limit.map(bytes),
+            cold_after: self.cold_after,
+            moves: !self.place_once,
+        }
+    }
+
+    /// An arena as it was asked for; its limits are the keyspace's business.
+    pub fn arena(&self) -> Builder {
+        let mut arena = thermocline::Arena::builder().cold_age(self.cold_after);
+        // Ten looks while a value gets cold, and never more than one a second.
+        let interval = self.cold_after / 10;
+        arena = arena
+            .scan_interval(interval.clamp(Duration::from_millis(1), Duration::from_secs(1)))
+            .fault_mode(match self.fault_mode {
+                Faults::Auto => FaultMode::Auto,
+                Faults::Handler => FaultMode::Handler,
+                Faults::Inline => FaultMode::Inline,
+            });
+        arena = match self.tracker {
+            Tracker::Auto => arena,
+            Tracker::Rwp => arena.tracker(thermocline::Tracker::Rwp),
+            Tracker::Zap => arena.tracker(thermocline::Tracker::Zap),
+        };
+        if self.or_plain_memory { arena.or_plain_memory() } else { arena }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from(["cache_server"].iter().chain(args))
+    }
+
+    #[test]
+    fn the_options_fit_together() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_listen_on_this_machine_alone() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.addresses(), ["127.0.0.1:6379".parse().unwrap()]);
+        assert!(!options.is_open_to_others());
+        assert!(parse(&["--bind", "0.0.0.0,::1"]).unwrap().is_open_to_others());
+        assert!(!parse(&["--bind", "0.0.0.0", "--port", "0"]).unwrap().is_open_to_others());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_a_remedy() {
+        for args in [
+            ["--port", "65536"],
+            ["--maxmemory", "1.5g"],
+            ["--memory-limit", "4096"],
+            ["--cold-after", "soon"],
+            ["--threads", "0"],
+            ["--maxclients", "0"],
+            ["--metrics", "9121"],
+            ["--bind", "here"],
+            ["--maxmemory-policy", "fifo"],
+            ["--tracker", "eyes"],
+        ] {
+            let error = parse(&args).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(text.contains(args[0]) && text.contains(args[1]), "{text}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! From the command line to a server, and from a signal to its end.
+
+use crate::figures::{self, Memory};
+use crate::keyspace::Keyspace;
+use crate::net::{Listeners, Workers};
+use crate::options::{Options, Port};
+use crate::rates::Counters;
+use crate::server::{Server, Settings, unix_ms};
+use crate::{metrics, process, signals, size};
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::error::Error;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use thermocline::{BuildError, Swapping};
+
+/// How often the keyspace is looked after, whatever else happens.
+const TICK: Duration = Duration::from_millis(100);
+
+/// When those who could not be let in are tried again.
+const SOON: Duration = Duration::from_millis(10);
+
+const SIGNALS: Token = Token(usize::MAX);
+const STOP: Token = Token(usize::MAX - 1);
+
+/// What kept the server from starting or going on, in words.
+type Trouble = Box<dyn Error + Send + Sync>;
+
+/// Serves until it is told to stop.
+pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
+    let threads = options
+        .threads
+        .map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let settings = settings(options, threads, out)?;
+    let arena = options.arena().build().map_err(without_arena)?;
+    let keyspace = Keyspace::new(arena, options.keyspace());
+    let server = Arc::new(Server::new(keyspace, settings, threads));
+
+    let mut poll = Poll::new()?;
+    let mut signals = signals::on_stop()?;
+    poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+    server.stop.wakes(Waker::new(poll.registry(), STOP)?);
+    let mut listeners = Listeners::bind(&options.addresses(), options.unixsocket.as_deref())?;
+    if listeners.addresses().is_empty() {
+        return Err("nowhere to listen: give a --port or a --unixsocket".into());
+    }
+    listeners.register(poll.registry())?;
+    let metrics = options.metrics.map(|address| metrics::serve(address, Arc::clone(&server)));
+    let workers = Workers::start(&server)?;
+    greet(out, options, &server, &listeners, metrics.transpose()?)?;
+
+    let mut events = Events::with_capacity(64);
+    let mut ticked = Instant::now();
+    let mut soon = false;
+    while !server.stop.is_asked() {
+        let patience = if soon { SOON } else { TICK.saturating_sub(ticked.elapsed()) };
+        match poll.poll(&mut events, Some(patience)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            polled => polled?,
+        }
+        signals::pass_on(&signals, &server.stop);
+        soon = listeners.accept(&server);
+        if ticked.elapsed() >= TICK {
+            ticked = Instant::now();
+            tick(&server);
+        }
+    }
+    // Nobody else is let in, and the socket's file is gone, before the last replies are sent.
+    drop(listeners);
+    workers.stop(&server)?;
+    part(out, &server)
+}
+
+fn tick(server: &Server) {
+    server.keyspace.tend(unix_ms());
+    server.rates.sample(Instant::now(), || {
+        let stats = figures::arena(server).stats();
+        Counters {
+            refaults: stats.refaults as f64,
+            pages: (stats.refaults + stats.brought_along + stats.prefetched) as f64,
+            commands: server.totals_since_start().commands as f64,
+        }
+    });
+}
+
+fn settings(options: &Options, threads: usize, out: &mut dyn Write) -> io::Result<Settings> {
+    let asked = usize::try_from(options.maxclients).unwrap_or(usize::MAX);
+    let maxclients = process::allow_clients(asked);
+    if maxclients < asked {
+        writeln!(
+            out,
+            "warning: the limit of open files leaves room for {maxclients} clients, not {asked}; \
+             raise it (ulimit -n) for more"
+        )?;
+    }
+    let port = match options.port {
+        Port::At(port) => port,
+        Port::Off | Port::Any => 0,
+    };
+    let bind: Vec<String> = options.bind.iter().map(ToString::to_string).collect();
+    let path = options.unixsocket.as_deref().map(|path| path.display().to_string());
+    let mut settings = Settings::default();
+    settings.maxmemory = options.maxmemory.into();
+    settings.maxclients = maxclients.into();
+    settings.timeout = u64::from(options.timeout).into();
+    settings.memory_limit = options.memory_limit;
+    settings.cold_after = options.cold_after;
+    settings.debug_command = options.enable_debug_command;
+    settings.fixed = vec![
+        ("port", port.to_string()),
+        ("bind", bind.join(" ")),
+        ("unixsocket", path.unwrap_or_default()),
+        ("io-threads", threads.to_string()),
+        ("databases", "1".into()),
+        ("save", String::new()),
+        ("appendonly", "no".into()),
+    ];
+    settings.set_policy(options.maxmemory_policy);
+    settings.set_password(options.requirepass.as_deref().unwrap_or_default().as_bytes());
+    Ok(settings)
+}
+
+fn without_arena(error: BuildError) -> Trouble {
+    match error {
+        BuildError::NoUserfaultfd { .. } | BuildError::TrackerUnavailable { .. } => {
+            format!("{error}. Or give --or-plain-memory to go on without compression").into()
+        }
+        error => error.into(),
+    }
+}
+
+/// The line that says that clients can come, and how their values will be kept.
+fn greet(
+    out: &mut dyn Write,
+    options: &Options,
+    server: &Server,
+    listeners: &Listeners,
+    metrics: Option<String>,
+) -> io::Result<()> {
+    let memory = Memory::of(server);
+    if options.is_open_to_others() && !server.settings.has_password() {
+        writeln!(out, "warning: others than this machine may connect, without a password")?;
+    }
+    let how = match &memory.swapping {
+        Swapping::On(tracker) => format!(
+            "values idle for {} are compressed (tracker {tracker}, faults {})",
+            humantime::format_duration(options.cold_after),
+            memory.fault_mode,
+        ),
+        Swapping::Off(reason) => format!("nothing is compressed: {reason}"),
+        _ => "nothing is compressed".into(),
+    };
+    let addresses = listeners.addresses().join(", ");
+    let threads = server.workers.len();
+    write!(out, "listening on {addresses}; {threads} threads; {how}")?;
+    if let Some(metrics) = metrics {
+        write!(out, "; metrics on http://{metrics}/metrics")?;
+    }
+    writeln!(out)?;
+    out.flush()
+}
+
+fn part(out: &mut dyn Write, server: &Server) -> Result<(), Trouble> {
+    let totals = server.totals_since_start();
+    let saved = figures::arena(server).stats().saved_bytes() as u64;
+    writeln!(
+        out,
+        "stopped after {} commands from {} connections; {} of memory were saved at the end",
+        totals.commands,
+        totals.connections,
+        size::human(saved),
+    )?;
+    Ok(out.flush()?)
+}
