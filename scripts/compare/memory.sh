@@ -28,7 +28,7 @@ measure_in_memory() {
 }
 
 compare_memory() {
-    local round side count best lost
+    local round side count what lost
     add_group both
     for ((round = 1; round <= rounds; round++)); do
         echo "# round $round of $rounds: $keys values of $size bytes"
@@ -41,7 +41,7 @@ compare_memory() {
                 ;;
             ours)
                 for count in "${threads[@]}"; do
-                    run_ours "$group" "$count" "${ours_options[@]}"
+                    run_ours "$group" "$count" --cold-after 1h "${ours_options[@]}"
                     measure_in_memory "ours-$count" "$round"
                     stop_server
                 done
@@ -53,10 +53,10 @@ compare_memory() {
     awk -f "$repo/scripts/compare/medians.awk" "$results"
     lost=$(sum_of misses errors wrong)
     [[ $only ]] || for count in "${threads[@]}"; do
-        best="ours-$count"
         for what in load-P1 load-P16 benchmark-get-P1 benchmark-set-P1 benchmark-get-P16 benchmark-set-P16; do
-            echo "compare memory what=$what side=$best ops_ratio=$(ratio_of "$what" ops_per_second "$best")" \
-                "p99_ratio=$(ratio_of "$what" p99_us "$best") lost_or_wrong=$lost"
+            echo "compare memory what=$what side=ours-$count lost_or_wrong=$lost" \
+                "ops_ratio=$(ratio_of "$what" ops_per_second "ours-$count")" \
+                "p99_ratio=$(ratio_of "$what" p99_us "ours-$count")"
         done
     done
     [[ $lost == 0 ]]
