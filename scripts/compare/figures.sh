@@ -7,13 +7,13 @@ figure() {
         <<<"$2"
 }
 
-# load OPTION...: the closing line of the load tool's last phase.
+# load OPTION...: the closing line of the load tool's last phase. Fails if there is none.
 load() {
     local status=0 output
     output=$("$load" --keys "$keys" --size "$size" --connections "$connections" --threads "$load_threads" \
         "$@" "$socket" 2>>"$place/load.log") || status=$?
     # Errors and wrong answers are in the line.
-    [[ $status -le 1 && $output ]] || die "the load tool has failed; see $place/load.log"
+    [[ $status -le 1 && $output ]] || return 1
     printf '%s\n' "${output##*$'\n'}"
 }
 
@@ -27,7 +27,7 @@ keep() {
 warm_up_until_steady() {
     local before=0 now line _
     for _ in {1..12}; do
-        line=$(load --phases run --duration "$warm_up" "$@")
+        line=$(load --phases run --duration "$warm_up" "$@") || return 1
         now=$(figure ops_per_second "$line")
         printf '    %s: warming up, %s operations per second\n' "$server_name" "$now"
         awk -v a="$now" -v b="$before" 'BEGIN { exit !(a < 1.05 * b && a > 0.95 * b) }' && return

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # Sourced by compare-redis: both servers under one limit of memory.
 
+# These three go on only as long as the server lives.
+
 # fill SIDE: at a rate that whoever keeps the limit can follow.
 fill() {
     local line
-    line=$(load --phases fill --rate 40000)
-    require_alive
-    [[ $(figure errors "$line") == 0 ]] || die "$1: not everything fits; see $place/load.log"
-    printf '    %s: filled with %s keys\n' "$1" "$keys"
+    line=$(load --phases fill --rate 40000) || return 1
+    printf '    %s: filled with %s keys, %s refused\n' "$1" "$keys" "$(figure errors "$line")"
 }
 
 # measure SIDE ROUND: of the server that runs; sets `measured`.
@@ -15,8 +15,7 @@ measure() {
     local line user system faults user2 system2 faults2 refaults
     refaults=$(info thermocline refaults)
     read -r user system faults < <(server_usage)
-    line=$(load --phases run --duration "$seconds" --pipeline "$pipeline" --json "$place/limit.json")
-    require_alive
+    line=$(load --phases run --duration "$seconds" --pipeline "$pipeline" --json "$place/limit.json") || return 1
     read -r user2 system2 faults2 < <(server_usage)
     refaults=$(($(info thermocline refaults) - refaults))
     measured="round=$2 side=$1 what=limit ${line#load phase=run } major_faults=$((faults2 - faults)) refaults=$refaults"
@@ -33,11 +32,10 @@ measure_redis() {
     [[ ! -e $group/memory.swappiness ]] || echo 200 >"$group/memory.swappiness"
     run_redis "$group"
     start_governor "$group" "$bytes"
-    fill redis
-    warm_up_until_steady --pipeline "$pipeline"
+    { fill redis && warm_up_until_steady --pipeline "$pipeline"; } || die "redis has died; see $place"
     printf '    redis: so far %s\n' "$(ask_governor)"
     governor_ticks=$(ticks_of "$governor_PID")
-    measure redis "$1"
+    measure redis "$1" || die "redis has died; see $place"
     governor_ticks=$(($(ticks_of "$governor_PID") - governor_ticks))
     read -r original compressed _ <"/sys/block/$zram/mm_stat"
     keep "$measured" "$(ask_governor)" "algorithm=$zram_algorithm swapped_bytes=$original" \
@@ -56,10 +54,11 @@ measure_ours() {
     forbid_swap "$group" "$bytes"
     run_ours "$group" "$2" --memory-limit $((bytes / 100 * (100 - margin))) --maxmemory $((16 * bytes)) \
         "${ours_options[@]}"
-    fill "$3"
-    warm_up_until_steady --pipeline "$pipeline"
-    measure "$3" "$1"
-    redis-cli -s "$socket" info thermocline | tr -d '\r' >"$place/$3.info"
+    # What is known of one that was killed is that it was.
+    measured="round=$1 side=$3 what=limit"
+    if fill "$3" && warm_up_until_steady --pipeline "$pipeline" && measure "$3" "$1"; then
+        redis-cli -s "$socket" info thermocline | tr -d '\r' >"$place/$3.info"
+    fi
     keep "$measured" "peak_bytes=$(group_peak "$group") kills=$(group_kills "$group") over_ms=0"
     stop_server
     remove_groups
@@ -69,7 +68,7 @@ compare_limit() {
     local round side count best exceeded lost bytes=$((limit << 20))
     [[ $size =~ ^[0-9]+$ ]] || die "limit takes values of one size, in bytes"
     # Of the keys, which have 16 bytes, and the values.
-    keys=$((2 * bytes / (size + 16)))
+    keys=$((bytes * dataset / 100 / (size + 16)))
     for ((round = 1; round <= rounds; round++)); do
         echo "# round $round of $rounds: limit $limit MiB, $keys values of $size bytes"
         for side in "${sides[@]}"; do
@@ -85,11 +84,11 @@ compare_limit() {
     [[ $lost == 0 ]] || echo "# values were lost or wrong, or a server was killed: see $results"
     if [[ ! $only ]]; then
         best=$(best_of_ours)
-        exceeded=$(column "$best" peak_bytes | awk -v limit="$bytes" '$1 > limit { n++ } END { print n + 0 }')
+        exceeded=$(sum_of kills)
         echo "compare limit ops_ratio=$(median_ratio ops_per_second "$best") p50_ratio=$(median_ratio p50_us "$best")" \
             "p99_ratio=$(median_ratio p99_us "$best") p999_ratio=$(median_ratio p999_us "$best")" \
             "cpu_ratio=$(median_ratio cpu_us_per_op "$best") side=$best" \
-            "limit_mib=$limit exceeded=$exceeded redis_over_ms=$(column redis over_ms | median) lost_or_wrong=$lost"
+            "limit_mib=$limit dataset_percent=$dataset exceeded=$exceeded redis_over_ms=$(column redis over_ms | median) lost_or_wrong=$lost"
     fi
     [[ $lost == 0 ]]
 }

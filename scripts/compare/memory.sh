@@ -18,9 +18,10 @@ by_redis_benchmark() {
 # measure_in_memory SIDE ROUND
 measure_in_memory() {
     local depth line
-    line=$(load --phases fill)
+    line=$(load --phases fill) || die "$1 could not be filled; see $place"
     for depth in 1 16; do
-        line=$(load --phases run --warm-up 2s --duration "$seconds" --pipeline "$depth" --json "$place/memory.json")
+        line=$(load --phases run --warm-up 2s --duration "$seconds" --pipeline "$depth" --json "$place/memory.json") ||
+            die "$1 has failed; see $place"
         require_alive
         keep "round=$2 side=$1 what=load-P$depth ${line#load phase=run }"
         by_redis_benchmark "$1" "$2" "$depth"

@@ -63,7 +63,7 @@ fn run() -> Result<(), Trouble> {
     let limit: u64 = limit.parse()?;
     let [device, usage, statistics] = [device, usage, statistics].map(File::open);
     let (device, usage, statistics) = (device?, usage?, statistics?);
-    let mut maximum = OpenOptions::new().write(true).open(maximum)?;
+    let maximum = OpenOptions::new().write(true).open(maximum)?;
     // A change is a matter of a hundredth while the kernel is asked for it.
     let budget = limit - limit / 128;
 
@@ -94,7 +94,9 @@ fn run() -> Result<(), Trouble> {
             while !over.load(Ordering::Relaxed) {
                 let wanted = budget.saturating_sub(held.load(Ordering::Relaxed));
                 // It returns when the kernel has reclaimed what is over it, or has given up.
-                if wanted.abs_diff(last) > TRIFLE && write!(maximum, "{wanted}").is_ok() {
+                if wanted.abs_diff(last) > TRIFLE
+                    && maximum.write_all_at(wanted.to_string().as_bytes(), 0).is_ok()
+                {
                     last = wanted;
                 }
                 thread::sleep(PAUSE);
