@@ -10,7 +10,8 @@ figure() {
 # load OPTION...: the closing line of the load tool's last phase. Fails if there is none.
 load() {
     local status=0 output
-    output=$("$load" --keys "$keys" --size "$size" --connections "$connections" --threads "$load_threads" \
+    # Other keys than redis-benchmark writes to, as long as they.
+    output=$("$load" --prefix val: --keys "$keys" --size "$size" --connections "$connections" --threads "$load_threads" \
         "$@" "$socket" 2>>"$place/load.log") || status=$?
     # Errors and wrong answers are in the line.
     [[ $status -le 1 && $output ]] || return 1
@@ -35,9 +36,9 @@ warm_up_until_steady() {
     done
 }
 
-# column SIDE NAME: what was measured in each round.
+# column WHAT SIDE NAME: in the rounds.
 column() {
-    awk -v side="side=$1" -v name="$2=" '$0 ~ "(^| )" side "( |$)" {
+    awk -v what="what=$1" -v side="side=$2" -v name="$3=" 'index(" " $0 " ", " " what " ") && index(" " $0 " ", " " side " ") {
         for (i = 1; i <= NF; i++) if (index($i, name) == 1) print substr($i, length(name) + 1)
     }' "$results"
 }
@@ -48,9 +49,10 @@ median() {
         END { if (NR) printf "%.10g\n", NR % 2 ? n[(NR + 1) / 2] : (n[NR / 2] + n[NR / 2 + 1]) / 2; else print "-" }'
 }
 
-# median_ratio NAME SIDE: of a side's figures divided by those of Redis in the same round.
-median_ratio() {
-    paste <(column "$2" "$1") <(column redis "$1") | awk 'NF == 2 && $2 > 0 { printf "%.4f\n", $1 / $2 }' | median |
+# ratio WHAT NAME SIDE: the median of a side's figures divided by those of Redis in the same round.
+ratio() {
+    paste <(column "$1" "$3" "$2") <(column "$1" redis "$2") |
+        awk 'NF == 2 && $2 > 0 { printf "%.4f\n", $1 / $2 }' | median |
         awk '{ print $1 == "-" ? $1 : sprintf("%.2f", $1) }'
 }
 
@@ -61,10 +63,10 @@ sum_of() {
     } END { print sum + 0 }' "$results"
 }
 
-# Which side of ours has the most operations per second beside Redis.
+# best_of_ours WHAT: which side has the most operations per second beside Redis.
 best_of_ours() {
     local count
-    for count in "${threads[@]}"; do echo "$(median_ratio ops_per_second "ours-$count") ours-$count"; done |
+    for count in "${threads[@]}"; do echo "$(ratio "$1" ops_per_second "ours-$count") ours-$count"; done |
         sort -g | awk 'END { print $2 }'
 }
 

@@ -46,10 +46,10 @@ compare_idle() {
     done
     lost=$(sum_of misses errors wrong)
     echo
-    echo "compare idle saved_percent=$(column ours saved_percent | median)" \
-        "values_saved_percent=$(column ours values_saved_percent | median)" \
-        "first_p50_us=$(column ours p50_us | median) first_p999_us=$(column ours p999_us | median)" \
-        "again_p50_us=$(column ours again_p50_us | median) again_p999_us=$(column ours again_p999_us | median)" \
+    echo "compare idle saved_percent=$(column idle ours saved_percent | median)" \
+        "values_saved_percent=$(column idle ours values_saved_percent | median)" \
+        "first_p50_us=$(column idle ours p50_us | median) first_p999_us=$(column idle ours p999_us | median)" \
+        "again_p50_us=$(column idle ours again_p50_us | median) again_p999_us=$(column idle ours again_p999_us | median)" \
         "lost_or_wrong=$lost"
     [[ $lost == 0 ]]
 }

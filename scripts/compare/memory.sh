@@ -56,16 +56,9 @@ compare_memory() {
     [[ $only ]] || for count in "${threads[@]}"; do
         for what in load-P1 load-P16 benchmark-get-P1 benchmark-set-P1 benchmark-get-P16 benchmark-set-P16; do
             echo "compare memory what=$what side=ours-$count lost_or_wrong=$lost" \
-                "ops_ratio=$(ratio_of "$what" ops_per_second "ours-$count")" \
-                "p99_ratio=$(ratio_of "$what" p99_us "ours-$count")"
+                "ops_ratio=$(ratio "$what" ops_per_second "ours-$count")" \
+                "p99_ratio=$(ratio "$what" p99_us "ours-$count")"
         done
     done
     [[ $lost == 0 ]]
-}
-
-# ratio_of WHAT NAME SIDE: like median_ratio, of one measured thing alone.
-ratio_of() {
-    local results_of_all=$results results=$temp/part
-    grep -F "what=$1 " "$results_of_all" >"$results" || true
-    median_ratio "$2" "$3"
 }
