@@ -153,7 +153,8 @@ fn greet(
     };
     let addresses = listeners.addresses().join(", ");
     let threads = server.workers.len();
-    write!(out, "listening on {addresses}; {threads} threads; {how}")?;
+    let s = if threads == 1 { "" } else { "s" };
+    write!(out, "listening on {addresses}; {threads} thread{s}; {how}")?;
     if let Some(metrics) = metrics {
         write!(out, "; metrics on http://{metrics}/metrics")?;
     }

@@ -3,6 +3,7 @@
 use super::Call;
 use super::client::never;
 use super::help::help;
+use super::keys::object::MEMORY_USAGE;
 use super::row::{Command, NO_KEY};
 use crate::figures::{self, Memory};
 use crate::server::Server;
@@ -18,6 +19,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("memory|malloc-stats", 2, &[], NO_KEY, "What the arena's allocator holds", malloc_stats),
     Command::new("memory|purge", 2, &[], NO_KEY, "Gives free memory back to the system", purge),
     Command::new("memory|stats", 2, &[], NO_KEY, "Figures about memory", stats),
+    MEMORY_USAGE,
 ];
 
 fn purge(call: &mut Call<'_>) {

@@ -1,6 +1,7 @@
 //! The commands: what they are called, how many arguments they take, and who carries them out.
 
 mod admin;
+mod args;
 mod client;
 mod config;
 mod connection;
@@ -8,12 +9,15 @@ mod dispatch;
 mod glob;
 mod help;
 mod info;
-mod interim;
+mod keys;
 mod kill;
 mod memory;
 pub mod row;
+mod strings;
 pub mod table;
 mod tables;
+#[cfg(test)]
+mod transcript;
 
 pub use crate::server::Server;
 pub use crate::session::Session;
@@ -39,7 +43,7 @@ pub struct Call<'a> {
 pub type Handler = fn(&mut Call<'_>);
 
 /// The commands of each file.
-static ALL: [(Group, &[Command]); 8] = [
+static ALL: [(Group, &[Command]); 17] = [
     (Group::Connection, connection::COMMANDS),
     (Group::Connection, client::COMMANDS),
     (Group::Server, admin::COMMANDS),
@@ -47,5 +51,14 @@ static ALL: [(Group, &[Command]); 8] = [
     (Group::Server, info::COMMANDS),
     (Group::Server, memory::COMMANDS),
     (Group::Server, tables::COMMANDS),
-    (Group::String, interim::COMMANDS),
+    (Group::Generic, keys::expiry::COMMANDS),
+    (Group::Generic, keys::object::COMMANDS),
+    (Group::Generic, keys::presence::COMMANDS),
+    (Group::Generic, keys::rename::COMMANDS),
+    (Group::Generic, keys::scan::COMMANDS),
+    (Group::String, strings::get::COMMANDS),
+    (Group::String, strings::lcs::COMMANDS),
+    (Group::String, strings::number::COMMANDS),
+    (Group::String, strings::range::COMMANDS),
+    (Group::String, strings::set::COMMANDS),
 ];

@@ -2,7 +2,7 @@
 
 use super::heat;
 use super::shard::{Place, Shard};
-use super::{About, Expiry, Keyspace, NewExpiry, OutOfMemory, UnixMs};
+use super::{About, Expiry, Form, Keyspace, NewExpiry, OutOfMemory, UnixMs};
 use parking_lot::MutexGuard;
 use thermocline::{Lane, Peek};
 
@@ -117,6 +117,16 @@ impl Keys<'_> {
         Some(shard.entry(place).record().value.bytes())
     }
 
+    /// The value, where nothing of it is lost. Counts as no use.
+    pub fn peek(&mut self, key: &[u8]) -> Option<&[u8]> {
+        let (space, buffer) = (self.space, &mut self.buffer);
+        let (shard, place) = self.locked.find(space, key, self.now);
+        let peek = space.values.peek(&shard.entry(place?).record().value, buffer);
+        match peek.ok()? {
+            Peek::InMemory(bytes) | Peek::Copied(bytes) => Some(bytes),
+        }
+    }
+
     /// Counts as no use.
     pub fn about(&mut self, key: &[u8]) -> Option<About> {
         let heat = &self.space.heat;
@@ -126,7 +136,7 @@ impl Keys<'_> {
         Some(About {
             expiry: entry.expiry(),
             len: record.value.len(),
-            raw: record.value.raw,
+            form: record.value.form,
             idle_seconds: u64::from(heat.idle(record)) / heat::TICKS_PER_SECOND,
             memory_bytes: entry.overhead() + record.value.capacity(),
         })
@@ -167,14 +177,26 @@ impl Keys<'_> {
         Ok(())
     }
 
-    /// Appends to a value, that of a missing key being empty; its length after that.
+    /// Makes a value, if there is one, [`Form::Text`].
+    pub fn mark_text(&mut self, key: &[u8]) {
+        if let (shard, Some(place)) = self.find(key) {
+            shard.entry_mut(place).record_mut().value.form = Form::Text;
+        }
+    }
+
+    /// Appends to a value, which makes it [`Form::Edited`], or sets that of a missing key as a
+    /// whole; its length after that.
     pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
-        let (shard, place) = self.find(key);
-        let len = place.map_or(0, |place| shard.entry(place).record().value.len());
+        let (shard, Some(place)) = self.find(key) else {
+            self.set(key, more, NewExpiry::Keep)?;
+            return Ok(more.len());
+        };
+        let len = shard.entry(place).record().value.len();
         self.overwrite(key, len, more)
     }
 
-    /// Overwrites a part of a value, which grows with zeros where it is too short; its length after.
+    /// Overwrites a part of a value, that of a missing key being empty, which grows with zeros where
+    /// it is too short and becomes [`Form::Edited`]; its length after.
     pub fn overwrite(
         &mut self,
         key: &[u8],
@@ -186,6 +208,7 @@ impl Keys<'_> {
         let Some(place) = place else {
             let mut value = space.values.put(Lane::Default, &[])?;
             space.values.write(&mut value, offset, bytes)?;
+            value.form = Form::Edited;
             let len = value.len();
             space.insert(shard, key, value, Expiry::Never);
             return Ok(len);
@@ -194,7 +217,7 @@ impl Keys<'_> {
         space.heat.used(record);
         let before = record.value.capacity();
         let written = space.values.write(&mut record.value, offset, bytes);
-        record.value.raw = true;
+        record.value.form = Form::Edited;
         space.resized(record, before);
         written.map(|()| record.value.len())
     }
@@ -224,6 +247,29 @@ impl Keys<'_> {
         let (shard, _) = self.find(to);
         space.insert(shard, to, value, expiry);
         true
+    }
+
+    /// Gives a copy of the value, its form and expiry of `from` to `to`, whatever that had; whether
+    /// `from` was there. When there is no room the old value of `to` stays.
+    pub fn copy(&mut self, from: &[u8], to: &[u8]) -> Result<bool, OutOfMemory> {
+        let space = self.space;
+        let Some(About { expiry, form, .. }) = self.about(from) else {
+            return Ok(false);
+        };
+        let Some(bytes) = self.peek(from) else {
+            return Ok(false);
+        };
+        let mut value = space.values.put(Lane::Default, bytes)?;
+        value.form = form;
+        let (shard, place) = self.find(to);
+        match place {
+            Some(place) => {
+                space.replace(shard.entry_mut(place).record_mut(), value);
+                space.set_expiry(shard, place, expiry);
+            }
+            None => space.insert(shard, to, value, expiry),
+        }
+        Ok(true)
     }
 
     /// Whether the key is there. An expiry that has passed already removes it.

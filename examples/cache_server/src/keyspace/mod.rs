@@ -54,13 +54,23 @@ pub enum NewExpiry {
     Set(Expiry),
 }
 
+/// How a value came to be: what `OBJECT ENCODING` tells and the value's bytes do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Set as a whole.
+    Whole,
+    /// Set as a whole, and never an integer though it may look like one: by `INCRBYFLOAT`.
+    Text,
+    /// Written into, whether or not it grew.
+    Edited,
+}
+
 /// What is known about a value without looking at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
     pub expiry: Expiry,
     pub len: usize,
-    /// Whether it was ever written into.
-    pub raw: bool,
+    pub form: Form,
     /// Since it was last read or written.
     pub idle_seconds: u64,
     /// Key, value, and what is kept about them.
@@ -270,7 +280,7 @@ impl Keyspace {
         let Ok(mut value) = self.values.put(lane, bytes) else {
             return false;
         };
-        (value.raw, value.heat) = (record.value.raw, record.value.heat);
+        (value.form, value.heat) = (record.value.form, record.value.heat);
         self.replace(record, value);
         true
     }

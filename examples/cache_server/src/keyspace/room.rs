@@ -18,12 +18,12 @@ pub enum Policy {
     /// What was not used for the longest time, about.
     #[value(name = "allkeys-lru")]
     AllKeysLru,
-    /// Anything.
+    /// Any key.
     #[value(name = "allkeys-random")]
     AllKeysRandom,
-    /// As `AllKeysLru`, of the keys that have an expiry.
+    /// What was not used for the longest time, of the keys that have an expiry.
     VolatileLru,
-    /// Anything of the keys that have an expiry.
+    /// Any key that has an expiry.
     VolatileRandom,
     /// What expires the soonest, about.
     VolatileTtl,

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::OutOfMemory;
+use super::{Form, OutOfMemory};
 use allocator_api2::alloc::Allocator;
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -16,8 +16,7 @@ pub(super) struct Value {
     lane: Lane,
     /// It has grown: its block has room for more, up to a power of two.
     grown: bool,
-    /// It was written into, whether or not it grew: Redis calls it `raw` then.
-    pub(super) raw: bool,
+    pub(super) form: Form,
     /// How often it was used of late: see [`heat`](super::heat).
     pub(super) heat: u8,
 }
@@ -27,7 +26,7 @@ unsafe impl Send for Value {}
 
 impl Value {
     fn new(start: NonNull<u8>, len: u32, lane: Lane) -> Self {
-        Self { start, len, lane, grown: false, raw: false, heat: 0 }
+        Self { start, len, lane, grown: false, form: Form::Whole, heat: 0 }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -56,6 +56,7 @@ impl Connection {
         let most = if unauthenticated { 1 } else { BATCH };
         scratch.parsed.clear();
         scratch.spans.clear();
+        scratch.of_words = false;
         while scratch.parsed.len() < most {
             let start = self.input.parser().position();
             match self.input.next(limits) {
@@ -71,6 +72,7 @@ impl Connection {
                     let behind = scratch.spans.len();
                     scratch.parsed.push(Parsed { first, behind, end: parser.position() });
                     if parser.was_words() {
+                        scratch.of_words = true;
                         return None;
                     }
                 }
@@ -95,7 +97,7 @@ impl Connection {
         let now = unix_ms();
         self.output.prepare(scratch);
         let Self { input, output, session, .. } = self;
-        let source = input.parser().source(input.bytes());
+        let source = if scratch.of_words { input.parser().words() } else { input.bytes() };
         let mut args = scratch.args.take();
         args.extend(scratch.spans.iter().map(|span| span.of(source)));
         scratch.found.clear();

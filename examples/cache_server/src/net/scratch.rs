@@ -33,6 +33,8 @@ pub struct Scratch {
     output: Vec<u8>,
     pub spans: Vec<Span>,
     pub parsed: Vec<Parsed>,
+    /// The batch is one line of words.
+    pub of_words: bool,
     pub found: Vec<Found>,
     pub args: Slices,
     pub keys: Slices,

@@ -10,6 +10,8 @@
 mod bulk;
 mod error;
 mod inline;
+#[cfg(test)]
+mod tests;
 
 pub use bulk::number;
 pub use error::ProtocolError;
@@ -40,7 +42,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The argument's bytes, in the input or whatever else [`Parser::source`] has named.
+    /// The argument's bytes, in the input or the [words](Parser::words).
     pub fn of(self, source: &[u8]) -> &[u8] {
         &source[self.start..self.end]
     }
@@ -120,22 +122,20 @@ impl Parser {
         }
     }
 
-    /// The arguments of the last request, to be found in its [`source`](Self::source).
+    /// The arguments of the last request: places in the input, or if it [was
+    /// words](Self::was_words) in [those](Self::words).
     pub fn arguments(&self) -> &[Span] {
         &self.arguments
     }
 
-    /// What the last request's arguments are places in: the input, or a line of words that was
-    /// unquoted, which is overwritten by the next one.
-    pub fn source<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
-        match self.source {
-            Source::Input => input,
-            Source::Words => &self.words,
-        }
-    }
-
+    /// Whether the last request was a line of words. Asked before the next one is looked for.
     pub fn was_words(&self) -> bool {
         self.source == Source::Words
+    }
+
+    /// The words of the last line of them, unquoted.
+    pub fn words(&self) -> &[u8] {
+        &self.words
     }
 
     /// The input's first byte that belongs to no request that has been handed out, between requests.

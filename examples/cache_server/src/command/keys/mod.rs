@@ -1,0 +1,7 @@
+//! Commands on keys, whatever their values.
+
+pub mod expiry;
+pub mod object;
+pub mod presence;
+pub mod rename;
+pub mod scan;
