@@ -38,7 +38,7 @@ compare_idle() {
         again=$(touch_some)
         require_alive
         keep "round=$round side=ours what=idle ${line#load phase=first }" \
-            "again_p50_us=$(figure p50_us "$again") again_p999_us=$(figure p999_us "$again")" \
+            "refault_p999_us=$(info thermocline refault_us_p999) again_p50_us=$(figure p50_us "$again") again_p999_us=$(figure p999_us "$again")" \
             "before_bytes=$before after_bytes=$after saved_percent=$(percent_saved "$before" "$after")" \
             "values_saved_percent=$(percent_saved "$values_before" "$values_after")"
         stop_server
@@ -49,6 +49,7 @@ compare_idle() {
     echo "compare idle saved_percent=$(column idle ours saved_percent | median)" \
         "values_saved_percent=$(column idle ours values_saved_percent | median)" \
         "first_p50_us=$(column idle ours p50_us | median) first_p999_us=$(column idle ours p999_us | median)" \
+        "refault_p999_us=$(column idle ours refault_p999_us | median)" \
         "again_p50_us=$(column idle ours again_p50_us | median) again_p999_us=$(column idle ours again_p999_us | median)" \
         "lost_or_wrong=$lost"
     [[ $lost == 0 ]]

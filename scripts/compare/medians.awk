@@ -41,7 +41,7 @@ END {
                 if (side != "redis" && (what, "redis", r, c) in value && value[what, "redis", r, c] > 0)
                     quotient[++m] = list[n] / value[what, "redis", r, c]
             }
-            line = line sprintf(c == 1 ? " %10.0f" : " %10.1f", n ? median(list, n) : 0)
+            line = line (n ? sprintf(c == 1 ? " %10.0f" : " %10.1f", median(list, n)) : sprintf(" %10s", "-"))
             if (m) ratios = ratios sprintf(" %.2f", median(quotient, m))
         }
         print line "  " ratios
