@@ -10,9 +10,10 @@ figure() {
 # load OPTION...: the closing line of the load tool's last phase. Fails if there is none.
 load() {
     local status=0 output
-    # Other keys than redis-benchmark writes to, as long as they.
-    output=$("$load" --prefix val: --keys "$keys" --size "$size" --connections "$connections" --threads "$load_threads" \
-        "$@" "$socket" 2>>"$place/load.log") || status=$?
+    # Other keys than redis-benchmark writes to, as long as they. What was asked for while it became
+    # warm is not asked for again in the same order.
+    output=$("$load" --prefix val: --sequence "${EPOCHREALTIME/./}" --keys "$keys" --size "$size" \
+        --connections "$connections" --threads "$load_threads" "$@" "$socket" 2>>"$place/load.log") || status=$?
     # Errors and wrong answers are in the line.
     [[ $status -le 1 && $output ]] || return 1
     printf '%s\n' "${output##*$'\n'}"

@@ -2,7 +2,7 @@
 
 use super::Drive;
 use super::connection::{Asked, Awaited};
-use crate::keys::{Picker, Shuffle};
+use crate::keys::{Picker, Shuffle, mix};
 use crate::options::Length;
 use crate::resp;
 use rand::rngs::SmallRng;
@@ -33,7 +33,7 @@ pub(crate) struct Requests<'a> {
 
 impl<'a> Requests<'a> {
     pub(crate) fn new(drive: &'a Drive<'a>, thread: usize) -> Self {
-        let seed = drive.options.seed.wrapping_mul(0x1_0001).wrapping_add(thread as u64);
+        let seed = mix(mix(mix(drive.options.seed) ^ drive.options.sequence) ^ thread as u64);
         let random = SmallRng::seed_from_u64(seed);
         Self { drive, random, since: Instant::now() + drive.warm_up, over: false }
     }

@@ -59,6 +59,7 @@ pub(crate) struct Options {
     pub(crate) ttl: Duration,
     pub(crate) ttl_share: f64,
     pub(crate) seed: u64,
+    pub(crate) sequence: u64,
     pub(crate) connections: usize,
     pub(crate) threads: usize,
     pub(crate) pipeline: usize,
@@ -91,6 +92,7 @@ impl Default for Options {
             ttl: Duration::from_secs(60),
             ttl_share: 0.0,
             seed: 1,
+            sequence: 1,
             connections: 50,
             threads: 1,
             pipeline: 1,
@@ -156,6 +158,7 @@ impl Options {
                 Long("ttl") => o.ttl = parser.value()?.parse_with(ttl)?,
                 Long("ttl-share") => o.ttl_share = parser.value()?.parse_with(quantity::share)?,
                 Long("seed") => o.seed = parser.value()?.parse()?,
+                Long("sequence") => o.sequence = parser.value()?.parse()?,
                 Short('c') | Long("connections") => {
                     o.connections = parser.value()?.parse_with(few)?
                 }
