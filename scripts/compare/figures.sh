@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# Sourced by compare-redis: taking measurements and keeping them.
+
+# figure NAME LINE: what stands after NAME= in a line.
+figure() {
+    awk -v name="$1" '{ for (i = 1; i <= NF; i++) if (index($i, name "=") == 1) print substr($i, length(name) + 2) }' \
+        <<<"$2"
+}
+
+# load OPTION...: the closing line of the load tool's last phase. Fails if there is none.
+load() {
+    local status=0 output
+    # Other keys than redis-benchmark writes to, as long as they. What was asked for while it became
+    # warm is not asked for again in the same order.
+    output=$("$load" --prefix val: --sequence "${EPOCHREALTIME/./}" --keys "$keys" --size "$size" \
+        --connections "$connections" --threads "$load_threads" "$@" "$socket" 2>>"$place/load.log") || status=$?
+    # Errors and wrong answers are in the line.
+    [[ $status -le 1 && $output ]] || return 1
+    printf '%s\n' "${output##*$'\n'}"
+}
+
+# keep WORD...: one measurement.
+keep() {
+    printf '%s\n' "$*" >>"$results"
+    printf '  %s\n' "$*"
+}
+
+# warm_up_until_steady OPTION...: as long as it gets faster or slower by more than a twentieth.
+warm_up_until_steady() {
+    local before=0 now line _
+    for _ in {1..12}; do
+        line=$(load --phases run --duration "$warm_up" "$@") || return 1
+        now=$(figure ops_per_second "$line")
+        printf '    %s: warming up, %s operations per second\n' "$server_name" "$now"
+        awk -v a="$now" -v b="$before" 'BEGIN { exit !(a < 1.05 * b && a > 0.95 * b) }' && return
+        before=$now
+    done
+}
+
+# column WHAT SIDE NAME: in the rounds.
+column() {
+    awk -v what="what=$1" -v side="side=$2" -v name="$3=" 'index(" " $0 " ", " " what " ") && index(" " $0 " ", " " side " ") {
+        for (i = 1; i <= NF; i++) if (index($i, name) == 1) print substr($i, length(name) + 1)
+    }' "$results"
+}
+
+# The middle one of the numbers that are read.
+median() {
+    sort -g | awk '{ n[NR] = $1 }
+        END { if (NR) printf "%.10g\n", NR % 2 ? n[(NR + 1) / 2] : (n[NR / 2] + n[NR / 2 + 1]) / 2; else print "-" }'
+}
+
+# ratio WHAT NAME SIDE: the median of a side's figures divided by those of Redis in the same round.
+ratio() {
+    paste <(column "$1" "$3" "$2") <(column "$1" redis "$2") |
+        awk 'NF == 2 && $2 > 0 { printf "%.4f\n", $1 / $2 }' | median |
+        awk '{ print $1 == "-" ? $1 : sprintf("%.2f", $1) }'
+}
+
+# sum_of NAME...: of these figures in all measurements.
+sum_of() {
+    awk -v names=" $* " '{
+        for (i = 1; i <= NF; i++) { split($i, pair, "="); if (index(names, " " pair[1] " ")) sum += pair[2] }
+    } END { print sum + 0 }' "$results"
+}
+
+# best_of_ours WHAT: which side has the most operations per second beside Redis.
+best_of_ours() {
+    local count
+    for count in "${threads[@]}"; do echo "$(ratio "$1" ops_per_second "ours-$count") ours-$count"; done |
+        sort -g | awk 'END { print $2 }'
+}
+
+# seconds_of TICKS: of the clock that the kernel counts processor time with.
+seconds_of() {
+    awk -v ticks="$1" -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%.2f", ticks / hz }'
+}
+
+# ticks_of PID: used so far, as user and as kernel.
+ticks_of() {
+    # The name in parentheses may have spaces.
+    sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
+}
+
+# per_request TICKS LINE: microseconds for each request of a load's closing line.
+per_request() {
+    awk -v seconds="$(seconds_of "$1")" -v requests="$(figure requests "$2")" \
+        'BEGIN { printf "%.2f", requests ? seconds * 1e6 / requests : 0 }'
+}

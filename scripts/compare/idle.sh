@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# Sourced by compare-redis: what our server saves of values that are left alone.
+
+# The memory that the server's group uses, in bytes.
+used() {
+    cat "$group/$usage_file"
+}
+
+# Of the arena alone, in which the values are: what its pages and their compressed copies take.
+used_by_values() {
+    echo $(($(info thermocline resident_bytes) + $(info thermocline store_bytes)))
+}
+
+# percent_saved BEFORE AFTER
+percent_saved() {
+    awk -v a="$1" -v b="$2" 'BEGIN { printf "%.1f", 100 * (1 - b / a) }'
+}
+
+# One request at a time, and few of them in a second, as a server that was left alone is asked; so a
+# touch does not wait for others.
+touch_some() {
+    load --phases first --every 20 --rate 2000 --verify 100% --json "$place/idle.json"
+}
+
+compare_idle() {
+    local round line again before after values_before values_after lost
+    for ((round = 1; round <= rounds; round++)); do
+        echo "# round $round of $rounds: $keys values of $size bytes, left alone for $idle s"
+        add_group idle
+        run_ours "$group" "${threads[0]}" --cold-after "$cold_after" "${ours_options[@]}"
+        line=$(load --phases fill)
+        before=$(used) values_before=$(used_by_values)
+        sleep "$idle"
+        after=$(used) values_after=$(used_by_values)
+        redis-cli -s "$socket" info thermocline | tr -d '\r' >"$place/idle.info"
+        line=$(touch_some)
+        # The same keys again, to tell what touching costs from what the machine does to everybody.
+        again=$(touch_some)
+        require_alive
+        keep "round=$round side=ours what=idle ${line#load phase=first }" \
+            "refault_p999_us=$(info thermocline refault_us_p999) again_p50_us=$(figure p50_us "$again") again_p999_us=$(figure p999_us "$again")" \
+            "before_bytes=$before after_bytes=$after saved_percent=$(percent_saved "$before" "$after")" \
+            "values_saved_percent=$(percent_saved "$values_before" "$values_after")"
+        stop_server
+        remove_groups
+    done
+    lost=$(sum_of misses errors wrong)
+    echo
+    echo "compare idle saved_percent=$(column idle ours saved_percent | median)" \
+        "values_saved_percent=$(column idle ours values_saved_percent | median)" \
+        "first_p50_us=$(column idle ours p50_us | median) first_p999_us=$(column idle ours p999_us | median)" \
+        "refault_p999_us=$(column idle ours refault_p999_us | median)" \
+        "again_p50_us=$(column idle ours again_p50_us | median) again_p999_us=$(column idle ours again_p999_us | median)" \
+        "lost_or_wrong=$lost"
+    [[ $lost == 0 ]]
+}

@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# Sourced by compare-redis: swap to a zram device of our own, and the limit on what Redis and that
+# device take together.
+
+zram='' zram_swap='' page_cluster='' swappiness=''
+
+# start_zram BYTES: room for as much, with lz4 if the kernel has it.
+start_zram() {
+    local number
+    number=$(cat /sys/class/zram-control/hot_add 2>/dev/null) ||
+        die "no zram device can be added; it takes root and the module zram (modprobe zram)"
+    zram=zram$number
+    echo lz4 >"/sys/block/$zram/comp_algorithm" 2>/dev/null || true
+    zram_algorithm=$(sed -nE 's/.*\[(.*)\].*/\1/p' "/sys/block/$zram/comp_algorithm")
+    echo "$1" >"/sys/block/$zram/disksize"
+    mkswap "/dev/$zram" >/dev/null
+    swapon --priority 32767 "/dev/$zram"
+    zram_swap=yes
+    # One page at a time: neighbours on the device are none in memory.
+    page_cluster=$(</proc/sys/vm/page-cluster)
+    echo 0 >/proc/sys/vm/page-cluster
+    # There is nothing but anonymous memory to reclaim. At the default of 60 the kernel, seeing how
+    # often it comes back, looks for files instead until it gives up and kills.
+    swappiness=$(</proc/sys/vm/swappiness)
+    echo 200 >/proc/sys/vm/swappiness
+}
+
+stop_zram() {
+    [[ ! $page_cluster ]] || echo "$page_cluster" >/proc/sys/vm/page-cluster
+    [[ ! $swappiness ]] || echo "$swappiness" >/proc/sys/vm/swappiness
+    page_cluster='' swappiness=''
+    [[ $zram ]] || return 0
+    [[ ! $zram_swap ]] || swapoff "/dev/$zram" || true
+    reset_zram() { echo 1 >"/sys/block/$zram/reset"; }
+    remove_zram() { echo "${zram#zram}" >/sys/class/zram-control/hot_remove; }
+    if ! patiently reset_zram || ! patiently remove_zram; then
+        echo "compare-redis: $zram stays behind" >&2
+    fi
+    zram=''
+    zram_swap=''
+}
+
+# start_governor GROUP LIMIT: see examples/load/src/bin/govern.rs.
+start_governor() {
+    coproc governor {
+        exec "$CARGO_TARGET_DIR/release/govern" "$2" "/sys/block/$zram/mm_stat" "$1/$usage_file" "$1/$limit_file" \
+            "$1/memory.stat"
+    }
+}
+
+# What has been seen since it was asked last.
+ask_governor() {
+    local line
+    echo >&"${governor[1]}"
+    read -r line <&"${governor[0]}"
+    echo "$line"
+}
+
+stop_governor() {
+    [[ ${governor_PID-} ]] || return 0
+    local pid=$governor_PID
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+}
