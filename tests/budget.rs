@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::blocks::evict_everything;
 use common::numbers::{fill, verify};
 use common::pages::eventually;
 use common::{quiet, setups};
@@ -53,6 +54,13 @@ fn the_excess_is_what_is_above_the_limits() {
         assert!(over(&stats) > 2 << 20 && arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
         arena.set_resident_limit(None).unwrap();
         assert_eq!(arena.excess_bytes(), 0, "{setup}");
+        // Nor can the store, which is all that there is.
+        drop(numbers);
+        let stored = fill(&arena, 1 << 20);
+        evict_everything(&arena);
+        arena.set_memory_limit(Some(1 << 20)).unwrap();
+        assert!(arena.excess_bytes() > 1 << 20, "{setup}: {}", arena.stats());
+        drop(stored);
     }
 }
 

@@ -17,7 +17,7 @@ type Requests = Vec<Vec<Vec<u8>>>;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&how, input)) = input.split_first() else { return };
-    let limits = Limits { unauthenticated: how & 1 == 1, ..Limits::DEFAULT };
+    let limits = Limits { bulk: 512 << 20, unauthenticated: how & 1 == 1 };
     let whole = parse(input.chunks(input.len().max(1)), limits);
     let pieces = parse(input.chunks(usize::from(how >> 1) + 1), limits);
     assert!(whole == pieces);

@@ -299,7 +299,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Pages in memory beyond the limits.
+    /// Pages' worth of memory beyond the limits.
     pub(super) fn excess(&self) -> usize {
         if self.is_stopped() { 0 } else { self.mailbox.excess() }
     }

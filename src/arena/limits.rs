@@ -39,6 +39,15 @@ impl Limits {
         Some(resident.min(beside))
     }
 
+    /// How many pages, and pages' worth of the store's bytes, there are above the limits. Unlike what
+    /// may be resident this knows no least: what cannot be evicted counts too.
+    pub(super) fn excess(&self, resident: usize, stored: usize) -> usize {
+        let memory = self.memory.load(Ordering::Relaxed);
+        let together = resident.saturating_add(stored.div_ceil(PAGE_SIZE));
+        let above = resident.saturating_sub(self.resident.load(Ordering::Relaxed));
+        above.max(together.saturating_sub(memory))
+    }
+
     pub(super) fn set_resident(&self, bytes: Option<usize>) {
         self.resident.store(pages(bytes), Ordering::Relaxed);
     }
@@ -74,11 +83,12 @@ impl Arena {
         self.set_limit(bytes, Limits::set_memory)
     }
 
-    /// Bytes in memory beyond the limits, at the moment: the evictor is at work on them. 0 where there
-    /// is no limit.
+    /// Bytes in memory beyond the limits, at the moment. 0 where there is no limit.
     ///
-    /// Memory can be written faster than it can be compressed. A program with a hard bound behind its
-    /// limit looks at this, which costs a few loads, and lets those wait who write while it is high.
+    /// The evictor is at work on them, but memory can be written faster than it can be compressed, and
+    /// what does not compress stays. A program with a hard bound behind its limit looks at this, which
+    /// costs a few loads: it lets those wait who write while this is high, and gives something up if
+    /// it stays so.
     #[must_use]
     pub fn excess_bytes(&self) -> usize {
         self.inner.engine().map_or(0, |engine| engine.excess() * PAGE_SIZE)
@@ -114,6 +124,8 @@ mod tests {
         assert_eq!(stored.map(|stored| memory.resident(stored)), left);
         let both = Limits::new(Some(mib / 2), Some(mib));
         assert_eq!([0, 3 * mib / 4].map(|stored| both.resident(stored)), [Some(128), Some(64)]);
+        let excess = [(10, 0), (128, mib / 2), (200, mib / 2), (0, 2 * mib)];
+        assert_eq!(excess.map(|(pages, stored)| both.excess(pages, stored)), [0, 0, 72, 256]);
         both.set_memory(None);
         assert_eq!(both.resident(3 * mib / 4), Some(128));
         both.set_resident(None);

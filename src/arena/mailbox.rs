@@ -90,12 +90,12 @@ impl Mailbox {
 
     /// Whether there is more in memory than may be.
     pub(super) fn is_over_limit(&self) -> bool {
-        self.excess() > 0
+        self.limit().is_some_and(|limit| self.table.resident() > limit)
     }
 
-    /// How many pages there are in memory beyond what may be.
+    /// How many pages' worth of memory there is beyond what may be.
     pub(super) fn excess(&self) -> usize {
-        self.limit().map_or(0, |limit| self.table.resident().saturating_sub(limit))
+        self.limits.excess(self.table.resident(), self.store.held_bytes())
     }
 
     /// Pages that may be in memory, if there is a limit.

@@ -3,7 +3,7 @@
 
 use crate::keyspace::Events;
 use crate::server::Server;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use thermocline::{Arena, HeapStats, Lane, LatencyHistogram, Stats, Swapping};
 
 /// The arena that values lie in.
@@ -25,11 +25,13 @@ pub fn used_bytes(server: &Server) -> usize {
     server.keyspace.used_bytes()
 }
 
-/// Called where `maxmemory` or its policy has changed.
+/// Called where a limit or the policy has changed.
 pub fn settings_changed(server: &Server) {
-    let maxmemory = server.settings.maxmemory.load(Relaxed);
-    let limit = usize::try_from(maxmemory).ok().filter(|&limit| limit > 0);
-    server.keyspace.set_maxmemory(limit);
+    let limit = |setting: &AtomicU64| {
+        usize::try_from(setting.load(Relaxed)).ok().filter(|&limit| limit > 0)
+    };
+    server.keyspace.set_maxmemory(limit(&server.settings.maxmemory));
+    server.keyspace.set_memory_limit(limit(&server.settings.memory_limit));
     server.keyspace.set_policy(server.settings.policy());
 }
 

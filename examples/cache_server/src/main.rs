@@ -5,8 +5,6 @@
 //! cargo run --release -p cache_server -- --memory-limit 2gb --unixsocket /run/cache.sock
 //! ```
 
-#![allow(dead_code)]
-
 mod command;
 mod figures;
 mod footprint;

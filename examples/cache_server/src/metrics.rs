@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use tiny_http::{Header, Method, Request, Response};
 
@@ -82,7 +83,6 @@ impl Collector for Figures {
             counter(&mut to, name, help, value)?;
         }
         let settings = &server.settings;
-        let limit = |bytes: Option<u64>| bytes.unwrap_or(0) as f64;
         for (name, help, value) in [
             ("connected_clients", "Clients", server.clients.count() as f64),
             ("keys", "Keys", server.keyspace.len() as f64),
@@ -99,7 +99,7 @@ impl Collector for Figures {
             ("compression_ratio", "Stored bytes by bytes they take", memory.ratio()),
             ("lost_bytes", "Bytes whose copies are damaged", stats.lost_bytes as f64),
             ("large_bytes", "Bytes in values larger than a lane takes", memory.large_bytes as f64),
-            ("memory_limit_bytes", "The limit, or 0", limit(settings.memory_limit)),
+            ("memory_limit_bytes", "The limit, or 0", settings.memory_limit.load(Relaxed) as f64),
             ("swapping", "Whether pages are compressed", f64::from(memory.tracker() != "none")),
         ] {
             gauge(&mut to, name, help, value)?;

@@ -80,14 +80,6 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(null);
     }
 
-    /// The null that stands for an array.
-    pub fn null_array(&mut self) {
-        match self.protocol {
-            Protocol::Resp2 => self.out.extend_from_slice(b"*-1\r\n"),
-            Protocol::Resp3 => self.null(),
-        }
-    }
-
     pub fn array(&mut self, len: usize) {
         self.header(b'*', len as i64);
     }
@@ -105,15 +97,6 @@ impl<'a> Reply<'a> {
         match self.protocol {
             Protocol::Resp2 => self.array(2 * len),
             Protocol::Resp3 => self.header(b'%', len as i64),
-        }
-    }
-
-    /// In RESP2 the integer 0 or 1.
-    pub fn boolean(&mut self, value: bool) {
-        match (self.protocol, value) {
-            (Protocol::Resp2, _) => self.integer(value.into()),
-            (Protocol::Resp3, true) => self.out.extend_from_slice(b"#t\r\n"),
-            (Protocol::Resp3, false) => self.out.extend_from_slice(b"#f\r\n"),
         }
     }
 
@@ -148,10 +131,6 @@ impl<'a> Reply<'a> {
     /// Takes back what was written since `position`: of a command that fails after all.
     pub fn rewind(&mut self, position: usize) {
         self.out.truncate(position);
-    }
-
-    pub fn protocol(&self) -> Protocol {
-        self.protocol
     }
 
     /// Whatever follows is written so: `HELLO` answers in what it switches to.
@@ -209,17 +188,15 @@ mod tests {
     #[test]
     fn each_type_in_both_protocols() {
         type Write = fn(&mut Reply<'_>);
-        let cases: [(Write, &str, &str); 12] = [
+        let cases: [(Write, &str, &str); 10] = [
             (|r| r.ok(), "+OK\r\n", "+OK\r\n"),
             (|r| r.integer(-7), ":-7\r\n", ":-7\r\n"),
             (|r| r.bulk(b"a\r\nb"), "$4\r\na\r\nb\r\n", "$4\r\na\r\nb\r\n"),
             (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
             (|r| r.null(), "$-1\r\n", "_\r\n"),
-            (|r| r.null_array(), "*-1\r\n", "_\r\n"),
             (|r| r.array(3), "*3\r\n", "*3\r\n"),
             (|r| r.map(3), "*6\r\n", "%3\r\n"),
             (|r| r.set(3), "*3\r\n", "~3\r\n"),
-            (|r| r.boolean(true), ":1\r\n", "#t\r\n"),
             (|r| r.double(0.5), "$3\r\n0.5\r\n", ",0.5\r\n"),
             (|r| r.verbatim(*b"txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
         ];

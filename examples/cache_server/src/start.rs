@@ -104,7 +104,7 @@ fn settings(options: &Options, threads: usize, out: &mut dyn Write) -> io::Resul
     settings.maxmemory = options.maxmemory.into();
     settings.maxclients = maxclients.into();
     settings.timeout = u64::from(options.timeout).into();
-    settings.memory_limit = options.memory_limit;
+    settings.memory_limit = options.memory_limit.unwrap_or(0).into();
     settings.cold_after = options.cold_after;
     settings.debug_command = options.enable_debug_command;
     settings.fixed = vec![

@@ -31,11 +31,16 @@ struct Parameter {
     parse: fn(&[u8]) -> Result<Change, String>,
 }
 
-static PARAMETERS: [Parameter; 7] = [
+static PARAMETERS: [Parameter; 8] = [
     Parameter {
         name: "maxmemory",
         get: |server| server.settings.maxmemory.load(Relaxed).to_string(),
         parse: |value| memory(value, 0, |server| &server.settings.maxmemory),
+    },
+    Parameter {
+        name: "memory-limit",
+        get: |server| server.settings.memory_limit.load(Relaxed).to_string(),
+        parse: |value| memory(value, 0, |server| &server.settings.memory_limit),
     },
     Parameter {
         name: "maxmemory-policy",

@@ -14,17 +14,6 @@ pub struct Request<'a> {
     pub found: Found,
 }
 
-impl<'a> Request<'a> {
-    /// The keys whose whole values it is going to look at.
-    pub fn values_read(self) -> impl Iterator<Item = &'a [u8]> {
-        let entry = match self.found {
-            Found::Command(entry) if entry.reads_values => Some(entry),
-            _ => None,
-        };
-        entry.into_iter().flat_map(|entry| entry.command.keys_in(self.args))
-    }
-}
-
 /// Carries a request out and appends its reply to `out`.
 pub fn carry_out(
     server: &Server,

@@ -86,7 +86,6 @@ pub const STORE_FAST: &[&str] = &["write", "denyoom", "fast"];
 /// About the server and its connections.
 pub const ADMIN: &[&str] = &["admin", "noscript", "loading", "stale"];
 pub const ANYTIME: &[&str] = &["noscript", "loading", "stale"];
-pub const ANYTIME_FAST: &[&str] = &["noscript", "loading", "stale", "fast"];
 /// Of clients that have yet to give a password, too.
 pub const ANYBODY: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth"];
 pub const LOADING: &[&str] = &["loading", "stale"];

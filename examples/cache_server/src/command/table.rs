@@ -33,9 +33,6 @@ impl Flags {
     }
 }
 
-/// Commands that look at the whole values of their keys, which are brought back before they begin.
-const READ_VALUES: [&str; 5] = ["get", "getrange", "lcs", "mget", "substr"];
-
 /// A command's place in the table.
 #[derive(Debug)]
 pub struct Entry {
@@ -44,7 +41,6 @@ pub struct Entry {
     pub group: Group,
     /// From 0; entries of the table are numbered without gaps.
     pub index: usize,
-    pub reads_values: bool,
     subcommands: Vec<Entry>,
 }
 
@@ -106,7 +102,6 @@ impl Table {
             flags: Flags::of(command.flags),
             group,
             index,
-            reads_values: READ_VALUES.contains(&command.name),
             subcommands: Vec::new(),
         };
         let all = rows.enumerate().map(entry);

@@ -151,10 +151,6 @@ impl Keyspace {
         Keys::lock(self, keys, now)
     }
 
-    /// Brings back what of these keys' values has been evicted, before a batch of commands reads
-    /// them: without locks held, in this thread.
-    pub fn prepare<K: AsRef<[u8]>>(&self, _keys: &[K]) {}
-
     /// Keys, expired ones that nobody has noticed included.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
@@ -206,7 +202,6 @@ impl Keyspace {
         self.hasher.hash_one(key)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the bits that are left are few")]
     fn shard_of(&self, hash: u64) -> usize {
         (hash >> SHARD_SHIFT) as usize % SHARDS
     }

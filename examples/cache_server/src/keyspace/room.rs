@@ -72,10 +72,6 @@ const SLACK: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Keyspace {
-    pub fn maxmemory(&self) -> Option<usize> {
-        Some(self.limits.maxmemory.load(Relaxed)).filter(|&limit| limit < usize::MAX)
-    }
-
     pub fn set_maxmemory(&self, limit: Option<usize>) {
         self.limits.maxmemory.store(limit.unwrap_or(usize::MAX), Relaxed);
     }

@@ -21,7 +21,6 @@ impl Keyspace {
     /// once, whatever happens to others meanwhile. The keys' shard is locked while they are shown.
     pub fn scan(&self, cursor: u64, count: usize, now: UnixMs, show: &mut dyn FnMut(&[u8])) -> u64 {
         let mut left = count.max(1);
-        #[expect(clippy::cast_possible_truncation, reason = "the bits that are left are few")]
         let first = (cursor >> (u64::BITS - SHARD_BITS)) as usize;
         for number in first..SHARDS {
             let shard = self.shards[number].lock();

@@ -25,8 +25,8 @@ const MANY: usize = 4;
 /// How long one call takes at most, or a little longer.
 const LONGEST: Duration = Duration::from_millis(25);
 
-/// What the arena is left at least, lest nothing can be worked with.
-const LEAST: usize = 4 << 20;
+/// What an arena can be limited to at least.
+const LEAST: usize = 256 << 10;
 
 /// What may be hot, of the memory that a limit leaves for pages.
 const HOT_PART: (usize, usize) = (7, 10);

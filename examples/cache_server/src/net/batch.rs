@@ -16,9 +16,6 @@ const BATCH: usize = 64;
 /// Requests that are carried out in one turn of a connection.
 const TURN: usize = 1024;
 
-/// Keys whose values are brought back together.
-const MOST_KEYS: usize = 1024;
-
 impl Connection {
     /// Carries out what the input holds, within the bounds of a turn.
     pub(super) fn carry_out(
@@ -104,13 +101,6 @@ impl Connection {
         scratch.found.extend(scratch.parsed.iter().map(|p| table().find(&args[p.args()])));
         let requests = scratch.parsed.iter().zip(&scratch.found);
         let requests = requests.map(|(p, &found)| Request { args: &args[p.args()], found });
-
-        let mut keys = scratch.keys.take();
-        keys.extend(requests.clone().flat_map(|request| request.values_read()).take(MOST_KEYS));
-        if keys.len() > 1 {
-            server.keyspace.prepare(&keys);
-        }
-        scratch.keys.give(keys);
 
         let mut done = 0;
         for request in requests {

@@ -37,7 +37,6 @@ pub struct Scratch {
     pub of_words: bool,
     pub found: Vec<Found>,
     pub args: Slices,
-    pub keys: Slices,
 }
 
 impl Scratch {

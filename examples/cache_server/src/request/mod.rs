@@ -30,10 +30,6 @@ pub struct Limits {
     pub unauthenticated: bool,
 }
 
-impl Limits {
-    pub const DEFAULT: Self = Self { bulk: 512 << 20, unauthenticated: false };
-}
-
 /// A place in the input: an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {

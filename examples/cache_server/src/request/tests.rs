@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 type Requests = Vec<Vec<Vec<u8>>>;
 
-const UNAUTHENTICATED: Limits = Limits { unauthenticated: true, ..Limits::DEFAULT };
+const USUAL: Limits = Limits { bulk: 512 << 20, unauthenticated: false };
+const UNAUTHENTICATED: Limits = Limits { unauthenticated: true, ..USUAL };
 
 /// All requests in the pieces, and the error that they end with.
 fn parse(pieces: &[&[u8]], limits: Limits) -> (Requests, Option<ProtocolError>) {
@@ -32,7 +33,7 @@ fn parse(pieces: &[&[u8]], limits: Limits) -> (Requests, Option<ProtocolError>) 
 }
 
 fn parsed(input: &[u8]) -> (Requests, Option<ProtocolError>) {
-    parse(&[input], Limits::DEFAULT)
+    parse(&[input], USUAL)
 }
 
 fn requests(input: &str) -> Vec<Vec<String>> {
@@ -153,7 +154,7 @@ fn without_a_password_little_may_be_said() {
 fn a_long_argument_says_how_much_is_missing() {
     let mut parser = Parser::default();
     let input = b"*2\r\n$3\r\nSET\r\n$1000\r\nabc";
-    assert_eq!(parser.next(input, Limits::DEFAULT), Next::Incomplete { missing: 999 });
+    assert_eq!(parser.next(input, USUAL), Next::Incomplete { missing: 999 });
     // The command's name is still needed, the headers are not.
     assert_eq!(parser.done(), 8);
 }
@@ -162,13 +163,13 @@ fn a_long_argument_says_how_much_is_missing() {
 fn going_back_finds_the_same_request_again() {
     let input = b"*1\r\n$1\r\na\r\n*1\r\n$1\r\nb\r\n*1\r\n$1";
     let mut parser = Parser::default();
-    assert_eq!(parser.next(input, Limits::DEFAULT), Next::Request);
+    assert_eq!(parser.next(input, USUAL), Next::Request);
     let behind = parser.position();
-    assert_eq!(parser.next(input, Limits::DEFAULT), Next::Request);
-    assert_eq!(parser.next(input, Limits::DEFAULT), Next::Incomplete { missing: 0 });
+    assert_eq!(parser.next(input, USUAL), Next::Request);
+    assert_eq!(parser.next(input, USUAL), Next::Incomplete { missing: 0 });
     parser.go_back(behind);
     assert_eq!(parser.done(), behind);
-    assert_eq!(parser.next(input, Limits::DEFAULT), Next::Request);
+    assert_eq!(parser.next(input, USUAL), Next::Request);
     assert_eq!(parser.arguments()[0].of(input), b"b");
 }
 
@@ -210,9 +211,9 @@ proptest! {
         }
         pieces.push(&input[from..]);
         let whole = parsed(&input);
-        prop_assert_eq!(&parse(&pieces, Limits::DEFAULT), &whole);
+        prop_assert_eq!(&parse(&pieces, USUAL), &whole);
         let bytes: Vec<&[u8]> = input.chunks(1).collect();
-        prop_assert_eq!(&parse(&bytes, Limits::DEFAULT), &whole);
+        prop_assert_eq!(&parse(&bytes, USUAL), &whole);
     }
 
     #[test]

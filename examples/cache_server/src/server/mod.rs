@@ -51,8 +51,9 @@ impl Server {
     /// One that nobody is connected to.
     #[cfg(test)]
     pub fn for_tests() -> Self {
-        let arena = Arena::builder().or_plain_memory().build().expect("plain memory at least");
-        Self::new(Keyspace::new(), arena, Settings::default(), 1)
+        let arena = thermocline::Arena::builder().or_plain_memory().build();
+        let arena = arena.expect("plain memory at least");
+        Self::new(Keyspace::new(arena, crate::keyspace::Options::default()), Settings::default(), 1)
     }
 
     /// Seconds since the server was started.

@@ -21,7 +21,7 @@ pub struct Settings {
     /// Bytes of an argument.
     pub proto_max_bulk_len: AtomicU64,
     /// Bytes that the whole process may take, if there is a limit.
-    pub memory_limit: Option<u64>,
+    pub memory_limit: AtomicU64,
     /// How long values are idle before they are compressed.
     pub cold_after: Duration,
     /// Whether `DEBUG` works at all.
@@ -41,7 +41,7 @@ impl Default for Settings {
             timeout: AtomicU64::new(0),
             tcp_keepalive: AtomicU64::new(300),
             proto_max_bulk_len: AtomicU64::new(512 << 20),
-            memory_limit: None,
+            memory_limit: AtomicU64::new(0),
             cold_after: Duration::from_secs(60),
             debug_command: false,
             fixed: Vec::new(),

@@ -4,6 +4,7 @@ use super::lines;
 use crate::figures::{self, Memory, REFAULT_BOUNDS_US};
 use crate::server::Server;
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub fn thermocline(server: &Server, out: &mut String) {
     let memory = Memory::of(server);
@@ -18,7 +19,7 @@ pub fn thermocline(server: &Server, out: &mut String) {
         swapping: memory.swapping,
         tracker: memory.tracker(),
         fault_mode: memory.fault_mode,
-        memory_limit: server.settings.memory_limit.unwrap_or(0),
+        memory_limit: server.settings.memory_limit.load(Relaxed),
         cold_after_ms: server.settings.cold_after.as_millis(),
         resident_bytes: stats.resident_bytes,
         stored_bytes: stats.stored_bytes,
@@ -38,8 +39,11 @@ pub fn thermocline(server: &Server, out: &mut String) {
         pages_same_filled: stats.same_filled,
         pages_incompressible: stats.incompressible,
         store_full: stats.store_full,
+        values_read_where_stored: events.peeked,
         values_promoted: events.promoted,
         values_demoted: events.demoted,
+        hot_bytes: server.keyspace.hot_bytes(),
+        hot_window_ms: server.keyspace.window().as_millis(),
         values_lost: events.lost,
         lost_bytes: stats.lost_bytes,
         large_bytes: memory.large_bytes,
