@@ -149,7 +149,7 @@ fn refault_times(to: &mut DescriptorEncoder<'_>, memory: &Memory) -> fmt::Result
     let counts = within.map(|count| count - std::mem::replace(&mut below, count));
     let bounds = REFAULT_BOUNDS_US.map(|us| us as f64 / 1e6);
     let mut buckets: Vec<(f64, u64)> = bounds.into_iter().zip(counts).collect();
-    buckets.push((f64::MAX, times.count() - below));
+    buckets.push((f64::INFINITY, times.count() - below));
     let help = "How long it took to bring a page back";
     let kind = prometheus_client::metrics::MetricType::Histogram;
     let mut encoder = to.encode_descriptor("cache_refault", help, Some(&Unit::Seconds), kind)?;

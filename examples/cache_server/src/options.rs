@@ -15,7 +15,7 @@ use thermocline::{Builder, FaultMode};
 /// background and come back when they are touched; INFO thermocline and MEMORY DOCTOR say what that
 /// saves.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(version, after_help = AFTER_HELP, max_term_width = 100, args_override_self = true)]
 pub struct Options {
     /// TCP port; 0 for none, `any` for one that is free
     #[arg(long, value_name = "PORT", default_value = "6379")]

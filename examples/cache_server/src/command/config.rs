@@ -124,7 +124,7 @@ fn get(call: &mut Call<'_>) {
 
 fn set(call: &mut Call<'_>) {
     let pairs = &call.args[2..];
-    if pairs.len() % 2 != 0 {
+    if !pairs.len().is_multiple_of(2) {
         return call.reply.error("ERR syntax error");
     }
     match changes(call.server, pairs) {

@@ -10,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,9 +33,9 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}", self.address, self.error)?;
         match self.error.kind() {
-            io::ErrorKind::AddrInUse => {
-                f.write_str("; another server does, so stop it or choose another place")
-            }
+            io::ErrorKind::AddrInUse => f.write_str(
+                "; another server does, or it is a file, so stop that or choose another place",
+            ),
             io::ErrorKind::PermissionDenied => f.write_str("; choose another place or user"),
             io::ErrorKind::NotFound => f.write_str("; make its directory first"),
             _ => Ok(()),
@@ -214,7 +215,11 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             match BlockingUnixStream::connect(path) {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                // To connect to what is no socket at all is refused as well.
+                Err(refused)
+                    if refused.kind() == io::ErrorKind::ConnectionRefused
+                        && std::fs::symlink_metadata(path)?.file_type().is_socket() =>
+                {
                     std::fs::remove_file(path)?;
                     UnixListener::bind(path)
                 }

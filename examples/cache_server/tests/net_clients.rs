@@ -1,0 +1,138 @@
+//! Many clients, and unpleasant ones.
+
+mod common;
+
+use common::{Client, ServerProcess, request, wait_until};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
+
+#[test]
+fn a_thousand_idle_clients_cost_next_to_nothing() {
+    const IDLE: usize = 1000;
+    let limit = getrlimit(Resource::Nofile);
+    let enough = limit.maximum.is_none_or(|most| most >= 2 * IDLE as u64);
+    if !enough {
+        eprintln!("SKIPPED: a_thousand_idle_clients: the hard limit of open files is {limit:?}");
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(2 * IDLE as u64), ..limit }).unwrap();
+
+    let server = ServerProcess::start(&["--threads", "2"]);
+    let mut busy = server.connect();
+    assert_eq!(busy.ask("PING"), "+PONG\r\n");
+    let before = server.memory();
+    let mut idle: Vec<Client> = (0..IDLE).map(|_| server.connect()).collect();
+    // Half of them in the middle of something.
+    for client in idle.iter_mut().step_by(2) {
+        client.send("*2\r\n$4\r\nECHO\r\n$1");
+    }
+    for client in idle.iter_mut().skip(1).step_by(2) {
+        assert_eq!(client.ask("PING"), "+PONG\r\n");
+    }
+    let info = busy.ask("INFO clients");
+    assert!(info.contains(&format!("connected_clients:{}\r\n", IDLE + 1)), "{info}");
+    assert!(server.memory() < before + IDLE * 4096, "{} from {before}", server.memory());
+    for client in idle.iter_mut().step_by(2) {
+        client.send("\r\nx\r\n");
+        client.expect("$1\r\nx\r\n");
+    }
+}
+
+/// Sends until the server reads no more; how much it took.
+fn send_until_it_stops(client: &mut Client, requests: &[u8]) -> usize {
+    client.0.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut sent = 0;
+    loop {
+        match client.0.write(&requests[sent % requests.len()..]) {
+            Ok(bytes) => sent += bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return sent,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_read_either() {
+    const LEN: usize = 100_000;
+    let server = ServerProcess::start(&["--threads", "1"]);
+    let mut other = server.connect();
+    let value = "v".repeat(LEN);
+    other.send(request(&["SET", "k", &value]));
+    other.expect("+OK\r\n");
+    let before = server.memory();
+
+    let get = request(&["GET", "k"]);
+    let mut deaf = server.connect();
+    let sent = send_until_it_stops(&mut deaf, &get.repeat(1000));
+    let asked = sent / get.len();
+    assert!(asked * LEN > 100 << 20, "it took only {asked} requests");
+    assert!(server.memory() < before + (32 << 20), "{} from {before}", server.memory());
+    for _ in 0..1000 {
+        assert_eq!(other.ask("PING"), "+PONG\r\n");
+    }
+    // Once it reads, everything comes.
+    let reply = format!("${LEN}\r\n{value}\r\n");
+    for _ in 0..asked {
+        deaf.expect(&reply);
+    }
+    deaf.send(&get[sent % get.len()..]);
+    deaf.expect(&reply);
+}
+
+#[test]
+fn there_are_at_most_so_many_clients() {
+    let server = ServerProcess::start(&["--maxclients", "3"]);
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask("PING"), "+PONG\r\n"));
+    let mut fourth = server.connect();
+    fourth.expect("-ERR max number of clients reached\r\n");
+    fourth.expect_end();
+    assert!(clients[0].ask("INFO stats").contains("rejected_connections:1\r\n"));
+    drop(clients.pop());
+    wait_until("there is room for another", || {
+        let mut client = server.connect();
+        // It may be refused before this is sent.
+        let _ = client.0.write_all(b"PING\r\n");
+        client.reply() == "+PONG\r\n"
+    });
+}
+
+#[test]
+fn idle_clients_are_closed_after_the_timeout() {
+    let server = ServerProcess::start(&["--timeout", "1"]);
+    let mut idle = server.connect();
+    assert_eq!(idle.ask("PING"), "+PONG\r\n");
+    idle.expect_end();
+}
+
+#[test]
+fn clients_can_be_listed_and_killed() {
+    let server = ServerProcess::start(&["--threads", "2"]);
+    let (mut one, mut other) = (server.connect(), server.connect());
+    assert_eq!(one.ask("CLIENT SETNAME one"), "+OK\r\n");
+    assert_eq!(one.ask("CLIENT GETNAME"), "$3\r\none\r\n");
+    assert_eq!(other.ask("CLIENT SETINFO lib-name test"), "+OK\r\n");
+    let id = one.ask("CLIENT ID");
+    let id = id.trim_start_matches(':').trim_end();
+    let list = other.ask("CLIENT LIST");
+    assert!(list.contains(&format!("id={id} ")) && list.contains(" name=one "), "{list}");
+    assert!(list.contains(" cmd=client|list ") && list.contains(" lib-name=test "), "{list}");
+    assert_eq!(other.ask(&format!("CLIENT KILL ID {id}")), ":1\r\n");
+    one.expect_end();
+    // Oneself too, behind the reply.
+    let id = other.ask("CLIENT ID");
+    let id = id.trim_start_matches(':').trim_end();
+    assert_eq!(other.ask(&format!("CLIENT KILL ID {id} SKIPME no")), ":1\r\n");
+    other.expect_end();
+}
+
+#[test]
+fn replies_can_be_switched_off() {
+    let server = ServerProcess::start(&[]);
+    let mut client = server.connect();
+    client.send("CLIENT REPLY SKIP\r\nECHO a\r\nECHO b\r\n");
+    client.expect("$1\r\nb\r\n");
+    client.send("CLIENT REPLY OFF\r\nECHO a\r\nNO SUCH\r\nCLIENT REPLY ON\r\nECHO c\r\n");
+    client.expect("+OK\r\n$1\r\nc\r\n");
+}

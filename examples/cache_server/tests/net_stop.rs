@@ -1,0 +1,104 @@
+//! How the server starts, and how it ends.
+
+mod common;
+
+use common::{Client, ServerProcess, program, request, wait_until};
+use rustix::process::Signal;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+
+#[test]
+fn requests_in_flight_are_answered_before_the_end() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = ServerProcess::start(&["--threads", "2"]);
+        let mut clients: Vec<Client> = (0..10).map(|_| server.connect()).collect();
+        let requests = request(&["ECHO", "x"]).repeat(3000);
+        for client in &mut clients {
+            assert_eq!(client.ask("PING"), "+PONG\r\n");
+            client.send(&requests);
+        }
+        server.signal(signal);
+        for client in &mut clients {
+            client.expect("$1\r\nx\r\n".repeat(3000));
+            client.expect_end();
+        }
+        let (status, last) = server.wait();
+        assert_eq!(status.code(), Some(0));
+        assert!(last.starts_with("stopped after 30010 commands from 10 connections"), "{last}");
+        assert!(!server.path.exists());
+    }
+}
+
+#[test]
+fn shutdown_is_like_a_signal() {
+    let mut server = ServerProcess::start(&[]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("SHUTDOWN ABORT"), "-ERR No shutdown in progress.\r\n");
+    assert_eq!(client.ask("SHUTDOWN now later"), "-ERR syntax error\r\n");
+    client.send("SHUTDOWN NOSAVE\r\n");
+    client.expect_end();
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut server = ServerProcess::start(&["--enable-debug-command", "--threads", "1"]);
+    let mut client = server.connect();
+    client.send("PING\r\nDEBUG SLEEP 1000\r\n");
+    let mut witness = server.connect();
+    server.signal(Signal::TERM);
+    // Its socket goes when it has understood.
+    wait_until("the first signal is noticed", || !server.path.exists());
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0.code(), Some(1));
+    witness.expect_end();
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let server = ServerProcess::start_at(folder, path, &[]);
+    assert_eq!(server.connect().ask("PING"), "+PONG\r\n");
+
+    // One that is in use is not.
+    let second = program().arg("--unixsocket").arg(&server.path).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(error.contains("another server does"), "{error}");
+    assert_eq!(server.connect().ask("PING"), "+PONG\r\n");
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "precious").unwrap();
+    let output = program().arg("--unixsocket").arg(file.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "precious");
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    for args in [&["--maxmemory", "much"][..], &["--threads", "0"], &["--no-such-option"]] {
+        let output = program().args(args).stdout(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    let nowhere = program().output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8(nowhere.stderr).unwrap().contains("nowhere to listen"));
+}
+
+#[test]
+fn it_listens_by_tcp_too() {
+    let server = ServerProcess::start(&["--port", "any"]);
+    let address = server.greeting.split(&[' ', ',', ';'][..]).nth(2).unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stream, b"PING\r\n").unwrap();
+    let mut reply = [0; 7];
+    std::io::Read::read_exact(&mut stream, &mut reply).unwrap();
+    assert_eq!(&reply, b"+PONG\r\n");
+}
