@@ -7,6 +7,14 @@ CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$repo/target}")
 export CARGO_TARGET_DIR
 kernel_cache=${XDG_CACHE_HOME:-$HOME/.cache}/thermocline/kernels
 
+# Debian's redis-tools has the server's program as redis-check-rdb, which is a server when it is called
+# by that name.
+if ! command -v redis-server >/dev/null && command -v redis-check-rdb >/dev/null; then
+    mkdir -p "$CARGO_TARGET_DIR/tools"
+    ln -sf "$(command -v redis-check-rdb)" "$CARGO_TARGET_DIR/tools/redis-server"
+    PATH=$CARGO_TARGET_DIR/tools:$PATH
+fi
+
 # 7.3 has every kernel feature the crate can use, 6.12 all but read-write protection, 6.1 none
 # of the optional ones.
 kernel_matrix=(7.3 6.12 6.1)

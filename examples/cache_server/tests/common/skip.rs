@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+/// The Redis that replies are compared with: others err in other words.
+const REDIS: &str = "v=7.0.";
+
 /// Whether these programs are installed. Says so, with the test's name, if not.
 ///
 /// # Panics
@@ -10,17 +13,17 @@ use std::process::{Command, Stdio};
 /// Panics where one is missing that `THERMOCLINE_EXPECT` (`redis-server,redis-cli`) names.
 pub fn has_programs(test: &str, programs: &[&str]) -> bool {
     programs.iter().all(|program| {
-        let found = Command::new(program)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !found {
+        let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+        let Some(output) = output.ok().filter(|output| output.status.success()) else {
             skip(test, program, &format!("{program} is not installed"));
+            return false;
+        };
+        let version = String::from_utf8_lossy(&output.stdout);
+        let is_it = *program != "redis-server" || version.contains(REDIS);
+        if !is_it {
+            skip(test, program, &format!("{} is not {REDIS}", version.trim()));
         }
-        found
+        is_it
     })
 }
 
