@@ -40,13 +40,14 @@ fn time(call: &mut Call<'_>) {
     call.reply.bulk(now.subsec_micros().to_string().as_bytes());
 }
 
+/// Said to strangers too.
+pub const DEBUG_IS_OFF: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is \
+    set to \"local\", you can run it from a local connection, otherwise you need to set this option \
+    in the configuration file, and then restart the server.";
+
 fn debug(call: &mut Call<'_>) {
     if !call.server.settings.debug_command {
-        return call.reply.error(
-            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
-             you can run it from a local connection, otherwise you need to set this option in the \
-             configuration file, and then restart the server.",
-        );
+        return call.reply.error(DEBUG_IS_OFF);
     }
     match (call.args[1].to_ascii_lowercase().as_slice(), call.args) {
         (b"sleep", [_, _, seconds]) => {

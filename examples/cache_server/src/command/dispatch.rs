@@ -1,5 +1,6 @@
 //! From a request to a reply: whether there is such a command and the client may have it.
 
+use super::admin::DEBUG_IS_OFF;
 use super::args::is;
 use super::table::{Entry, Flags, Found};
 use super::{Call, Server, Session};
@@ -79,7 +80,8 @@ fn admit(
     }
     let flags = entry.flags;
     if !flags.contains(Flags::NO_AUTH) && session.must_authenticate(server) {
-        return refuse("NOAUTH Authentication required.");
+        let is_off = entry.command.name == "debug" && !server.settings.debug_command;
+        return refuse(if is_off { DEBUG_IS_OFF } else { "NOAUTH Authentication required." });
     }
     if flags.contains(Flags::DENYOOM) && server.keyspace.make_room().is_err() {
         return refuse("OOM command not allowed when used memory > 'maxmemory'.");

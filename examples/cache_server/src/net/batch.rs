@@ -80,7 +80,8 @@ impl Connection {
         None
     }
 
-    /// Whether all of it was carried out; the input goes on behind what was.
+    /// Whether all of it was carried out, and what was found behind it still holds; if not, the input
+    /// goes on behind what was carried out.
     fn carry_out_batch(
         &mut self,
         server: &Server,
@@ -102,19 +103,22 @@ impl Connection {
         let requests = scratch.parsed.iter().zip(&scratch.found);
         let requests = requests.map(|(p, &found)| Request { args: &args[p.args()], found });
 
-        let mut done = 0;
+        let stranger = session.must_authenticate(server);
+        let (mut done, mut other_limits) = (0, false);
         for request in requests {
             carry_out(server, session, stats, request, now, output.bytes());
             done += 1;
             let killed = session.client.killed.load(Relaxed);
-            if session.close || killed || output.unsent() > MOST_UNSENT {
+            // What comes behind was taken apart with the limits for the other.
+            other_limits = session.must_authenticate(server) != stranger;
+            if session.close || killed || other_limits || output.unsent() > MOST_UNSENT {
                 break;
             }
         }
         scratch.args.give(args);
         stats.took(&scratch.found[..done], begun.elapsed());
         let end = scratch.parsed[done - 1].end;
-        let all = done == scratch.parsed.len();
+        let all = done == scratch.parsed.len() && !other_limits;
         if !all {
             self.input.go_back(end);
         }

@@ -26,7 +26,10 @@ pub fn random(seed: u64, plan: Plan) -> Vec<Step> {
 
 /// What one client does. How much it sends at once stays the same for it.
 fn connection(words: &mut Words, plan: Plan, steps: &mut Vec<Step>) {
-    let batch = words.one_of(&[1, 2, 10, 50, 200]);
+    // Redis hangs up on strangers who leave more than 16 KiB of replies unread, and a client becomes
+    // one by RESET.
+    let batches: &[u32] = if plan.password { &[1, 2, 10, 20] } else { &[1, 2, 10, 50, 200] };
+    let batch = words.one_of(batches);
     let piece = words.one_of(&[usize::MAX, usize::MAX, 1 << 14, 1000, 100]);
     let mut requests = greeting(words, plan);
     for _ in 0..words.rng.usize(1..400) {
@@ -39,6 +42,9 @@ fn connection(words: &mut Words, plan: Plan, steps: &mut Vec<Step>) {
     }
     let first = steps.len();
     for request in requests {
+        if plan.password && request.word(0) == "RESET" && steps.len() > first {
+            steps.last_mut().expect("one at least").ends_batch = true;
+        }
         let ends_batch = words.one_in(batch);
         steps.push(Step { request, reconnects: false, ends_batch, piece });
     }

@@ -31,6 +31,8 @@ pub struct Tally {
     connections: AtomicU64,
     bytes: AtomicU64,
     good: AtomicU64,
+    /// Of four requests.
+    slowest_ms: AtomicU64,
 }
 
 impl Tally {
@@ -100,9 +102,10 @@ fn hostile_clients_harm_nobody() {
     });
     let good = tally.good.load(Ordering::Relaxed);
     say(&format!(
-        "garbage connections={} mib={} good={good} peak_mib={}",
+        "garbage connections={} mib={} good={good} slowest_ms={} peak_mib={}",
         tally.connections.load(Ordering::Relaxed),
         tally.bytes.load(Ordering::Relaxed) >> 20,
+        tally.slowest_ms.load(Ordering::Relaxed),
         peak >> 20,
     ));
     assert!(good > 0, "nobody was served");
@@ -133,6 +136,7 @@ fn work(server: &ServerProcess, tally: &Tally) {
     let mut round = 0_usize;
     while tally.goes_on() {
         round += 1;
+        let began = Instant::now();
         let key = format!("good:{}", round % 500);
         let value = vec![round as u8; round * 37 % 20_000];
         let _: () = con.set(&key, &value).unwrap();
@@ -142,5 +146,7 @@ fn work(server: &ServerProcess, tally: &Tally) {
         let (large, missing): (Vec<u8>, Option<u8>) = con.mget(&["large", "good:none"]).unwrap();
         assert!(large.len() == hostile::LARGE && missing.is_none());
         tally.good.fetch_add(4, Ordering::Relaxed);
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap();
+        tally.slowest_ms.fetch_max(took, Ordering::Relaxed);
     }
 }
