@@ -117,9 +117,10 @@ impl Connection {
                 _ => Turn::Wait,
             };
         }
-        let blocked = unsent > MOST_UNSENT;
-        let to_do = if blocked { self.writable } else { more || self.readable && !self.ended };
-        if to_do { Turn::Again } else { Turn::Wait }
+        // Room that we know of is no event any more.
+        let to_send = unsent > 0 && self.writable;
+        let to_read = unsent <= MOST_UNSENT && (more || self.readable && !self.ended);
+        if to_send || to_read { Turn::Again } else { Turn::Wait }
     }
 
     fn read(

@@ -134,3 +134,20 @@ fn replies_can_be_switched_off() {
     client.send("CLIENT REPLY OFF\r\nECHO a\r\nNO SUCH\r\nCLIENT REPLY ON\r\nECHO c\r\n");
     client.expect("+OK\r\n$1\r\nc\r\n");
 }
+
+/// More is sent than in one turn, to a client who takes it at once: the socket is never full.
+#[test]
+fn long_replies_come_whole() {
+    const LEN: usize = 3 << 19;
+    let server = ServerProcess::start(&[]);
+    let mut client = server.connect();
+    let value = vec![b'x'; LEN];
+    client.send(request(&[&b"SET"[..], b"long", &value]));
+    client.expect("+OK\r\n");
+    for _ in 0..50 {
+        client.send(request(&["GET", "long"]));
+        client.expect(format!("${LEN}\r\n"));
+        client.expect(&value);
+        client.expect("\r\n");
+    }
+}
