@@ -23,6 +23,7 @@ use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
 use crate::evict::Evicted;
 use crate::fault::FaultMode;
 use crate::prim::own::AtWork;
+use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
 use crate::sys::fork::Generation;
@@ -376,7 +377,7 @@ fn settled(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
         if result.is_ok() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
         result = check();
     }
     result
@@ -405,5 +406,7 @@ const _: fn() = || {
     any_thread::<ArenaHandle>();
 };
 
-#[cfg(test)]
+#[cfg(all(test, thermocline_sim, not(loom)))]
+mod simulation;
+#[cfg(all(test, not(thermocline_sim)))]
 mod tests;

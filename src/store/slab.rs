@@ -11,11 +11,11 @@
 
 use super::codec::{self, Block, Chunk, MAX_BLOCK};
 use crate::prim::Handle;
-use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::prim::units::index;
 use crate::sys::memory::LazySlice;
 use crate::sys::{SysError, cpu};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// Bytes of a slab.
 pub(crate) const SLAB_BYTES: usize = 64 << 10;
