@@ -202,7 +202,12 @@ impl World {
         if touched == Err(Sigbus) {
             self.allow(Cost::Page, &format!("page {page} is SIGBUS"));
             let state = self.engine.table.load(PageIndex(page)).state();
-            let lost = self.kernel.said().iter().any(|line| line.contains("is lost"));
+            let said = |what| self.kernel.said().iter().any(|line| line.contains(what));
+            if said("cannot be read") && state != State::Lost {
+                // What the kernel has swapped out and cannot bring back now.
+                return;
+            }
+            let lost = said("is lost");
             // An owner that mourns it may be at work.
             if !lost || !matches!(state, State::Lost | State::Filling) {
                 schedule::fail(format!("page {page} is SIGBUS, {state:?}, and nobody has said so"));

@@ -29,6 +29,7 @@ pub(crate) enum Call {
     ReadMessages,
     Scan,
     ReadBytes,
+    TryRead,
     Punch,
     Zap,
     MapIn,
@@ -76,6 +77,7 @@ pub(crate) struct State {
     /// Calls made so far, by number, and what is to become of some.
     made: Vec<Made>,
     injections: Vec<(Chance, Injected)>,
+    befallen: Vec<(Call, Injected)>,
     /// What the injections so far may have cost.
     cost: Option<Cost>,
     /// What was said on standard error.
@@ -162,6 +164,13 @@ impl Kernel {
                 return None;
             };
             state.cost = state.cost.max(Some(cost));
+            // A page in the way of another that cannot be taken out of it.
+            let errno = |call, errno| (call, Injected::Errno(errno));
+            let in_the_way = state.befallen.contains(&errno(Call::Copy, libc::EEXIST));
+            if in_the_way && call == Call::Punch && matches!(injected, Injected::Errno(_)) {
+                state.cost = state.cost.max(Some(Cost::Page));
+            }
+            state.befallen.push((call, injected));
             state.befall(injected, range)
         })
     }

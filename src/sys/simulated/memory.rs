@@ -72,7 +72,7 @@ impl SharedMemory {
     }
 
     pub(crate) fn try_read(&self, page: PageIndex) -> Result<(), SysError> {
-        self.begin(Call::ReadBytes, "pread(memfd)", page.only())
+        self.begin(Call::TryRead, "pread(memfd)", page.only())
     }
 
     /// Unmaps a page and drops it, all at once: who finds it unmapped waits until it is dropped

@@ -101,6 +101,7 @@ pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
         }
         Call::Scan => errors(&[ENOMEM, EINTR, EFAULT], Cost::Nothing),
         Call::ReadBytes => errors(&[EIO, ENOMEM], Cost::Nothing),
+        Call::TryRead => errors(&[EIO], Cost::Page),
         Call::Punch => errors(&[EINTR, ENOMEM, EPERM, EBUSY], Cost::Nothing),
         Call::Zap => errors(&[EINVAL, ENOMEM], Cost::Nothing),
         Call::MapIn => errors(&[EFAULT, ENOMEM, EAGAIN, EINTR], Cost::Nothing),
