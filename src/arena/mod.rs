@@ -406,6 +406,8 @@ const _: fn() = || {
     any_thread::<ArenaHandle>();
 };
 
+#[cfg(all(test, loom))]
+mod model;
 #[cfg(all(test, thermocline_sim, not(loom)))]
 mod simulation;
 #[cfg(all(test, not(thermocline_sim)))]

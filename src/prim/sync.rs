@@ -9,4 +9,10 @@
 #[cfg_attr(loom, path = "sync/checked.rs")]
 mod chosen;
 
+/// Std's atomics, for statistics, hints, and what has locks of its own: they take no part in the
+/// protocol.
+pub(crate) mod plain {
+    pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+}
+
 pub(crate) use chosen::*;

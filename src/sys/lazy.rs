@@ -4,7 +4,7 @@
 
 use super::error::SysError;
 use crate::prim::PAGE_SIZE;
-use crate::prim::sync::{AtomicU16, AtomicU32, AtomicU64};
+use crate::prim::sync::plain::{AtomicU16, AtomicU32, AtomicU64};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::ops::Deref;
 
@@ -27,6 +27,17 @@ unsafe impl ZeroedAtomic for AtomicU16 {}
 unsafe impl ZeroedAtomic for AtomicU32 {}
 // SAFETY: integers; zero is valid; atomic.
 unsafe impl ZeroedAtomic for AtomicU64 {}
+#[cfg(thermocline_sim)]
+mod scheduled {
+    use super::ZeroedAtomic;
+    use crate::prim::sync::{AtomicU32, AtomicU64};
+
+    // SAFETY: the same, wrapped.
+    unsafe impl ZeroedAtomic for AtomicU32 {}
+    // SAFETY: the same, wrapped.
+    unsafe impl ZeroedAtomic for AtomicU64 {}
+}
+
 // SAFETY: an array of such.
 unsafe impl<T: ZeroedAtomic, const N: usize> ZeroedAtomic for [T; N] {}
 

@@ -12,6 +12,7 @@ pub(crate) mod event;
 pub(crate) mod fork;
 #[cfg_attr(thermocline_sim, path = "simulated/futex.rs")]
 pub(crate) mod futex;
+#[cfg_attr(loom, path = "simulated/lazy.rs")]
 pub(crate) mod lazy;
 #[cfg_attr(thermocline_sim, path = "simulated/memory.rs")]
 pub(crate) mod memory;

@@ -71,7 +71,7 @@ fn run(scenario: &Scenario, deviation: &Deviation, record: bool) -> Outcome {
             .enumerate()
             .map(|(number, ops)| {
                 let world = Arc::clone(&world);
-                thread::spawn(format!("stranger {number}"), move || {
+                thread::start(format!("stranger {number}"), move || {
                     world.kernel.enter();
                     ops.iter().for_each(|op| world.run(*op));
                 })

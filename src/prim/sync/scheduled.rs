@@ -141,7 +141,8 @@ pub(crate) mod channel {
 
 /// Threads that take turns.
 pub(crate) mod thread {
-    pub(crate) use super::schedule::{JoinHandle, Thread, abort, current, park, spawn, yield_now};
+    pub(crate) use super::schedule::spawn as start;
+    pub(crate) use super::schedule::{JoinHandle, Thread, abort, current, park, yield_now};
     #[cfg(test)]
     pub(crate) use std::thread::scope;
 

@@ -14,7 +14,7 @@ pub(crate) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let kernel = Kernel::current();
     let phase = if name.starts_with("thermocline-f") { "fault" } else { "evict" };
-    Ok(thread::spawn(name, move || {
+    Ok(thread::start(name, move || {
         kernel.enter();
         Kernel::phase(phase);
         let _at_work = AtWork::enter();
