@@ -8,7 +8,7 @@
 use crate::alloc::BlockMap;
 use crate::evict::Evictor;
 use crate::fault::inline::Inline;
-use crate::fault::{Empty, FaultMode, Resolver};
+use crate::fault::{Empty, Resolver};
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::stats::Counters;
@@ -21,6 +21,8 @@ use crate::sys::uapi::UFFD_FEATURE_SIGBUS;
 use crate::sys::uffd::Uffd;
 use crate::table::{PageTable, State};
 use crate::track::Tracker;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// An arena of some pages whose touchers are served inline.
@@ -134,13 +136,15 @@ impl World {
 type Part = fn(&World);
 
 /// Runs the parts, the first of them in the thread that checks, in every order.
-fn check(pages: usize, slabs: usize, before: Part, parts: &'static [Part]) {
-    assert_eq!(FaultMode::default(), FaultMode::Auto);
+fn check(test: &str, pages: usize, slabs: usize, before: Part, parts: &'static [Part]) {
     for tracker in [Tracker::Zap, Tracker::Rwp] {
         let mut model = loom::model::Builder::new();
         model.max_branches = 100_000;
         model.preemption_bound = model.preemption_bound.or(Some(1));
+        let orders = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&orders);
         model.check(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
             let world = World::new(tracker, pages, slabs);
             before(&world);
             let others: Vec<_> = parts[1..]
@@ -154,6 +158,12 @@ fn check(pages: usize, slabs: usize, before: Part, parts: &'static [Part]) {
             others.into_iter().for_each(|other| other.join().unwrap());
             world.check();
         });
+        let orders = orders.load(Ordering::Relaxed);
+        let bound = model.preemption_bound.unwrap_or(0);
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{test} with {tracker}: orders={orders} preemptions<={bound}");
+        // Fewer would mean that the parts never meet.
+        assert!(orders > 20, "{test} with {tracker}: {orders} orders");
     }
 }
 
@@ -169,37 +179,61 @@ fn evict_all(world: &World) {
 
 #[test]
 fn evict_and_write() {
-    check(1, 0, nothing, &[evict, |world| world.write(0, 9)]);
+    check("evict_and_write", 1, 0, nothing, &[evict, |world| world.write(0, 9)]);
 }
 
 #[test]
 fn evict_read_and_write() {
-    check(1, 0, nothing, &[evict, |world| world.write(0, 9), |world| world.read(0)]);
+    check(
+        "evict_read_and_write",
+        1,
+        0,
+        nothing,
+        &[evict, |world| world.write(0, 9), |world| world.read(0)],
+    );
 }
 
 #[test]
 fn two_faults_on_a_page() {
-    check(1, 0, evict_all, &[|world| world.read(0), |world| world.write(0, 9)]);
+    check(
+        "two_faults_on_a_page",
+        1,
+        0,
+        evict_all,
+        &[|world| world.read(0), |world| world.write(0, 9)],
+    );
 }
 
 #[test]
 fn fault_and_prefetch() {
-    check(2, 0, evict_all, &[|world| world.prefetch(), |world| world.write(1, 9)]);
+    check(
+        "fault_and_prefetch",
+        2,
+        0,
+        evict_all,
+        &[|world| world.prefetch(), |world| world.write(1, 9)],
+    );
 }
 
 #[test]
 fn evict_and_prefetch() {
-    check(2, 0, nothing, &[evict, |world| world.prefetch()]);
+    check("evict_and_prefetch", 2, 0, nothing, &[evict, |world| world.prefetch()]);
 }
 
 #[test]
 fn evict_and_free() {
-    check(1, 0, nothing, &[evict, |world| world.release(0)]);
+    check("evict_and_free", 1, 0, nothing, &[evict, |world| world.release(0)]);
 }
 
 #[test]
 fn free_and_prefetch() {
-    check(1, 0, evict_all, &[|world| world.release(0), |world| world.prefetch()]);
+    check(
+        "free_and_prefetch",
+        1,
+        0,
+        evict_all,
+        &[|world| world.release(0), |world| world.prefetch()],
+    );
 }
 
 /// Pins the first page, and waits until it is nobody's business but the program's.
@@ -223,7 +257,7 @@ fn pin(world: &World) {
 
 #[test]
 fn evict_and_pin() {
-    check(1, 0, nothing, &[evict, pin]);
+    check("evict_and_pin", 1, 0, nothing, &[evict, pin]);
 }
 
 /// The slot that a fault frees is what the evictor looks for.
@@ -234,5 +268,5 @@ fn fault_and_compaction() {
         evict_all(world);
         world.write(1, 102);
     };
-    check(2, 1, before, &[evict, |world| world.read(0)]);
+    check("fault_and_compaction", 2, 1, before, &[evict, |world| world.read(0)]);
 }
