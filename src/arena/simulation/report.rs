@@ -1,6 +1,6 @@
 //! What was tried, and what came of it.
 
-use super::Misfortune;
+use super::deviation::{Kind, Misfortune};
 use crate::prim::schedule::{Failure, Ran};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use std::io::Write as _;
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// Runs by phase, call and outcome, and how many of them ended as an abort.
-    cells: BTreeMap<(&'static str, String, String), (usize, usize)>,
+    cells: BTreeMap<Kind, (usize, usize)>,
     runs: usize,
     injected: usize,
     switched: usize,
@@ -30,7 +30,7 @@ impl Table {
         self.injected += usize::from(!taken.is_empty());
         self.switched += usize::from(taken.is_empty());
         for one in taken {
-            let key = (one.phase, format!("{:?}", one.chance.call), one.injected.to_string());
+            let key = one.kind();
             let cell = self.cells.entry(key).or_default();
             cell.0 += 1;
             cell.1 += aborted;
@@ -42,7 +42,12 @@ impl Table {
     }
 
     pub(super) fn violations(&self) -> &[String] {
-        &self.violations[..self.violations.len().min(60)]
+        &self.violations
+    }
+
+    /// Whether there is enough to begin with.
+    pub(super) fn is_full(&self) -> bool {
+        self.violations.len() >= 20
     }
 
     /// A line per phase and call, and one for the sums.
