@@ -406,9 +406,12 @@ const _: fn() = || {
     any_thread::<ArenaHandle>();
 };
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod model;
-#[cfg(all(test, thermocline_sim, not(loom)))]
+#[cfg(test)]
+#[cfg(all(thermocline_sim, not(loom)))]
 mod simulation;
-#[cfg(all(test, not(thermocline_sim)))]
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
 mod tests;

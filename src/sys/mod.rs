@@ -4,7 +4,8 @@
 //! outcome means for a page is decided above.
 
 pub(crate) mod backing;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod behaviour;
 #[cfg_attr(thermocline_sim, path = "simulated/cpu.rs")]
 pub(crate) mod cpu;

@@ -193,5 +193,6 @@ fn scan_pages(
     })
 }
 
-#[cfg(all(test, not(thermocline_sim)))]
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
 mod conformance;

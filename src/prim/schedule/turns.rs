@@ -77,7 +77,7 @@ impl State {
             let number = number_after(seed);
             if number.is_multiple_of(8) {
                 let count = others().count().max(1);
-                next = others().nth(number as usize / 8 % count);
+                next = others().nth(crate::prim::units::index(number / 8) % count);
             }
         }
         match next {

@@ -81,7 +81,6 @@ macro_rules! atomics {
 
 atomics! {
     AtomicBool: bool, fetch_and fetch_or fetch_xor;
-    AtomicU16: u16, fetch_add fetch_sub fetch_and fetch_or fetch_xor fetch_max fetch_min;
     AtomicU32: u32, fetch_add fetch_sub fetch_and fetch_or fetch_xor fetch_max fetch_min;
     AtomicU64: u64, fetch_add fetch_sub fetch_and fetch_or fetch_xor fetch_max fetch_min;
     AtomicUsize: usize, fetch_add fetch_sub fetch_and fetch_or fetch_xor fetch_max fetch_min;

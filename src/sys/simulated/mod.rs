@@ -33,7 +33,14 @@ mod page;
 mod touch;
 pub(super) mod waiters;
 
-pub(crate) use kernel::{Call, Chance, Kernel, Made};
-pub(crate) use outcomes::{Cost, Injected, is_asked_again, outcomes};
+pub(crate) use kernel::{Call, Kernel};
+pub(crate) use outcomes::Injected;
 pub(crate) use page::{Entry, Page};
-pub(crate) use touch::Sigbus;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+pub(crate) use {
+    kernel::{Chance, Made},
+    outcomes::{Cost, is_asked_again, outcomes},
+    touch::Sigbus,
+};
