@@ -23,8 +23,9 @@ use turns::{Member, State, Status};
 pub(crate) struct Plan {
     /// At these steps, in order, the baton goes to these threads.
     pub(crate) switches: Vec<(usize, usize)>,
-    /// Besides, one step in eight hands it to somebody, chosen from this seed.
+    /// Besides, one step in so many hands it to somebody, chosen from this seed.
     pub(crate) seed: Option<u64>,
+    pub(crate) odds: u64,
     /// More steps than this are taken for endless.
     pub(crate) limit: usize,
     /// Whether to note each step.
@@ -34,7 +35,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Nobody is interrupted.
     pub(crate) const PLAIN: Self =
-        Self { switches: Vec::new(), seed: None, limit: 100_000, record: false };
+        Self { switches: Vec::new(), seed: None, odds: 8, limit: 100_000, record: false };
 }
 
 /// How a run ended, if not well.
@@ -149,6 +150,11 @@ pub(crate) fn step() {
     if let Some((schedule, me)) = member() {
         schedule.step(me);
     }
+}
+
+/// Steps that the run has taken so far.
+pub(crate) fn steps() -> usize {
+    member().map_or(0, |(schedule, _)| schedule.state().steps)
 }
 
 /// Gives way to all others.

@@ -6,7 +6,7 @@
 //! of steps from seeds. After each run every byte has to read back, all structures have to be whole,
 //! and nobody may be left waiting.
 //!
-//! `THERMOCLINE_SIM_DEPTH` is how many runs there are of pairs and seeds to each scenario, 150 by
+//! `THERMOCLINE_SIM_DEPTH` is how many runs there are of pairs and seeds to each scenario, 80 by
 //! default, and from 1000 on every pair of the short ones; `THERMOCLINE_SIM_ONLY` a part of the
 //! names of scenarios to run.
 
@@ -18,7 +18,7 @@ mod world;
 use crate::prim::schedule::{self, Failure, Plan, Ran};
 use crate::prim::sync::thread;
 use crate::sys::simulated::{Cost, Kernel, Made};
-use deviation::{Case, Deviation, Misfortune, Novelties, pairs, samples, singles};
+use deviation::{Case, Deviation, Misfortune, Novelties, forgotten, pairs, samples, singles};
 use report::Table;
 use scenario::{Scenario, scenarios};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,8 +37,13 @@ struct Outcome {
 
 fn run(scenario: &Scenario, deviation: &Deviation, record: bool) -> Outcome {
     let kernel = Kernel::boot();
-    let plan =
-        Plan { switches: deviation.switches.clone(), seed: deviation.seed, record, ..Plan::PLAIN };
+    let plan = Plan {
+        switches: deviation.switches.clone(),
+        seed: deviation.seed,
+        odds: [4, 8, 16, 32][deviation.seed.map_or(0, |seed| seed as usize / 4 % 4)],
+        record,
+        ..Plan::PLAIN
+    };
     let refused = AtomicUsize::new(0);
     let ran = schedule::run(plan, || {
         let world = World::new(scenario, Arc::clone(&kernel));
@@ -137,7 +142,9 @@ fn run_all(work: &[(Arc<Stage>, Case)], table: &Mutex<Table>) -> Vec<(Arc<Stage>
 fn whatever_befalls_a_run_no_byte_is_wrong_and_nobody_waits_for_ever() {
     /// Scenarios with no more deviations than this are short.
     const SHORT: usize = 300;
-    let depth = setting("THERMOCLINE_SIM_DEPTH").map_or(150, |n| n.parse().unwrap());
+    /// Steps of a run.
+    const MIDDLING: usize = 500;
+    let depth = setting("THERMOCLINE_SIM_DEPTH").map_or(80, |n| n.parse().unwrap());
     let only = setting("THERMOCLINE_SIM_ONLY").unwrap_or_default();
     let table = Mutex::new(Table::default());
     let mut work = Vec::new();
@@ -145,10 +152,13 @@ fn whatever_befalls_a_run_no_byte_is_wrong_and_nobody_waits_for_ever() {
         let plain = run(&scenario, &Deviation::default(), true);
         assert_eq!(judge(&plain, &Deviation::default(), &[]), None, "{}", scenario.title());
         let mut cases = singles(&plain);
+        cases.extend(forgotten(&plain));
         if depth >= 1000 && cases.len() <= SHORT {
             cases.extend(pairs(&plain));
         }
-        cases.extend(samples(&scenario, &plain, depth));
+        // More of those that are soon done.
+        let count = depth * (4 * MIDDLING / plain.ran.steps.max(1)).clamp(1, 40);
+        cases.extend(samples(&scenario, &plain, count));
         let mut novelties = Novelties::default();
         // What is in the plain run has its turn in any case.
         let _ = novelties.of(&Deviation::default(), &plain);

@@ -79,6 +79,9 @@ type Program =
     (&'static str, usize, usize, bool, &'static [Op], &'static [Op], &'static [&'static [Op]]);
 
 const PROGRAMS: &[Program] = &[
+    // As little as there can be, in as many orders as there are.
+    ("one page", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Write(0)], &[Read(0)]]),
+    ("one page freed", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Free(0, 1)]]),
     // All that a page goes through, with others at every point of it.
     (
         "whole life",
@@ -167,11 +170,11 @@ const PROGRAMS: &[Program] = &[
     // The engine's own thread, hints, and the end.
     (
         "stop",
-        3,
+        4,
         4,
         true,
-        FILL_3,
-        &[Evict(0, 3), WillNeed(0, 1), Cold(1, 2), Stop, Write(0), Free(1, 2)],
+        &[Fill(0), Fill(1), Fill(2), Fill(3)],
+        &[Evict(0, 3), WillNeed(0, 1), Cold(1, 2), Stop, Write(0), Free(3, 4)],
         &[&[Write(0), Read(1)], &[Read(2), Write(2)], &[Evict(0, 3)]],
     ),
     (

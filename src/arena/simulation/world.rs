@@ -286,10 +286,8 @@ impl World {
             for _ in 0..4 {
                 for page in range.iter() {
                     let word = self.engine.table.load(page);
-                    let there = word.state() == State::Resident && !word.is_engaged();
-                    // A touch of an armed page may still be served by a late handler.
-                    if !there
-                        && !matches!(word.state(), State::Filling)
+                    // Claimed, it is about to be given up; owned, a late message is being served.
+                    if matches!(word.state(), State::Dropping | State::Stored)
                         && !self.engine.is_stopped()
                     {
                         schedule::fail(format!("{page:?} is pinned, and {word:?}"));

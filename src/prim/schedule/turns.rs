@@ -75,9 +75,9 @@ impl State {
             next = self.members.get(to).is_some_and(Member::is_able).then_some(to);
         } else if let Some(seed) = &mut self.plan.seed {
             let number = number_after(seed);
-            if number.is_multiple_of(8) {
+            if number.is_multiple_of(self.plan.odds) {
                 let count = others().count().max(1);
-                next = others().nth(crate::prim::units::index(number / 8) % count);
+                next = others().nth(crate::prim::units::index(number / self.plan.odds) % count);
             }
         }
         match next {

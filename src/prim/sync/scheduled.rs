@@ -141,7 +141,7 @@ pub(crate) mod channel {
 /// Threads that take turns.
 pub(crate) mod thread {
     pub(crate) use super::schedule::spawn as start;
-    pub(crate) use super::schedule::{JoinHandle, Thread, abort, current, park, yield_now};
+    pub(crate) use super::schedule::{JoinHandle, Thread, abort, current, park, steps, yield_now};
     #[cfg(test)]
     pub(crate) use std::thread::scope;
 

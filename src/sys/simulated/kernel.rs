@@ -53,6 +53,8 @@ pub(crate) struct Made {
     pub(crate) range: PageRange,
     /// What the thread was doing.
     pub(crate) phase: &'static str,
+    /// At which step.
+    pub(crate) step: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +157,8 @@ impl Kernel {
             }
             let before = state.made.iter().filter(|made| made.chance.call == call).count();
             let chance = Chance { call, before };
-            state.made.push(Made { chance, range, phase: PHASE.get() });
+            let step = thread::steps();
+            state.made.push(Made { chance, range, phase: PHASE.get(), step });
             let at = state.injections.iter().position(|(at, _)| *at == chance)?;
             let injected = state.injections.remove(at).1;
             let costs = outcomes(call, range);
