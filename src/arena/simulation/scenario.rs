@@ -79,6 +79,16 @@ type Program =
     (&'static str, usize, usize, bool, &'static [Op], &'static [Op], &'static [&'static [Op]]);
 
 const PROGRAMS: &[Program] = &[
+    // Nobody has anything else to wait for, so that all are there when it ends.
+    (
+        "stop at once",
+        3,
+        4,
+        true,
+        &[Fill(0), Fill(1), Evict(0, 3), Read(1)],
+        &[Stop],
+        &[&[Write(0)], &[Read(2)], &[Write(1), Evict(0, 3)]],
+    ),
     // As little as there can be, in as many orders as there are.
     ("one page", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Write(0)], &[Read(0)]]),
     ("one page freed", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Free(0, 1)]]),

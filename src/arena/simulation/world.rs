@@ -292,10 +292,10 @@ impl World {
                     {
                         schedule::fail(format!("{page:?} is pinned, and {word:?}"));
                     }
-                    self.read(page.0);
                 }
                 thread::yield_now();
             }
+            range.iter().for_each(|page| self.read(page.0));
             self.engine.table.pins().remove(range);
         }
     }
@@ -303,12 +303,33 @@ impl World {
     /// All is as it has to be, with nobody at work.
     pub(super) fn verify(&self) {
         Kernel::phase("verify");
+        self.settle();
         for page in self.all().iter() {
             self.read(page.0);
         }
+        self.settle();
+        if self.kernel.waiting() > 0 {
+            schedule::fail("somebody waits for a page".to_owned());
+        }
+    }
+
+    /// Waits until all structures are whole.
+    fn settle(&self) {
         let check = || {
             self.engine.table.check()?;
             let table = &self.engine.table;
+            for page in self.all().iter() {
+                let (word, held) = (table.load(page), self.kernel.holds(page));
+                let wrong = match word.state() {
+                    // A stopped arena's words do not know what the kernel has filled by itself.
+                    State::Empty | State::Stored => held && !self.engine.is_stopped(),
+                    State::Resident => !held,
+                    _ => false,
+                };
+                if wrong {
+                    return Err(format!("{page:?} is {word:?}, and in memory: {held}"));
+                }
+            }
             let words = table.extent().iter().map(|page| table.load(page));
             self.engine
                 .store
@@ -325,9 +346,6 @@ impl World {
         }
         if let Err(e) = result {
             schedule::fail(e);
-        }
-        if self.kernel.waiting() > 0 {
-            schedule::fail("somebody waits for a page".to_owned());
         }
     }
 

@@ -186,6 +186,19 @@ impl Kernel {
         result
     }
 
+    /// Changes what is mapped or registered, with nobody on the way through the page table: under the
+    /// address space's lock for writing.
+    pub(crate) fn exclusively(&self, mut what: impl FnMut(&mut State)) {
+        self.sleep_until(|state| {
+            if state.walking > 0 {
+                state.writers.push(thread::current());
+                return None;
+            }
+            what(state);
+            Some(())
+        });
+    }
+
     /// From here on calls are noted, and these befall them.
     pub(crate) fn inject(&self, injections: &[(Chance, Injected)]) {
         self.with(|state| {
@@ -225,6 +238,11 @@ impl Kernel {
 
     pub(crate) fn said(&self) -> Vec<String> {
         self.with(|state| state.said.clone())
+    }
+
+    /// Whether the page holds memory.
+    pub(crate) fn holds(&self, page: PageIndex) -> bool {
+        self.with(|state| state.pages[page.0].bytes.is_some())
     }
 
     /// Threads that wait for a page.

@@ -56,6 +56,15 @@ impl SharedMemory {
         }
     }
 
+    fn map_over(&self, range: PageRange, replaced: bool) {
+        self.kernel.exclusively(|state| {
+            for page in range.iter() {
+                let page = state.page(page);
+                *page = Page { replaced, entry: Entry::None, owner: None, ..page.clone() };
+            }
+        });
+    }
+
     /// Reads each page in two pieces, between which it may change.
     pub(crate) fn read(&self, range: PageRange, buf: &mut [u8]) -> Result<(), SysError> {
         self.begin(Call::ReadBytes, "pread(memfd)", range)?;
@@ -134,21 +143,13 @@ impl SharedMemory {
 
     pub(crate) fn replace_by_nothing(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Replace, "mmap(MAP_FIXED)", range)?;
-        self.each(range, |_, page| {
-            page.replaced = true;
-            page.entry = Entry::None;
-            page.owner = None;
-        });
+        self.map_over(range, true);
         Ok(())
     }
 
     pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Restore, "mmap(MAP_FIXED)", range)?;
-        self.each(range, |_, page| {
-            page.replaced = false;
-            page.entry = Entry::None;
-            page.owner = None;
-        });
+        self.map_over(range, false);
         Ok(())
     }
 }

@@ -6,7 +6,6 @@ use super::simulated::kernel::{BASE, Descriptor, State};
 use super::simulated::waiters::Reason;
 use super::simulated::{Call, Entry, Injected, Kernel};
 use super::uapi::*;
-use crate::prim::sync::thread;
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use std::sync::Arc;
@@ -84,7 +83,7 @@ impl Uffd {
     pub(crate) fn register(&self, start: u64, len: usize, _mode: u64) -> Result<(), SysError> {
         let range = pages(start, len);
         self.simple(Call::Register, "ioctl(UFFDIO_REGISTER)", range, || {
-            self.kernel.with(|state| {
+            self.kernel.exclusively(|state| {
                 range.iter().for_each(|page| state.page(page).owner = Some(self.number));
             });
         })
@@ -95,7 +94,7 @@ impl Uffd {
         let range = pages(start, len);
         self.simple(Call::Unregister, "ioctl(UFFDIO_UNREGISTER)", range, || {
             self.kernel.with(|state| self.wake_in(state, range));
-            self.kernel.with(|state| {
+            self.kernel.exclusively(|state| {
                 for page in range.iter().map(|page| page.0) {
                     let page = &mut state.pages[page];
                     page.owner = None;
@@ -259,16 +258,11 @@ impl Uffd {
         let call = if on { Call::Async } else { Call::Sync };
         let all = PageRange::new(0, 0);
         self.simple(call, "ioctl(UFFDIO_SET_MODE)", all, || {
-            self.kernel.sleep_until(|state| {
-                if state.walking > 0 {
-                    state.writers.push(thread::current());
-                    return None;
-                }
+            self.kernel.exclusively(|state| {
                 state.descriptors[self.number].is_async = on;
                 if on {
                     state.wake_where(|waiter| waiter.descriptor == self.number);
                 }
-                Some(())
             });
         })
     }
