@@ -225,6 +225,28 @@ fn evict_and_free() {
     check("evict_and_free", 1, 0, nothing, &[evict, |world| world.release(0)]);
 }
 
+/// What was taken back from the evictor is not free before he is done with it.
+#[test]
+fn evict_touch_and_free() {
+    check(
+        "evict_touch_and_free",
+        1,
+        0,
+        nothing,
+        &[evict, |world| {
+            world.write(0, 9);
+            world.release(0);
+        }],
+    );
+}
+
+/// A block is read by one who has seen no more than the word.
+#[test]
+fn evict_and_prefetch_a_block() {
+    let before = |world: &World| world.write(0, 101);
+    check("evict_and_prefetch_a_block", 1, 1, before, &[evict, |world| world.prefetch()]);
+}
+
 #[test]
 fn free_and_prefetch() {
     check(
@@ -250,8 +272,10 @@ fn pin(world: &World) {
     } {
         thread::yield_now();
     }
+    // Claimed, it is about to be given up.
+    let word = world.table.load(page.start);
+    assert!(!matches!(word.state(), State::Dropping | State::Stored), "pinned, and {word:?}");
     world.read(0);
-    assert!(settled(), "a pinned page is {:?}", world.table.load(page.start));
     world.table.pins().remove(page);
 }
 

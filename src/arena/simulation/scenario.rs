@@ -91,7 +91,7 @@ const PROGRAMS: &[Program] = &[
     ),
     // As little as there can be, in as many orders as there are.
     ("one page", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Write(0)], &[Read(0)]]),
-    ("one page freed", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Free(0, 1)]]),
+    ("one page freed", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Write(0), Free(0, 1)]]),
     // All that a page goes through, with others at every point of it.
     (
         "whole life",
