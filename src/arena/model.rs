@@ -108,9 +108,10 @@ impl World {
         self.table.all()
     }
 
+    /// In the tick that pages were touched in, so that a touch changes no word.
     fn evict(&self) -> usize {
         let mut evictor = self.evictor.lock().unwrap().take().unwrap();
-        let pages = evictor.evict_all(Tick::new(1), self.all()).pages;
+        let pages = evictor.evict_all(Tick::new(0), self.all()).pages;
         *self.evictor.lock().unwrap() = Some(evictor);
         pages
     }
