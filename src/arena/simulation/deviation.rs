@@ -134,7 +134,7 @@ pub(super) fn samples(scenario: &Scenario, plain: &Outcome, count: usize) -> Vec
     (0..count).map(&mut sample).collect()
 }
 
-/// What has befallen calls that are only made where another thread went on at some step.
+/// What has befallen calls that are only made where something else went another way.
 #[derive(Debug, Default)]
 pub(super) struct Novelties {
     seen: BTreeMap<Kind, usize>,
@@ -144,14 +144,20 @@ impl Novelties {
     /// Cases of one kind, at most: in that many different places.
     const MOST: usize = 3;
 
-    /// What is new in a run that somebody else went on in.
-    pub(super) fn of(&mut self, deviation: &Deviation, outcome: &Outcome) -> Vec<Case> {
+    /// What is new in a run that went another way.
+    pub(super) fn of(
+        &mut self,
+        deviation: &Deviation,
+        taken: &[Misfortune],
+        outcome: &Outcome,
+    ) -> Vec<Case> {
         let mut all = Vec::new();
         for one in misfortunes(outcome) {
             let seen = self.seen.entry(one.kind()).or_default();
             if *seen < Self::MOST {
                 *seen += 1;
-                all.push(case(&[one], &deviation.switches, None));
+                let both: Vec<_> = taken.iter().copied().chain([one]).collect();
+                all.push(case(&both, &deviation.switches, None));
             }
         }
         all

@@ -2,7 +2,7 @@
 //!
 //! Each [`Scenario`] is run once as it is, and then once for every deviation from that: every outcome
 //! of every call that was made, and every other thread going on at every step. What may befall calls
-//! that are only made in one of the latter comes after them. Then come pairs of deviations and orders
+//! that are only made in one of these comes after them. Then come pairs of deviations and orders
 //! of steps from seeds. After each run every byte has to read back, all structures have to be whole,
 //! and nobody may be left waiting.
 //!
@@ -125,8 +125,8 @@ fn run_all(work: &[(Arc<Stage>, Case)], table: &Mutex<Table>) -> Vec<(Arc<Stage>
                 break;
             }
             drop(table);
-            if taken.is_empty() && deviation.seed.is_none() {
-                let cases = stage.novelties.lock().unwrap().of(deviation, &outcome);
+            if taken.len() + deviation.switches.len() == 1 && deviation.seed.is_none() {
+                let cases = stage.novelties.lock().unwrap().of(deviation, taken, &outcome);
                 let cases = cases.into_iter().map(|case| (Arc::clone(stage), case));
                 followed.lock().unwrap().extend(cases);
             }
@@ -161,7 +161,7 @@ fn whatever_befalls_a_run_no_byte_is_wrong_and_nobody_waits_for_ever() {
         cases.extend(samples(&scenario, &plain, count));
         let mut novelties = Novelties::default();
         // What is in the plain run has its turn in any case.
-        let _ = novelties.of(&Deviation::default(), &plain);
+        let _ = novelties.of(&Deviation::default(), &[], &plain);
         let stage = Arc::new(Stage { scenario, novelties: Mutex::new(novelties) });
         work.extend(cases.into_iter().map(|case| (Arc::clone(&stage), case)));
     }
