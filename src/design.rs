@@ -156,6 +156,17 @@
 //!   so many of them for 32 milliseconds. By then they are released. What was evicted of them is
 //!   forgotten, not brought back.
 //!
+//! # Without a kernel
+//!
+//! `sys` has a simulated twin, and `prim` a scheduler that decides who goes on at each access to a
+//! shared word and each call. `scripts/simulate` runs the engine on them, unchanged: each scenario
+//! once as it is, and once for each outcome that each of its calls may have and each thread that may
+//! go on at each of its steps. What fails is printed with the deviation that led there, and repeats.
+//! `scripts/loom` has a model checker do the same for two or three threads on one or two pages, in
+//! every order, and with the orderings of the words being what they are. What the twin leaves out is
+//! written at its head (`sys/simulated/mod.rs`). It is as right as our reading of the kernel; the
+//! tests on real kernels are what that is held against.
+//!
 //! # Rooms
 //!
 //! A module imports only those before it; a test sees to it.

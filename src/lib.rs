@@ -122,7 +122,7 @@
 //!
 //! [`design`] tells what happens to a page, and why no byte is ever wrong.
 
-#![cfg_attr(not(feature = "allocator-api2"), allow(dead_code))]
+#![cfg_attr(any(not(feature = "allocator-api2"), thermocline_sim), allow(dead_code))]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
 
 mod alloc;

@@ -23,7 +23,7 @@ use super::kind::Lane;
 use super::map::BINS;
 use crate::prim::own::AtWork;
 use crate::prim::pack::Field;
-use crate::prim::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 use crate::sys::memory::LazySlice;

@@ -4,7 +4,7 @@ use super::classes::{CHUNK_PAGES, CLASSES, MOST_CHUNKS};
 use super::kind::Lane;
 use super::node::Nodes;
 use crate::prim::pack::Field;
-use crate::prim::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::prim::{PageIndex, PageRange};
 use crate::sys::SysError;
 use crate::sys::memory::LazySlice;

@@ -37,7 +37,7 @@ pub(crate) use map::BlockMap;
 pub use report::{ClassStats, HeapStats, LaneStats};
 
 use crate::prim::own::AtWork;
-use crate::prim::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::sys::fork::Generation;

@@ -6,7 +6,7 @@
 use super::kind::Kind;
 use crate::prim::PageRange;
 use crate::prim::pack::Field;
-use crate::prim::sync::{AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU64, Ordering};
 use crate::prim::units::index;
 use crate::sys::SysError;
 use crate::sys::memory::LazySlice;

@@ -12,7 +12,7 @@ use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
 use crate::fault::{Brought, Empty, FaultMode, FillError, Peeked, Resolver, handler};
 use crate::prim::own::AtWork;
-use crate::prim::sync::{AtomicBool, Ordering};
+use crate::prim::sync::{AtomicBool, Ordering, thread};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::stats::Counters;
 use crate::store::Store;
@@ -21,13 +21,13 @@ use crate::sys::backing::Backing;
 use crate::sys::event::{self, Event};
 use crate::sys::memory::SharedMemory;
 use crate::sys::sigbus::{self, Registration};
+use crate::sys::thread::JoinHandle;
 use crate::sys::uffd::Uffd;
 use crate::sys::{Probe, uapi};
 use crate::table::{PageTable, State};
 use crate::track::{AccessTracker, Tracker};
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Engine {
     pub(super) store: Arc<Store>,
     pub(super) tracker: Arc<dyn AccessTracker>,
     pub(super) counters: Arc<Counters>,
-    resolver: Arc<Resolver>,
+    pub(super) resolver: Arc<Resolver>,
     mailbox: Arc<Mailbox>,
     /// Who serves the touchers themselves, if they do.
     inline: Option<(Arc<Inline>, Registration)>,
@@ -263,7 +263,7 @@ impl Engine {
                 break;
             }
             // The evictor gives up what it had claimed, at the end of its batch.
-            std::thread::sleep(Duration::from_micros(50));
+            thread::sleep(Duration::from_micros(50));
         }
         // The evictor claims none of these any more, so that it relies on no protection of theirs.
         match self.tracker.lift(range) {
@@ -345,6 +345,7 @@ impl Engine {
         if let Some((inline, _)) = &self.inline {
             inline.stop();
         }
+        self.resolver.mourn_all();
         if let Err(e) = self.backing.unregister() {
             event::die("cannot let go of an arena's memory", &e);
         }

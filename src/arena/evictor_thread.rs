@@ -10,8 +10,8 @@ use crate::prim::{PageRange, Tick};
 use crate::sys;
 use crate::sys::event;
 use crate::sys::sigbus;
+use crate::sys::thread::JoinHandle;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The running thread; dropping it stops it at the end of what it is doing.

@@ -4,7 +4,7 @@ use super::{Arena, ArenaError};
 use crate::evict::BATCH;
 use crate::prim::PAGE_SIZE;
 use crate::prim::own::AtWork;
-use crate::prim::sync::{AtomicUsize, Ordering};
+use crate::prim::sync::plain::{AtomicUsize, Ordering};
 
 /// The least that can be asked for, in bytes: a batch of pages.
 pub(super) const LEAST: usize = BATCH * PAGE_SIZE;

@@ -8,16 +8,15 @@ use super::error::ArenaError;
 use super::limits::Limits;
 use crate::evict::Evicted;
 use crate::prim::PageRange;
-use crate::prim::sync::{AtomicBool, Ordering};
+use crate::prim::sync::channel::{Sender, bounded};
+use crate::prim::sync::{AtomicBool, Ordering, thread};
 use crate::store::Store;
 use crate::sys::SysError;
 use crate::sys::event::Event;
 use crate::table::PageTable;
-use crossbeam::channel::{Sender, bounded};
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 /// Commands that may wait at a time. Hints beyond are dropped, demands wait for their turn.

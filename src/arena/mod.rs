@@ -24,6 +24,7 @@ use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
 use crate::evict::Evicted;
 use crate::fault::FaultMode;
 use crate::prim::own::AtWork;
+use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
 use crate::sys::fork::Generation;
@@ -377,7 +378,7 @@ fn settled(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
         if result.is_ok() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
         result = check();
     }
     result
@@ -407,4 +408,11 @@ const _: fn() = || {
 };
 
 #[cfg(test)]
+#[cfg(loom)]
+mod model;
+#[cfg(test)]
+#[cfg(all(thermocline_sim, not(loom)))]
+mod simulation;
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
 mod tests;

@@ -212,3 +212,46 @@ fn resident() -> usize {
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * PAGE_SIZE
 }
+
+/// Watching takes poison out of the page table (`MADV_DONTNEED`), and a stopped arena has nobody who
+/// would put it there again.
+#[test]
+fn a_lost_page_is_lost_in_a_stopped_arena_too() {
+    const TEST: &str = "arena::tests::a_lost_page_is_lost_in_a_stopped_arena_too";
+    if let Some(case) = child_case() {
+        let setup = Setup::parse(&case);
+        let (arena, bytes) = stored(setup);
+        spoil(&arena, bytes);
+        let block = core::ptr::slice_from_raw_parts(bytes, PAGES * PAGE_SIZE);
+        arena.prefetch(block).unwrap();
+        assert_eq!(arena.stats().lost_bytes, PAGE_SIZE);
+        arena.evict_now().unwrap();
+        arena.stop().unwrap();
+        assert_eq!((read(bytes, 0), read(bytes, 64)), (0, 1));
+        println!("neighbours read");
+        println!("read {}", read(bytes, PAGE_SIZE));
+        return;
+    }
+    for setup in setups("a_lost_page_is_lost_in_a_stopped_arena_too") {
+        let output = in_child(TEST, &setup.to_string());
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("neighbours read"), "{setup}: {output:?}");
+        assert!(!text.contains("read 0"), "{setup}: zeros that nobody wrote: {text}");
+        assert_eq!(signal_of(&output), Some(libc_sigbus()), "{setup}: {output:?}");
+    }
+}
+
+/// Two threads touch it at a time, and then a third.
+#[test]
+fn a_lost_page_may_be_touched_again_and_again() {
+    for setup in setups("a_lost_page_may_be_touched_again_and_again") {
+        let (arena, bytes) = stored(setup);
+        let page = spoil(&arena, bytes);
+        let block = core::ptr::slice_from_raw_parts(bytes, PAGES * PAGE_SIZE);
+        arena.prefetch(block).unwrap();
+        for _ in 0..3 {
+            assert_eq!(engine(&arena).resolver.resolve(page), crate::fault::Resolved::Lost);
+        }
+        assert_eq!(read(bytes, 2 * PAGE_SIZE), (2 * PAGE_SIZE / 64 % 251) as u8);
+    }
+}

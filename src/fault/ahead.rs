@@ -1,6 +1,6 @@
 //! How much memory to give to a first touch.
 
-use crate::prim::sync::{AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU64, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 

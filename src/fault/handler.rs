@@ -5,16 +5,15 @@
 //! next one for a while before it sleeps, where that helps ([`Patience`]).
 
 use super::{Resolved, Resolver};
-use crate::prim::sync::{AtomicUsize, Ordering};
+use crate::prim::sync::{AtomicUsize, Ordering, thread};
 use crate::sys::event::{self, Event, Woken};
+use crate::sys::thread::JoinHandle;
 use crate::sys::uapi::{UFFD_EVENT_PAGEFAULT, UffdMsg};
 use crate::sys::uffd::Uffd;
 use crate::sys::{self, SysError, cpu};
-use std::os::fd::AsFd;
+use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 /// Messages that a handler takes at a time.
 const MESSAGES: usize = 16;
@@ -52,7 +51,7 @@ fn serve(
         }
         if got == 0 {
             let asleep = Instant::now();
-            match event::wait_readable(uffd.as_fd(), stop)? {
+            match event::wait_readable(uffd, stop)? {
                 Woken::Raised => return Ok(()),
                 Woken::Readable => {
                     let now = Instant::now();

@@ -5,14 +5,13 @@
 
 use super::{Resolved, Resolver};
 use crate::prim::PageIndex;
-use crate::prim::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::prim::sync::{AtomicBool, AtomicUsize, Ordering, thread};
 use crate::sys::event;
 use crate::sys::sigbus::{Serve, Served};
 use crate::table::State;
 use crossbeam::utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Instant;
 
 /// Serves the touches of an arena's pages.

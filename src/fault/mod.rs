@@ -175,9 +175,7 @@ impl Resolver {
                     }
                 }
                 State::Lost => {
-                    if self.table.begin_mourning(page, seen).is_ok() {
-                        self.poison(page);
-                        self.wake(page.only(), self.table.finish_mourning(page));
+                    if self.mourn(page, seen) {
                         return Resolved::Lost;
                     }
                 }
@@ -234,6 +232,32 @@ impl Resolver {
             && let Err(e) = self.table.wake(&self.backing, range)
         {
             event::die("cannot wake the waiters of a page", &e);
+        }
+    }
+
+    /// Makes sure that whoever touches a lost page learns of it: poison does not outlast the page's
+    /// being taken out of the page table. False if the page is not what it was any more.
+    fn mourn(&self, page: PageIndex, seen: Word) -> bool {
+        let taken = self.table.begin_mourning(page, seen).is_ok();
+        if taken {
+            self.poison(page);
+            self.wake(page.only(), self.table.finish_mourning(page));
+        }
+        taken
+    }
+
+    /// Makes sure of it for all lost pages, before nobody serves touches any more.
+    pub(crate) fn mourn_all(&self) {
+        if self.table.lost() == 0 {
+            return;
+        }
+        for page in self.table.extent().iter() {
+            loop {
+                let seen = self.table.load(page);
+                if seen.state() != State::Lost || self.mourn(page, seen) {
+                    break;
+                }
+            }
         }
     }
 

@@ -16,7 +16,7 @@
 
 use super::scratch::RUN;
 use crate::prim::pack::Field;
-use crate::prim::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange, Tick};
 use crossbeam::utils::CachePadded;

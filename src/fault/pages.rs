@@ -1,6 +1,7 @@
 //! Runs of pages: put in place, given anew, or released.
 
 use super::Resolver;
+use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::sys::signals::SignalsBlocked;
 use crate::sys::uffd::Outcome;
@@ -71,7 +72,7 @@ impl Resolver {
             match outcome {
                 Ok(Outcome::Done) => left.start = run.end,
                 Ok(Outcome::Partial(bytes)) => left.start.0 += bytes / PAGE_SIZE,
-                Ok(Outcome::Again) => std::thread::yield_now(),
+                Ok(Outcome::Again) => thread::yield_now(),
                 Ok(Outcome::Exists) if matches!(content, Content::Zeros) => {
                     // A page that got here by any other way than ours began as zeros, and what it
                     // holds besides was written by the application. Nobody was woken by it.
@@ -90,7 +91,7 @@ impl Resolver {
                 Ok(Outcome::NoMemory) if pauses < PAUSES => {
                     pauses += 1;
                     self.counters.fill_retries.add(1);
-                    std::thread::sleep(PAUSE);
+                    thread::sleep(PAUSE);
                 }
                 Ok(Outcome::NoMemory) => break Some(FillError::NoMemory),
                 Ok(Outcome::Exists) => {
@@ -173,7 +174,7 @@ impl Resolver {
                 left.start.0 += released;
                 if released == 0 {
                     // Somebody else owns the page, and for a short time only.
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
             }
         }
@@ -208,38 +209,45 @@ impl Resolver {
             }
         }
         let run = PageRange::new(range.start.0, range.start.0 + taken.len());
-        let mut result = self.punch_owned(run, taken);
-        for (page, &was) in run.iter().zip(&*taken) {
-            let waiters = match was.state() {
-                State::Empty => Waiters(false),
-                State::Stored => {
-                    self.store.free(was.handle());
-                    self.table.finish_release(page, was)
-                }
-                State::Lost => {
-                    result = result.and(self.backing.heal(page));
-                    self.table.finish_release(page, was)
-                }
-                _ => self.table.finish_release(page, was),
-            };
-            self.wake(page.only(), waiters);
+        // Neighbours together. What was empty is not ours, and may just be getting a page that must
+        // not be dropped with them.
+        let mut result = Ok(());
+        let mut start = run.start.0;
+        let alike = |a: &Word, b: &Word| (a.state() == State::Empty) == (b.state() == State::Empty);
+        for group in taken.chunk_by(alike) {
+            let pages = PageRange::new(start, start + group.len());
+            start = pages.end.0;
+            let in_memory = group.iter().any(|word| word.state().in_memory());
+            let punched = if in_memory { self.backing.memory().punch(pages) } else { Ok(()) };
+            for (page, &was) in pages.iter().zip(group) {
+                result = result.and(self.release_taken(page, was, punched));
+            }
         }
         result.map(|()| run.pages())
     }
 
-    /// Punches the pages of `run` that were in memory, neighbours together. What was empty is not
-    /// ours, and may just be getting a page that must not be dropped with them.
-    fn punch_owned(&self, run: PageRange, was: &[Word]) -> Result<(), SysError> {
-        let mut result = Ok(());
-        let mut start = run.start.0;
-        for group in was.chunk_by(|a, b| (a.state() == State::Empty) == (b.state() == State::Empty))
-        {
-            let pages = PageRange::new(start, start + group.len());
-            if group.iter().any(|word| word.state().in_memory()) {
-                result = result.and(self.backing.memory().punch(pages));
+    /// Makes a page empty that was taken in order to be, and, if it was in memory, punched. A page
+    /// that could not be is what it was: an empty one would be taken for zeros.
+    fn release_taken(
+        &self,
+        page: PageIndex,
+        was: Word,
+        punched: Result<(), SysError>,
+    ) -> Result<(), SysError> {
+        let gone = match was.state() {
+            State::Empty => return Ok(()),
+            State::Stored => {
+                self.store.free(was.handle());
+                Ok(())
             }
-            start += group.len();
-        }
-        result
+            State::Lost => self.backing.heal(page),
+            _ => punched,
+        };
+        let waiters = match gone {
+            Ok(()) => self.table.finish_release(page, was),
+            Err(_) => self.table.abort_release(page, was),
+        };
+        self.wake(page.only(), waiters);
+        gone
     }
 }

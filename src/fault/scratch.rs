@@ -5,12 +5,12 @@
 //! can interrupt: a handler that touched a page would wait for a buffer that its own thread holds.
 
 use crate::prim::PAGE_SIZE;
+use crate::prim::sync::{Mutex, thread};
 use crate::store::Decompressor;
 use crate::sys::cpu;
 use crate::table::Word;
 use crossbeam::utils::CachePadded;
-use std::sync::{Mutex, TryLockError};
-use std::thread;
+use std::sync::TryLockError;
 
 /// Pages that are brought back in one call at most.
 pub(super) const RUN: usize = 16;

@@ -3,6 +3,8 @@
 
 pub(crate) mod own;
 pub(crate) mod pack;
+#[cfg(all(thermocline_sim, not(loom)))]
+pub(crate) mod schedule;
 pub(crate) mod sync;
 pub(crate) mod units;
 

@@ -1,8 +1,18 @@
-//! The one place that chooses the atomics.
+//! The one place that chooses atomics, locks and the calls by which a thread gives way.
 //!
-//! Everything that takes part in the protocol of the page word imports its atomics from here, so
-//! that a model checker's can take their place all at once.
+//! Everything that takes part in the protocol of the page word imports them from here, so that a
+//! scheduler of ours, which decides who goes on at each of them, or a model checker's can take their
+//! place all at once.
 
-pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
+#[cfg_attr(not(thermocline_sim), path = "sync/standard.rs")]
+#[cfg_attr(all(thermocline_sim, not(loom)), path = "sync/scheduled.rs")]
+#[cfg_attr(loom, path = "sync/checked.rs")]
+mod chosen;
+
+/// Std's atomics, for statistics, hints, and what has locks of its own: they take no part in the
+/// protocol.
+pub(crate) mod plain {
+    pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+pub(crate) use chosen::*;

@@ -3,7 +3,7 @@
 //! Log-linear: each power of two is cut into [`STEPS`] equal buckets, so that a bucket's bounds are
 //! at most an eighth apart.
 
-use crate::prim::sync::{AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU64, Ordering};
 use crate::prim::units::index;
 use std::fmt;
 use std::time::Duration;

@@ -7,7 +7,7 @@ pub use histogram::LatencyHistogram;
 pub(crate) use histogram::{Histogram, bucket_ceiling, bucket_of};
 pub use snapshot::Stats;
 
-use crate::prim::sync::{AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 
 /// A count of events since the arena was built.

@@ -11,14 +11,14 @@
 
 use super::codec::{self, Block, Chunk, MAX_BLOCK};
 use crate::prim::Handle;
-use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::prim::units::index;
 use crate::sys::memory::LazySlice;
 use crate::sys::{SysError, cpu};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-/// Bytes of a slab.
-pub(crate) const SLAB_BYTES: usize = 64 << 10;
+/// Bytes of a slab. A model checker, to which each word costs something, gets the smallest there can be.
+pub(crate) const SLAB_BYTES: usize = if cfg!(loom) { 4 << 10 } else { 64 << 10 };
 
 /// Slots begin on multiples of this, and are multiples of it: a cache line.
 const UNIT: usize = 64;

@@ -9,9 +9,10 @@ use super::memory::SharedMemory;
 use super::stripes::Stripes;
 use super::uapi::UFFD_FEATURE_POISON;
 use super::uffd::{Outcome, Uffd};
+use crate::prim::sync::{Mutex, MutexGuard};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// Shared memory, registered with one or more userfaultfds, stripe by stripe.
 #[derive(Debug)]
@@ -126,11 +127,11 @@ impl Backing {
     pub(crate) fn poison(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
         if self.uffds[0].has(UFFD_FEATURE_POISON) {
-            match self.for_first_part(range, Uffd::poison)? {
-                Outcome::Done => return Ok(()),
-                // Whatever page is there, or poison already: it goes.
-                Outcome::Exists => {}
-                _ => return Err(SysError::range_gone("ioctl(UFFDIO_POISON)")),
+            // Otherwise there is a page, or poison already, or the page is not registered any more, as
+            // after what follows; or the kernel has no time or memory for it now. Whatever is there
+            // goes.
+            if self.for_first_part(range, Uffd::poison)? == Outcome::Done {
+                return Ok(());
             }
         }
         self.memory.replace_by_nothing(range)?;

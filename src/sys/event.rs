@@ -72,14 +72,14 @@ pub(crate) enum Woken {
 }
 
 /// Sleeps until `fd` can be read or `event` is raised, the event first.
-pub(crate) fn wait_readable(fd: BorrowedFd<'_>, event: &Event) -> Result<Woken, SysError> {
+pub(crate) fn wait_readable(fd: &impl AsFd, event: &Event) -> Result<Woken, SysError> {
     loop {
         let poll = |fd: BorrowedFd<'_>| libc::pollfd {
             fd: fd.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
         };
-        let mut fds = [poll(event.as_fd()), poll(fd)];
+        let mut fds = [poll(event.as_fd()), poll(fd.as_fd())];
         // SAFETY: an array of two initialised pollfds.
         if unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) } < 0 {
             match SysError::last("poll(userfaultfd)") {
@@ -158,7 +158,7 @@ mod tests {
         event.wait_and_lower(Duration::ZERO).unwrap();
         let other = Event::new().unwrap();
         other.raise();
-        assert_eq!(wait_readable(other.as_fd(), &event).unwrap(), Woken::Readable);
+        assert_eq!(wait_readable(&other, &event).unwrap(), Woken::Readable);
     }
 
     #[test]
@@ -166,10 +166,10 @@ mod tests {
         let event = Event::new().unwrap();
         let other = Event::new().unwrap();
         other.raise();
-        assert_eq!(wait_readable(other.as_fd(), &event).unwrap(), Woken::Readable);
+        assert_eq!(wait_readable(&other, &event).unwrap(), Woken::Readable);
         event.raise();
         for _ in 0..2 {
-            assert_eq!(wait_readable(other.as_fd(), &event).unwrap(), Woken::Raised);
+            assert_eq!(wait_readable(&other, &event).unwrap(), Woken::Raised);
         }
     }
 }

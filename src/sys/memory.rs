@@ -1,16 +1,17 @@
-//! Memory of ours: the two views of a memfd that are an arena, and tables reserved lazily.
+//! The two views of a memfd that are an arena.
 
 #![allow(unsafe_code)]
 
 use super::error::SysError;
-use crate::prim::sync::{AtomicU16, AtomicU32, AtomicU64};
-use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use super::lazy::advise;
+use crate::prim::{PageIndex, PageRange};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+
+pub(crate) use super::lazy::LazySlice;
 
 /// The shared backing: a memfd that cannot change its size, mapped twice.
 ///
@@ -216,10 +217,6 @@ impl SharedMemory {
     }
 }
 
-fn advise(view: &MmapRaw, advice: Advice, call: &'static str) -> Result<(), SysError> {
-    view.advise(advice).map_err(|e| SysError::from_io(call, &e))
-}
-
 fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // MFD_NOEXEC_SEAL keeps kernels from 6.3 from complaining in their log; older ones refuse it.
@@ -254,89 +251,10 @@ pub(crate) fn system_page_size() -> usize {
     usize::try_from(bytes).unwrap_or(0)
 }
 
-/// Types for which memory full of zero bytes is a value, and which may change to it at any time
-/// under a shared reference.
-///
-/// # Safety
-///
-/// All-zero bytes must be valid, the type must need no drop, and it must be an atomic (or an array
-/// or struct of atomics), so that a concurrent change of its bytes is no data race.
-pub(crate) unsafe trait ZeroedAtomic: Sync {}
-
-// SAFETY: integers; zero is valid; atomic.
-unsafe impl ZeroedAtomic for AtomicU16 {}
-// SAFETY: integers; zero is valid; atomic.
-unsafe impl ZeroedAtomic for AtomicU32 {}
-// SAFETY: integers; zero is valid; atomic.
-unsafe impl ZeroedAtomic for AtomicU64 {}
-// SAFETY: an array of such.
-unsafe impl<T: ZeroedAtomic, const N: usize> ZeroedAtomic for [T; N] {}
-
-/// A slice of zeros whose memory the system provides only where it is written.
-#[derive(Debug)]
-pub(crate) struct LazySlice<T: ZeroedAtomic> {
-    map: MmapRaw,
-    len: usize,
-    _items: core::marker::PhantomData<T>,
-}
-
-impl<T: ZeroedAtomic> LazySlice<T> {
-    /// Reserves `len` items.
-    pub(crate) fn new(len: usize) -> Result<Self, SysError> {
-        let map = MmapOptions::new()
-            .len((len * size_of::<T>()).max(1))
-            .no_reserve_swap()
-            .map_anon()
-            .map_err(|e| SysError::from_io("mmap(anonymous)", &e))?;
-        let map = MmapRaw::from(map);
-        // A huge page under the first item that is written would be no lazy reservation.
-        let _ = map.advise(Advice::NoHugePage);
-        Ok(Self { map, len, _items: core::marker::PhantomData })
-    }
-
-    /// Keeps the contents out of children and core dumps.
-    pub(crate) fn keep_private(&self) -> Result<(), SysError> {
-        advise(&self.map, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
-        advise(&self.map, Advice::DontDump, "madvise(MADV_DONTDUMP)")
-    }
-
-    /// Gives memory to the items from `start` on, `len` of them, all at once: their first touches are
-    /// no faults then. Both ends must lie on page boundaries.
-    pub(crate) fn populate(&self, start: usize, len: usize) -> Result<(), SysError> {
-        let (at, bytes) = (start * size_of::<T>(), len * size_of::<T>());
-        debug_assert!(at % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
-        self.map
-            .advise_range(Advice::PopulateWrite, at, bytes)
-            .map_err(|e| SysError::from_io("madvise(MADV_POPULATE_WRITE)", &e))
-    }
-
-    /// Sets the items from `start` on, `len` of them, to zero and gives their memory back. Both
-    /// ends must lie on page boundaries.
-    pub(crate) fn discard(&self, start: usize, len: usize) -> Result<(), SysError> {
-        let (at, bytes) = (start * size_of::<T>(), len * size_of::<T>());
-        debug_assert!(at % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
-        debug_assert!(start + len <= self.len);
-        // SAFETY: the items are atomics, for which turning to zero is a store like any other.
-        unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, bytes) }
-            .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
-    }
-}
-
-impl<T: ZeroedAtomic> Deref for LazySlice<T> {
-    type Target = [T];
-
-    #[inline]
-    fn deref(&self) -> &[T] {
-        // SAFETY: the mapping holds `len` items, aligned to a page, valid as zeros, and lives as
-        // long as `self`; items are only ever changed through shared references to atomics.
-        unsafe { core::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering;
+    use crate::prim::PAGE_SIZE;
 
     fn write(memory: &SharedMemory, offset: usize, value: u8) {
         assert!(offset < memory.len());
@@ -385,13 +303,5 @@ mod tests {
         memory.replace_by_nothing(PageRange::new(1, 2)).unwrap();
         memory.restore_view(PageRange::new(1, 2)).unwrap();
         assert_eq!(load(&memory, PAGE_SIZE), 9);
-    }
-
-    #[test]
-    fn a_lazy_slice_costs_nothing_and_forgets() {
-        let slice = LazySlice::<AtomicU64>::new(1 << 34).unwrap();
-        slice[1 << 33].store(5, Ordering::Relaxed);
-        slice.discard(1 << 33, PAGE_SIZE / 8).unwrap();
-        assert_eq!(slice[1 << 33].load(Ordering::Relaxed), 0);
     }
 }

@@ -3,13 +3,14 @@
 use super::SysError;
 use super::memory::SharedMemory;
 use super::pagemap::Pagemap;
+use super::route::{self, OpenError};
 use super::uapi::*;
-use super::uffd::{self, OpenError, Uffd};
+use super::uffd::Uffd;
 use crate::prim::own::AtWork;
 use crate::prim::{PAGE_SIZE, PageRange};
 use std::fmt;
 
-pub use super::uffd::DescriptorRoute;
+pub use super::route::DescriptorRoute;
 
 /// Pages that the read-write-protection tracker holds in memory at a time while it evicts them.
 pub(crate) const LOCKED_PAGES: usize = 64;
@@ -34,7 +35,7 @@ pub fn probe() -> Probe {
     let descriptor = Uffd::supported();
     let pagemap = Pagemap::open();
     Probe {
-        kernel: uffd::kernel_release().unwrap_or_else(|_| "unknown".to_owned()),
+        kernel: route::kernel_release().unwrap_or_else(|_| "unknown".to_owned()),
         features: descriptor.map_or(0, |(_, features)| features),
         descriptor: descriptor.map(|(route, _)| route),
         pagemap: pagemap.as_ref().map(|p| (p.has_scan(), p.has_accessed())).map_err(|e| *e),
@@ -148,7 +149,7 @@ impl Probe {
             Err(OpenError { device, system_call }) => {
                 let remedy = if system_call.errno() == libc::ENOSYS {
                     "run a kernel built with CONFIG_USERFAULTFD"
-                } else if uffd::is_denied(system_call) {
+                } else if route::is_denied(system_call) {
                     "let the container's seccomp profile pass userfaultfd(2), or give the process \
                      read and write access to /dev/userfaultfd"
                 } else {

@@ -5,7 +5,9 @@ use super::signals::SignalsBlocked;
 use crate::prim::own::AtWork;
 use std::io;
 use std::sync::mpsc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
+
+pub(crate) use std::thread::JoinHandle;
 
 /// Starts a thread, and returns when it is [at work](AtWork). If it panics the process is aborted, with
 /// `failed` as the reason.

@@ -5,66 +5,13 @@
 #![allow(unsafe_code)]
 
 use super::error::SysError;
+use super::outcome::outcome;
 use super::uapi::*;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::{fmt, io};
 
-/// Which door a userfaultfd came through. It decides whose faults can be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DescriptorRoute {
-    /// `/dev/userfaultfd` (Linux 6.1): faults of user code and of system calls.
-    Device,
-    /// `userfaultfd(2)`: faults of user code and of system calls.
-    SystemCall,
-    /// `userfaultfd(2)` with `UFFD_USER_MODE_ONLY`: a system call that meets an evicted page
-    /// fails with `EFAULT`.
-    UserModeOnly,
-}
-
-impl DescriptorRoute {
-    /// Whether a system call that touches an evicted page waits for it, rather than to fail with
-    /// `EFAULT`.
-    #[must_use]
-    pub const fn serves_system_calls(self) -> bool {
-        !matches!(self, Self::UserModeOnly)
-    }
-}
-
-impl fmt::Display for DescriptorRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Device => "/dev/userfaultfd",
-            Self::SystemCall => "userfaultfd(2)",
-            Self::UserModeOnly => "userfaultfd(2), user mode only",
-        })
-    }
-}
-
-/// No userfaultfd could be had: what each way of asking answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OpenError {
-    pub(crate) device: SysError,
-    pub(crate) system_call: SysError,
-}
-
-/// What a call that fills or changes pages came to, where that is no error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// All of it is done, and waiters have been woken where the call wakes.
-    Done,
-    /// The first so many bytes are done.
-    Partial(usize),
-    /// Nothing was done; the address space is changing under the call. Ask again.
-    Again,
-    /// There is a page already.
-    Exists,
-    /// The range is not registered any more, or not as one mapping.
-    Gone,
-    /// The kernel had no memory for the page.
-    NoMemory,
-}
+pub use super::route::DescriptorRoute;
+pub(crate) use super::{outcome::Outcome, route::OpenError};
 
 /// An open, initialised userfaultfd.
 #[derive(Debug)]
@@ -300,55 +247,4 @@ fn ioctl<T>(fd: &OwnedFd, request: u32, arg: &mut T, call: &'static str) -> Resu
     // name is arena memory (raw to Rust) or a slice that is borrowed for the call.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), request.into(), core::ptr::from_mut(arg)) };
     if done == 0 { Ok(()) } else { Err(SysError::last(call)) }
-}
-
-/// Reads a call's result together with the struct's count of bytes done.
-///
-/// A call that stops midway fails with EAGAIN and a positive count; one that did nothing leaves
-/// the negative error there.
-fn outcome(done: Result<(), SysError>, count: i64) -> Result<Outcome, SysError> {
-    let Err(error) = done else {
-        return Ok(Outcome::Done);
-    };
-    match (error.errno(), usize::try_from(count)) {
-        (libc::EAGAIN, Ok(bytes)) if bytes > 0 => Ok(Outcome::Partial(bytes)),
-        (libc::EAGAIN, _) => Ok(Outcome::Again),
-        (libc::EEXIST, _) => Ok(Outcome::Exists),
-        (libc::ENOENT | libc::ESRCH, _) => Ok(Outcome::Gone),
-        (libc::ENOMEM, _) => Ok(Outcome::NoMemory),
-        _ => Err(error),
-    }
-}
-
-/// Whether an error says that the process may not have what it asked for, rather than that the
-/// kernel has no such thing.
-pub(crate) fn is_denied(error: SysError) -> bool {
-    matches!(error.errno(), libc::EPERM | libc::EACCES)
-}
-
-/// The running kernel's release, as in `uname -r`.
-pub(crate) fn kernel_release() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failed(errno: i32) -> Result<(), SysError> {
-        Err(SysError::new("ioctl", errno))
-    }
-
-    #[test]
-    fn outcomes_are_read_from_both_the_call_and_the_count() {
-        assert_eq!(outcome(Ok(()), 4096), Ok(Outcome::Done));
-        assert_eq!(outcome(failed(libc::EAGAIN), 4096), Ok(Outcome::Partial(4096)));
-        assert_eq!(outcome(failed(libc::EAGAIN), -11), Ok(Outcome::Again));
-        assert_eq!(outcome(failed(libc::EAGAIN), 0), Ok(Outcome::Again));
-        assert_eq!(outcome(failed(libc::EEXIST), -17), Ok(Outcome::Exists));
-        assert_eq!(outcome(failed(libc::ENOENT), -2), Ok(Outcome::Gone));
-        assert_eq!(outcome(failed(libc::ESRCH), -3), Ok(Outcome::Gone));
-        assert_eq!(outcome(failed(libc::ENOMEM), -12), Ok(Outcome::NoMemory));
-        assert_eq!(outcome(failed(libc::EINVAL), 0).unwrap_err().errno(), libc::EINVAL);
-    }
 }

@@ -16,7 +16,7 @@ mod word;
 pub(crate) use pins::Pins;
 pub(crate) use word::{State, Word};
 
-use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, thread};
 use crate::prim::{Handle, PageIndex, PageRange, Tick};
 use crate::sys::backing::Backing;
 use crate::sys::memory::LazySlice;
@@ -223,7 +223,7 @@ impl PageTable {
     /// Looks at the word for some microseconds, which is what filling takes, then sleeps.
     pub(crate) fn wait(&self, page: PageIndex) {
         /// About five microseconds of `pause` on the processors of this decade.
-        const LOOKS: u32 = 128;
+        const LOOKS: u32 = if cfg!(thermocline_sim) { 1 } else { 128 };
         /// Nobody forgets to wake; but a thread that sleeps for ever is too high a price for it.
         const LONGEST: Duration = Duration::from_millis(100);
         for _ in 0..LOOKS {
@@ -272,7 +272,7 @@ impl PageTable {
                 // Access is being given to a toucher, which takes a moment.
                 _ => {
                     debug_assert_eq!(seen.state(), State::Filling);
-                    std::thread::yield_now();
+                    thread::yield_now();
                     continue;
                 }
             };
@@ -346,6 +346,12 @@ impl PageTable {
             _ => self.count_out(page),
         }
         self.leave(page, State::Filling, Word::EMPTY)
+    }
+
+    /// `Filling` back to `was`, a page in memory or a lost one: it could not be released.
+    pub(crate) fn abort_release(&self, page: PageIndex, was: Word) -> Waiters {
+        debug_assert!(matches!(was.state(), State::Resident | State::Lost));
+        self.leave(page, State::Filling, was)
     }
 
     /// Checks the sums against the words. Holds only while nothing else is going on.

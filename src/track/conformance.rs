@@ -11,7 +11,6 @@ use crate::sys::uapi::UffdMsg;
 use crate::sys::uffd::Uffd;
 use parking_lot::Mutex;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -46,9 +45,7 @@ impl Fixture {
             let (messages, stop) = (Arc::clone(&messages), Arc::clone(&stop));
             let evicting = Arc::clone(&evicting);
             thread::spawn(move || {
-                while event::wait_readable(backing.uffds()[0].as_fd(), &stop).unwrap()
-                    != Woken::Raised
-                {
+                while event::wait_readable(&backing.uffds()[0], &stop).unwrap() != Woken::Raised {
                     let mut buf = [UffdMsg::default(); 4];
                     let got = backing.uffds()[0].read(&mut buf).unwrap();
                     for message in &buf[..got] {

@@ -6,6 +6,7 @@
 mod rwp;
 mod zap;
 
+use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::sys::backing::Backing;
 use crate::sys::pagemap::{Looking, Pagemap};
@@ -135,7 +136,7 @@ fn protect(
         match call(run)? {
             Outcome::Done => left.start = run.end,
             Outcome::Partial(bytes) => left.start.0 += bytes / PAGE_SIZE,
-            Outcome::Again => std::thread::yield_now(),
+            Outcome::Again => thread::yield_now(),
             Outcome::Gone if run.pages() > 1 => most = run.pages().div_ceil(2),
             Outcome::NoMemory => return Err(SysError::no_memory(name)),
             // Protection fills no pages, so the only other answer is that the range is gone.
@@ -193,4 +194,5 @@ fn scan_pages(
 }
 
 #[cfg(test)]
+#[cfg(not(thermocline_sim))]
 mod conformance;

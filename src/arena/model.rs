@@ -1,0 +1,322 @@
+//! Every order in which two or three threads can meet on one or two pages, by a model checker.
+//!
+//! The real table, resolver, evictor, trackers and store run on the simulated kernel; the words and
+//! all locks are loom's, so that what an ordering does not promise does not hold either. SeqCst
+//! accesses are AcqRel to it, and fences are what they are. Orders with more than so many
+//! preemptions are left out: `LOOM_MAX_PREEMPTIONS`.
+
+use crate::alloc::BlockMap;
+use crate::evict::Evictor;
+use crate::fault::inline::Inline;
+use crate::fault::{Empty, Peeked, Resolver};
+use crate::prim::sync::thread;
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
+use crate::stats::Counters;
+use crate::store::{SLAB_BYTES, Store};
+use crate::sys::backing::Backing;
+use crate::sys::memory::SharedMemory;
+use crate::sys::sigbus::{self, Registration};
+use crate::sys::simulated::Kernel;
+use crate::sys::uapi::UFFD_FEATURE_SIGBUS;
+use crate::sys::uffd::Uffd;
+use crate::table::{PageTable, State};
+use crate::track::Tracker;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// An arena of some pages whose touchers are served inline.
+struct World {
+    kernel: Arc<Kernel>,
+    table: Arc<PageTable>,
+    store: Arc<Store>,
+    resolver: Arc<Resolver>,
+    evictor: Mutex<Option<Evictor>>,
+    expected: Mutex<Vec<[u8; 8]>>,
+    _registration: Registration,
+}
+
+impl World {
+    fn new(tracker: Tracker, pages: usize, slabs: usize) -> Arc<Self> {
+        let kernel = Kernel::boot();
+        let memory = Arc::new(SharedMemory::new(pages * PAGE_SIZE).unwrap());
+        let features = tracker.features() | UFFD_FEATURE_SIGBUS;
+        let uffds = vec![Uffd::open_for_user_mode(features).unwrap()];
+        let backing = Arc::new(Backing::new(memory, uffds, tracker.register_mode()).unwrap());
+        let table = Arc::new(PageTable::new(pages).unwrap());
+        let store = Arc::new(Store::new(slabs * SLAB_BYTES).unwrap());
+        let counters = Arc::new(Counters::default());
+        let tracker = tracker.start(Arc::clone(&backing)).unwrap();
+        let map = Arc::new(BlockMap::new(pages).unwrap());
+        let resolver = Arc::new(Resolver::new(
+            Arc::clone(&backing),
+            Arc::clone(&table),
+            Arc::clone(&store),
+            Arc::clone(&tracker),
+            Arc::clone(&counters),
+            map,
+        ));
+        let evictor = Evictor::new(
+            Arc::clone(&backing),
+            Arc::clone(&table),
+            Arc::clone(&store),
+            tracker,
+            counters,
+            false,
+        )
+        .unwrap();
+        let inline = Arc::new(Inline::new(Arc::clone(&resolver), Box::new(|| ())));
+        let registration = sigbus::register(0..1, inline).unwrap();
+        let world = Self {
+            kernel,
+            table,
+            store,
+            resolver,
+            evictor: Mutex::new(Some(evictor)),
+            expected: Mutex::new(vec![[0; 8]; pages]),
+            _registration: registration,
+        };
+        (0..pages).for_each(|page| world.write(page, page as u8 + 1));
+        Arc::new(world)
+    }
+
+    /// Fills a page: with one word over and over, which takes no room in the store, or, where `value`
+    /// is above 100, with something that compresses.
+    fn write(&self, page: usize, value: u8) {
+        let word = [value, 0, 0, 0, value, 0, 0, 0];
+        let written = self.kernel.write(PageIndex(page), |bytes| {
+            let mut expected = self.expected.lock().unwrap();
+            assert_eq!(bytes[..8], expected[page], "page {page}");
+            bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&word));
+            if value > 100 {
+                bytes[PAGE_SIZE - 1] = value;
+            }
+            expected[page] = word;
+        });
+        written.unwrap();
+    }
+
+    fn read(&self, page: usize) {
+        let read = self.kernel.read(PageIndex(page), |bytes| {
+            let expected = self.expected.lock().unwrap()[page];
+            assert_eq!(bytes[..8], expected, "page {page}");
+        });
+        read.unwrap();
+    }
+
+    fn all(&self) -> PageRange {
+        self.table.all()
+    }
+
+    /// In the tick that pages were touched in, so that a touch changes no word.
+    fn evict(&self) -> usize {
+        let mut evictor = self.evictor.lock().unwrap().take().unwrap();
+        let pages = evictor.evict_all(Tick::new(0), self.all()).pages;
+        *self.evictor.lock().unwrap() = Some(evictor);
+        pages
+    }
+
+    fn prefetch(&self) {
+        self.resolver.restore(self.all(), Empty::Leave).unwrap();
+    }
+
+    fn release(&self, page: usize) {
+        self.resolver.release(PageIndex(page).only()).unwrap();
+        self.expected.lock().unwrap()[page] = [0; 8];
+    }
+
+    fn check(&self) {
+        self.all().iter().for_each(|page| self.read(page.0));
+        self.table.check().unwrap();
+        let words = self.table.extent().iter().map(|page| self.table.load(page));
+        self.store.check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle())).unwrap();
+    }
+}
+
+/// What a thread does.
+type Part = fn(&World);
+
+/// Runs the parts, the first of them in the thread that checks, in every order.
+fn check(test: &str, pages: usize, slabs: usize, before: Part, parts: &'static [Part]) {
+    for tracker in [Tracker::Zap, Tracker::Rwp] {
+        let mut model = loom::model::Builder::new();
+        model.max_branches = 100_000;
+        model.preemption_bound = model.preemption_bound.or(Some(1));
+        let orders = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&orders);
+        model.check(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let world = World::new(tracker, pages, slabs);
+            before(&world);
+            let others: Vec<_> = parts[1..]
+                .iter()
+                .map(|part| {
+                    let world = Arc::clone(&world);
+                    thread::start(String::new(), move || part(&world))
+                })
+                .collect();
+            parts[0](&world);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            world.check();
+        });
+        let orders = orders.load(Ordering::Relaxed);
+        let bound = model.preemption_bound.unwrap_or(0);
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{test} with {tracker}: orders={orders} preemptions<={bound}");
+        // Fewer would mean that the parts never meet.
+        assert!(orders > 20, "{test} with {tracker}: {orders} orders");
+    }
+}
+
+fn nothing(_: &World) {}
+
+fn evict(world: &World) {
+    world.evict();
+}
+
+fn evict_all(world: &World) {
+    assert_eq!(world.evict(), world.all().pages());
+}
+
+#[test]
+fn evict_and_write() {
+    check("evict_and_write", 1, 0, nothing, &[evict, |world| world.write(0, 9)]);
+}
+
+#[test]
+fn evict_read_and_write() {
+    check(
+        "evict_read_and_write",
+        1,
+        0,
+        nothing,
+        &[evict, |world| world.write(0, 9), |world| world.read(0)],
+    );
+}
+
+#[test]
+fn two_faults_on_a_page() {
+    check(
+        "two_faults_on_a_page",
+        1,
+        0,
+        evict_all,
+        &[|world| world.read(0), |world| world.write(0, 9)],
+    );
+}
+
+#[test]
+fn fault_and_prefetch() {
+    check(
+        "fault_and_prefetch",
+        2,
+        0,
+        evict_all,
+        &[|world| world.prefetch(), |world| world.write(1, 9)],
+    );
+}
+
+#[test]
+fn evict_and_prefetch() {
+    check("evict_and_prefetch", 2, 0, nothing, &[evict, |world| world.prefetch()]);
+}
+
+/// Where it is stored, or in memory.
+fn peek(world: &World) {
+    let mut bytes = [0; PAGE_SIZE];
+    match world.resolver.peek(PageIndex(0), 0..8, &mut bytes) {
+        Peeked::Stored => assert_eq!(bytes[..8], world.expected.lock().unwrap()[0]),
+        Peeked::InMemory => world.read(0),
+        Peeked::Lost => panic!("nothing is damaged"),
+    }
+}
+
+#[test]
+fn evict_and_peek() {
+    check("evict_and_peek", 1, 0, nothing, &[evict, peek]);
+}
+
+#[test]
+fn fault_and_peek() {
+    check("fault_and_peek", 1, 0, evict_all, &[|world| world.read(0), peek]);
+}
+
+#[test]
+fn two_peeks() {
+    check("two_peeks", 1, 0, evict_all, &[peek, peek]);
+}
+
+#[test]
+fn evict_and_free() {
+    check("evict_and_free", 1, 0, nothing, &[evict, |world| world.release(0)]);
+}
+
+/// What was taken back from the evictor is not free before he is done with it.
+#[test]
+fn evict_touch_and_free() {
+    check(
+        "evict_touch_and_free",
+        1,
+        0,
+        nothing,
+        &[evict, |world| {
+            world.write(0, 9);
+            world.release(0);
+        }],
+    );
+}
+
+/// A block is read by one who has seen no more than the word.
+#[test]
+fn evict_and_prefetch_a_block() {
+    let before = |world: &World| world.write(0, 101);
+    check("evict_and_prefetch_a_block", 1, 1, before, &[evict, |world| world.prefetch()]);
+}
+
+#[test]
+fn free_and_prefetch() {
+    check(
+        "free_and_prefetch",
+        1,
+        0,
+        evict_all,
+        &[|world| world.release(0), |world| world.prefetch()],
+    );
+}
+
+/// Pins the first page, and waits until it is nobody's business but the program's.
+fn pin(world: &World) {
+    let page = PageIndex(0).only();
+    world.table.pins().add(page);
+    let settled = || {
+        let word = world.table.load(page.start);
+        word.state() == State::Resident && !word.is_engaged()
+    };
+    while {
+        world.resolver.restore(page, Empty::Populate).unwrap();
+        !settled()
+    } {
+        thread::yield_now();
+    }
+    // Claimed, it is about to be given up.
+    let word = world.table.load(page.start);
+    assert!(!matches!(word.state(), State::Dropping | State::Stored), "pinned, and {word:?}");
+    world.read(0);
+    world.table.pins().remove(page);
+}
+
+#[test]
+fn evict_and_pin() {
+    check("evict_and_pin", 1, 0, nothing, &[evict, pin]);
+}
+
+/// The slot that a fault frees is what the evictor looks for.
+#[test]
+fn fault_and_compaction() {
+    let before = |world: &World| {
+        world.write(0, 101);
+        evict_all(world);
+        world.write(1, 102);
+    };
+    check("fault_and_compaction", 2, 1, before, &[evict, |world| world.read(0)]);
+}

@@ -1,0 +1,385 @@
+//! An engine on a simulated kernel, and what its memory has to hold.
+
+use super::scenario::{Op, Scenario};
+use crate::alloc::{BlockMap, Heap, Pager, Presence};
+use crate::arena::ArenaError;
+use crate::arena::builder::Config;
+use crate::arena::engine::Engine;
+use crate::evict::Evictor;
+use crate::fault::{FaultMode, Peeked, handler};
+use crate::policy::{self, Situation};
+use crate::prim::schedule;
+use crate::prim::sync::thread;
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
+use crate::sys::event::Event;
+use crate::sys::memory::SharedMemory;
+use crate::sys::simulated::{Cost, Kernel, Sigbus};
+use crate::sys::thread::JoinHandle;
+use crate::table::{REGION_PAGES, State};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// What a page has to read as.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    bytes: Box<[u8]>,
+    writes: u64,
+    /// It was given up, or not.
+    may_be_zero: bool,
+    /// Who touched it got SIGBUS.
+    lost: bool,
+}
+
+pub(super) struct World {
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) engine: Engine,
+    /// Driven by the main thread, where the engine's own thread does not.
+    evictor: Mutex<Option<(Evictor, Tick)>>,
+    expected: Mutex<Vec<Expected>>,
+    handlers: Mutex<(Vec<JoinHandle<()>>, Arc<Event>)>,
+}
+
+/// What a page is filled with: text that compresses, one word over and over, or noise.
+fn content(page: usize, round: u64) -> Box<[u8]> {
+    let mut seed = (page as u64 + 1) << 20 | (round + 1);
+    let mut noise = || schedule::number_after(&mut seed).to_le_bytes();
+    match page % 8 {
+        1 | 4 => [7, 0, page as u8, round as u8].repeat(PAGE_SIZE / 4).into(),
+        7 => (0..PAGE_SIZE / 8).flat_map(|_| noise()).collect(),
+        _ => {
+            let word = noise();
+            (0..PAGE_SIZE / 8).flat_map(|i| if i % 11 == 0 { noise() } else { word }).collect()
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    pub(super) fn new(scenario: &Scenario, kernel: Arc<Kernel>) -> Arc<Self> {
+        let config = Config {
+            reserve: REGION_PAGES * PAGE_SIZE,
+            resident_limit: None,
+            memory_limit: None,
+            cold_ticks: 1,
+            // Never due: the engine's own thread does what it is asked for.
+            scan_interval: Duration::from_secs(1 << 30),
+            store_limit: scenario.slabs * crate::store::SLAB_BYTES,
+            fault_mode: scenario.faults,
+            handler_threads: scenario.handlers,
+            poison_freed: false,
+            zeal: false,
+        };
+        let probe = crate::sys::probe();
+        let memory = Arc::new(SharedMemory::new(config.reserve).unwrap());
+        let map = Arc::new(BlockMap::new(REGION_PAGES).unwrap());
+        let (engine, evictor) =
+            Engine::new(&config, scenario.tracker, &probe, memory, map).unwrap();
+        let stop = Arc::new(Event::new().unwrap());
+        let mut handlers = Vec::new();
+        let mut own = None;
+        if scenario.own_thread {
+            engine.start(&config, evictor, Weak::<Heap>::new()).unwrap();
+        } else {
+            if scenario.faults == FaultMode::Handler {
+                for number in 0..scenario.handlers {
+                    let resolver = Arc::clone(&engine.resolver);
+                    handlers
+                        .push(handler::spawn(number, resolver, Arc::clone(&stop), || ()).unwrap());
+                }
+            }
+            own = Some((evictor, Tick::new(1)));
+        }
+        let zeros = Expected {
+            bytes: vec![0; PAGE_SIZE].into(),
+            writes: 0,
+            may_be_zero: false,
+            lost: false,
+        };
+        Arc::new(Self {
+            kernel,
+            engine,
+            evictor: Mutex::new(own),
+            expected: Mutex::new(vec![zeros; scenario.pages]),
+            handlers: Mutex::new((handlers, stop)),
+        })
+    }
+
+    pub(super) fn all(&self) -> PageRange {
+        PageRange::new(0, lock(&self.expected).len())
+    }
+
+    pub(super) fn run(&self, op: Op) {
+        Kernel::phase(op.name());
+        match op {
+            Op::Fill(page) => self.write(page, true),
+            Op::Write(page) => self.write(page, false),
+            Op::Read(page) => self.read(page),
+            Op::Evict(from, to) => self.evict(PageRange::new(from, to)),
+            Op::Cycle(limit) => self.cycle(limit),
+            Op::Prefetch(from, to) => {
+                self.may_fail(self.engine.prefetch(PageRange::new(from, to)).map(drop));
+            }
+            Op::Ensure(from, to) => self.may_fail(self.engine.ensure(PageRange::new(from, to))),
+            Op::Peek(page) => self.peek(page),
+            Op::Populate(from, to) => {
+                if !self.engine.populate(PageRange::new(from, to)) {
+                    self.allow(Cost::Page, "populate failed");
+                }
+            }
+            Op::Free(from, to) => self.free(PageRange::new(from, to)),
+            Op::Forget(from, to) => self.forget(PageRange::new(from, to)),
+            Op::Pin(from, to) => self.pin(PageRange::new(from, to)),
+            Op::Cold(from, to) => drop(self.engine.make_cold(PageRange::new(from, to))),
+            Op::WillNeed(from, to) => drop(self.engine.will_need(PageRange::new(from, to))),
+            Op::Stop => {
+                if let Err(e) = self.engine.stop()
+                    && self.kernel.cost() == Cost::Nothing
+                {
+                    schedule::fail(format!("stop: {e}"));
+                }
+            }
+        }
+        Kernel::phase("");
+    }
+
+    /// Fails the run, unless what was injected may cost that much.
+    fn allow(&self, cost: Cost, what: &str) {
+        if self.kernel.cost() < cost {
+            schedule::fail(what.to_owned());
+        }
+    }
+
+    fn may_fail(&self, result: Result<(), ArenaError>) {
+        if let Err(e) = result {
+            self.allow(Cost::Page, &e.to_string());
+        }
+    }
+
+    fn write(&self, page: usize, whole: bool) {
+        let touched = self.kernel.write(PageIndex(page), |bytes| {
+            let expected = &mut lock(&self.expected)[page];
+            Self::compare(page, expected, bytes, "before it is written");
+            expected.writes += 1;
+            if whole {
+                bytes.copy_from_slice(&content(page, expected.writes));
+            } else {
+                // In both halves, so that a copy made in between is seen to be torn.
+                for at in [100, PAGE_SIZE - 100] {
+                    bytes[at..at + 8].copy_from_slice(&expected.writes.to_le_bytes());
+                }
+            }
+            expected.bytes = bytes.into();
+        });
+        self.note_loss(page, touched);
+    }
+
+    fn read(&self, page: usize) {
+        let touched = self.kernel.read(PageIndex(page), |bytes| {
+            Self::compare(page, &mut lock(&self.expected)[page], bytes, "as it is read");
+        });
+        self.note_loss(page, touched);
+    }
+
+    /// Nobody writes to a page that somebody peeks at: he has a reference to it.
+    fn peek(&self, page: usize) {
+        let mut bytes = [0; PAGE_SIZE];
+        match self.engine.resolver.peek(PageIndex(page), 0..PAGE_SIZE, &mut bytes) {
+            Peeked::Stored => {
+                Self::compare(page, &mut lock(&self.expected)[page], &bytes, "as it is peeked at");
+            }
+            Peeked::InMemory => self.read(page),
+            Peeked::Lost => self.note_loss(page, Err(Sigbus)),
+        }
+    }
+
+    fn compare(page: usize, expected: &mut Expected, bytes: &[u8], when: &str) {
+        if std::mem::take(&mut expected.may_be_zero) && bytes.iter().all(|byte| *byte == 0) {
+            expected.bytes.fill(0);
+            expected.lost = false;
+        }
+        if expected.lost {
+            schedule::fail(format!("page {page} was lost and can be touched"));
+        }
+        if *expected.bytes != *bytes {
+            let at = bytes.iter().zip(&expected.bytes).position(|(a, b)| a != b).unwrap_or(0);
+            schedule::fail(format!(
+                "page {page} {when}: byte {at} is {} and not {}, after {} writes",
+                bytes[at], expected.bytes[at], expected.writes
+            ));
+        }
+    }
+
+    fn note_loss(&self, page: usize, touched: Result<(), Sigbus>) {
+        if touched == Err(Sigbus) {
+            self.allow(Cost::Page, &format!("page {page} is SIGBUS"));
+            let state = self.engine.table.load(PageIndex(page)).state();
+            let said = |what| self.kernel.said().iter().any(|line| line.contains(what));
+            if said("cannot be read") && state != State::Lost {
+                // What the kernel has swapped out and cannot bring back now.
+                return;
+            }
+            let lost = said("is lost");
+            // An owner that mourns it may be at work.
+            if !lost || !matches!(state, State::Lost | State::Filling) {
+                schedule::fail(format!("page {page} is SIGBUS, {state:?}, and nobody has said so"));
+            }
+            lock(&self.expected)[page].lost = true;
+        }
+    }
+
+    fn evict(&self, range: PageRange) {
+        let mut own = lock(&self.evictor).take();
+        match &mut own {
+            Some((evictor, now)) => {
+                *now = now.after(1);
+                evictor.evict_all(*now, range);
+            }
+            None => match self.engine.evict_now() {
+                Ok(_) | Err(ArenaError::NotSwapping) => {}
+                Err(e) => schedule::fail(e.to_string()),
+            },
+        }
+        *lock(&self.evictor) = own;
+    }
+
+    /// A look, a plan for so many pages in memory, and what comes of it.
+    fn cycle(&self, limit: usize) {
+        let Some((mut evictor, now)) = lock(&self.evictor).take() else { return };
+        let now = now.after(1);
+        let _ = evictor.look(now, false);
+        let ages = evictor.ages(now);
+        let resident = self.engine.table.resident();
+        let situation = Situation { ages: &ages, resident, limit: Some(limit), cold_age: 3 };
+        if let Some(order) = policy::plan(&situation) {
+            evictor.carry_out(now, order);
+        }
+        evictor.trim();
+        *lock(&self.evictor) = Some((evictor, now));
+    }
+
+    /// Nobody else touches what is freed.
+    fn free(&self, range: PageRange) {
+        let released = self.engine.release(range);
+        if released.is_err() && self.kernel.cost() == Cost::Nothing && !self.kernel.has_injected() {
+            schedule::fail(format!("{range:?} is not released: {released:?}"));
+        }
+        for page in range.iter() {
+            // What a heap does before it gives pages that could not be released to somebody anew.
+            let lost = if self.engine.presence(page) == Presence::Empty {
+                Ok(())
+            } else {
+                self.kernel.write(page, |bytes| bytes.fill(0))
+            };
+            let expected = &mut lock(&self.expected)[page.0];
+            expected.bytes.fill(0);
+            expected.lost = lost.is_err();
+            expected.may_be_zero = false;
+            if lost.is_err() {
+                self.allow(Cost::Page, &format!("{page:?} is SIGBUS after it was freed"));
+            }
+        }
+    }
+
+    /// What others have brought back meanwhile may stay what it was.
+    fn forget(&self, range: PageRange) {
+        lock(&self.expected)[range.start.0..range.end.0]
+            .iter_mut()
+            .for_each(|page| page.may_be_zero = true);
+        self.engine.forget(range);
+    }
+
+    /// Pins, and sees to it that what is pinned stays.
+    fn pin(&self, range: PageRange) {
+        let pinned = self.engine.pin(range);
+        let is_pinned = pinned.is_ok();
+        self.may_fail(pinned);
+        if is_pinned {
+            for _ in 0..4 {
+                for page in range.iter() {
+                    let word = self.engine.table.load(page);
+                    // Claimed, it is about to be given up; owned, a late message is being served.
+                    if matches!(word.state(), State::Dropping | State::Stored)
+                        && !self.engine.is_stopped()
+                    {
+                        schedule::fail(format!("{page:?} is pinned, and {word:?}"));
+                    }
+                }
+                thread::yield_now();
+            }
+            range.iter().for_each(|page| self.read(page.0));
+            self.engine.table.pins().remove(range);
+        }
+    }
+
+    /// All is as it has to be, with nobody at work.
+    pub(super) fn verify(&self) {
+        Kernel::phase("verify");
+        self.settle();
+        for page in self.all().iter() {
+            self.read(page.0);
+        }
+        self.settle();
+        if self.kernel.waiting() > 0 {
+            schedule::fail("somebody waits for a page".to_owned());
+        }
+    }
+
+    /// Waits until all structures are whole.
+    fn settle(&self) {
+        let check = || {
+            self.engine.table.check()?;
+            let table = &self.engine.table;
+            for page in self.all().iter() {
+                let (word, held) = (table.load(page), self.kernel.holds(page));
+                let wrong = match word.state() {
+                    // A stopped arena's words do not know what the kernel has filled by itself.
+                    State::Empty | State::Stored => held && !self.engine.is_stopped(),
+                    State::Resident => !held,
+                    _ => false,
+                };
+                if wrong {
+                    return Err(format!("{page:?} is {word:?}, and in memory: {held}"));
+                }
+            }
+            let words = table.extent().iter().map(|page| table.load(page));
+            self.engine
+                .store
+                .check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle()))
+        };
+        let mut result = check();
+        for _ in 0..100 {
+            if result.is_ok() {
+                break;
+            }
+            // A toucher goes on before the one who served it is done.
+            thread::yield_now();
+            result = check();
+        }
+        if let Err(e) = result {
+            schedule::fail(e);
+        }
+    }
+
+    /// The arena is ordinary memory, and holds what it held.
+    pub(super) fn verify_stopped(&self) {
+        if !self.engine.is_stopped() {
+            schedule::fail("the arena does not stop".to_owned());
+        }
+        for page in self.all().iter() {
+            self.write(page.0, false);
+            self.read(page.0);
+        }
+    }
+
+    /// Stops the threads.
+    pub(super) fn end(&self) {
+        let (handlers, stop) = &mut *lock(&self.handlers);
+        stop.raise();
+        for handler in handlers.drain(..) {
+            let _ = handler.join();
+        }
+    }
+}

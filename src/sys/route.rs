@@ -1,0 +1,54 @@
+//! How a userfaultfd is to be had.
+
+use super::error::SysError;
+use std::{fmt, io};
+
+/// Which door a userfaultfd came through. It decides whose faults can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DescriptorRoute {
+    /// `/dev/userfaultfd` (Linux 6.1): faults of user code and of system calls.
+    Device,
+    /// `userfaultfd(2)`: faults of user code and of system calls.
+    SystemCall,
+    /// `userfaultfd(2)` with `UFFD_USER_MODE_ONLY`: a system call that meets an evicted page
+    /// fails with `EFAULT`.
+    UserModeOnly,
+}
+
+impl DescriptorRoute {
+    /// Whether a system call that touches an evicted page waits for it, rather than to fail with
+    /// `EFAULT`.
+    #[must_use]
+    pub const fn serves_system_calls(self) -> bool {
+        !matches!(self, Self::UserModeOnly)
+    }
+}
+
+impl fmt::Display for DescriptorRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => "/dev/userfaultfd",
+            Self::SystemCall => "userfaultfd(2)",
+            Self::UserModeOnly => "userfaultfd(2), user mode only",
+        })
+    }
+}
+
+/// No userfaultfd could be had: what each way of asking answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenError {
+    pub(crate) device: SysError,
+    pub(crate) system_call: SysError,
+}
+
+/// Whether an error says that the process may not have what it asked for, rather than that the
+/// kernel has no such thing.
+pub(crate) fn is_denied(error: SysError) -> bool {
+    matches!(error.errno(), libc::EPERM | libc::EACCES)
+}
+
+/// The running kernel's release, as in `uname -r`.
+pub(crate) fn kernel_release() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
+}

@@ -1,0 +1,84 @@
+//! Simulated events, and the end of a simulated process.
+
+use super::error::SysError;
+use super::simulated::Kernel;
+use super::simulated::waiters::{On, Sleeper};
+use super::uffd::Uffd;
+use crate::prim::sync::thread;
+use core::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Raised, it stays so until it is lowered.
+#[derive(Debug)]
+pub(crate) struct Event {
+    kernel: Arc<Kernel>,
+    number: usize,
+}
+
+impl Event {
+    pub(crate) fn new() -> Result<Self, SysError> {
+        let kernel = Kernel::current();
+        let number = kernel.with(|state| {
+            state.raised.push(false);
+            state.raised.len() - 1
+        });
+        Ok(Self { kernel, number })
+    }
+
+    pub(crate) fn raise(&self) {
+        self.kernel.with(|state| {
+            state.raised[self.number] = true;
+            state.wake_sleepers(On::Event(self.number));
+        });
+    }
+
+    /// Nothing times out, but what has no time to wait at all.
+    pub(crate) fn wait_and_lower(&self, timeout: Duration) -> Result<(), SysError> {
+        self.kernel.sleep_until(|state| {
+            let raised = std::mem::take(&mut state.raised[self.number]);
+            if raised || timeout.is_zero() {
+                return Some(());
+            }
+            let ticket = state.ticket();
+            let thread = thread::current();
+            state.sleepers.push(Sleeper { on: On::Event(self.number), ticket, thread });
+            None
+        });
+        Ok(())
+    }
+}
+
+/// What a wait for a descriptor ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    Readable,
+    Raised,
+}
+
+/// Sleeps until there is a message or `event` is raised, the event first.
+pub(crate) fn wait_readable(uffd: &Uffd, event: &Event) -> Result<Woken, SysError> {
+    Ok(uffd.kernel.sleep_until(|state| {
+        if state.raised[event.number] {
+            return Some(Woken::Raised);
+        }
+        if state.has_message(uffd.number) {
+            return Some(Woken::Readable);
+        }
+        for on in [On::Event(event.number), On::Messages(uffd.number)] {
+            let ticket = state.ticket();
+            state.sleepers.push(Sleeper { on, ticket, thread: thread::current() });
+        }
+        None
+    }))
+}
+
+/// Notes what would be written to standard error.
+pub(crate) fn say(what: fmt::Arguments<'_>) {
+    Kernel::current().say(what.to_string());
+}
+
+/// Ends the run.
+pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
+    thread::abort(format!("{what}: {why:#}"))
+}

@@ -1,0 +1,160 @@
+//! The simulated memfd, and the application's view of it.
+
+use super::error::SysError;
+use super::simulated::kernel::BASE;
+use super::simulated::{Call, Entry, Injected, Kernel, Page};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use std::sync::Arc;
+
+pub(crate) use super::lazy::LazySlice;
+
+/// The memory of the one arena that there is.
+#[derive(Debug)]
+pub(crate) struct SharedMemory {
+    kernel: Arc<Kernel>,
+    len: usize,
+}
+
+impl SharedMemory {
+    pub(crate) fn new(len: usize) -> Result<Self, SysError> {
+        let kernel = Kernel::current();
+        kernel.with(|state| state.pages = vec![Page::HOLE; len / PAGE_SIZE]);
+        Ok(Self { kernel, len })
+    }
+
+    /// An address that nothing has.
+    pub(crate) fn base(&self) -> *mut u8 {
+        core::ptr::without_provenance_mut(BASE)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn address(&self, range: PageRange) -> u64 {
+        debug_assert!(range.end.offset() <= self.len());
+        (BASE + range.start.offset()) as u64
+    }
+
+    pub(crate) fn offset_of(&self, address: usize) -> Option<usize> {
+        address.checked_sub(BASE).filter(|&offset| offset < self.len())
+    }
+
+    /// Begins a call that fails if that was injected, but for an interruption where the caller is not
+    /// told of those.
+    fn begin(&self, call: Call, name: &'static str, range: PageRange) -> Result<(), SysError> {
+        match self.kernel.begin(call, range) {
+            Some(Injected::Errno(libc::EINTR)) if call == Call::Punch => Ok(()),
+            Some(Injected::Errno(errno)) => Err(SysError::new(name, errno)),
+            _ => Ok(()),
+        }
+    }
+
+    fn each(&self, range: PageRange, mut one: impl FnMut(PageIndex, &mut Page)) {
+        for page in range.iter() {
+            self.kernel.with(|state| one(page, state.page(page)));
+        }
+    }
+
+    fn map_over(&self, range: PageRange, replaced: bool) {
+        self.kernel.exclusively(|state| {
+            for page in range.iter() {
+                let page = state.page(page);
+                *page = Page { replaced, entry: Entry::None, owner: None, ..page.clone() };
+            }
+        });
+    }
+
+    /// Reads each page in two pieces, between which it may change.
+    pub(crate) fn read(&self, range: PageRange, buf: &mut [u8]) -> Result<(), SysError> {
+        self.begin(Call::ReadBytes, "pread(memfd)", range)?;
+        for (page, buf) in range.iter().zip(buf.chunks_mut(PAGE_SIZE)) {
+            for half in [0, PAGE_SIZE / 2] {
+                let buf = &mut buf[half..half + PAGE_SIZE / 2];
+                self.kernel.with(|state| match &state.page(page).bytes {
+                    Some(bytes) => buf.copy_from_slice(&bytes[half..half + buf.len()]),
+                    None => buf.fill(0),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn try_read(&self, page: PageIndex) -> Result<(), SysError> {
+        self.begin(Call::TryRead, "pread(memfd)", page.only())
+    }
+
+    /// Unmaps a page and drops it, all at once: who finds it unmapped waits until it is dropped
+    /// (`shmem_falloc_wait`).
+    pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
+        self.begin(Call::Punch, "fallocate(PUNCH_HOLE)", range)?;
+        self.each(range, |_, page| {
+            page.entry = page.entry.unmapped();
+            page.bytes = None;
+        });
+        Ok(())
+    }
+
+    /// Takes poison away too, which is a marker like any other.
+    pub(crate) fn zap(&self, range: PageRange) -> Result<(), SysError> {
+        self.begin(Call::Zap, "madvise(MADV_DONTNEED)", range)?;
+        self.kernel.walk(|| {
+            self.each(range, |_, page| {
+                page.entry = match page.entry {
+                    Entry::Poison => Entry::None,
+                    entry => entry.unmapped(),
+                };
+            });
+        });
+        Ok(())
+    }
+
+    /// A touch by the kernel itself, so that a page that is not there has to be brought by a handler.
+    pub(crate) fn map_in(&self, range: PageRange) -> Result<(), SysError> {
+        let name = "madvise(MADV_POPULATE_READ)";
+        self.begin(Call::MapIn, name, range)?;
+        for page in range.iter() {
+            self.kernel.read(page, |_| ()).map_err(|_| SysError::new(name, libc::EFAULT))?;
+        }
+        Ok(())
+    }
+
+    /// Fills holes, as every access through the second view does.
+    pub(crate) fn lock(&self, range: PageRange) -> Result<(), SysError> {
+        self.begin(Call::Lock, "mlock", range)?;
+        self.each(range, |_, page| {
+            page.bytes.get_or_insert_with(|| vec![0; PAGE_SIZE].into());
+            page.locked = true;
+        });
+        Ok(())
+    }
+
+    pub(crate) fn unlock(&self, range: PageRange) -> Result<(), SysError> {
+        self.begin(Call::Unlock, "munlock", range)?;
+        self.each(range, |_, page| page.locked = false);
+        Ok(())
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> Result<u64, SysError> {
+        let held = |page: &&Page| page.bytes.is_some();
+        let pages = self.kernel.with(|state| state.pages.iter().filter(held).count());
+        Ok((pages * PAGE_SIZE) as u64)
+    }
+
+    pub(crate) fn replace_by_nothing(&self, range: PageRange) -> Result<(), SysError> {
+        self.begin(Call::Replace, "mmap(MAP_FIXED)", range)?;
+        self.map_over(range, true);
+        Ok(())
+    }
+
+    pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
+        self.begin(Call::Restore, "mmap(MAP_FIXED)", range)?;
+        self.map_over(range, false);
+        Ok(())
+    }
+}
+
+/// Bytes in a base page of the simulated system.
+pub(crate) fn system_page_size() -> usize {
+    PAGE_SIZE
+}

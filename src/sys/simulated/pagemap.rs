@@ -1,0 +1,61 @@
+//! The simulated `PAGEMAP_SCAN`.
+
+use super::error::SysError;
+use super::simulated::kernel::BASE;
+use super::simulated::{Call, Entry, Injected, Kernel};
+use crate::prim::units::index;
+use crate::prim::{PAGE_SIZE, PageRange};
+use std::sync::Arc;
+
+/// Which pages a scan looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looking {
+    Present,
+    Accessed,
+    Untouched,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pagemap(Arc<Kernel>);
+
+impl Pagemap {
+    pub(crate) fn open() -> Result<Self, SysError> {
+        Ok(Self(Kernel::current()))
+    }
+
+    pub(crate) fn has_scan(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn has_accessed(&self) -> bool {
+        true
+    }
+
+    /// Looks at page after page; others go on in between.
+    pub(crate) fn scan(
+        &self,
+        start: u64,
+        end: u64,
+        looking: Looking,
+        visit: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), SysError> {
+        let range = PageRange::within(index(start) - BASE, index(end - start));
+        if let Some(Injected::Errno(errno)) = self.0.begin(Call::Scan, range) {
+            return Err(SysError::new("ioctl(PAGEMAP_SCAN)", errno));
+        }
+        for page in range.iter() {
+            let entry = self.0.with(|state| state.page(page).entry);
+            let found = match (looking, entry) {
+                (Looking::Present, Entry::Present { .. }) => true,
+                (Looking::Accessed, Entry::Present { read_write, .. }) => !read_write,
+                (Looking::Untouched, Entry::Present { read_write, .. }) => read_write,
+                _ => false,
+            };
+            if found {
+                let at = (BASE + page.offset()) as u64;
+                visit(at, at + PAGE_SIZE as u64);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! The simulated userfaultfd descriptor.
+
+use super::error::SysError;
+use super::outcome::outcome;
+use super::simulated::kernel::{BASE, Descriptor, State};
+use super::simulated::waiters::Reason;
+use super::simulated::{Call, Entry, Injected, Kernel};
+use super::uapi::*;
+use crate::prim::units::index;
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use std::sync::Arc;
+
+pub use super::route::DescriptorRoute;
+pub(crate) use super::{outcome::Outcome, route::OpenError};
+
+/// What the simulated kernel offers.
+const FEATURES: u64 = UFFD_FEATURE_MISSING_SHMEM
+    | UFFD_FEATURE_PAGEFAULT_FLAG_WP
+    | UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+    | UFFD_FEATURE_POISON
+    | UFFD_FEATURE_RWP
+    | UFFD_FEATURE_RWP_ASYNC
+    | UFFD_FEATURE_SIGBUS;
+
+/// A descriptor of the simulated kernel.
+#[derive(Debug)]
+pub(crate) struct Uffd {
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) number: usize,
+    features: u64,
+}
+
+fn pages(start: u64, len: usize) -> PageRange {
+    PageRange::within(index(start) - BASE, len)
+}
+
+impl Uffd {
+    pub(crate) fn supported() -> Result<(DescriptorRoute, u64), OpenError> {
+        Ok((DescriptorRoute::Device, FEATURES))
+    }
+
+    pub(crate) fn open(features: u64) -> Result<Self, SysError> {
+        let kernel = Kernel::current();
+        let number = kernel.with(|state| {
+            state.descriptors.push(Descriptor { features, is_async: true });
+            state.descriptors.len() - 1
+        });
+        Ok(Self { kernel, number, features })
+    }
+
+    pub(crate) fn open_for_user_mode(features: u64) -> Result<Self, SysError> {
+        Self::open(features)
+    }
+
+    pub(crate) fn route(&self) -> DescriptorRoute {
+        DescriptorRoute::Device
+    }
+
+    pub(crate) fn has(&self, feature: u64) -> bool {
+        self.features & feature == feature
+    }
+
+    /// Begins a call; an error if one was injected.
+    fn begin(&self, call: Call, range: PageRange) -> Result<Option<Injected>, i32> {
+        match self.kernel.begin(call, range) {
+            Some(Injected::Errno(errno)) => Err(errno),
+            other => Ok(other),
+        }
+    }
+
+    fn simple(
+        &self,
+        call: Call,
+        name: &'static str,
+        range: PageRange,
+        what: impl FnOnce(),
+    ) -> Result<(), SysError> {
+        self.begin(call, range).map_err(|errno| SysError::new(name, errno))?;
+        what();
+        Ok(())
+    }
+
+    pub(crate) fn register(&self, start: u64, len: usize, _mode: u64) -> Result<(), SysError> {
+        let range = pages(start, len);
+        self.simple(Call::Register, "ioctl(UFFDIO_REGISTER)", range, || {
+            self.kernel.exclusively(|state| {
+                range.iter().for_each(|page| state.page(page).owner = Some(self.number));
+            });
+        })
+    }
+
+    /// Wakes who waits before the registration ends, as the kernel does (`userfaultfd_unregister`).
+    pub(crate) fn unregister(&self, start: u64, len: usize) -> Result<(), SysError> {
+        let range = pages(start, len);
+        self.simple(Call::Unregister, "ioctl(UFFDIO_UNREGISTER)", range, || {
+            self.kernel.with(|state| self.wake_in(state, range));
+            self.kernel.exclusively(|state| {
+                for page in range.iter().map(|page| page.0) {
+                    let page = &mut state.pages[page];
+                    page.owner = None;
+                    page.entry = match page.entry {
+                        Entry::Present { .. } => Entry::OPEN,
+                        Entry::WriteProtected => Entry::None,
+                        other => other,
+                    };
+                }
+            });
+        })
+    }
+
+    fn wake_in(&self, state: &mut State, range: PageRange) {
+        state.wake_where(|w| {
+            w.descriptor == self.number && range.start <= w.page && w.page < range.end
+        });
+    }
+
+    pub(crate) fn wake(&self, start: u64, len: usize) -> Result<(), SysError> {
+        let range = pages(start, len);
+        self.simple(Call::Wake, "ioctl(UFFDIO_WAKE)", range, || {
+            self.kernel.with(|state| self.wake_in(state, range));
+        })
+    }
+
+    /// Does something to page after page, each with an error of its own, and says what came of it all.
+    fn each(
+        &self,
+        (call, name): (Call, &'static str),
+        range: PageRange,
+        wake: bool,
+        mut one: impl FnMut(&mut State, PageIndex) -> Result<(), i32>,
+    ) -> Result<Outcome, SysError> {
+        let mut done = 0;
+        let injected = self.begin(call, range);
+        let stopped = match injected {
+            Err(errno) => Some(errno),
+            Ok(injected) => self.kernel.walk(|| {
+                range.iter().find_map(|page| {
+                    if injected == Some(Injected::Partial(done)) {
+                        return Some(libc::EAGAIN);
+                    }
+                    let result = self.kernel.with(|state| one(state, page));
+                    done += usize::from(result.is_ok());
+                    result.err()
+                })
+            }),
+        };
+        if wake && done > 0 {
+            let range = PageRange::new(range.start.0, range.start.0 + done);
+            self.kernel.with(|state| self.wake_in(state, range));
+        }
+        match stopped {
+            None => Ok(Outcome::Done),
+            // What was done is told, and not why it went no further.
+            Some(_) if done > 0 => {
+                let bytes = i64::try_from(done * PAGE_SIZE).unwrap_or(i64::MAX);
+                outcome(Err(SysError::new(name, libc::EAGAIN)), bytes)
+            }
+            Some(errno) => outcome(Err(SysError::new(name, errno)), -i64::from(errno)),
+        }
+    }
+
+    fn is_ours(&self, state: &State, page: PageIndex) -> Result<(), i32> {
+        if state.pages[page.0].owner == Some(self.number) { Ok(()) } else { Err(libc::ENOENT) }
+    }
+
+    pub(crate) fn copy(&self, dst: u64, src: &[u8], wake: bool) -> Result<Outcome, SysError> {
+        let range = pages(dst, src.len());
+        let wake = wake && !self.has(UFFD_FEATURE_SIGBUS);
+        self.each((Call::Copy, "ioctl(UFFDIO_COPY)"), range, wake, |state, page| {
+            let at = page.offset() - range.start.offset();
+            self.put(state, page, &src[at..at + PAGE_SIZE])
+        })
+    }
+
+    pub(crate) fn zeropage(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
+        let name = (Call::Zeropage, "ioctl(UFFDIO_ZEROPAGE)");
+        self.each(name, pages(start, len), true, |state, page| {
+            self.put(state, page, &[0; PAGE_SIZE])
+        })
+    }
+
+    /// Puts a page where there is none, neither in the page table nor in the page cache. A marker of
+    /// write protection is no page, and goes.
+    fn put(&self, state: &mut State, at: PageIndex, bytes: &[u8]) -> Result<(), i32> {
+        self.is_ours(state, at)?;
+        let page = state.page(at);
+        if page.bytes.is_some() || !matches!(page.entry, Entry::None | Entry::WriteProtected) {
+            return Err(libc::EEXIST);
+        }
+        page.bytes = Some(bytes.into());
+        page.entry = Entry::OPEN;
+        Ok(())
+    }
+
+    pub(crate) fn poison(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
+        let name = (Call::Poison, "ioctl(UFFDIO_POISON)");
+        self.each(name, pages(start, len), true, |state, at| {
+            self.is_ours(state, at)?;
+            let page = state.page(at);
+            if page.entry != Entry::None {
+                return Err(libc::EEXIST);
+            }
+            page.entry = Entry::Poison;
+            Ok(())
+        })
+    }
+
+    /// Marks what is not mapped too.
+    pub(crate) fn write_protect(
+        &self,
+        start: u64,
+        len: usize,
+        on: bool,
+    ) -> Result<Outcome, SysError> {
+        let call = if on { Call::WriteProtect } else { Call::WriteUnprotect };
+        self.protect((call, "ioctl(UFFDIO_WRITEPROTECT)"), pages(start, len), !on, |entry| {
+            match entry {
+                Entry::Present { read_write, .. } => Entry::Present { write: on, read_write },
+                Entry::None | Entry::WriteProtected if on => Entry::WriteProtected,
+                Entry::None | Entry::WriteProtected => Entry::None,
+                Entry::Poison => Entry::Poison,
+            }
+        })
+    }
+
+    /// Protects what is mapped, and nothing else.
+    pub(crate) fn rw_protect(&self, start: u64, len: usize, on: bool) -> Result<Outcome, SysError> {
+        let call = if on { Call::ReadWriteProtect } else { Call::ReadWriteUnprotect };
+        self.protect((call, "ioctl(UFFDIO_RWPROTECT)"), pages(start, len), !on, |entry| match entry
+        {
+            Entry::Present { write, .. } => Entry::Present { write, read_write: on },
+            other => other,
+        })
+    }
+
+    /// All or nothing, but for what happens between two pages.
+    fn protect(
+        &self,
+        name: (Call, &'static str),
+        range: PageRange,
+        wake: bool,
+        change: impl Fn(Entry) -> Entry,
+    ) -> Result<Outcome, SysError> {
+        let all_ours =
+            self.kernel.with(|state| range.iter().try_for_each(|page| self.is_ours(state, page)));
+        if let Err(errno) = all_ours {
+            return outcome(Err(SysError::new(name.1, errno)), 0);
+        }
+        self.each(name, range, wake, |state, page| {
+            let page = state.page(page);
+            page.entry = change(page.entry);
+            Ok(())
+        })
+    }
+
+    /// Waits until nobody is on the way through the page table.
+    pub(crate) fn set_rwp_async(&self, on: bool) -> Result<(), SysError> {
+        let call = if on { Call::Async } else { Call::Sync };
+        let all = PageRange::new(0, 0);
+        self.simple(call, "ioctl(UFFDIO_SET_MODE)", all, || {
+            self.kernel.exclusively(|state| {
+                state.descriptors[self.number].is_async = on;
+                if on {
+                    state.wake_where(|waiter| waiter.descriptor == self.number);
+                }
+            });
+        })
+    }
+
+    pub(crate) fn read(&self, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
+        let none = PageRange::new(0, 0);
+        if self.kernel.with(|state| !state.has_message(self.number)) {
+            return Ok(0);
+        }
+        match self.begin(Call::ReadMessages, none) {
+            Err(libc::EAGAIN) => return Ok(0),
+            Err(errno) => return Err(SysError::new("read(userfaultfd)", errno)),
+            Ok(_) => {}
+        }
+        self.kernel.with(|state| {
+            let unread =
+                state.waiters.iter_mut().filter(|w| w.descriptor == self.number && !w.read);
+            let mut got = 0;
+            for (message, waiter) in messages.iter_mut().zip(unread) {
+                waiter.read = true;
+                *message = UffdMsg {
+                    event: UFFD_EVENT_PAGEFAULT,
+                    address: (BASE + waiter.page.offset()) as u64,
+                    flags: match waiter.reason {
+                        Reason::Missing => 0,
+                        Reason::WriteProtected => 1 << 1,
+                        Reason::ReadWriteProtected => 1 << 3,
+                    },
+                    ..UffdMsg::default()
+                };
+                got += 1;
+            }
+            Ok(got)
+        })
+    }
+}
