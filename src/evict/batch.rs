@@ -1,6 +1,7 @@
 //! A batch of claimed pages on its way to the store.
 
 use super::{Evicted, Evictor};
+use crate::prim::sync::thread;
 use crate::prim::{Handle, PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::store::{Compressor, Put};
 use crate::sys::{SysError, event};
@@ -130,6 +131,8 @@ impl Evictor {
         }
         self.batch.items.clear();
         self.batch.turn = self.batch.turn.wrapping_add(1);
+        // This took some hundred microseconds: long enough for those who may be waiting for the processor.
+        thread::yield_now();
     }
 
     /// Gives up items that the kernel refused something about, for a while.
