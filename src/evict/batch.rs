@@ -1,7 +1,6 @@
 //! A batch of claimed pages on its way to the store.
 
 use super::{Evicted, Evictor};
-use crate::prim::sync::thread;
 use crate::prim::{Handle, PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::store::{Compressor, Put};
 use crate::sys::{SysError, event};
@@ -132,7 +131,8 @@ impl Evictor {
         self.batch.items.clear();
         self.batch.turn = self.batch.turn.wrapping_add(1);
         // This took some hundred microseconds: long enough for those who may be waiting for the processor.
-        thread::yield_now();
+        // Std's, as it is a courtesy, and no point at which anything can happen to pages.
+        std::thread::yield_now();
     }
 
     /// Gives up items that the kernel refused something about, for a while.
