@@ -56,6 +56,7 @@ fn the_excess_is_what_is_above_the_limits() {
         assert_eq!(arena.excess_bytes(), 0, "{setup}");
         // Nor can the store, which is all that there is.
         drop(numbers);
+        arena.trim();
         let stored = fill(&arena, 1 << 20);
         evict_everything(&arena);
         arena.set_memory_limit(Some(1 << 20)).unwrap();
