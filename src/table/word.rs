@@ -12,7 +12,7 @@ use core::fmt;
 /// | `Resident` | in memory                 | own it, lift the protection            | a fault, release; the evictor by claiming |
 /// | `Claimed`  | in memory, being compressed | the same: the evictor finds its claim gone | evictor or fault, whoever's compare-and-swap wins |
 /// | `Dropping` | in the store, the old page not yet punched | set the waiting bit; the evictor wakes | the evictor alone     |
-/// | `Stored`   | in the store              | own it, fill it                        | a fault, prefetch, release             |
+/// | `Stored`   | in the store              | own it, fill it                        | a fault, prefetch, peek, release       |
 /// | `Filling`  | owned: being filled, given access to, or released | set the waiting bit; the owner wakes | its owner alone   |
 /// | `Lost`     | nowhere any more: the store's copy is bad | SIGBUS                 | release                                |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

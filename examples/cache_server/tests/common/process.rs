@@ -19,8 +19,8 @@ pub struct ServerProcess {
 
 impl ServerProcess {
     /// This package's server, or the one that `THERMOCLINE_SERVER` names: Redis itself, for one, to
-    /// see what these tests make of it. As a cache has it, there is always something to evict. Where the kernel or the user's rights allow no compression, it
-    /// is tested without.
+    /// see what these tests make of it. As a cache has it, there is always something to evict. Where
+    /// the kernel or the user's rights allow no compression, it is tested without.
     pub fn ours(args: &[&str]) -> Self {
         let mut all = vec!["--maxmemory-policy", "allkeys-lru", "--or-plain-memory"];
         all.extend(args);
