@@ -7,6 +7,7 @@
 
 mod common;
 
+use common::pages::eventually;
 use common::program::Program;
 use common::{quiet, scaled, setups};
 use std::time::{Duration, Instant};
@@ -22,7 +23,12 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
         let rounds = (operations / 200_000).clamp(4, 100);
         let program = Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds };
         let start = Instant::now();
-        let outcome = program.run(&arena, |_| ());
+        // A machine with other things to do may not have come to it yet.
+        let outcome = program.run(&arena, |round| {
+            if round == rounds - 1 {
+                eventually(&arena, "enough", |stats| stats.evicted > scaled(1000, 100));
+            }
+        });
         let stats = arena.stats();
         println!(
             "{setup} operations={} wrong={} overlaps={} evicted={} refaults={} seconds={:.1}",
@@ -35,6 +41,5 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
         );
         assert_eq!((outcome.wrong, outcome.overlaps), (0, 0), "{setup}: {program:?}\n{stats}");
         assert_eq!((stats.lost_bytes, stats.kernel_refused), (0, 0), "{setup}: {stats}");
-        assert!(stats.evicted > scaled(1000, 100), "{setup}: {stats}");
     }
 }

@@ -320,7 +320,9 @@ fn pins_hold_while_everything_else_is_evicted_all_the_time() {
             for number in 0..4 {
                 let arena = &arena;
                 scope.spawn(move || {
-                    for round in 0..scaled(600usize, 40) {
+                    // A machine with other things to do gets more rounds.
+                    let goes_on = |round| round < scaled(600, 40) || !is_enough(&arena.stats());
+                    for round in (0..60_000usize).take_while(|round| goes_on(*round)) {
                         let first = (number * 217 + round * 31) % 900;
                         let pinned = arena.pin(pages.part(first, 100)).unwrap();
                         // Each word has one writer.
@@ -336,7 +338,7 @@ fn pins_hold_while_everything_else_is_evicted_all_the_time() {
             }
         });
         let stats = arena.stats();
-        assert!(stats.evicted > 500 && stats.pinned_bytes == 0, "{setup}: {stats}");
+        assert!(is_enough(&stats) && stats.pinned_bytes == 0, "{setup}: {stats}");
         pages.verify();
         // Pinned pages raise no fault however often the evictor comes by.
         let pinned = arena.pin(pages.range()).unwrap();
