@@ -1,4 +1,5 @@
-//! Random programs against a plain model, in arenas of all kinds.
+//! Random programs against a plain model, in arenas of all kinds. Other and more programs of one thread
+//! than usual: `THERMOCLINE_SEED=7 THERMOCLINE_CASES=1000 cargo test --test model programs_of`.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -9,18 +10,19 @@ use allocator_api2::alloc::Allocator;
 use common::blocks::{Block, Claims, bytes_not_zero, layout};
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
 use common::pages::eventually;
-use common::program::{Outcome, Program};
+use common::program::{Outcome, Program, asked};
 use common::{Setup, quiet, scaled, setups};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::str::FromStr;
 use std::time::Duration;
 use thermocline::{Advice, Arena, Lane};
 
 /// Seeds differ from test to test, and are said where one fails.
 fn program(seed: u64) -> Program {
     let operations = scaled(24_000, 1600);
-    Program { seed, threads: 4, operations, bytes: 4 << 20, rounds: 4 }
+    Program { seed, threads: 4, operations, bytes: 4 << 20, rounds: 4, limits: false }
 }
 
 fn nothing_is_wrong(program: Program, arena: &Arena, between: impl Fn(u64)) {
@@ -101,14 +103,20 @@ enum Step {
     Free(usize),
     Write(usize),
     Read(usize),
-    Cold(usize),
+    Advise(usize, Advice),
     Prefetch(usize),
+    Ensure(usize),
+    Peek(usize),
     Pin(usize),
+    ResidentLimit(Option<usize>),
+    MemoryLimit(Option<usize>),
     Evict,
     Trim,
+    Stop,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// With `last`, which not every program has, among the steps.
+fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
     let size = prop_oneof![
         6 => 1usize..600,
         3 => 600usize..40_000,
@@ -118,6 +126,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lane = (0..Lane::ALL.len()).prop_map(|lane| Lane::ALL[lane]);
     let shift = prop_oneof![8 => 0u32..5, 2 => 5u32..15, 1 => 15u32..22];
     let block = (lane, size, shift, any::<bool>());
+    let limit = prop_oneof![1 => Just(None), 2 => (256usize << 10..4 << 20).prop_map(Some)];
+    let advice = prop_oneof![2 => Just(Advice::Cold), 1 => Just(Advice::WillNeed)];
     let pick = any::<prop::sample::Index>().prop_map(|index| index.index(1 << 16));
     let step = prop_oneof![
         8 => block.clone().prop_map(|(lane, size, shift, zeroed)| {
@@ -129,11 +139,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => pick.clone().prop_map(Step::Free),
         2 => pick.clone().prop_map(Step::Write),
         3 => pick.clone().prop_map(Step::Read),
-        2 => pick.clone().prop_map(Step::Cold),
+        3 => (pick.clone(), advice).prop_map(|(pick, advice)| Step::Advise(pick, advice)),
         1 => pick.clone().prop_map(Step::Prefetch),
+        1 => pick.clone().prop_map(Step::Ensure),
+        1 => pick.clone().prop_map(Step::Peek),
         1 => pick.prop_map(Step::Pin),
+        1 => limit.clone().prop_map(Step::ResidentLimit),
+        1 => limit.prop_map(Step::MemoryLimit),
         1 => Just(Step::Evict),
         1 => Just(Step::Trim),
+        1 => Just(last),
     ];
     vec(step, 1..120)
 }
@@ -224,14 +239,26 @@ impl Model<'_> {
                     assert_eq!(block.wrong(), 0, "{block:?}");
                 }
             }
-            Step::Cold(pick) => {
+            Step::Advise(pick, advice) => {
                 if let Some(block) = self.picked(pick) {
-                    arena.advise(block.range(), Advice::Cold).unwrap();
+                    asked(arena.advise(block.range(), advice));
                 }
             }
             Step::Prefetch(pick) => {
                 if let Some(block) = self.picked(pick) {
-                    arena.prefetch(block.range()).unwrap();
+                    asked(arena.prefetch(block.range()));
+                }
+            }
+            Step::Ensure(pick) => {
+                if let Some(block) = self.picked(pick) {
+                    arena.ensure(block.range()).unwrap();
+                }
+            }
+            Step::Peek(pick) => {
+                if let Some(block) = self.picked(pick) {
+                    // What is in the buffer already must not show.
+                    let mut buffer = vec![0x5a; 100];
+                    assert_eq!(block.wrong_at_a_peek(arena, &mut buffer), 0, "{block:?}");
                 }
             }
             Step::Pin(pick) => {
@@ -241,8 +268,11 @@ impl Model<'_> {
                     drop(pinned);
                 }
             }
-            Step::Evict => drop(arena.evict_now().unwrap()),
+            Step::ResidentLimit(limit) => asked(arena.set_resident_limit(limit)),
+            Step::MemoryLimit(limit) => asked(arena.set_memory_limit(limit)),
+            Step::Evict => asked(arena.evict_now()),
             Step::Trim => drop(arena.trim()),
+            Step::Stop => arena.stop().unwrap(),
             Step::Allocate { .. } => {}
         }
     }
@@ -263,24 +293,72 @@ fn run_steps(arena: &Arena, claims: &Claims, steps: &[Step]) {
     arena.check().unwrap();
 }
 
-/// What fails is told as the shortest program that fails.
-fn every_program_is_right(setup: Setup) {
-    let interval = Duration::from_millis(1);
-    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
-    let arena = builder.reserve(512 << 20).build().unwrap();
-    let claims = Claims::new(&arena);
-    let config = Config { cases: scaled(24, 3), failure_persistence: None, ..Config::default() };
-    TestRunner::new(config)
-        .run(&steps(), |steps| {
-            run_steps(&arena, &claims, &steps);
-            Ok(())
-        })
-        .unwrap_or_else(|e| panic!("{setup}: {e}"));
+fn from_environment<T: FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no such number: {text}")))
 }
 
+/// The same programs each time, or those of another seed.
+fn runner() -> TestRunner {
+    let cases = from_environment("THERMOCLINE_CASES").unwrap_or(scaled(24, 3));
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&from_environment("THERMOCLINE_SEED").unwrap_or(1u64).to_le_bytes());
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
+}
+
+fn small_and_busy(setup: Setup) -> Arena {
+    let interval = Duration::from_millis(1);
+    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+    builder.reserve(512 << 20).build().unwrap()
+}
+
+/// One arena for all of them. What fails is told as the shortest program that fails.
 #[test]
 fn programs_of_one_thread_do_what_the_model_does() {
     for setup in setups("model::programs_of_one_thread") {
-        every_program_is_right(setup);
+        let arena = small_and_busy(setup);
+        let claims = Claims::new(&arena);
+        runner()
+            .run(&steps(Step::Trim), |steps| {
+                asked(arena.set_resident_limit(None));
+                asked(arena.set_memory_limit(None));
+                run_steps(&arena, &claims, &steps);
+                Ok(())
+            })
+            .unwrap_or_else(|e| panic!("{setup}: {e}"));
+    }
+}
+
+/// What goes on as plain memory is asked the same, and may answer that it evicts nothing.
+#[test]
+fn programs_that_stop_the_arena_do_what_the_model_does() {
+    for setup in setups("model::programs_that_stop_the_arena") {
+        runner()
+            .run(&steps(Step::Stop), |steps| {
+                let arena = small_and_busy(setup);
+                run_steps(&arena, &Claims::new(&arena), &steps);
+                Ok(())
+            })
+            .unwrap_or_else(|e| panic!("{setup}: {e}"));
+    }
+}
+
+/// The same programs, with limits that change under their threads.
+#[test]
+fn while_limits_change() {
+    for setup in setups("model::while_limits_change") {
+        let arena = quiet(setup)
+            .scan_interval(Duration::from_millis(1))
+            .cold_age(Duration::from_secs(500))
+            .build()
+            .unwrap();
+        let program = Program { limits: true, ..program(6) };
+        nothing_is_wrong(program, &arena, |round| {
+            if round == program.rounds - 1 {
+                arena.set_resident_limit(Some(1 << 20)).unwrap();
+                eventually(&arena, "enough", |stats| stats.evicted > scaled(1000, 50));
+            }
+        });
     }
 }

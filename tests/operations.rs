@@ -21,7 +21,8 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
         let interval = Duration::from_millis(1);
         let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
         let rounds = (operations / 200_000).clamp(4, 100);
-        let program = Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds };
+        let program =
+            Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds, limits: true };
         let start = Instant::now();
         // A machine with other things to do may not have come to it yet.
         let outcome = program.run(&arena, |round| {

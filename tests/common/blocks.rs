@@ -134,6 +134,17 @@ impl Block {
         self.wrong_within(self.layout.size())
     }
 
+    /// How many words are wrong in what the arena gives to see of the block without touching it. The
+    /// buffer may hold anything.
+    pub fn wrong_at_a_peek(&self, arena: &Arena, buffer: &mut Vec<u8>) -> u64 {
+        // SAFETY: the block's own bytes, all written, and nobody writes to them meanwhile.
+        let bytes = unsafe { &*self.range() };
+        let peeked = arena.peek(bytes, buffer).unwrap();
+        assert_eq!(peeked.len(), bytes.len());
+        let words = peeked.chunks(8).enumerate();
+        words.filter(|(at, found)| **found != self.word(*at)[..found.len()]).count() as u64
+    }
+
     /// Takes over what `grow` or `shrink` has made of it; what it held must still be there. Says
     /// how many words are wrong, and writes the rest.
     pub fn resized(&mut self, given: NonNull<[u8]>, layout: Layout) -> u64 {

@@ -22,6 +22,8 @@ pub struct Program {
     pub bytes: usize,
     /// All threads end so often, and everything is checked.
     pub rounds: u64,
+    /// Whether the arena's limits change now and then. There are none when a round ends.
+    pub limits: bool,
 }
 
 /// What was found in the end.
@@ -35,6 +37,7 @@ pub struct Outcome {
 /// What the threads share.
 struct Model<'a> {
     arena: &'a Arena,
+    limits: bool,
     claims: Claims,
     live: AtomicUsize,
     live_bytes: AtomicUsize,
@@ -87,6 +90,7 @@ struct Worker {
     blocks: Vec<Block>,
     held: usize,
     pins: VecDeque<PinGuard>,
+    peeked: Vec<u8>,
     inbox: Receiver<Block>,
     outboxes: Vec<Sender<Block>>,
 }
@@ -111,11 +115,15 @@ fn random_align(random: &mut Random) -> usize {
     }
 }
 
-/// What may be answered where nothing is evicted, and nothing else.
-fn asked<T>(answer: Result<T, ArenaError>) -> Option<T> {
+/// A limit below what a program has in its blocks, or none. Most of them last until the next one.
+fn random_limit(random: &mut Random) -> Option<usize> {
+    (!random.one_in(3)).then(|| (256 << 10) + random.below(8 << 20))
+}
+
+/// Refuses what may not be answered even where nothing is evicted.
+pub fn asked<T>(answer: Result<T, ArenaError>) {
     match answer {
-        Ok(answer) => Some(answer),
-        Err(ArenaError::NotSwapping) => None,
+        Ok(_) | Err(ArenaError::NotSwapping) => {}
         Err(e) => panic!("{e}"),
     }
 }
@@ -197,15 +205,22 @@ impl Worker {
         let arena = model.arena;
         let Some(at) = self.pick() else { return };
         let range = self.blocks[at].range();
-        match self.random.below(40) {
-            0 => drop(asked(arena.evict_now())),
+        match self.random.below(48) {
+            0 => asked(arena.evict_now()),
             1 => drop(arena.trim()),
             2 => assert!(arena.heap_stats().unwrap().fragmentation() <= 1.0),
             3 => assert!(arena.stats().lost_bytes == 0),
-            4..=18 => drop(asked(arena.advise(range, Advice::Cold))),
-            19..=22 => drop(asked(arena.advise(range, Advice::WillNeed))),
-            23..=27 => drop(asked(arena.prefetch(range))),
+            4..=18 => asked(arena.advise(range, Advice::Cold)),
+            19..=22 => asked(arena.advise(range, Advice::WillNeed)),
+            23..=27 => asked(arena.prefetch(range)),
             28..=33 => arena.ensure(range).unwrap(),
+            34..=39 => model.wrong(self.blocks[at].wrong_at_a_peek(arena, &mut self.peeked)),
+            40 if model.limits => {
+                asked(arena.set_resident_limit(random_limit(&mut self.random)));
+            }
+            41 if model.limits => {
+                asked(arena.set_memory_limit(random_limit(&mut self.random)));
+            }
             _ => {
                 self.pins.push_back(arena.pin(range).unwrap());
                 if self.pins.len() > 3 {
@@ -270,6 +285,7 @@ impl Program {
     pub fn run(&self, arena: &Arena, between: impl Fn(u64)) -> Outcome {
         let model = Model {
             arena,
+            limits: self.limits,
             claims: Claims::new(arena),
             live: AtomicUsize::new(0),
             live_bytes: AtomicUsize::new(0),
@@ -287,6 +303,7 @@ impl Program {
                 blocks: Vec::new(),
                 held: 0,
                 pins: VecDeque::new(),
+                peeked: Vec::new(),
                 inbox,
                 outboxes: outboxes.clone(),
             })
@@ -305,6 +322,10 @@ impl Program {
                     handle.join().unwrap_or_else(|_| panic!("in round {round} of {self:?}"));
                 });
             });
+            if self.limits {
+                asked(arena.set_resident_limit(None));
+                asked(arena.set_memory_limit(None));
+            }
             model.check();
             between(round);
         }
