@@ -50,8 +50,8 @@ const UNSAFE: [&str; 20] = [
     "track/conformance.rs",
 ];
 
-/// The source files with their paths below `src`; none where there is no source.
-fn sources(test: &str) -> Vec<(String, String)> {
+/// The source files of a folder with their paths below it; none where there is no source.
+fn files_of(folder: &str, test: &str) -> Vec<(String, String)> {
     fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -62,7 +62,7 @@ fn sources(test: &str) -> Vec<(String, String)> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     if fs::read_dir(&root).is_err() {
         common::skip(test, "source", "the source is not on this machine, or may not be read");
         return Vec::new();
@@ -76,6 +76,10 @@ fn sources(test: &str) -> Vec<(String, String)> {
             (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), text)
         })
         .collect()
+}
+
+fn sources(test: &str) -> Vec<(String, String)> {
+    files_of("src", test)
 }
 
 /// The lines that are code, without comments.
@@ -179,4 +183,32 @@ fn files_are_short() {
         assert!(*lines <= 500, "{path} has {lines} lines of code");
         assert!(lengths[lengths.len() / 2].0 <= 160, "the median file is too long");
     }
+}
+
+/// The tests that a page names in backquotes: `program::test`, or `module::test`.
+fn named_tests(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted.filter_map(|name| name.rsplit_once("::")).filter(|(_, test)| test.contains('_'))
+}
+
+#[test]
+fn the_tests_that_safety_names_exist() {
+    const TEST: &str = "the_tests_that_safety_names_exist";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("SAFETY.md");
+    let Ok(page) = fs::read_to_string(path) else {
+        common::skip(TEST, "source", "the source is not on this machine, or may not be read");
+        return;
+    };
+    let files: Vec<_> = [files_of("src", TEST), files_of("tests", TEST)].concat();
+    let mut count = 0;
+    for (place, test) in named_tests(&page) {
+        let place = place.replace("::", "/");
+        let head = format!("fn {test}(");
+        assert!(
+            files.iter().any(|(path, text)| path.starts_with(&place) && text.contains(&head)),
+            "SAFETY.md names {place}::{test}, which does not exist"
+        );
+        count += 1;
+    }
+    assert!(count > 50, "only {count} tests are named: is the page still read as it is written?");
 }
