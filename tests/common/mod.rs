@@ -53,20 +53,28 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// The trackers that work here. A test that runs with one of two says that it ran partly.
+/// Whether a list in the environment names this one, or there is no such list.
+fn is_named(variable: &str, name: &impl fmt::Display) -> bool {
+    let list = std::env::var(variable).ok();
+    list.is_none_or(|list| list.split(',').any(|item| item == name.to_string()))
+}
+
+/// The trackers that work here, or those alone that the environment names:
+/// `THERMOCLINE_TRACKERS=rwp`. A test that runs with one of two says that it ran partly.
 pub fn trackers(test: &str) -> Vec<Tracker> {
     let probe = thermocline::probe();
     let mut trackers = Vec::new();
-    if probe.can_zap() {
-        trackers.push(Tracker::Zap);
-    } else {
+    if !probe.can_zap() {
         skip(test, "userfaultfd", "the zap tracker does not work here");
+    } else if is_named("THERMOCLINE_TRACKERS", &Tracker::Zap) {
+        trackers.push(Tracker::Zap);
     }
-    if probe.can_rwp() {
-        trackers.push(Tracker::Rwp);
-    } else {
+    if !probe.can_rwp() {
         leave_out("PARTLY", test, "rwp", "not with rwp: this kernel has no read-write protection");
+    } else if is_named("THERMOCLINE_TRACKERS", &Tracker::Rwp) {
+        trackers.push(Tracker::Rwp);
     }
+    assert!(!probe.can_zap() || !trackers.is_empty(), "THERMOCLINE_TRACKERS names no tracker");
     trackers
 }
 
@@ -101,13 +109,9 @@ impl fmt::Display for Setup {
 /// The trackers that work here, each with both fault modes, or with those alone that the environment
 /// names: `THERMOCLINE_FAULT_MODES=inline`.
 pub fn setups(test: &str) -> Vec<Setup> {
-    let named = std::env::var("THERMOCLINE_FAULT_MODES").ok();
-    let is_named = |mode: &FaultMode| {
-        named.as_ref().is_none_or(|named| named.split(',').any(|name| name == mode.to_string()))
-    };
-    let modes: Vec<_> =
-        [FaultMode::Handler, FaultMode::Inline].into_iter().filter(is_named).collect();
-    assert!(!modes.is_empty(), "THERMOCLINE_FAULT_MODES names no fault mode: {named:?}");
+    let mut modes = vec![FaultMode::Handler, FaultMode::Inline];
+    modes.retain(|mode| is_named("THERMOCLINE_FAULT_MODES", mode));
+    assert!(!modes.is_empty(), "THERMOCLINE_FAULT_MODES names no fault mode");
     let setup = |tracker| modes.iter().map(move |&fault_mode| Setup { tracker, fault_mode });
     trackers(test).into_iter().flat_map(setup).collect()
 }
