@@ -134,6 +134,17 @@ impl Block {
         self.wrong_within(self.layout.size())
     }
 
+    /// How many words are not what was written, as a peek shows them.
+    pub fn wrong_peeked(&self, arena: &Arena) -> u64 {
+        // SAFETY: the bytes of this block, which have been written, and which nobody writes to now.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.layout.size()) };
+        let mut copy = Vec::new();
+        let found = arena.peek(bytes, &mut copy).unwrap();
+        let differs = |(at, found): (usize, &[u8])| *found != self.word(at)[..found.len()];
+        found.chunks(8).enumerate().filter(|word| differs(*word)).count() as u64
+    }
+
     /// Takes over what `grow` or `shrink` has made of it; what it held must still be there. Says
     /// how many words are wrong, and writes the rest.
     pub fn resized(&mut self, given: NonNull<[u8]>, layout: Layout) -> u64 {
