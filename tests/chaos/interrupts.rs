@@ -1,6 +1,7 @@
 //! Signals, whose handler touches the arena and checks what it finds.
 
 use super::common::blocks::Random;
+use super::common::scaled;
 use super::scene::Scene;
 use super::standing::STANDING;
 use super::tasks;
@@ -33,7 +34,7 @@ pub fn start() {
             assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
         }
     }
-    set_timers(700);
+    set_timers(scaled(700, 10_000));
 }
 
 /// Ends the timers.

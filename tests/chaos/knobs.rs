@@ -10,7 +10,7 @@ const KIB: usize = 1 << 10;
 /// Changes the limits, and says what is going to be touched.
 pub fn turn(scene: Scene<'_>, random: Random) -> u64 {
     let arena = scene.arena;
-    let mut pinned: Option<PinGuard> = None;
+    let mut pinned: Option<(PinGuard, *const [u8])> = None;
     scene.repeat(random, 4000, |random| {
         let (_, range) = part(random);
         let limit = (!random.one_in(3)).then_some((256 + random.below(16 * KIB)) * KIB);
@@ -22,13 +22,15 @@ pub fn turn(scene: Scene<'_>, random: Random) -> u64 {
             7..=9 => drop(asked(arena.advise(range, Advice::Cold))),
             10 => drop(asked(arena.advise(range, Advice::WillNeed))),
             11 => drop(asked(arena.prefetch(range))),
-            12 => pinned = Some(arena.pin(range).unwrap()),
-            13 => pinned = None,
+            12..=13 => pinned = Some((arena.pin(range).unwrap(), range)),
             14 => arena.ensure(range).unwrap(),
             _ => {
                 assert_eq!(arena.stats().lost_bytes, 0);
                 assert!(arena.heap_stats().unwrap().fragmentation() <= 1.0);
             }
+        }
+        if let Some((_, range)) = &pinned {
+            assert!(arena.is_resident(*range), "pinned, and yet gone: {}", arena.stats());
         }
         // Some of the time nothing is.
         if random.one_in(4) {

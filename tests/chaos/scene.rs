@@ -1,6 +1,7 @@
 //! What all pieces work on.
 
 use super::common::blocks::Random;
+use super::common::scaled;
 use super::standing::STANDING;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,15 +26,15 @@ impl Scene<'_> {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Does something again and again, with a pause of up to so many microseconds before each time, and
-    /// says how often.
+    /// Does something again and again, with a pause of up to so many microseconds before each time, longer
+    /// under emulation, and says how often.
     pub fn repeat(
         self,
         mut random: Random,
         pause: usize,
         mut step: impl FnMut(&mut Random),
     ) -> u64 {
-        let mut steps = 0;
+        let (pause, mut steps) = (scaled(pause, 4 * pause), 0);
         while !self.is_over() {
             thread::sleep(Duration::from_micros(random.below(pause) as u64));
             step(&mut random);
