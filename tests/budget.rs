@@ -24,11 +24,12 @@ fn the_memory_limit_counts_the_store_too() {
         let numbers = fill(&arena, 4 << 20);
         for _ in 0..2 {
             eventually(&arena, "the limit", |stats| cost(stats) <= limit);
+            // Nothing is touched now, so nothing changes until it is.
+            let stats = arena.stats();
+            assert!(stats.store_bytes > 1 << 20, "{setup}: a store that matters: {stats}");
+            assert!(stats.resident_bytes > 1 << 20, "{setup}: what fits stays: {stats}");
             verify(&numbers);
         }
-        let stats = arena.stats();
-        assert!(stats.store_bytes > 1 << 20, "{setup}: a store that matters: {stats}");
-        assert!(stats.resident_bytes > 1 << 20, "{setup}: what fits stays: {stats}");
         arena.check().unwrap();
     }
 }
@@ -104,5 +105,18 @@ fn a_limit_that_nothing_can_be_done_with_changes_nothing() {
         verify(&numbers);
         arena.stop().unwrap();
         assert_eq!(arena.set_memory_limit(None), Err(ArenaError::NotSwapping));
+    }
+}
+
+#[test]
+fn a_stopped_arena_has_no_store() {
+    for setup in setups("a_stopped_arena_has_no_store") {
+        let arena = quiet(setup).build().unwrap();
+        let numbers = fill(&arena, 1 << 20);
+        evict_everything(&arena);
+        assert!(arena.stats().store_bytes > 1 << 20, "{setup}: {}", arena.stats());
+        arena.stop().unwrap();
+        assert_eq!(arena.stats().store_bytes, 0, "{setup}: {}", arena.stats());
+        verify(&numbers);
     }
 }

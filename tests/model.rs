@@ -27,7 +27,7 @@ fn program(seed: u64) -> Program {
 
 fn nothing_is_wrong(program: Program, arena: &Arena, between: impl Fn(u64)) {
     let outcome = program.run(arena, between);
-    let right = Outcome { operations: program.operations, wrong: 0, overlaps: 0 };
+    let right = Outcome { operations: program.operations, wrong: 0, overlaps: 0, ..outcome };
     assert_eq!(outcome, right, "{program:?} {}", arena.stats());
 }
 

@@ -349,6 +349,8 @@ impl Engine {
         if let Err(e) = self.backing.unregister() {
             event::die("cannot let go of an arena's memory", &e);
         }
+        // Nothing is left in it, and the evictor's thread, which trims it otherwise, is no more.
+        self.store.trim();
         Ok(())
     }
 }

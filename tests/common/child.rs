@@ -5,14 +5,18 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Output};
 
-/// Runs the named test again in a process of its own, where [`child_case`] is `case`.
-pub fn in_child(test: &str, case: &str) -> Output {
-    let exe = std::env::current_exe().unwrap();
-    Command::new(exe)
+/// What runs the named test again in a process of its own, where [`child_case`] is `case`.
+pub fn child_command(test: &str, case: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env("THERMOCLINE_TEST_CHILD", case)
-        .output()
-        .unwrap()
+        .env("THERMOCLINE_TEST_CHILD", case);
+    command
+}
+
+/// Runs the named test again in a process of its own.
+pub fn in_child(test: &str, case: &str) -> Output {
+    child_command(test, case).output().unwrap()
 }
 
 /// What this process is to do, if it is one that [`in_child`] has started.

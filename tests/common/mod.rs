@@ -37,6 +37,15 @@ pub fn skip(test: &str, what: &str, reason: &str) {
     leave_out("SKIPPED", test, what, reason);
 }
 
+/// Says that a part of a test was left out, likewise.
+///
+/// # Panics
+///
+/// As [`skip`] does.
+pub fn skip_part(test: &str, what: &str, reason: &str) {
+    leave_out("PARTLY", test, what, reason);
+}
+
 fn leave_out(word: &str, test: &str, what: &str, reason: &str) {
     assert_ne!(expected(what), Some(true), "{test}: {what} must be here, but: {reason}");
     let line = format!("{word} {test}: {reason}\n");
@@ -70,7 +79,7 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
         trackers.push(Tracker::Zap);
     }
     if !probe.can_rwp() {
-        leave_out("PARTLY", test, "rwp", "not with rwp: this kernel has no read-write protection");
+        skip_part(test, "rwp", "not with rwp: this kernel has no read-write protection");
     } else if is_named("THERMOCLINE_TRACKERS", &Tracker::Rwp) {
         trackers.push(Tracker::Rwp);
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use thermocline::{Advice, Arena, ArenaError, Lane, PinGuard};
+use thermocline::{Advice, Arena, ArenaError, HeapStats, Lane, PinGuard};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
@@ -30,6 +30,8 @@ pub struct Program {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub operations: u64,
+    /// Bytes that were compared with what was written.
+    pub checked: u64,
     pub wrong: u64,
     pub overlaps: u64,
 }
@@ -38,10 +40,11 @@ pub struct Outcome {
 struct Model<'a> {
     arena: &'a Arena,
     limits: bool,
-    claims: Claims,
+    claims: &'a Claims,
     live: AtomicUsize,
     live_bytes: AtomicUsize,
     operations: AtomicU64,
+    checked: AtomicU64,
     wrong: AtomicU64,
     overlaps: AtomicU64,
 }
@@ -65,8 +68,13 @@ impl Model<'_> {
         self.wrong.fetch_add(words, Ordering::Relaxed);
     }
 
-    fn free(&self, block: Block) {
+    fn verify(&self, block: &Block) {
+        self.checked.fetch_add(block.layout.size() as u64, Ordering::Relaxed);
         self.wrong(block.wrong());
+    }
+
+    fn free(&self, block: Block) {
+        self.verify(&block);
         self.gives(&block);
         block.free(self.arena);
     }
@@ -76,11 +84,16 @@ impl Model<'_> {
         self.arena.check().unwrap();
         let stats = self.arena.heap_stats().unwrap();
         let (live, bytes) = (&self.live, &self.live_bytes);
-        let small: usize = stats.lanes.iter().flat_map(|lane| &lane.classes).map(|c| c.live).sum();
-        assert_eq!(small + stats.large, live.load(Ordering::Relaxed), "{stats}");
+        assert_eq!(blocks_in(&stats), live.load(Ordering::Relaxed), "{stats}");
         assert_eq!(stats.live_bytes(), bytes.load(Ordering::Relaxed), "{stats}");
         assert_eq!(self.arena.stats().allocated_bytes, stats.live_bytes());
     }
+}
+
+/// Blocks that somebody has.
+fn blocks_in(stats: &HeapStats) -> usize {
+    let small: usize = stats.lanes.iter().flat_map(|lane| &lane.classes).map(|c| c.live).sum();
+    small + stats.large
 }
 
 struct Worker {
@@ -241,7 +254,7 @@ impl Worker {
             }
             450..=499 => {
                 if let Ok(block) = self.inbox.try_recv() {
-                    model.wrong(block.wrong());
+                    model.verify(&block);
                     if self.random.one_in(2) {
                         model.free(block);
                     } else {
@@ -254,13 +267,13 @@ impl Worker {
             600..=699 => {
                 let stamp = self.stamp();
                 if let Some(at) = self.pick() {
-                    model.wrong(self.blocks[at].wrong());
+                    model.verify(&self.blocks[at]);
                     self.blocks[at].restamp(stamp);
                 }
             }
             700..=779 => {
                 if let Some(at) = self.pick() {
-                    model.wrong(self.blocks[at].wrong());
+                    model.verify(&self.blocks[at]);
                 }
             }
             780..=794 => self.ask(model),
@@ -283,13 +296,26 @@ impl Worker {
 impl Program {
     /// Runs it in an arena in which nothing is allocated, with a call of `between` after each round.
     pub fn run(&self, arena: &Arena, between: impl Fn(u64)) -> Outcome {
+        let outcome = self.run_beside(arena, &Claims::new(arena), between);
+        arena.trim();
+        let stats = arena.heap_stats().unwrap();
+        assert_eq!(stats.held_bytes(), 0, "{stats}");
+        arena.check().unwrap();
+        outcome
+    }
+
+    /// The same in an arena in which others have blocks, none of which they free meanwhile. Nobody has
+    /// claimed anything.
+    pub fn run_beside(&self, arena: &Arena, claims: &Claims, between: impl Fn(u64)) -> Outcome {
+        let others = arena.heap_stats().unwrap();
         let model = Model {
             arena,
             limits: self.limits,
-            claims: Claims::new(arena),
-            live: AtomicUsize::new(0),
-            live_bytes: AtomicUsize::new(0),
+            claims,
+            live: AtomicUsize::new(blocks_in(&others)),
+            live_bytes: AtomicUsize::new(others.live_bytes()),
             operations: AtomicU64::new(0),
+            checked: AtomicU64::new(0),
             wrong: AtomicU64::new(0),
             overlaps: AtomicU64::new(0),
         };
@@ -334,12 +360,9 @@ impl Program {
         }
         model.check();
         assert!(model.claims.is_empty());
-        arena.trim();
-        let stats = arena.heap_stats().unwrap();
-        assert_eq!(stats.held_bytes(), 0, "{stats}");
-        arena.check().unwrap();
         Outcome {
             operations: model.operations.into_inner(),
+            checked: model.checked.into_inner(),
             wrong: model.wrong.into_inner(),
             overlaps: model.overlaps.into_inner(),
         }

@@ -1,0 +1,129 @@
+//! A machine of the test's own, which may be disturbed as a whole.
+
+use super::TEST;
+use super::common::blocks::Random;
+use super::common::{expected, skip_part};
+use super::scene::{Scene, part};
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+pub fn is_ours() -> bool {
+    std::env::var_os("THERMOCLINE_CHAOS_MACHINE").is_some()
+}
+
+/// The value behind a word that begins a line of one of the kernel's tables.
+fn figure(table: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(table).unwrap();
+    let mut lines = text.lines().map(str::split_whitespace);
+    let mut line = lines.find_map(|mut words| (words.next() == Some(name)).then_some(words))?;
+    line.next()?.parse().ok()
+}
+
+/// Bytes that could be taken without anybody being killed.
+pub fn available_bytes() -> usize {
+    figure("/proc/meminfo", "MemAvailable:").map_or(0, |kib| kib as usize) << 10
+}
+
+/// Our control group's file by which the kernel is told to reclaim, if we have one.
+fn reclaim_file() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let file = PathBuf::from("/sys/fs/cgroup").join(group).join("memory.reclaim");
+    file.exists().then_some(file)
+}
+
+/// Has the kernel reclaim, move and give up pages, of the arena above all.
+pub fn disturb(scene: Scene<'_>, random: Random) -> u64 {
+    if !is_ours() {
+        return 0;
+    }
+    let reclaim = reclaim_file();
+    // Each takes a page away from the machine.
+    let mut offlined = 0;
+    scene.repeat(random, 30_000, |random| match random.below(8) {
+        0..=1 => fs::write("/proc/sys/vm/compact_memory", "1").unwrap(),
+        2 => fs::write("/proc/sys/vm/drop_caches", "3").unwrap(),
+        3..=5 => {
+            if let Some(file) = &reclaim {
+                // It may find less than it is to find.
+                let _ = fs::write(file, (1 + random.below(16 << 20)).to_string());
+            }
+        }
+        _ if offlined < 200 => {
+            let (_, range) = part(random);
+            // SAFETY: moves a page's bytes to another one.
+            unsafe { libc::madvise(range.cast_mut().cast(), 4096, libc::MADV_SOFT_OFFLINE) };
+            offlined += 1;
+        }
+        _ => {}
+    })
+}
+
+/// What the kernel has done with pages since the machine was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    swapped_out: u64,
+    swapped_in: u64,
+    migrated: u64,
+    compacted: u64,
+    huge: u64,
+}
+
+impl Counts {
+    pub fn now() -> Self {
+        let sum = |names: &[&str]| {
+            names.iter().map(|name| figure("/proc/vmstat", name).unwrap_or(0)).sum()
+        };
+        Self {
+            swapped_out: sum(&["pswpout"]),
+            swapped_in: sum(&["pswpin"]),
+            migrated: sum(&["pgmigrate_success"]),
+            compacted: sum(&["compact_migrate_scanned"]),
+            huge: sum(&["thp_fault_alloc", "thp_collapse_alloc", "thp_file_alloc"]),
+        }
+    }
+
+    /// How much more it is now.
+    pub fn since(self) -> Self {
+        let now = Self::now();
+        Self {
+            swapped_out: now.swapped_out - self.swapped_out,
+            swapped_in: now.swapped_in - self.swapped_in,
+            migrated: now.migrated - self.migrated,
+            compacted: now.compacted - self.compacted,
+            huge: now.huge - self.huge,
+        }
+    }
+
+    /// Looks that the machine was disturbed, where it was to be.
+    pub fn assert_enough(self) {
+        if !is_ours() {
+            return;
+        }
+        let swaps = fs::read_to_string("/proc/swaps").unwrap();
+        if swaps.lines().count() < 2 {
+            skip_part(TEST, "swap", "the kernel has nothing to swap to");
+        } else {
+            assert!(
+                self.swapped_out > 0 && self.swapped_in > 0,
+                "too little was swapped: {self:?}"
+            );
+        }
+        if expected("swap") == Some(true) {
+            assert!(reclaim_file().is_some(), "no control group to reclaim from");
+        }
+        assert!(self.compacted > 0 && self.migrated > 0, "too little was moved: {self:?}");
+        if self.huge == 0 {
+            skip_part(TEST, "thp", "no huge page came into being");
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { swapped_out, swapped_in, migrated, compacted, huge } = self;
+        write!(f, "swapped_out={swapped_out} swapped_in={swapped_in} migrated={migrated} ")?;
+        write!(f, "compacted={compacted} huge={huge}")
+    }
+}
