@@ -104,7 +104,7 @@ impl Drop for SaidOnPanic {
 fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
     let (start, over) = (Instant::now(), AtomicBool::new(false));
     let claims = Claims::new(arena);
-    STANDING.open(arena, 64 + random.below(scaled(4000, 700)));
+    STANDING.open(arena, 64 + random.below(scaled(4000, 400)));
     let scene = Scene { arena, over: &over, main: tasks::gettid() };
     thread::scope(|scope| {
         let begin = |(name, disturbance): (&'static str, Disturbance)| {
