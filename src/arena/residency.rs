@@ -65,7 +65,8 @@ impl Arena {
     }
 
     /// Whether all of `range` is in memory, at the moment. It costs a load per page. True where nothing
-    /// is ever evicted; false for memory that was never written, or lies elsewhere.
+    /// is ever evicted; false for memory that was never written, or lies elsewhere, and for a moment,
+    /// pinned or not, while a fault or the evictor is at work on a page of it.
     #[must_use]
     pub fn is_resident<T>(&self, range: *const [T]) -> bool {
         let Ok((offset, len)) = self.inner.locate(range) else {

@@ -6,9 +6,9 @@ use std::fs;
 
 /// Has the kernel reclaim what it can of the arena.
 pub fn advise(scene: Scene<'_>, random: Random) -> u64 {
-    scene.repeat(random, 8000, |random| {
+    scene.repeat(random, 15_000, |random| {
         let (_, range) = part(random);
-        let (start, len) = if random.one_in(5) {
+        let (start, len) = if random.one_in(20) {
             mapping(range.cast::<u8>().addr())
         } else {
             (range.cast::<u8>().addr(), range.len())

@@ -34,7 +34,7 @@ pub fn start() {
             assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
         }
     }
-    set_timers(scaled(700, 10_000));
+    set_timers(scaled(700, 20_000));
 }
 
 /// Ends the timers.

@@ -42,12 +42,12 @@ pub fn disturb(scene: Scene<'_>, random: Random) -> u64 {
     // Each takes a page away from the machine.
     let mut offlined = 0;
     scene.repeat(random, 30_000, |random| match random.below(8) {
-        0..=1 => fs::write("/proc/sys/vm/compact_memory", "1").unwrap(),
-        2 => fs::write("/proc/sys/vm/drop_caches", "3").unwrap(),
-        3..=5 => {
+        0 => fs::write("/proc/sys/vm/compact_memory", "1").unwrap(),
+        1 => fs::write("/proc/sys/vm/drop_caches", "3").unwrap(),
+        2..=5 => {
             if let Some(file) = &reclaim {
                 // It may find less than it is to find.
-                let _ = fs::write(file, (1 + random.below(16 << 20)).to_string());
+                let _ = fs::write(file, (1 + random.below(1 << 20)).to_string());
             }
         }
         _ if offlined < 200 => {

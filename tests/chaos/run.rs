@@ -104,7 +104,7 @@ impl Drop for SaidOnPanic {
 fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
     let (start, over) = (Instant::now(), AtomicBool::new(false));
     let claims = Claims::new(arena);
-    STANDING.open(arena, 64 + random.below(scaled(4000, 700)));
+    STANDING.open(arena, 64 + random.below(scaled(4000, 400)));
     let scene = Scene { arena, over: &over, main: tasks::gettid() };
     thread::scope(|scope| {
         let begin = |(name, disturbance): (&'static str, Disturbance)| {
@@ -162,9 +162,7 @@ fn nothing_is_left(arena: &Arena) {
     assert_eq!(held, (0, 0, 0, 0), "{stats}");
     let held = (stats.memory_bytes, stats.store_bytes, stats.lost_bytes, arena.excess_bytes());
     assert_eq!(held, (0, 0, 0, 0), "{stats}");
-    assert!(
-        stats.refaults <= stats.faults
-            && stats.same_filled <= stats.evicted + stats.touched_in_time,
-        "{stats}"
-    );
+    assert!(stats.refaults <= stats.faults, "{stats}");
+    let tried = stats.evicted + stats.touched_in_time + stats.kernel_refused;
+    assert!(stats.same_filled <= tried, "{stats}");
 }

@@ -34,7 +34,7 @@ impl Scene<'_> {
         pause: usize,
         mut step: impl FnMut(&mut Random),
     ) -> u64 {
-        let (pause, mut steps) = (scaled(pause, 4 * pause), 0);
+        let (pause, mut steps) = (scaled(pause, 10 * pause), 0);
         while !self.is_over() {
             thread::sleep(Duration::from_micros(random.below(pause) as u64));
             step(&mut random);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Spins on all processors, has threads come last, or puts all of them on one processor.
 pub fn starve(scene: Scene<'_>, random: Random) -> u64 {
     let processors = affinity(0);
-    let steps = scene.repeat(random, 60_000, |random| {
+    let steps = scene.repeat(random, 40_000, |random| {
         let stretch = Duration::from_micros(random.below(40_000) as u64);
         match random.below(3) {
             0 => spin(stretch),
