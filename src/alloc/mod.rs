@@ -40,7 +40,7 @@ pub use report::{ClassStats, HeapStats, LaneStats};
 pub(crate) use watch::bad_free;
 
 use crate::prim::own::AtWork;
-use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::sys::fork::Generation;
@@ -55,7 +55,7 @@ use crossbeam::utils::CachePadded;
 use map::BINS;
 use node::Run;
 use pages::PageHeap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 /// Pages of a large block that are populated when it is allocated: 2 MiB. What lies behind is
 /// populated when it is touched, ahead of a program that writes from one end to the other; a block
