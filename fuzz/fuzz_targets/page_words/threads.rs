@@ -191,7 +191,7 @@ impl Threads {
     /// What the evictor does with a page that it has claimed.
     fn evict(&mut self, at: usize, how: usize) {
         let (page, now) = (self.pages[at], self.now);
-        if how % 2 == 0 {
+        if how.is_multiple_of(2) {
             self.handle += 1;
             let published = self.table.publish(PAGES[at], Handle::from_raw(self.handle));
             assert_eq!(published, page.state == State::Claimed, "{page:?}");
