@@ -23,6 +23,7 @@ mod bin;
 mod cache;
 mod check;
 mod classes;
+mod clock;
 mod kind;
 mod map;
 mod node;
@@ -30,14 +31,16 @@ mod pages;
 mod report;
 mod runs;
 mod span;
+mod watch;
 
 pub(crate) use cache::{pop_fast, push_fast, take_block_fast};
 pub use kind::Lane;
 pub(crate) use map::BlockMap;
 pub use report::{ClassStats, HeapStats, LaneStats};
+pub(crate) use watch::bad_free;
 
 use crate::prim::own::AtWork;
-use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::sync::plain::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::sys::fork::Generation;
@@ -45,15 +48,14 @@ use crate::sys::{SysError, event};
 use bin::{Bin, CHUNK_SHIFT};
 use cache::ThreadCache;
 use classes::{CLASSES, class, class_of};
+use clock::Clock;
 use core::alloc::Layout;
 use core::fmt;
 use crossbeam::utils::CachePadded;
 use map::BINS;
 use node::Run;
 use pages::PageHeap;
-use span::WATCHED;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 /// Pages of a large block that are populated when it is allocated: 2 MiB. What lies behind is
 /// populated when it is touched, ahead of a program that writes from one end to the other; a block
@@ -110,41 +112,6 @@ pub(crate) struct HeapOptions {
     pub(crate) poison: bool,
     /// Pages that may be free and have memory, beside a quarter of those in use.
     pub(crate) most_dirty: usize,
-}
-
-/// The clock by which free pages keep their memory, in epochs.
-#[derive(Debug)]
-#[cfg_attr(test, allow(dead_code, reason = "tests say themselves what time it is"))]
-struct Clock {
-    started: Instant,
-    /// Epochs that a test has put it forward by.
-    #[cfg(test)]
-    forward: AtomicU32,
-}
-
-#[cfg_attr(test, allow(dead_code, reason = "tests say themselves what time it is"))]
-impl Clock {
-    /// Free pages that nobody has needed for so long give up their memory.
-    const EPOCH: Duration = Duration::from_millis(32);
-
-    fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            #[cfg(test)]
-            forward: AtomicU32::new(0),
-        }
-    }
-
-    /// Epochs since the heap was made; in the heap's own tests, those that the test says.
-    fn epoch(&self) -> u64 {
-        #[cfg(test)]
-        return self.forward.load(Ordering::Relaxed).into();
-        #[cfg(not(test))]
-        {
-            let epochs = self.started.elapsed().as_nanos() / Self::EPOCH.as_nanos();
-            u64::try_from(epochs).unwrap_or(u64::MAX)
-        }
-    }
 }
 
 /// The allocator.
@@ -551,7 +518,10 @@ impl Heap {
             Err(e) => {
                 pages.give_dirty(run);
                 drop(pages);
-                event::say(format_args!("freed memory cannot be given back: {e:#}"));
+                // A fuzzer has it refused all the time.
+                if !cfg!(fuzzing) {
+                    event::say(format_args!("freed memory cannot be given back: {e:#}"));
+                }
                 return false;
             }
         }
@@ -667,39 +637,6 @@ impl Heap {
     pub(crate) fn poisons(&self) -> bool {
         self.options.poison
     }
-
-    /// In debug builds, notes that the program has got the block at `offset`, or is giving it back.
-    #[inline]
-    pub(crate) fn watch(&self, offset: usize, layout: Layout, live: bool) {
-        if WATCHED && self.generation.is_current() {
-            self.note(offset, layout, live);
-        }
-    }
-
-    fn note(&self, offset: usize, layout: Layout, live: bool) {
-        let _at_work = AtWork::enter();
-        let is_right = match self.bin_at(offset) {
-            Some(bin) => {
-                let fits = class_of(layout) == Some(bin % CLASSES);
-                fits && self.bin(bin).watch(offset as u64, live, &self.map)
-            }
-            None => self.map.nodes().watch_block(offset / PAGE_SIZE, live),
-        };
-        if !is_right {
-            bad_free(offset, layout);
-        }
-    }
-}
-
-/// Ends the process because memory is freed that was not allocated so, before damage is done.
-#[cold]
-pub(crate) fn bad_free(offset: usize, layout: Layout) -> ! {
-    event::say(format_args!(
-        "memory is freed twice, with another layout, or is no block of this arena: {} bytes at offset \
-         {offset:#x}; abort",
-        layout.size()
-    ));
-    std::process::abort()
 }
 
 #[cfg(test)]

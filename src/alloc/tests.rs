@@ -166,7 +166,7 @@ fn an_empty_span_is_forgotten_at_once_and_released_after_a_while() {
     assert!(forgotten > 0, "some spans are empty, whatever the caches keep");
     assert_eq!(notes.released(), 0);
     let tick = || {
-        heap.clock.forward.fetch_add(1, Ordering::Relaxed);
+        heap.pass(1);
         heap.tick();
     };
     tick();
@@ -413,7 +413,7 @@ proptest! {
                     }
                 }
                 Step::Tick => {
-                    heap.clock.forward.fetch_add(1, Ordering::Relaxed);
+                    heap.pass(1);
                     heap.tick();
                 }
                 Step::Trim => drop(heap.trim()),

@@ -8,11 +8,18 @@
 #[cfg_attr(all(thermocline_sim, not(loom)), path = "sync/scheduled.rs")]
 #[cfg_attr(loom, path = "sync/checked.rs")]
 mod chosen;
+#[cfg(thermocline_tsan)]
+mod visible;
 
-/// Std's atomics, for statistics, hints, and what has locks of its own: they take no part in the
+/// Std's atomics and locks, for statistics, hints, and what has locks of its own: they take no part in the
 /// protocol.
 pub(crate) mod plain {
     pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+    #[cfg(thermocline_tsan)]
+    pub(crate) use super::visible::Mutex;
+    #[cfg(not(thermocline_tsan))]
+    pub(crate) use std::sync::Mutex;
 }
 
 pub(crate) use chosen::*;
