@@ -19,15 +19,17 @@ mod pages;
 mod peek;
 mod restore;
 mod scratch;
+mod waited;
 
 pub(crate) use pages::FillError;
 pub(crate) use peek::Peeked;
 pub(crate) use restore::{Brought, Empty};
+pub(crate) use waited::PLACES;
 
 use crate::alloc::BlockMap;
 use crate::prim::sync::AtomicUsize;
 use crate::prim::{PageIndex, PageRange};
-use crate::stats::Counters;
+use crate::stats::{Counters, Progress};
 use crate::store::Store;
 use crate::sys::backing::Backing;
 use crate::sys::event;
@@ -40,6 +42,7 @@ use scratch::Scratches;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
+use waited::Waited;
 
 /// Who brings back a page that was touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +122,9 @@ pub(crate) struct Resolver {
     scratches: Scratches,
     /// Handlers that are looking for a message rather than sleep.
     looking: AtomicUsize,
+    /// What the handler of each descriptor is at.
+    progress: Box<[Progress]>,
+    waited: Waited,
 }
 
 impl Resolver {
@@ -130,6 +136,7 @@ impl Resolver {
         counters: Arc<Counters>,
         map: Arc<BlockMap>,
     ) -> Self {
+        let progress = backing.uffds().iter().map(|_| Progress::default()).collect();
         Self {
             backing,
             table,
@@ -141,7 +148,19 @@ impl Resolver {
             neighbours: Neighbours::new(),
             scratches: Scratches::new(),
             looking: AtomicUsize::new(0),
+            progress,
+            waited: Waited::default(),
         }
+    }
+
+    /// What the handler of the descriptor with this number is at.
+    pub(crate) fn progress(&self, number: usize) -> &Progress {
+        &self.progress[number]
+    }
+
+    /// Of the pages whose owners are waited for, the one in that place, with its word.
+    pub(crate) fn waited(&self, place: usize) -> Option<(PageIndex, Word)> {
+        self.waited.get(place, &self.table)
     }
 
     /// Serves a fault on `page`, of whatever kind: what has to be done is in the page's word. A
@@ -165,6 +184,7 @@ impl Resolver {
                 }
                 State::Dropping | State::Filling => {
                     if self.table.ask_to_be_woken(page, seen).is_ok() {
+                        self.waited.note(page, &self.table);
                         return Resolved::Waiting;
                     }
                 }
