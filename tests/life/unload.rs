@@ -88,10 +88,17 @@ fn an_object_that_has_built_an_arena_can_be_unloaded() {
     let (inline, leave) = (setup_of_child().unwrap().is_inline(), way_of_child() == "leave");
     // SAFETY: the handler ends the process.
     unsafe { libc::signal(libc::SIGBUS, on_sigbus as extern "C" fn(_) as usize) };
+    // While a thread lives that has used an arena, the loader keeps the object because of the destructors
+    // of its variables.
     let object = Loaded::new();
     let plugin = object.plugin();
-    assert_eq!(plugin(inline, leave), 0);
-    // A thread that has used an arena, and ends when its object is unloaded.
+    assert_eq!(thread::spawn(move || plugin(inline, leave)).join().unwrap(), 0);
+    object.unload();
+    // The hook for forks.
+    assert_eq!(fork(|| 3).code(), Some(3));
+    // It is the same object that is loaded again, and a thread of it that goes on when it is unloaded.
+    let again = Loaded::new();
+    assert_eq!(again.plugin() as usize, plugin as usize);
     let (unloaded, until_unloaded) = mpsc::channel();
     let (worked, has_worked) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -99,16 +106,9 @@ fn an_object_that_has_built_an_arena_can_be_unloaded() {
         until_unloaded.recv().unwrap();
     });
     assert_eq!(has_worked.recv(), Ok(0));
-    object.unload();
+    again.unload();
     unloaded.send(()).unwrap();
     thread.join().unwrap();
-    // The hook for forks.
-    assert_eq!(fork(|| 3).code(), Some(3));
-    // It is the same object that is loaded again.
-    let again = Loaded::new();
-    assert_eq!(again.plugin() as usize, plugin as usize);
-    assert_eq!(again.plugin()(inline, leave), 0);
-    again.unload();
     // The handler for SIGBUS is its, and passes on.
     touch_beyond_a_file();
     unreachable!("SIGBUS ends the process");
