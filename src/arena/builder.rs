@@ -161,7 +161,8 @@ impl Builder {
     /// it. Such a thread may be stuck in the kernel, be kept from the processor by others, wait for
     /// memory that the kernel does not have, or have met a bug.
     ///
-    /// While the whole process is stopped, or its machine, or starved, the time does not go on.
+    /// While the whole process is stopped, or its machine, or starved, the time does not go on. A
+    /// single thread that a debugger stops does count.
     ///
     /// [`Stats::stalls`]: crate::Stats::stalls
     pub fn stall_limit(mut self, limit: Duration) -> Self {

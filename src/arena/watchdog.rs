@@ -13,13 +13,13 @@
 
 use super::builder::Config;
 use super::stall::{Found, Suspicion, is_punctual, period};
-use crate::fault::{FaultMode, PLACES, Resolver};
+use crate::fault::{FaultMode, Resolver};
 use crate::prim::PageIndex;
 use crate::stats::{Progress, Seen};
 use crate::sys;
 use crate::sys::event::{self, Event};
 use crate::sys::thread::JoinHandle;
-use crate::table::Word;
+use crate::table::{PLACES, Sight};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,7 +82,7 @@ struct Rounds {
     /// What each is at, and whether there are messages that it has not read.
     of_handlers: Vec<Suspicion<(Seen, bool)>>,
     of_evictor: Suspicion<Seen>,
-    of_pages: Vec<Suspicion<(PageIndex, Word)>>,
+    of_pages: Vec<Suspicion<Sight>>,
     aborts: bool,
 }
 
@@ -107,8 +107,8 @@ impl Rounds {
         let at = seen.page().map(|_| seen);
         report.tell(&evictor, self.of_evictor.look(at, now, punctual));
         for (place, suspicion) in self.of_pages.iter_mut().enumerate() {
-            let waited = resolver.waited(place);
-            let page = waited.map(|(page, _)| page);
+            let waited = resolver.table.waited(place);
+            let page = waited.map(Sight::page);
             report.tell(&Stuck::Owner { page }, suspicion.look(waited, now, punctual));
         }
     }

@@ -19,12 +19,10 @@ mod pages;
 mod peek;
 mod restore;
 mod scratch;
-mod waited;
 
 pub(crate) use pages::FillError;
 pub(crate) use peek::Peeked;
 pub(crate) use restore::{Brought, Empty};
-pub(crate) use waited::PLACES;
 
 use crate::alloc::BlockMap;
 use crate::prim::sync::AtomicUsize;
@@ -42,7 +40,6 @@ use scratch::Scratches;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
-use waited::Waited;
 
 /// Who brings back a page that was touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +121,6 @@ pub(crate) struct Resolver {
     looking: AtomicUsize,
     /// What the handler of each descriptor is at.
     progress: Box<[Progress]>,
-    waited: Waited,
 }
 
 impl Resolver {
@@ -149,18 +145,12 @@ impl Resolver {
             scratches: Scratches::new(),
             looking: AtomicUsize::new(0),
             progress,
-            waited: Waited::default(),
         }
     }
 
     /// What the handler of the descriptor with this number is at.
     pub(crate) fn progress(&self, number: usize) -> &Progress {
         &self.progress[number]
-    }
-
-    /// Of the pages whose owners are waited for, the one in that place, with its word.
-    pub(crate) fn waited(&self, place: usize) -> Option<(PageIndex, Word)> {
-        self.waited.get(place, &self.table)
     }
 
     /// Serves a fault on `page`, of whatever kind: what has to be done is in the page's word. A
@@ -184,7 +174,6 @@ impl Resolver {
                 }
                 State::Dropping | State::Filling => {
                     if self.table.ask_to_be_woken(page, seen).is_ok() {
-                        self.waited.note(page, &self.table);
                         return Resolved::Waiting;
                     }
                 }

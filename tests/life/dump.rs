@@ -43,7 +43,7 @@ fn the_mappings_of_an_arena_are_left_out_of_core_dumps() {
     }
     let left_out = || mappings().iter().filter(|mapping| is_left_out(mapping)).count();
     let before = left_out();
-    let arena = quiet(setup_of_child().unwrap()).build().unwrap();
+    let _arena = quiet(setup_of_child().unwrap()).build().unwrap();
     let views: Vec<_> =
         mappings().into_iter().filter(|mapping| mapping.contains("memfd:thermocline")).collect();
     // One of the views is in parts, which have descriptors in turn.
