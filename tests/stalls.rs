@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use thermocline::{Arena, Builder};
@@ -40,8 +41,12 @@ fn stop(thread: i32) -> Stopped {
     Stopped::new(thread).unwrap_or_else(|| std::process::exit(MAY_NOT))
 }
 
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Runs `test` in a child for each setup that `which` picks, and gives the output of those that could.
 fn children(test: &str, which: impl Fn(Setup) -> bool) -> Vec<(Setup, Output)> {
+    // One starves the other.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut outputs = Vec::new();
     for setup in setups(test).into_iter().filter(|setup| which(*setup)) {
         let output = in_child(test, &setup.to_string());
@@ -143,9 +148,9 @@ impl Drop for Told {
 /// something with these words is told. Others may be told of first where they are starved.
 fn stop_until_told(arena: &Arena, thread: i32, words: &str) {
     let told = Told::new();
-    for _ in 0..200 {
+    for _ in 0..500 {
         let _stopped = stop(thread);
-        let end = Instant::now() + Duration::from_secs(1);
+        let end = Instant::now() + Duration::from_millis(400);
         while Instant::now() < end {
             if told.text().contains(words) {
                 assert!(arena.stats().stalls > 0);
