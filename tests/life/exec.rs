@@ -82,7 +82,7 @@ fn programs_are_run_in_every_way_while_pages_come_and_go() {
     if let Some(setup) = setup_of_child() {
         let (_, pages) = busy(setup);
         let argv = [TRUE.as_ptr(), ptr::null()];
-        for _ in 0..scaled(20, 3) {
+        for _ in 0..scaled(20, 1) {
             for run in [by_fork, by_vfork, by_posix_spawn] {
                 let run: Run = run;
                 // SAFETY: strings that live on.
@@ -149,7 +149,7 @@ fn a_process_becomes_another_program_while_its_threads_fault() {
         panic!("{}", Command::new("/bin/echo").arg("another program").exec());
     }
     for setup in setups(TEST) {
-        for _ in 0..scaled(20, 2) {
+        for _ in 0..scaled(20, 1) {
             let output = in_child(TEST, &setup.to_string());
             assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
             assert!(text(&output).contains("another program"), "{setup}: {}", text(&output));
