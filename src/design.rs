@@ -124,7 +124,13 @@
 //!    each page in a slab has a checksum (CRC-32) over its own bytes and its number, verified before
 //!    they are given back. Only for want of memory the toucher waits.
 //! 5. *A child after fork has no mapping of the arena.* `MADV_DONTFORK`.
-//! 6. *Stopping brings everything back first.* A handler thread that fails aborts the process.
+//! 6. *Stopping brings everything back first.* A handler thread that fails aborts the process. One that
+//!    is stuck is found by a thread that does nothing else: it looks five times in each
+//!    [stall limit](crate::Builder::stall_limit) at which page each handler and the evictor is, which
+//!    they write down with a relaxed store, at the descriptors for messages that nobody reads, and at
+//!    the pages whose owners somebody waits for. Looks that come late do not count, for whatever kept
+//!    that thread from running has kept the others. An evictor that is stuck while it has claimed no
+//!    page keeps nobody from going on, and is not told of.
 //!
 //! # The store
 //!
@@ -192,4 +198,5 @@
 //! each small block and 100 bytes for each span; up to 110 KiB for each thread that allocates, as it
 //! uses sizes and lanes; in the store 8 bytes a page, what rounds up to 64, and slots that nothing fits into for the time being.
 //! Time: one thread that looks and evicts, which reads the words of all watched regions at each look,
-//! and as many handlers as were asked for. For figures see the README.
+//! as many handlers as were asked for, and one that wakes up every other second to see whether they
+//! go on. For figures see the README.

@@ -61,13 +61,26 @@
 //! * **SIGBUS.** With [`FaultMode::Inline`], which is the default for a process that may serve faults of
 //!   user code only, the process's handler for SIGBUS is ours, a thread that has it blocked must not
 //!   touch evicted memory, and stacks need room for it: see there.
-//! * **fork.** A child has no mapping of an arena: touching it there is SIGSEGV, allocating fails.
-//!   `fork` followed by `exec` is fine. A child may build arenas of its own.
-//! * **Core dumps** leave arenas out, and a debugger cannot look into evicted pages.
+//! * **fork.** A child has no mapping of an arena: touching it there is SIGSEGV, allocating fails, and
+//!   dropping it does nothing. `fork` followed by `exec` is fine, but for strings that lie in an arena
+//!   (`EFAULT`). A child may build arenas of its own: a daemon builds its arenas after it has become
+//!   one.
+//! * **exec.** Strings for a program that lie in an arena are what a system call is given, for
+//!   `posix_spawn` and [`Command`](std::process::Command) as well: see above.
+//! * **Debuggers** are refused evicted pages (`EIO`: gdb says "Cannot access memory"), and never wait
+//!   for them. With [`FaultMode::Inline`] gdb needs to be told `handle SIGBUS nostop noprint pass`.
+//!   `process_vm_readv(2)` of another process is served as a system call of this one's would be; while
+//!   this one is stopped there is nobody to do so, and it waits until this one goes on or it is killed.
+//! * **Core dumps** leave arenas and their stores out, and so are small; what was in them is lost to
+//!   whoever reads the dump.
+//! * **dlclose.** An object that contains this library and has built an arena stays loaded for ever:
+//!   the process has addresses of its code.
 //! * **Errors on the way back.** A page whose stored copy is found damaged (by its CRC-32), or that
 //!   the kernel refuses to put back, is SIGBUS to whoever touches it, and a line on standard error
 //!   says so. While the kernel has no memory for it, the toucher waits. If a thread that brings pages
-//!   back cannot go on, the process is aborted with the reason, rather than left hanging.
+//!   back cannot go on, the process is aborted with the reason, rather than left hanging; if it is
+//!   stuck, that is told and counted ([`Builder::stall_limit`]), and the process is aborted where that
+//!   was asked for ([`Builder::abort_on_stall`]).
 //! * **Objects of different heat on one page** keep the page in memory. A hash map that grows
 //!   touches all of its entries: reserve room up front.
 //! * **`mlock` and `mlockall`.** Under [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in

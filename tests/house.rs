@@ -23,7 +23,7 @@ const STRANGERS: [(&str, &str); 6] = [
 ];
 
 /// Files that may contain `unsafe`, and why.
-const UNSAFE: [&str; 20] = [
+const UNSAFE: [&str; 22] = [
     // The kernel's calls.
     "sys/cpu.rs",
     "sys/error.rs",
@@ -33,8 +33,10 @@ const UNSAFE: [&str; 20] = [
     "sys/lazy.rs",
     "sys/memory.rs",
     "sys/pagemap.rs",
+    "sys/residence.rs",
     "sys/sigbus.rs",
     "sys/signals.rs",
+    "sys/thread.rs",
     "sys/uffd.rs",
     // A thread's cache, found by an address that is known to that thread alone.
     "alloc/cache.rs",

@@ -45,6 +45,8 @@ pub struct Builder {
     fault_mode: FaultMode,
     handler_threads: usize,
     or_plain_memory: bool,
+    stall_limit: Duration,
+    abort_on_stall: bool,
     poison_freed: bool,
     zeal: bool,
 }
@@ -62,6 +64,8 @@ impl Default for Builder {
             fault_mode: FaultMode::Auto,
             handler_threads: 2,
             or_plain_memory: false,
+            stall_limit: Duration::from_secs(10),
+            abort_on_stall: false,
             poison_freed: false,
             zeal: false,
         }
@@ -151,6 +155,29 @@ impl Builder {
         self
     }
 
+    /// For how long a thread of the arena, or whoever else owns a page that others wait for, may stand
+    /// still. From a tenth of a second to an hour; ten seconds by default. Beyond that a line on
+    /// standard error says who stands where, another one when it goes on, and [`Stats::stalls`] counts
+    /// it. Such a thread may be stuck in the kernel, be kept from the processor by others, wait for
+    /// memory that the kernel does not have, or have met a bug.
+    ///
+    /// While the whole process is stopped, or its machine, or starved, the time does not go on. A
+    /// single thread that a debugger stops does count.
+    ///
+    /// [`Stats::stalls`]: crate::Stats::stalls
+    pub fn stall_limit(mut self, limit: Duration) -> Self {
+        self.stall_limit = limit;
+        self
+    }
+
+    /// Abort the process at the first [stall](Self::stall_limit), with the line that says why, for
+    /// where somebody restarts it: a process that hangs is found by nobody. Without this a stall is told
+    /// of and counted, and nothing is done about it.
+    pub fn abort_on_stall(mut self) -> Self {
+        self.abort_on_stall = true;
+        self
+    }
+
     /// Overwrite what is freed with bytes `0xdb`, as far as it is in memory, so that whoever uses it all
     /// the same is found sooner. Every allocation and every free takes a lock then. For tests.
     pub fn poison_freed(mut self) -> Self {
@@ -215,6 +242,10 @@ impl Builder {
             let allowed = "from one to 524287 scan intervals";
             return invalid("cold_age", format!("{age:?}"), allowed);
         };
+        if !(second / 10..=second * 3600).contains(&self.stall_limit) {
+            let allowed = "from a tenth of a second to an hour";
+            return invalid("stall_limit", format!("{:?}", self.stall_limit), allowed);
+        }
         if !(1..=64).contains(&self.handler_threads) {
             let given = self.handler_threads.to_string();
             return invalid("handler_threads", given, "from 1 to 64");
@@ -233,6 +264,8 @@ impl Builder {
             store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
             fault_mode: self.fault_mode,
             handler_threads: self.handler_threads,
+            stall_limit: self.stall_limit,
+            abort_on_stall: self.abort_on_stall,
             poison_freed: self.poison_freed,
             zeal: self.zeal,
         })
@@ -251,6 +284,8 @@ pub(super) struct Config {
     /// Not `Auto` any more when the engine gets to see it.
     pub(super) fault_mode: FaultMode,
     pub(super) handler_threads: usize,
+    pub(super) stall_limit: Duration,
+    pub(super) abort_on_stall: bool,
     pub(super) poison_freed: bool,
     pub(super) zeal: bool,
 }
@@ -310,6 +345,8 @@ mod tests {
         assert_eq!(refused(builder().scan_interval(Duration::MAX)), "scan_interval");
         assert_eq!(refused(builder().cold_age(Duration::from_millis(1))), "cold_age");
         assert_eq!(refused(builder().cold_age(Duration::MAX)), "cold_age");
+        assert_eq!(refused(builder().stall_limit(Duration::ZERO)), "stall_limit");
+        assert_eq!(refused(builder().stall_limit(Duration::MAX)), "stall_limit");
         assert_eq!(refused(builder().handler_threads(0)), "handler_threads");
         assert_eq!(refused(builder().handler_threads(65)), "handler_threads");
     }

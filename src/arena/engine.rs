@@ -7,6 +7,7 @@ use super::limits::Limits;
 use super::mailbox::{Command, Mailbox};
 use super::residency::Peek;
 use super::settled;
+use super::watchdog::Watchdog;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
@@ -50,6 +51,8 @@ struct Threads {
     evictor: Option<EvictorThread>,
     handlers: Vec<JoinHandle<()>>,
     stop_handlers: Arc<Event>,
+    /// The last to end, so that it can tell of those whose end is waited for.
+    watchdog: Option<Watchdog>,
 }
 
 impl Engine {
@@ -117,6 +120,7 @@ impl Engine {
                 evictor: None,
                 handlers: Vec::new(),
                 stop_handlers: Arc::new(Event::new()?),
+                watchdog: None,
             }),
         };
         Ok((this, evictor))
@@ -150,6 +154,11 @@ impl Engine {
                 move || mailbox.look_if_over_limit(),
             )?;
             threads.handlers.push(handler);
+        }
+        // Where there is no time, nothing can take too long.
+        if !cfg!(thermocline_sim) {
+            let (resolver, progress) = (Arc::clone(&self.resolver), Arc::clone(evictor.progress()));
+            threads.watchdog = Some(Watchdog::spawn(config, resolver, progress)?);
         }
         let resolver = Arc::clone(&self.resolver);
         let mailbox = Arc::clone(&self.mailbox);
@@ -351,6 +360,7 @@ impl Engine {
         }
         // Nothing is left in it, and the evictor's thread, which trims it otherwise, is no more.
         self.store.trim();
+        drop(threads.watchdog.take());
         Ok(())
     }
 }
@@ -454,6 +464,7 @@ impl Engine {
         let mut threads = self.threads.lock();
         drop(threads.evictor.take());
         threads.join_handlers();
+        drop(threads.watchdog.take());
     }
 }
 

@@ -76,6 +76,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 impl Loop {
     fn run(mut self) {
+        self.evictor.progress().set_thread(sys::thread::id());
         let mut due = self.started + self.config.scan_interval;
         // When to look before that, if somebody has asked for it.
         let mut early = None;

@@ -12,6 +12,8 @@ mod lanes;
 mod limits;
 mod mailbox;
 mod residency;
+mod stall;
+mod watchdog;
 
 pub use allocate::AllocError;
 pub use builder::Builder;

@@ -129,6 +129,7 @@ impl Evictor {
             self.back_out(i, |word| word);
         }
         self.batch.items.clear();
+        self.progress.end();
         self.batch.turn = self.batch.turn.wrapping_add(1);
         // This took some hundred microseconds: long enough for those who may be waiting for the processor.
         // Std's, as it is a courtesy, and no point at which anything can happen to pages.
@@ -175,6 +176,7 @@ impl Evictor {
             if fate != Fate::Claimed {
                 continue;
             }
+            self.progress.begin(page);
             if self.table.load(page).state() != State::Claimed {
                 self.count_touched(done);
                 self.back_out(i, |word| word);
@@ -239,6 +241,7 @@ impl Evictor {
         }
         while let Some((first, run)) = next_run(&self.batch.items, 0, |fate| fate == Fate::Dropping)
         {
+            self.progress.begin(run.start);
             let punched = self.backing.memory().punch(run);
             let mut waiting = false;
             for (i, page) in run.iter().enumerate() {

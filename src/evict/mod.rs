@@ -12,7 +12,7 @@ pub(crate) use ages::Ages;
 pub(crate) use batch::BATCH;
 
 use crate::prim::{PageIndex, PageRange, Tick};
-use crate::stats::Counters;
+use crate::stats::{Counters, Progress};
 use crate::store::Store;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
@@ -60,6 +60,8 @@ pub(crate) struct Evictor {
     store: Arc<Store>,
     tracker: Arc<dyn AccessTracker>,
     counters: Arc<Counters>,
+    /// Of the batch: pages that are claimed, or on their way out.
+    progress: Arc<Progress>,
     looks: Looks,
     batch: Batch,
     /// The region to begin with: one after where the last order was fulfilled.
@@ -79,7 +81,13 @@ impl Evictor {
     ) -> Result<Self, SysError> {
         let looks = Looks::new(table.all().pages().div_ceil(REGION_PAGES))?;
         let batch = Batch::new(zeal);
-        Ok(Self { backing, table, store, tracker, counters, looks, batch, cursor: 0 })
+        let progress = Arc::default();
+        Ok(Self { backing, table, store, tracker, counters, progress, looks, batch, cursor: 0 })
+    }
+
+    /// What the evictor is at while it holds pages.
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// The regions that hold memory and have a page in `within`, with their numbers.
@@ -268,6 +276,7 @@ impl Evictor {
             for page in pages.iter() {
                 let Some(word) = self.may_go(page, now, watched, min_age) else { continue };
                 if self.claim(page, word) {
+                    self.progress.begin(page);
                     self.batch.push(page);
                 }
                 if self.batch.is_full() || done.pages + self.batch.len() >= most {

@@ -6,6 +6,7 @@
 
 use super::{Resolved, Resolver};
 use crate::prim::sync::{AtomicUsize, Ordering, thread};
+use crate::stats::Progress;
 use crate::sys::event::{self, Event, Woken};
 use crate::sys::thread::JoinHandle;
 use crate::sys::uapi::{UFFD_EVENT_PAGEFAULT, UffdMsg};
@@ -42,6 +43,8 @@ fn serve(
     filled: &dyn Fn(),
 ) -> Result<(), SysError> {
     let uffd = &resolver.backing.uffds()[number];
+    let progress = resolver.progress(number);
+    progress.set_thread(sys::thread::id());
     let mut messages = [UffdMsg::default(); MESSAGES];
     let mut patience = Patience::new(cpu::count());
     loop {
@@ -61,14 +64,16 @@ fn serve(
             }
         }
         for message in &messages[..got] {
-            serve_one(resolver, message)?;
+            serve_one(resolver, progress, message)?;
         }
         patience.served(got, Instant::now());
         filled();
+        // The ringing is a part of the last page.
+        progress.end();
     }
 }
 
-fn serve_one(resolver: &Resolver, message: &UffdMsg) -> Result<(), SysError> {
+fn serve_one(resolver: &Resolver, progress: &Progress, message: &UffdMsg) -> Result<(), SysError> {
     let start = Instant::now();
     let page = match message.event {
         UFFD_EVENT_PAGEFAULT => resolver.backing.page_of(message.address),
@@ -76,6 +81,7 @@ fn serve_one(resolver: &Resolver, message: &UffdMsg) -> Result<(), SysError> {
     };
     // No other event was asked for, and no other range registered.
     let page = page.ok_or(SysError::unknown_message())?;
+    progress.begin(page);
     resolver.counters.faults.add(1);
     if resolver.resolve(page) == Resolved::Restored {
         resolver.count_refault(start);

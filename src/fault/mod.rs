@@ -27,7 +27,7 @@ pub(crate) use restore::{Brought, Empty};
 use crate::alloc::BlockMap;
 use crate::prim::sync::AtomicUsize;
 use crate::prim::{PageIndex, PageRange};
-use crate::stats::Counters;
+use crate::stats::{Counters, Progress};
 use crate::store::Store;
 use crate::sys::backing::Backing;
 use crate::sys::event;
@@ -119,6 +119,8 @@ pub(crate) struct Resolver {
     scratches: Scratches,
     /// Handlers that are looking for a message rather than sleep.
     looking: AtomicUsize,
+    /// What the handler of each descriptor is at.
+    progress: Box<[Progress]>,
 }
 
 impl Resolver {
@@ -130,6 +132,7 @@ impl Resolver {
         counters: Arc<Counters>,
         map: Arc<BlockMap>,
     ) -> Self {
+        let progress = backing.uffds().iter().map(|_| Progress::default()).collect();
         Self {
             backing,
             table,
@@ -141,7 +144,13 @@ impl Resolver {
             neighbours: Neighbours::new(),
             scratches: Scratches::new(),
             looking: AtomicUsize::new(0),
+            progress,
         }
+    }
+
+    /// What the handler of the descriptor with this number is at.
+    pub(crate) fn progress(&self, number: usize) -> &Progress {
+        &self.progress[number]
     }
 
     /// Serves a fault on `page`, of whatever kind: what has to be done is in the page's word. A

@@ -1,10 +1,12 @@
 //! Counters and histograms that a fault may touch, and the snapshot that users see.
 
 mod histogram;
+mod progress;
 mod snapshot;
 
 pub use histogram::LatencyHistogram;
 pub(crate) use histogram::{Histogram, bucket_ceiling, bucket_of};
+pub(crate) use progress::{Progress, Seen};
 pub use snapshot::Stats;
 
 use crate::prim::sync::plain::{AtomicU64, Ordering};
@@ -58,5 +60,6 @@ pub(crate) struct Counters {
     pub(crate) freezes: Counter,
     pub(crate) frozen_nanos: Counter,
     pub(crate) frozen_longest_nanos: Counter,
+    pub(crate) stalls: Counter,
     pub(crate) refault_time: Histogram,
 }

@@ -120,6 +120,10 @@ stats! {
         frozen_nanos,
         /// For how long at the longest, in nanoseconds.
         frozen_longest_nanos,
+        /// Times that a thread of the arena, or the owner of a page that others waited for, did not go
+        /// on for the [stall limit](crate::Builder::stall_limit). Anything but zero deserves a look at
+        /// standard error.
+        stalls,
     }
 }
 

@@ -31,8 +31,8 @@ impl Event {
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
-    /// Sleeps until the event is raised, for `timeout` at most, and lowers it.
-    pub(crate) fn wait_and_lower(&self, timeout: Duration) -> Result<(), SysError> {
+    /// Sleeps until the event is raised, for `timeout` at most, and says whether it is.
+    pub(crate) fn wait_for(&self, timeout: Duration) -> Result<bool, SysError> {
         let mut fd = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let timeout = libc::timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -42,12 +42,20 @@ impl Event {
         if unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, core::ptr::null()) } < 0 {
             return match SysError::last("ppoll(eventfd)") {
                 // As good as an early ring.
-                e if e.errno() == libc::EINTR => Ok(()),
+                e if e.errno() == libc::EINTR => Ok(false),
                 e => Err(e),
             };
         }
         if fd.revents & !libc::POLLIN != 0 {
             return Err(SysError::new("ppoll(eventfd)", libc::EBADF));
+        }
+        Ok(fd.revents & libc::POLLIN != 0)
+    }
+
+    /// Sleeps until the event is raised, for `timeout` at most, and lowers it.
+    pub(crate) fn wait_and_lower(&self, timeout: Duration) -> Result<(), SysError> {
+        if !self.wait_for(timeout)? {
+            return Ok(());
         }
         let mut count = 0u64;
         // SAFETY: room for the eight bytes that are read. It fails only where nothing was raised.

@@ -23,6 +23,7 @@ pub(crate) mod outcome;
 #[cfg_attr(thermocline_sim, path = "simulated/pagemap.rs")]
 pub(crate) mod pagemap;
 pub(crate) mod probe;
+pub(crate) mod residence;
 pub(crate) mod route;
 pub(crate) mod serve;
 #[cfg_attr(thermocline_sim, path = "simulated/sigbus.rs")]

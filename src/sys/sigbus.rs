@@ -177,8 +177,8 @@ fn take_charge() -> Result<(), SysError> {
     }
     // SAFETY: writes the whole set, and cannot fail on a valid pointer.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
-    // SAFETY: the action is whole, and its handler is a function that is never unloaded while
-    // this code can run.
+    // SAFETY: the action is whole, and its handler is a function that is never unloaded: whoever
+    // comes here has asked for the generation before.
     match unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(SysError::last("sigaction(SIGBUS)")),

@@ -1,5 +1,7 @@
 //! Starting the library's own threads.
 
+#![allow(unsafe_code)]
+
 use super::event::DieOnPanic;
 use super::signals::SignalsBlocked;
 use crate::prim::own::AtWork;
@@ -32,6 +34,12 @@ pub(crate) fn spawn(
     })?;
     starting.recv().map_err(|_| io::Error::other("the thread ended before its first line"))?;
     Ok(thread)
+}
+
+/// The calling thread's number in the kernel: `/proc/self/task/` has a folder of that name.
+pub(crate) fn id() -> u32 {
+    // SAFETY: takes nothing, returns an integer and cannot fail.
+    unsafe { libc::gettid() }.unsigned_abs()
 }
 
 #[cfg(test)]

@@ -155,6 +155,14 @@ impl Uffd {
         ioctl(&self.fd, UFFDIO_SET_MODE, &mut arg, "ioctl(UFFDIO_SET_MODE)")
     }
 
+    /// Whether there are messages that nobody has read.
+    pub(crate) fn has_messages(&self) -> bool {
+        let mut fd = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one initialised pollfd; it does not wait.
+        let ready = unsafe { libc::poll(&raw mut fd, 1, 0) };
+        ready > 0 && fd.revents & libc::POLLIN != 0
+    }
+
     /// Reads waiting messages into `messages`. Zero means that there were none.
     pub(crate) fn read(&self, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
         loop {

@@ -11,9 +11,11 @@
 //! words are statistics and `Relaxed`.
 
 mod pins;
+mod waited;
 mod word;
 
 pub(crate) use pins::Pins;
+pub(crate) use waited::{PLACES, Sight};
 pub(crate) use word::{State, Word};
 
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, thread};
@@ -23,6 +25,7 @@ use crate::sys::memory::LazySlice;
 use crate::sys::{SysError, futex};
 use crossbeam::utils::CachePadded;
 use std::time::Duration;
+use waited::Waited;
 
 /// Pages in a region, the unit in which the table keeps sums: as many as one page table maps.
 pub(crate) const REGION_PAGES: usize = 512;
@@ -58,6 +61,7 @@ pub(crate) struct PageTable {
     words: LazySlice<AtomicU64>,
     in_memory: LazySlice<AtomicU32>,
     pins: Pins,
+    waited: Waited,
     resident: CachePadded<AtomicUsize>,
     stored: CachePadded<AtomicUsize>,
     lost: AtomicUsize,
@@ -72,6 +76,7 @@ impl PageTable {
             words: LazySlice::new(pages)?,
             in_memory: LazySlice::new(pages.div_ceil(REGION_PAGES))?,
             pins: Pins::new(pages)?,
+            waited: Waited::default(),
             resident: CachePadded::new(AtomicUsize::new(0)),
             stored: CachePadded::new(AtomicUsize::new(0)),
             lost: AtomicUsize::new(0),
@@ -215,7 +220,11 @@ impl PageTable {
     /// Leaves word in a `Filling` or `Dropping` page that its owner has to wake somebody.
     pub(crate) fn ask_to_be_woken(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Filling | State::Dropping));
-        if seen.waiting() { Ok(()) } else { self.step(page, seen, seen.with_waiting()) }
+        if !seen.waiting() {
+            self.step(page, seen, seen.with_waiting())?;
+        }
+        self.waited.note(page);
+        Ok(())
     }
 
     /// Waits until the owner of a `Filling` or `Dropping` page leaves it. May return early.
@@ -244,6 +253,7 @@ impl PageTable {
 
     /// Wakes those who wait for a page of `range`: in a fault of theirs, or on its word.
     pub(crate) fn wake(&self, backing: &Backing, range: PageRange) -> Result<(), SysError> {
+        self.waited.forget(range);
         range.iter().for_each(|page| futex::wake_all(&self.words[page.0]));
         backing.wake(range)
     }

@@ -10,6 +10,7 @@ pub mod numbers;
 pub mod pages;
 #[cfg(feature = "allocator-api2")]
 pub mod program;
+pub mod tracer;
 
 use std::fmt;
 use std::io::Write;

@@ -69,6 +69,8 @@ impl World {
             store_limit: scenario.slabs * crate::store::SLAB_BYTES,
             fault_mode: scenario.faults,
             handler_threads: scenario.handlers,
+            stall_limit: Duration::from_secs(10),
+            abort_on_stall: false,
             poison_freed: false,
             zeal: false,
         };

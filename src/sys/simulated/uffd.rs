@@ -267,6 +267,10 @@ impl Uffd {
         })
     }
 
+    pub(crate) fn has_messages(&self) -> bool {
+        self.kernel.with(|state| state.has_message(self.number))
+    }
+
     pub(crate) fn read(&self, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
         let none = PageRange::new(0, 0);
         if self.kernel.with(|state| !state.has_message(self.number)) {

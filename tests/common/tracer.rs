@@ -1,0 +1,82 @@
+//! Stopping a single thread, from a process of its own, as a debugger does.
+
+#![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr;
+
+/// The number of this process's thread of that name.
+pub fn thread_named(name: &str) -> i32 {
+    let named = |task: &std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
+    let task = tasks.find(named).unwrap_or_else(|| panic!("no thread is called {name}"));
+    task.file_name().to_str().unwrap().parse().unwrap()
+}
+
+/// A thread of this process that is stopped for as long as this lives.
+pub struct Stopped {
+    tracer: i32,
+    release: Option<File>,
+}
+
+impl Stopped {
+    /// Stops that thread; none where the system does not let a process trace its parent.
+    pub fn new(thread: i32) -> Option<Self> {
+        let (told, tell) = pipe();
+        let (released, release) = pipe();
+        // SAFETY: takes integers. A process that is not the parent may trace this one from here on,
+        // where that needs to be said.
+        unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
+        // SAFETY: the child makes system calls only, on integers and on its own stack.
+        match unsafe { libc::fork() } {
+            -1 => panic!("{}", std::io::Error::last_os_error()),
+            0 => trace(thread, tell.as_raw_fd(), released.as_raw_fd(), release.as_raw_fd()),
+            tracer => {
+                drop(tell);
+                let stopped = Self { tracer, release: Some(release) };
+                // Nothing can be read where the child has given up.
+                (&told).read_exact(&mut [0]).is_ok().then_some(stopped)
+            }
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        // SAFETY: waits for a child that ends by itself.
+        assert_eq!(unsafe { libc::waitpid(self.tracer, ptr::null_mut(), 0) }, self.tracer);
+    }
+}
+
+/// The child: stops the thread, says so, and lets it go when nobody holds `release` any more.
+fn trace(thread: i32, tell: i32, released: i32, release: i32) -> ! {
+    let null = ptr::null_mut::<libc::c_void>();
+    // SAFETY: integers, and bytes on the stack.
+    unsafe {
+        libc::close(release);
+        let seized = libc::ptrace(libc::PTRACE_SEIZE, thread, null, null) == 0
+            && libc::ptrace(libc::PTRACE_INTERRUPT, thread, null, null) == 0
+            && libc::waitpid(thread, ptr::null_mut(), libc::__WALL) == thread;
+        if seized {
+            libc::write(tell, [0u8; 1].as_ptr().cast(), 1);
+            libc::read(released, [0u8; 1].as_mut_ptr().cast(), 1);
+            libc::ptrace(libc::PTRACE_DETACH, thread, null, null);
+        }
+        libc::_exit(0)
+    }
+}
+
+/// A pipe's ends: for reading, for writing.
+pub fn pipe() -> (File, File) {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors, which are nobody else's.
+    unsafe {
+        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))
+    }
+}

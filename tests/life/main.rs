@@ -1,0 +1,56 @@
+//! A process's life with an arena: programs that it runs, daemons that it becomes, its end, objects
+//! that it unloads, debuggers that look into it. What is here is written down in SAFETY.md.
+
+#![cfg(feature = "allocator-api2")]
+#![allow(missing_docs, unsafe_code)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod daemon;
+mod debugger;
+mod dump;
+mod end;
+mod exec;
+mod unload;
+
+use common::child::child_case;
+use common::pages::Pages;
+use common::{Setup, quiet};
+use std::thread;
+use std::time::Duration;
+use thermocline::{Arena, Builder};
+
+const PAGES: usize = 300;
+
+/// Everything that is not touched is evicted, again and again.
+fn zeal(setup: Setup) -> Builder {
+    let interval = Duration::from_millis(1);
+    quiet(setup).reserve(64 << 20).scan_interval(interval).cold_age(interval).zeal()
+}
+
+/// The arena and the pages of a process in which threads touch what is being evicted, until it ends.
+fn busy(setup: Setup) -> (&'static Arena, Pages<'static>) {
+    let arena: &Arena = Box::leak(Box::new(zeal(setup).build().unwrap()));
+    let pages = Pages::filled(arena, PAGES);
+    for _ in 0..2 {
+        thread::spawn(move || {
+            loop {
+                pages.verify();
+            }
+        });
+    }
+    common::pages::eventually(arena, "some eviction", |stats| stats.refaults > 20);
+    (arena, pages)
+}
+
+/// The setup that this process is to work with, if it is a child.
+fn setup_of_child() -> Option<Setup> {
+    child_case().map(|case| Setup::parse(case.split(' ').next().unwrap()))
+}
+
+/// The rest of the child's case.
+fn way_of_child() -> String {
+    let case = child_case().unwrap();
+    case.split_once(' ').map(|(_, way)| way.to_owned()).unwrap()
+}

@@ -1,0 +1,42 @@
+//! An object that a program loads, which contains the library; see `unload.rs`.
+
+#![allow(missing_docs, unsafe_code)]
+
+use std::time::Duration;
+use thermocline::{Arena, FaultMode};
+
+/// Works with an arena that serves its faults inline or has handlers, and drops it, or leaves it
+/// behind with all of its threads. Gives the number of mistakes.
+#[unsafe(no_mangle)]
+pub extern "C" fn thermocline_plugin(inline: bool, leave: bool) -> i32 {
+    let mode = if inline { FaultMode::Inline } else { FaultMode::Handler };
+    let interval = Duration::from_millis(1);
+    let builder = Arena::builder().reserve(64 << 20).fault_mode(mode).scan_interval(interval);
+    let Ok(arena) = builder.cold_age(interval).zeal().build() else { return -1 };
+    let numbers: Vec<u64> = (0..100_000).collect();
+    let mut blocks = Vec::new();
+    for _ in 0..10 {
+        let layout = std::alloc::Layout::for_value(numbers.as_slice());
+        let Ok(block) = arena.allocate(layout) else { return -2 };
+        let block = block.cast::<u64>();
+        // SAFETY: a block of that many numbers.
+        unsafe { block.as_ptr().copy_from_nonoverlapping(numbers.as_ptr(), numbers.len()) };
+        blocks.push((block, layout));
+    }
+    if arena.evict_now().is_err() {
+        return -3;
+    }
+    let mut wrong = 0;
+    for (block, layout) in blocks {
+        // SAFETY: written above, and freed once.
+        unsafe {
+            let found = core::slice::from_raw_parts(block.as_ptr(), numbers.len());
+            wrong += i32::from(found != numbers.as_slice());
+            arena.deallocate(block.cast(), layout);
+        }
+    }
+    if leave {
+        std::mem::forget(arena);
+    }
+    wrong
+}

@@ -1,0 +1,115 @@
+//! An object that contains the library is loaded, has an arena, and is unloaded.
+//!
+//! It is an example by its kind, which `cargo test` builds too, and lies beside this program.
+
+use super::common::child::{child_case, fork, in_child, text};
+use super::common::{setups, skip};
+use super::{setup_of_child, way_of_child};
+use std::ffi::{CString, c_void};
+use std::path::PathBuf;
+use std::ptr;
+use std::sync::mpsc;
+use std::thread;
+
+type Plugin = extern "C" fn(bool, bool) -> i32;
+
+fn path() -> Option<PathBuf> {
+    let exe = std::env::current_exe().unwrap();
+    let path = exe.parent()?.parent()?.join("examples/libplugin.so");
+    path.exists().then_some(path)
+}
+
+/// The object, loaded once more than before.
+struct Loaded(*mut c_void);
+
+impl Loaded {
+    fn new() -> Self {
+        let path = CString::new(path().unwrap().to_str().unwrap()).unwrap();
+        // SAFETY: a path; the object's constructors are those of Rust's standard library.
+        let object = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        assert!(!object.is_null());
+        Self(object)
+    }
+
+    fn plugin(&self) -> Plugin {
+        // SAFETY: a name; the function has that type.
+        unsafe {
+            let function = libc::dlsym(self.0, c"thermocline_plugin".as_ptr());
+            assert!(!function.is_null());
+            core::mem::transmute::<*mut c_void, Plugin>(function)
+        }
+    }
+
+    fn unload(self) {
+        // SAFETY: loaded once, and nothing of it is called any more but what it left behind itself.
+        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
+    }
+}
+
+/// What the program does about SIGBUS: it ends in its own way.
+extern "C" fn on_sigbus(_: libc::c_int) {
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(77) }
+}
+
+/// Touches a page of a file that has none: SIGBUS, and none of an arena's.
+fn touch_beyond_a_file() {
+    // SAFETY: the mapping is this function's own.
+    unsafe {
+        let file = libc::memfd_create(c"empty".as_ptr(), 0);
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let page = libc::mmap(ptr::null_mut(), 4096, prot, libc::MAP_SHARED, file, 0);
+        page.cast::<u8>().write_volatile(1);
+    }
+}
+
+#[test]
+fn an_object_that_has_built_an_arena_can_be_unloaded() {
+    const TEST: &str = "unload::an_object_that_has_built_an_arena_can_be_unloaded";
+    if child_case().is_none() {
+        if path().is_none() {
+            skip(TEST, "plugin", "the plugin is not here (cargo build --example plugin)");
+            return;
+        }
+        for setup in setups(TEST) {
+            for way in ["drop", "leave"] {
+                let output = in_child(TEST, &format!("{setup} {way}"));
+                let text = text(&output);
+                assert_eq!(
+                    output.status.code(),
+                    Some(77),
+                    "{setup} {way}: {:?} {text}",
+                    output.status
+                );
+            }
+        }
+        return;
+    }
+    let (inline, leave) = (setup_of_child().unwrap().is_inline(), way_of_child() == "leave");
+    // SAFETY: the handler ends the process.
+    unsafe { libc::signal(libc::SIGBUS, on_sigbus as extern "C" fn(_) as usize) };
+    // While a thread lives that has used an arena, the loader keeps the object because of the destructors
+    // of its variables.
+    let object = Loaded::new();
+    let plugin = object.plugin();
+    assert_eq!(thread::spawn(move || plugin(inline, leave)).join().unwrap(), 0);
+    object.unload();
+    // The hook for forks.
+    assert_eq!(fork(|| 3).code(), Some(3));
+    // It is the same object that is loaded again, and a thread of it that goes on when it is unloaded.
+    let again = Loaded::new();
+    assert_eq!(again.plugin() as usize, plugin as usize);
+    let (unloaded, until_unloaded) = mpsc::channel();
+    let (worked, has_worked) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        worked.send(plugin(inline, false)).unwrap();
+        until_unloaded.recv().unwrap();
+    });
+    assert_eq!(has_worked.recv(), Ok(0));
+    again.unload();
+    unloaded.send(()).unwrap();
+    thread.join().unwrap();
+    // The handler for SIGBUS is its, and passes on.
+    touch_beyond_a_file();
+    unreachable!("SIGBUS ends the process");
+}

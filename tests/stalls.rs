@@ -1,0 +1,289 @@
+//! Threads that are stuck are told of, and healthy ones are not.
+//!
+//! A thread gets stuck by being stopped on its own, as a debugger does it.
+
+#![allow(missing_docs, unsafe_code)]
+
+mod common;
+
+use common::child::{child_case, in_child, text};
+use common::pages::{Pages, eventually, evict};
+use common::tracer::{Stopped, thread_named};
+use common::{SetOnDrop, Setup, quiet, scaled, setups, skip};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use thermocline::{Arena, Builder};
+
+const PAGES: usize = 500;
+
+/// Short; but where a processor is emulated, threads come late that are woken so often.
+fn limit() -> Duration {
+    Duration::from_millis(scaled(100, 500))
+}
+
+fn quick(setup: Setup) -> Builder {
+    quiet(setup).handler_threads(1).stall_limit(limit())
+}
+
+/// Everything that is not touched is evicted, again and again.
+fn zeal(builder: Builder) -> Builder {
+    let interval = Duration::from_millis(1);
+    builder.scan_interval(interval).cold_age(interval).zeal()
+}
+
+/// How a child ends that may not trace.
+const MAY_NOT: i32 = 43;
+
+fn stop(thread: i32) -> Stopped {
+    Stopped::new(thread).unwrap_or_else(|| std::process::exit(MAY_NOT))
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Runs `test` in a child for each setup that `which` picks, and gives the output of those that could.
+fn children(test: &str, which: impl Fn(Setup) -> bool) -> Vec<(Setup, Output)> {
+    // One starves the other.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut outputs = Vec::new();
+    // Where a processor is emulated one will do: the last, which has what is the newest.
+    let setups = setups(test).into_iter().rev().filter(|setup| which(*setup));
+    for setup in setups.take(scaled(usize::MAX, 1)) {
+        let output = in_child(test, &setup.to_string());
+        if output.status.code() == Some(MAY_NOT) {
+            skip(test, "ptrace", "a process may not trace its parent here");
+            break;
+        }
+        outputs.push((setup, output));
+    }
+    outputs
+}
+
+fn contains_all(output: &Output, words: &[&str]) -> bool {
+    words.iter().all(|words| text(output).contains(words))
+}
+
+#[test]
+fn a_stuck_handler_is_told_of_each_time() {
+    const TEST: &str = "a_stuck_handler_is_told_of_each_time";
+    if let Some(case) = child_case() {
+        let arena = quick(Setup::parse(&case)).build().unwrap();
+        let pages = Pages::filled(&arena, PAGES);
+        evict(&arena, PAGES);
+        let handler = thread_named("thermocline-f0");
+        for round in 1..=2 {
+            let stopped = stop(handler);
+            thread::scope(|scope| {
+                scope.spawn(|| assert!(pages.is_right(round * 100)));
+                eventually(&arena, "a stall", |stats| stats.stalls == round as u64);
+                drop(stopped);
+            });
+            pages.verify();
+            evict(&arena, PAGES);
+        }
+        return;
+    }
+    for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
+        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
+        let words = [
+            "handler thermocline-f0 (thread ",
+            "leaving messages unread",
+            "goes on, after",
+            "wchan",
+        ];
+        assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
+    }
+}
+
+#[test]
+fn a_stuck_handler_is_the_end_where_that_was_asked_for() {
+    const TEST: &str = "a_stuck_handler_is_the_end_where_that_was_asked_for";
+    if let Some(case) = child_case() {
+        let arena = quick(Setup::parse(&case)).abort_on_stall().build().unwrap();
+        let pages = Pages::filled(&arena, PAGES);
+        evict(&arena, PAGES);
+        let _stopped = stop(thread_named("thermocline-f0"));
+        pages.verify();
+        unreachable!("nobody serves");
+    }
+    for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{setup}: {}", text(&output));
+        let words = ["abort_on_stall", "thermocline-f0", "threads may be waiting", "abort\n"];
+        assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
+    }
+}
+
+/// What this process writes to standard error while this lives, which is written there at the end.
+struct Told {
+    lines: File,
+    stderr: OwnedFd,
+}
+
+impl Told {
+    fn new() -> Self {
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
+        // SAFETY: a new file, of which this has one descriptor and standard error the other.
+        let lines = unsafe { File::from_raw_fd(libc::memfd_create(c"told".as_ptr(), 0)) };
+        // SAFETY: both are open.
+        unsafe { libc::dup2(lines.as_raw_fd(), libc::STDERR_FILENO) };
+        Self { lines, stderr }
+    }
+
+    fn text(&self) -> String {
+        let mut bytes = vec![0; 1 << 16];
+        let len = self.lines.read_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // SAFETY: both are open.
+        unsafe { libc::dup2(self.stderr.as_raw_fd(), libc::STDERR_FILENO) };
+        std::io::stderr().write_all(self.text().as_bytes()).unwrap();
+    }
+}
+
+/// Stops a thread at one moment and another until it stands where others have to wait for it, and
+/// something with these words is told. Others may be told of first where they are starved.
+fn stop_until_told(arena: &Arena, thread: i32, words: &str) {
+    let told = Told::new();
+    for _ in 0..500 {
+        let _stopped = stop(thread);
+        let end = Instant::now() + limit() * 4;
+        while Instant::now() < end {
+            if told.text().contains(words) {
+                assert!(arena.stats().stalls > 0);
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    panic!("it was never told of: {}", arena.stats());
+}
+
+#[test]
+fn an_evictor_that_holds_pages_for_ever_is_told_of() {
+    const TEST: &str = "an_evictor_that_holds_pages_for_ever_is_told_of";
+    if let Some(case) = child_case() {
+        let arena = zeal(quick(Setup::parse(&case))).build().unwrap();
+        let pages = Pages::filled(&arena, PAGES);
+        let end = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !end.load(Ordering::Relaxed) {
+                    pages.verify();
+                }
+            });
+            let _end = SetOnDrop(&end);
+            eventually(&arena, "some eviction", |stats| stats.evicted > 100);
+            let words = "the evictor thermocline-e (thread ";
+            stop_until_told(&arena, thread_named("thermocline-e"), words);
+        });
+        pages.verify();
+        return;
+    }
+    for (setup, output) in children(TEST, |_| true) {
+        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
+        let words = ["the evictor thermocline-e (thread ", " s; touches of evicted pages wait"];
+        assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
+    }
+}
+
+/// A thread of the program's own, which was bringing pages back that others touch.
+#[test]
+fn whoever_owns_a_page_for_ever_is_told_of() {
+    const TEST: &str = "whoever_owns_a_page_for_ever_is_told_of";
+    if let Some(case) = child_case() {
+        let arena = quick(Setup::parse(&case)).build().unwrap();
+        let pages = Pages::filled(&arena, PAGES);
+        let (end, owner) = (AtomicBool::new(false), AtomicI32::new(0));
+        let is_over = || end.load(Ordering::Relaxed);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // SAFETY: takes nothing and returns an integer.
+                owner.store(unsafe { libc::gettid() }, Ordering::Release);
+                while !is_over() {
+                    arena.prefetch(pages.range()).unwrap();
+                }
+            });
+            scope.spawn(|| {
+                while !is_over() {
+                    arena.evict_now().unwrap();
+                }
+            });
+            scope.spawn(|| {
+                while !is_over() {
+                    pages.verify();
+                }
+            });
+            let _end = SetOnDrop(&end);
+            eventually(&arena, "some prefetching", |stats| stats.prefetched > 100);
+            let words = "the owner of a page that others wait for has been keeping page ";
+            stop_until_told(&arena, owner.load(Ordering::Acquire), words);
+        });
+        pages.verify();
+        return;
+    }
+    if scaled(false, true) {
+        skip(TEST, "speed", "it takes too many tries where a processor is emulated");
+        return;
+    }
+    for (setup, output) in children(TEST, |_| true) {
+        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
+        let words =
+            ["the owner of a page that others wait for has been keeping page ", "Filling for"];
+        assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
+    }
+}
+
+/// Neither a processor that has too much to do nor a process that is stopped, as by a debugger or with
+/// its machine, is a thread that is stuck.
+#[test]
+fn a_starved_and_stopped_process_tells_of_nothing() {
+    const TEST: &str = "a_starved_and_stopped_process_tells_of_nothing";
+    if let Some(case) = child_case() {
+        let limit = Duration::from_secs(scaled(2, 4));
+        let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall());
+        let arena = builder.build().unwrap();
+        let pages = Pages::filled(&arena, PAGES);
+        let end = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for thread in 0..6 {
+                let end = &end;
+                scope.spawn(move || {
+                    while !end.load(Ordering::Relaxed) {
+                        if thread < 3 { pages.verify() } else { std::hint::spin_loop() }
+                    }
+                });
+            }
+            let _end = SetOnDrop(&end);
+            eventually(&arena, "some eviction", |stats| stats.evicted > 100);
+            let stopped = common::child::fork(|| {
+                // SAFETY: integers; the parent goes on at the end.
+                unsafe {
+                    let parent = libc::getppid();
+                    libc::kill(parent, libc::SIGSTOP);
+                    libc::usleep(2_500_000);
+                    libc::kill(parent, libc::SIGCONT)
+                }
+            });
+            assert!(stopped.success());
+            let before = arena.stats().refaults;
+            eventually(&arena, "going on", |stats| stats.refaults > before + 10);
+        });
+        assert_eq!(arena.stats().stalls, 0);
+        return;
+    }
+    for (setup, output) in children(TEST, |_| true) {
+        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
+        assert!(!text(&output).contains("thermocline: "), "{setup}: {}", text(&output));
+    }
+}
