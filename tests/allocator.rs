@@ -8,7 +8,7 @@ mod common;
 
 use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
-use common::blocks::{Block, Random, evict_everything, layout};
+use common::blocks::{Block, Random, base_of, evict_everything, layout};
 use common::pages::{PAGE, eventually};
 use common::{quiet, scaled, setups};
 use std::alloc::Layout;
@@ -185,14 +185,17 @@ fn free_memory_is_given_back_after_a_while() {
     }
 }
 
-fn region(address: usize) -> usize {
-    address >> 21
+/// Tells the region that an address lies in, of an arena in which nothing is allocated yet.
+fn regions(arena: &Arena) -> impl Fn(usize) -> usize {
+    let base = base_of(arena);
+    move |address| (address - base) >> 21
 }
 
 #[test]
 fn blocks_of_different_lanes_share_no_region() {
     for setup in setups("blocks_of_different_lanes") {
         let arena = quiet(setup).build().unwrap();
+        let region = regions(&arena);
         let mut random = Random::new(11);
         let mut live: Vec<(Lane, Block)> = Vec::new();
         for _ in 0..3 {
@@ -230,6 +233,7 @@ fn a_block_grows_into_no_other_lane() {
     use allocator_api2::alloc::Allocator;
     for setup in setups("a_block_grows_into_no_other_lane") {
         let arena = quiet(setup).build().unwrap();
+        let region = regions(&arena);
         let two_mib = layout(2 << 20, 8);
         let mut block = Block::allocate(&arena, two_mib, 1);
         let part = layout(500_000, 8);
@@ -257,6 +261,7 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
     use allocator_api2::alloc::Allocator;
     for setup in setups("a_block_goes_back_to_its_lane") {
         let arena = quiet(setup).build().unwrap();
+        let region = regions(&arena);
         for (size, count) in [(64, 2000), (3000, 500), (LARGE, 40), (HUGE, 4)] {
             let layout = layout(size, 8);
             let hot: Vec<_> = (0..count).map(|_| arena.hot().allocate(layout).unwrap()).collect();
@@ -300,6 +305,7 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
 fn what_is_adopted_is_what_it_was() {
     for setup in setups("what_is_adopted") {
         let arena = quiet(setup).build().unwrap();
+        let region = regions(&arena);
         let hot = region(
             Block::new(arena.hot().allocate(layout(8, 8)).unwrap(), layout(8, 8), 1).address(),
         );

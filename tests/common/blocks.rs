@@ -172,18 +172,22 @@ pub struct Claims {
     words: Vec<AtomicU64>,
 }
 
+/// The address that an arena begins at, in which nothing is allocated yet.
+pub fn base_of(arena: &Arena) -> usize {
+    // All of it: what it begins with is where the arena begins.
+    let layout = layout(arena.stats().reserved_bytes, 4096);
+    let all = arena.allocate(layout).unwrap().cast::<u8>();
+    // SAFETY: just allocated, with this layout.
+    unsafe { arena.deallocate(all, layout) };
+    arena.trim();
+    all.addr().get()
+}
+
 impl Claims {
     /// Of an arena in which nothing is allocated yet.
     pub fn new(arena: &Arena) -> Self {
-        let reserve = arena.stats().reserved_bytes;
-        // All of it: what it begins with is where the arena begins.
-        let layout = layout(reserve, 4096);
-        let all = arena.allocate(layout).unwrap().cast::<u8>();
-        // SAFETY: just allocated, with this layout.
-        unsafe { arena.deallocate(all, layout) };
-        arena.trim();
-        let words = (0..reserve / 512).map(|_| AtomicU64::new(0)).collect();
-        Self { base: all.addr().get(), words }
+        let words = (0..arena.stats().reserved_bytes / 512).map(|_| AtomicU64::new(0)).collect();
+        Self { base: base_of(arena), words }
     }
 
     /// For each word of the map that concerns the block, its number and the bits.
