@@ -199,7 +199,7 @@ fn under_zeal() {
     for setup in setups("under_zeal") {
         let interval = Duration::from_millis(1);
         let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build();
-        let time = Duration::from_secs(scaled(10, 6));
+        let time = Duration::from_secs(scaled(10, 3));
         stress(setup, &arena.unwrap(), 128 << 20, time, || thread::sleep(interval));
     }
 }
@@ -215,7 +215,7 @@ fn under_a_tiny_limit() {
             .handler_threads(1)
             .build()
             .unwrap();
-        let time = Duration::from_secs(scaled(5, 4));
+        let time = Duration::from_secs(scaled(5, 2));
         stress(setup, &arena, 32 << 20, time, || thread::sleep(Duration::from_millis(5)));
     }
 }
@@ -240,7 +240,7 @@ fn while_told_what_to_do() {
             let at = round as usize * 104_729 % shared.len();
             assert_eq!(shared[at], (at as u64) << 3);
         };
-        let time = Duration::from_secs(scaled(5, 4));
+        let time = Duration::from_secs(scaled(5, 2));
         stress(setup, &arena, 32 << 20, time, evict);
         assert!(shared.iter().enumerate().all(|(n, number)| *number == (n as u64) << 3));
     }
