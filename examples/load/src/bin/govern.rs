@@ -32,6 +32,9 @@ type Trouble = Box<dyn Error + Send + Sync>;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_micros(500);
 
+/// Before the first look.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Less is no reason to change what the group may use.
 const TRIFLE: u64 = 64 << 10;
 
@@ -68,7 +71,7 @@ fn run() -> Result<(), Trouble> {
     let budget = limit - limit / 128;
 
     let seen = Mutex::new(Seen::default());
-    let held = AtomicU64::new(0);
+    let held = AtomicU64::new(UNKNOWN);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -92,9 +95,11 @@ fn run() -> Result<(), Trouble> {
         scope.spawn(|| {
             let mut last = limit;
             while !over.load(Ordering::Relaxed) {
-                let wanted = budget.saturating_sub(held.load(Ordering::Relaxed));
+                let held = held.load(Ordering::Relaxed);
+                let wanted = budget.saturating_sub(held);
                 // It returns when the kernel has reclaimed what is over it, or has given up.
-                if wanted.abs_diff(last) > TRIFLE
+                if held != UNKNOWN
+                    && wanted.abs_diff(last) > TRIFLE
                     && maximum.write_all_at(wanted.to_string().as_bytes(), 0).is_ok()
                 {
                     last = wanted;
