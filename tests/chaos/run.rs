@@ -58,8 +58,9 @@ pub fn run(case: &Case) {
     let mut random = Random::new(case.seed);
     let (mut sums, start, before) = (Sums::default(), Instant::now(), Counts::now());
     interrupts::start();
+    let is_enough = |sums: &Sums| sums.is_enough() && before.since().is_enough();
     // A machine with other things to do gets more time.
-    while start.elapsed() < case.time || (!sums.is_enough() && start.elapsed() < 10 * case.time) {
+    while start.elapsed() < case.time || (!is_enough(&sums) && start.elapsed() < 10 * case.time) {
         let builder = options::any(case.setup, &mut random);
         let time = (case.time / 6).min(Duration::from_secs(20));
         let _said = SaidOnPanic(format!("{case}, after {:?}: {builder:?}", start.elapsed()));
