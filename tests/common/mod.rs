@@ -78,11 +78,16 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
         skip(test, "userfaultfd", "the zap tracker does not work here");
     } else if is_named("THERMOCLINE_TRACKERS", &Tracker::Zap) {
         trackers.push(Tracker::Zap);
+    } else {
+        skip_part(test, "zap", "not with zap: the environment leaves it out");
     }
     if !probe.can_rwp() {
         skip_part(test, "rwp", "not with rwp: this kernel has no read-write protection");
     } else if is_named("THERMOCLINE_TRACKERS", &Tracker::Rwp) {
         trackers.push(Tracker::Rwp);
+    } else {
+        // The other part of it is another run's.
+        skip_part(test, "rwp here", "not with rwp: the environment leaves it out");
     }
     assert!(!probe.can_zap() || !trackers.is_empty(), "THERMOCLINE_TRACKERS names no tracker");
     trackers

@@ -1,10 +1,10 @@
 //! Others that look into a process's memory: system calls, and a debugger.
 
-use super::common::child::{child_case, fork, in_child, text};
+use super::common::child::{child_case, fork, text};
 use super::common::pages::{PAGE, Pages, evict};
 use super::common::tracer::pipe;
 use super::common::{Setup, quiet, setups, skip};
-use super::{PAGES, setup_of_child, way_of_child};
+use super::{PAGES, in_each_setup, setup_of_child, way_of_child};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -86,10 +86,7 @@ fn mostly_evicted(setup: Setup) -> (Arena, usize) {
 fn others_read_evicted_pages_or_are_refused() {
     const TEST: &str = "debugger::others_read_evicted_pages_or_are_refused";
     if child_case().is_none() {
-        for setup in setups(TEST) {
-            let output = in_child(TEST, &setup.to_string());
-            assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        }
+        in_each_setup(TEST);
         return;
     }
     if !may_trace(TEST) {
@@ -139,10 +136,7 @@ impl Drop for GoOn {
 fn a_stopped_process_can_be_looked_into() {
     const TEST: &str = "debugger::a_stopped_process_can_be_looked_into";
     if child_case().is_none() {
-        for setup in setups(TEST) {
-            let output = in_child(TEST, &setup.to_string());
-            assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        }
+        in_each_setup(TEST);
         return;
     }
     if !may_trace(TEST) {
@@ -259,10 +253,7 @@ fn gdb_attaches_and_is_refused_what_is_evicted() {
     if !has_gdb(TEST) {
         return;
     }
-    for setup in setups(TEST) {
-        let output = in_child(TEST, &setup.to_string());
-        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-    }
+    in_each_setup(TEST);
 }
 
 /// Touches that are served inline are signals to it, which it has to be told to pass on.

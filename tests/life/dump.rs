@@ -3,7 +3,7 @@
 use super::common::child::{child_case, in_child, text};
 use super::common::pages::{PAGE, Pages};
 use super::common::{quiet, setups, skip};
-use super::setup_of_child;
+use super::{in_each_setup, setup_of_child};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
@@ -35,10 +35,7 @@ fn is_left_out(mapping: &str) -> bool {
 fn the_mappings_of_an_arena_are_left_out_of_core_dumps() {
     const TEST: &str = "dump::the_mappings_of_an_arena_are_left_out_of_core_dumps";
     if child_case().is_none() {
-        for setup in setups(TEST) {
-            let output = in_child(TEST, &setup.to_string());
-            assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        }
+        in_each_setup(TEST);
         return;
     }
     let left_out = || mappings().iter().filter(|mapping| is_left_out(mapping)).count();

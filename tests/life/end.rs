@@ -4,7 +4,7 @@ use super::common::child::{child_case, in_child, text};
 use super::common::pages::{Pages, eventually, evict};
 use super::common::tracer::{Stopped, thread_named};
 use super::common::{quiet, scaled, setups, skip};
-use super::{PAGES, busy, setup_of_child, way_of_child};
+use super::{PAGES, busy, in_each_setup, setup_of_child, way_of_child};
 use allocator_api2::vec::Vec as AVec;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output};
@@ -112,10 +112,7 @@ fn threads_that_are_parked_in_faults_keep_no_process_alive() {
 fn a_panic_frees_what_the_thread_holds() {
     const TEST: &str = "end::a_panic_frees_what_the_thread_holds";
     if child_case().is_none() {
-        for setup in setups(TEST) {
-            let output = in_child(TEST, &setup.to_string());
-            assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        }
+        in_each_setup(TEST);
         return;
     }
     let (arena, pages) = busy(setup_of_child().unwrap());

@@ -3,7 +3,7 @@
 use super::common::child::{fork, in_child, text};
 use super::common::pages::{Pages, evict};
 use super::common::{quiet, scaled, setups};
-use super::{PAGES, busy, setup_of_child};
+use super::{PAGES, busy, in_each_setup, setup_of_child};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -97,10 +97,7 @@ fn programs_are_run_in_every_way_while_pages_come_and_go() {
         pages.verify();
         return;
     }
-    for setup in setups(TEST) {
-        let output = in_child(TEST, &setup.to_string());
-        assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-    }
+    in_each_setup(TEST);
 }
 
 #[test]

@@ -14,9 +14,10 @@ mod end;
 mod exec;
 mod unload;
 
-use common::child::child_case;
+use common::child::{child_case, in_child, text};
 use common::pages::Pages;
-use common::{Setup, quiet};
+use common::{Setup, quiet, setups};
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, Builder};
@@ -47,6 +48,22 @@ fn busy(setup: Setup) -> (&'static Arena, Pages<'static>) {
 /// The setup that this process is to work with, if it is a child.
 fn setup_of_child() -> Option<Setup> {
     child_case().map(|case| Setup::parse(case.split(' ').next().unwrap()))
+}
+
+/// Runs `test` in a child for each setup, in which it has to end well. What is left out there is said
+/// here, where it is heard.
+fn in_each_setup(test: &str) {
+    let mut skipped = None;
+    for setup in setups(test) {
+        let output = in_child(test, &setup.to_string());
+        let text = text(&output);
+        assert!(output.status.success(), "{setup}: {:?} {text}", output.status);
+        skipped =
+            skipped.or(text.lines().find(|line| line.starts_with("SKIPPED ")).map(str::to_owned));
+    }
+    if let Some(line) = skipped {
+        std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
 }
 
 /// The rest of the child's case.
