@@ -61,6 +61,15 @@
 //! 7. *Punch* the pages out of the memfd, run by run; `Dropping` to `Stored`.
 //! 8. *Thaw*, *release*, and wake who has waited.
 //!
+//! # Where the descriptors are
+//!
+//! A userfaultfd's registration ends with its last descriptor, and evicted pages read as zeros then. A
+//! program may close any descriptor. So the *keeper*, a thread of the arena, has a descriptor table of its
+//! own with copies of the arena's descriptors (`CLOSE_RANGE_UNSHARE`), and starts the arena's other threads,
+//! which share that table. A thread of the program uses the copy in the program's table. If that was closed
+//! or replaced, the thread posts its call to the keeper and waits for the answer; this needs neither memory
+//! nor a lock, so that it works in a signal handler.
+//!
 //! # How a page comes back
 //!
 //! A touch of a page that is not there, or is being held still, is a fault that the kernel does not

@@ -58,6 +58,9 @@
 //!   [`Rwp`](Tracker::Rwp) while others are.
 //! * **Pages that a device reads or writes by itself** (`O_DIRECT`, registered io_uring buffers,
 //!   RDMA) have to be [pinned](Arena::pin): an eviction does not notice the device.
+//! * **Descriptors.** An arena's threads keep its descriptors in a table of their own, so a program that
+//!   closes descriptors which it did not open loses nothing but speed. [`probe`] tells where a sandbox
+//!   forbids that (`close_range(2)`); there a program must not do so.
 //! * **SIGBUS.** With [`FaultMode::Inline`], which is the default for a process that may serve faults of
 //!   user code only, the process's handler for SIGBUS is ours, a thread that has it blocked must not
 //!   touch evicted memory, and stacks need room for it: see there.
@@ -117,8 +120,10 @@
 //!
 //! [`Builder::memory_limit`] bounds the pages in memory and the compressed copies together,
 //! [`Builder::resident_limit`] the pages alone. Both are goals that the evictor keeps up with, and can be
-//! changed at any time ([`Arena::set_memory_limit`]); [`Arena::excess_bytes`] tells those who write how
-//! far it is behind.
+//! changed at any time ([`Arena::set_memory_limit`]). A thread that brings pages in waits for the evictor
+//! where the arena is far above its limit: by more than a quarter of the limit, or 4 MiB. A wait ends after
+//! 20 ms, and there is none where the evictor finds nothing to evict; [`Stats::limit_waits`] counts them.
+//! [`Arena::excess_bytes`] tells how far the evictor is behind.
 //!
 //! # What lies together
 //!

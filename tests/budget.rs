@@ -7,8 +7,9 @@ mod common;
 
 use common::blocks::evict_everything;
 use common::numbers::{fill, verify};
-use common::pages::eventually;
-use common::{quiet, setups};
+use common::pages::{PAGE, Pages, eventually};
+use common::{SetOnDrop, quiet, scaled, setups};
+use std::sync::atomic::{AtomicBool, Ordering};
 use thermocline::{Arena, ArenaError, Stats};
 
 /// Pages in memory and the store's.
@@ -31,6 +32,79 @@ fn the_memory_limit_counts_the_store_too() {
             verify(&numbers);
         }
         arena.check().unwrap();
+    }
+}
+
+/// Reads all pages, in an order of its own, and says how many were wrong.
+fn read_all(pages: Pages<'_>, seed: usize) -> usize {
+    // A step that is coprime to the count visits every page; a step of one reads from end to end.
+    let step = if seed == 0 { 1 } else { 104_729 };
+    (0..pages.count).filter(|n| !pages.is_right((n * step + seed) % pages.count)).count()
+}
+
+/// A fault brings pages back in microseconds. The evictor takes longer to evict as many.
+#[test]
+fn readers_do_not_outrun_the_evictor() {
+    const MIB: usize = 1 << 20;
+    const READERS: usize = 2;
+    for setup in setups("readers_do_not_outrun_the_evictor") {
+        let (limit, data) = scaled((48 * MIB, 256 * MIB), (8 * MIB, 24 * MIB));
+        let arena = quiet(setup).reserve(1 << 30).memory_limit(limit).build().unwrap();
+        let pages = Pages::new(&arena, data / PAGE);
+        // Written slowly enough to stay at the limit.
+        for page in 0..pages.count {
+            pages.write(page, 3, page as u64 + 1);
+            pages.write(page, 400, (page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            if arena.excess_bytes() > MIB {
+                eventually(&arena, "the limit", |_| arena.excess_bytes() == 0);
+            }
+        }
+        eventually(&arena, "the limit", |_| arena.excess_bytes() == 0);
+        let done = AtomicBool::new(false);
+        let peak = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let mut peak = 0;
+                while !done.load(Ordering::Relaxed) {
+                    peak = peak.max(cost(&arena.stats()));
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                peak
+            });
+            let readers: Vec<_> =
+                (0..READERS).map(|seed| scope.spawn(move || read_all(pages, seed * 77))).collect();
+            let done = SetOnDrop(&done);
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), 0, "{setup}: wrong pages");
+            }
+            drop(done);
+            watching.join().unwrap()
+        });
+        let stats = arena.stats();
+        assert!(stats.refaults > 0 && stats.limit_waits > 0, "{setup}: {stats}");
+        let allowed = limit + 8 * MIB + READERS * (256 << 10);
+        assert!(peak <= allowed, "{setup}: {peak} bytes, at most {allowed}: {stats}");
+    }
+}
+
+/// Data that does not compress cannot go, so that waiting for it would only cost time.
+#[test]
+fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
+    for setup in setups("a_limit_that_cannot_be_kept_makes_no_thread_wait") {
+        let arena = quiet(setup).memory_limit(4 << 20).build().unwrap();
+        let mut noise = 1u64;
+        let pages = Pages::new(&arena, scaled(8192, 2048));
+        for page in 0..pages.count {
+            for word in 0..PAGE / 8 {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                pages.write(page, word, noise);
+            }
+        }
+        let stats = arena.stats();
+        assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
+        // Each page was a chance to wait.
+        assert!(stats.limit_waits < 1000, "{setup}: {stats}");
     }
 }
 

@@ -23,19 +23,22 @@ const STRANGERS: [(&str, &str); 6] = [
 ];
 
 /// Files that may contain `unsafe`, and why.
-const UNSAFE: [&str; 22] = [
+const UNSAFE: [&str; 25] = [
     // The kernel's calls.
     "sys/cpu.rs",
+    "sys/descriptor.rs",
     "sys/error.rs",
     "sys/event.rs",
     "sys/fork.rs",
     "sys/futex.rs",
+    "sys/keeper.rs",
     "sys/lazy.rs",
     "sys/memory.rs",
     "sys/pagemap.rs",
     "sys/residence.rs",
     "sys/sigbus.rs",
     "sys/signals.rs",
+    "sys/stderr.rs",
     "sys/thread.rs",
     "sys/uffd.rs",
     // A thread's cache, found by an address that is known to that thread alone.

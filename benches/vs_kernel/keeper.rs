@@ -94,6 +94,9 @@ pub(crate) fn keep(bytes: usize) -> Result<(), Trouble> {
 #[derive(Debug)]
 struct Device {
     number: usize,
+    /// The kernel's number for this disk, which no other disk has or had (`diskseq`, Linux 5.15). A device
+    /// that was removed by another program leaves `number` to the next one.
+    sequence: Option<String>,
     swapped_to: bool,
     removed: bool,
 }
@@ -103,7 +106,8 @@ impl Device {
         let number = fs::read_to_string(Path::new(CONTROL).join("hot_add"))
             .map_err(|e| format!("{CONTROL}/hot_add: {e}; it takes root and the module zram"))?;
         let number = number.trim().parse()?;
-        let mut device = Self { number, swapped_to: false, removed: false };
+        let mut device = Self { number, sequence: None, swapped_to: false, removed: false };
+        device.sequence = device.read_sequence();
         let setting = device.sys("comp_algorithm");
         if let Err(e) = fs::write(&setting, "lz4") {
             // It goes on with the kernel's choice, which is in the report.
@@ -138,6 +142,19 @@ impl Device {
         Path::new("/sys/block").join(self.name()).join(file)
     }
 
+    fn read_sequence(&self) -> Option<String> {
+        fs::read_to_string(self.sys("diskseq")).ok()
+    }
+
+    /// Fails if another device has the number by now.
+    fn check_identity(&self) -> Result<(), Trouble> {
+        if self.read_sequence() == self.sequence {
+            Ok(())
+        } else {
+            Err(format!("{} was removed and replaced by another program", self.name()).into())
+        }
+    }
+
     fn set(&self, file: &str, value: &str) -> Result<(), Trouble> {
         let path = self.sys(file);
         fs::write(&path, value).map_err(|e| format!("{}: {e}", path.display()).into())
@@ -156,14 +173,16 @@ impl Device {
 
     fn take_away(&mut self) -> Result<(), Trouble> {
         self.removed = true;
+        self.check_identity()?;
         if self.swapped_to {
             kernel::swap_off(&self.node())
                 .map_err(|e| format!("swapoff {}: {e}", self.node().display()))?;
         }
         // Programs that watch devices may have it open for a moment.
-        patiently(|| self.set("reset", "1"))?;
+        patiently(|| self.check_identity().and_then(|()| self.set("reset", "1")))?;
         let control = Path::new(CONTROL).join("hot_remove");
-        patiently(|| Ok(fs::write(&control, self.number.to_string())?))
+        let number = self.number.to_string();
+        patiently(|| self.check_identity().and_then(|()| Ok(fs::write(&control, &number)?)))
     }
 }
 

@@ -84,8 +84,10 @@ impl Builder {
     /// are evicted, however short that is. At least 256 KiB; none by default.
     /// [`Arena::set_resident_limit`] changes it.
     ///
-    /// It is a goal, not a wall: what is touched is brought back at once, and the surplus is
-    /// evicted right after.
+    /// It is a goal, not a wall: a page that is touched is brought back at once, and the surplus is
+    /// evicted right after. Threads that bring pages in wait for the evictor where the surplus is more
+    /// than a quarter of the limit, or 4 MiB: for 20 ms at most each time, and only while the evictor finds
+    /// pages to evict.
     pub fn resident_limit(mut self, bytes: usize) -> Self {
         self.resident_limit = Some(bytes);
         self

@@ -9,7 +9,7 @@ use super::residency::Peek;
 use super::settled;
 use super::watchdog::Watchdog;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
-use crate::evict::{Evicted, Evictor};
+use crate::evict::{BATCH, Evicted, Evictor};
 use crate::fault::inline::Inline;
 use crate::fault::{Brought, Empty, FaultMode, FillError, Peeked, Resolver, handler};
 use crate::prim::own::AtWork;
@@ -19,8 +19,10 @@ use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
-use crate::sys::event::{self, Event};
+use crate::sys::event;
+use crate::sys::keeper::Keeper;
 use crate::sys::memory::SharedMemory;
+use crate::sys::pagemap::Pagemap;
 use crate::sys::sigbus::{self, Registration};
 use crate::sys::thread::JoinHandle;
 use crate::sys::uffd::Uffd;
@@ -49,8 +51,7 @@ pub(super) struct Engine {
 #[derive(Debug)]
 struct Threads {
     evictor: Option<EvictorThread>,
-    handlers: Vec<JoinHandle<()>>,
-    stop_handlers: Arc<Event>,
+    handlers: Vec<JoinHandle>,
     /// The last to end, so that it can tell of those whose end is waited for.
     watchdog: Option<Watchdog>,
 }
@@ -72,11 +73,16 @@ impl Engine {
         } else {
             (0..config.handler_threads).map(|_| Uffd::open(features)).collect::<Result<_, _>>()?
         };
-        let backing = Arc::new(Backing::new(memory, uffds, tracker.register_mode())?);
+        let pagemap = Pagemap::open()?;
+        let mut kept: Vec<_> = uffds.iter().map(Uffd::descriptor).collect();
+        kept.extend([memory.descriptor(), pagemap.descriptor()]);
+        let keeper = Arc::new(Keeper::start(&kept)?);
+        let counters = Arc::new(Counters::default());
+        let (mode, counted) = (tracker.register_mode(), Arc::clone(&counters));
+        let backing = Arc::new(Backing::new(memory, uffds, mode, keeper, counted)?);
         let table = Arc::new(PageTable::new(pages)?);
         let store = Arc::new(Store::new(config.store_limit)?);
-        let counters = Arc::new(Counters::default());
-        let tracker = tracker.start(Arc::clone(&backing))?;
+        let tracker = tracker.start(Arc::clone(&backing), pagemap)?;
         let resolver = Arc::new(Resolver::new(
             Arc::clone(&backing),
             Arc::clone(&table),
@@ -94,11 +100,15 @@ impl Engine {
             config.zeal,
         )?;
         let limits = Limits::new(config.resident_limit, config.memory_limit);
-        let mailbox = Mailbox::new(Arc::clone(&table), Arc::clone(&store), limits)?;
-        let mailbox = Arc::new(mailbox);
+        let mailbox = Arc::new(Mailbox::new(
+            Arc::clone(&table),
+            Arc::clone(&store),
+            limits,
+            Arc::clone(&counters),
+        ));
         let inline = if serves_inline {
             let (resolver, mailbox) = (Arc::clone(&resolver), Arc::clone(&mailbox));
-            let filled = Box::new(move || mailbox.look_if_over_limit());
+            let filled = Box::new(move || mailbox.keep_limit());
             let inline = Arc::new(Inline::new(resolver, filled));
             let start = backing.memory().base().addr();
             let addresses = start..start + backing.memory().len();
@@ -116,12 +126,7 @@ impl Engine {
             mailbox,
             inline,
             stopped: AtomicBool::new(false),
-            threads: Mutex::new(Threads {
-                evictor: None,
-                handlers: Vec::new(),
-                stop_handlers: Arc::new(Event::new()?),
-                watchdog: None,
-            }),
+            threads: Mutex::new(Threads { evictor: None, handlers: Vec::new(), watchdog: None }),
         };
         Ok((this, evictor))
     }
@@ -133,7 +138,8 @@ impl Engine {
         evictor: Evictor,
         heap: Weak<Heap>,
     ) -> Result<(), BuildError> {
-        let started = self.start_threads(config, evictor, heap);
+        // The keeper starts them, so that they share its descriptor table.
+        let started = self.backing.keeper().call(|| self.start_threads(config, evictor, heap));
         started.map_err(|e| SysError::from_io("pthread_create", &e).into())
     }
 
@@ -145,13 +151,14 @@ impl Engine {
     ) -> std::io::Result<()> {
         let mut threads = self.threads.lock();
         let handlers = if self.inline.is_some() { 0 } else { config.handler_threads };
+        let interrupt = self.backing.keeper().interrupt();
         for number in 0..handlers {
             let mailbox = Arc::clone(&self.mailbox);
             let handler = handler::spawn(
                 number,
                 Arc::clone(&self.resolver),
-                Arc::clone(&threads.stop_handlers),
-                move || mailbox.look_if_over_limit(),
+                Arc::clone(&interrupt),
+                move || mailbox.keep_limit(),
             )?;
             threads.handlers.push(handler);
         }
@@ -183,17 +190,25 @@ impl Engine {
     /// Brings the pages of `range` back that are stored.
     fn bring(&self, range: PageRange, empty: Empty) -> Result<Brought, ArenaError> {
         let _at_work = AtWork::enter();
-        let brought = self.resolver.restore(range, empty);
-        if let Ok(brought) = brought {
-            self.counters.prefetched.add(brought.restored as u64);
+        // In parts, so that a long range exceeds a limit by a part at most.
+        let part = if self.mailbox.has_limit() { BATCH } else { usize::MAX };
+        let mut brought = Brought::default();
+        for part in range.chunks(part) {
+            let result = self.resolver.restore(part, empty);
+            if let Ok(part) = result {
+                self.counters.prefetched.add(part.restored as u64);
+                brought.restored += part.restored;
+                brought.lost += part.lost;
+            }
+            self.mailbox.keep_limit();
+            match result {
+                Ok(_) => {}
+                // It was stopped in between, so the kernel gives zeros by itself.
+                Err(_) if self.is_stopped() => return Ok(Brought::default()),
+                Err(e) => return Err(fill_error(e)),
+            }
         }
-        self.mailbox.look_if_over_limit();
-        match brought {
-            Ok(brought) => Ok(brought),
-            // It was stopped in between, so the kernel gives zeros by itself.
-            Err(_) if self.is_stopped() => Ok(Brought::default()),
-            Err(e) => Err(fill_error(e)),
-        }
+        Ok(brought)
     }
 
     /// Whether the pages of `range` can be touched without a fault.
@@ -350,7 +365,7 @@ impl Engine {
         // page, and waits until nobody is registered for it and the kernel fills it by itself. The
         // handlers go first: one that was late could take the page from under that thread.
         self.stopped.store(true, Ordering::Release);
-        threads.join_handlers();
+        self.join_handlers(&mut threads);
         if let Some((inline, _)) = &self.inline {
             inline.stop();
         }
@@ -371,7 +386,7 @@ impl Pager for Engine {
             return true;
         }
         let populated = self.resolver.populate(range);
-        self.mailbox.look_if_over_limit();
+        self.mailbox.keep_limit();
         // It may have been stopped in between, so that the kernel gives zeros by itself.
         populated.is_ok() || self.is_stopped()
     }
@@ -447,24 +462,22 @@ fn fill_error(error: FillError) -> ArenaError {
     }
 }
 
-impl Threads {
-    fn join_handlers(&mut self) {
-        self.stop_handlers.raise();
-        for handler in self.handlers.drain(..) {
-            // A handler that panics aborts the process, so there is no result to look at.
-            let _ = handler.join();
-        }
-    }
-}
-
 impl Engine {
     /// Ends the threads for good. Nobody can touch the memory any more, so nothing has to be brought
     /// back.
     pub(super) fn shut_down(&self) {
         let mut threads = self.threads.lock();
         drop(threads.evictor.take());
-        threads.join_handlers();
+        self.join_handlers(&mut threads);
         drop(threads.watchdog.take());
+    }
+
+    fn join_handlers(&self, threads: &mut Threads) {
+        self.backing.keeper().raise_interrupt();
+        for handler in threads.handlers.drain(..) {
+            // A handler that panics aborts the process, so there is no result to look at.
+            let _ = handler.join();
+        }
     }
 }
 

@@ -46,6 +46,15 @@ pub enum BuildError {
         /// How many there can be.
         most: usize,
     },
+    /// The process may not have so many descriptors open (`RLIMIT_NOFILE`). An arena takes one for each of
+    /// its handler threads, or one with [`FaultMode::Inline`](crate::FaultMode::Inline), and five more while
+    /// it is built.
+    TooManyDescriptors {
+        /// What opening one came to.
+        error: SysError,
+        /// The handler threads that were asked for; none with faults served inline.
+        handler_threads: usize,
+    },
     /// The kernel refused something that it offers. Where this is a reservation of address space
     /// (`mmap`), a smaller [`Builder::reserve`](super::Builder::reserve) or
     /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`, or
@@ -57,6 +66,16 @@ impl BuildError {
     /// Whether the error is about what the system offers, rather than about what was asked for.
     pub(super) fn is_about_system(&self) -> bool {
         matches!(self, Self::NoUserfaultfd { .. } | Self::TrackerUnavailable { .. })
+    }
+
+    /// The error of a call while the parts of an arena are put together.
+    pub(super) fn with_handlers(self, handler_threads: usize) -> Self {
+        match self {
+            Self::Sys(error) if error.is_too_many_files() => {
+                Self::TooManyDescriptors { error, handler_threads }
+            }
+            other => other,
+        }
     }
 
     pub(super) fn no_tracker(tracker: Tracker, lacking: Capability, probe: &Probe) -> Self {
@@ -104,6 +123,12 @@ impl fmt::Display for BuildError {
                 "the process has {most} arenas that serve faults inline already, which is the most \
                  that there can be; others can have FaultMode::Handler"
             ),
+            Self::TooManyDescriptors { error, handler_threads } => write!(
+                f,
+                "{error}, for an arena with {handler_threads} handler threads. Remedy: raise the limit \
+                 on descriptors (RLIMIT_NOFILE, ulimit -n), close some, or ask for fewer \
+                 Builder::handler_threads"
+            ),
             Self::Sys(error) => error.fmt(f),
         }
     }
@@ -112,7 +137,9 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Sys(error) | Self::NoUserfaultfd { system_call: error, .. } => Some(error),
+            Self::Sys(error)
+            | Self::TooManyDescriptors { error, .. }
+            | Self::NoUserfaultfd { system_call: error, .. } => Some(error),
             _ => None,
         }
     }

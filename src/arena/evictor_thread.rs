@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 /// The running thread; dropping it stops it at the end of what it is doing.
 #[derive(Debug)]
 pub(super) struct EvictorThread {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle>,
     mailbox: Arc<Mailbox>,
 }
 
 impl EvictorThread {
+    /// Starts it; called on the keeper's thread, whose descriptors it shares.
     pub(super) fn spawn(
         config: &Config,
         evictor: Evictor,
@@ -42,7 +43,7 @@ impl EvictorThread {
         };
         // A panic may leave pages claimed, and their touchers waiting.
         let failed = "the evictor failed";
-        let thread = sys::thread::spawn("thermocline-e".to_owned(), failed, || thread.run())?;
+        let thread = sys::thread::spawn("thermocline-e", failed, || thread.run())?;
         Ok(Self { thread: Some(thread), mailbox })
     }
 }
@@ -82,9 +83,7 @@ impl Loop {
         let mut early = None;
         while !self.mailbox.is_stopping() {
             let next = early.map_or(due, |early| due.min(early));
-            if let Err(e) = self.mailbox.wait(next.saturating_duration_since(Instant::now())) {
-                event::die("the evictor cannot wait", &e);
-            }
+            self.mailbox.wait(next.saturating_duration_since(Instant::now()));
             let now = Instant::now();
             if self.mailbox.take_look() && early.is_none() {
                 early = Some(now);
@@ -148,12 +147,20 @@ impl Loop {
         if self.config.zeal {
             return self.evictor.evict_all(now, self.resolver.table.all()).pages;
         }
+        let over = self.pages_over_limit();
         let (order, enough) = self.plan(now, false);
         // If not, regions that rest because they are hot are all that is left.
         let order = if enough { order } else { self.plan(now, true).0 };
         let done = order.map(|order| self.evictor.carry_out(now, order)).unwrap_or_default();
         self.evictor.trim();
+        // Threads that bring pages in wait for the evictor only while that helps.
+        self.mailbox.set_cannot_keep_limit(done.pages < over / 2);
         done.pages
+    }
+
+    fn pages_over_limit(&self) -> usize {
+        let resident = self.resolver.table.resident();
+        self.mailbox.limit().map_or(0, |limit| resident.saturating_sub(limit))
     }
 
     /// Looks who was touched, and makes a plan of it; false if it will not bring the arena below
@@ -166,8 +173,7 @@ impl Loop {
         let ages = self.evictor.ages(now);
         let cold_age = self.config.cold_ticks;
         let order = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
-        let over = limit.map_or(0, |limit| resident.saturating_sub(limit));
-        (order, order.map_or(0, |order| order.pages) >= over)
+        (order, order.map_or(0, |order| order.pages) >= self.pages_over_limit())
     }
 
     /// Gives back freed memory, if it has been free for a while or there is more than may be.

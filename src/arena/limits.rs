@@ -9,6 +9,9 @@ use crate::prim::sync::plain::{AtomicUsize, Ordering};
 /// The least that can be asked for, in bytes: a batch of pages.
 pub(super) const LEAST: usize = BATCH * PAGE_SIZE;
 
+/// The most that [`Limits::tolerance`] is.
+const MOST_TOLERATED: usize = (4 << 20) / PAGE_SIZE;
+
 /// In pages; as many as there can be where there is no limit.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -46,6 +49,21 @@ impl Limits {
         let together = resident.saturating_add(stored.div_ceil(PAGE_SIZE));
         let above = resident.saturating_sub(self.resident.load(Ordering::Relaxed));
         above.max(together.saturating_sub(memory))
+    }
+
+    /// By how many pages the arena may exceed its limits before threads that bring pages in wait for the
+    /// evictor: a quarter of the lower limit, from a batch to 4 MiB.
+    pub(super) fn tolerance(&self) -> usize {
+        let resident = self.resident.load(Ordering::Relaxed);
+        let memory = self.memory.load(Ordering::Relaxed);
+        (resident.min(memory) / 4).clamp(BATCH, MOST_TOLERATED)
+    }
+
+    /// Whether there is a limit at all.
+    pub(super) fn are_set(&self) -> bool {
+        let unlimited = usize::MAX;
+        self.resident.load(Ordering::Relaxed) != unlimited
+            || self.memory.load(Ordering::Relaxed) != unlimited
     }
 
     pub(super) fn set_resident(&self, bytes: Option<usize>) {
@@ -126,6 +144,10 @@ mod tests {
         assert_eq!([0, 3 * mib / 4].map(|stored| both.resident(stored)), [Some(128), Some(64)]);
         let excess = [(10, 0), (128, mib / 2), (200, mib / 2), (0, 2 * mib)];
         assert_eq!(excess.map(|(pages, stored)| both.excess(pages, stored)), [0, 0, 72, 256]);
+        assert_eq!(both.tolerance(), BATCH);
+        assert_eq!(Limits::new(Some(8 * mib), None).tolerance(), 512);
+        assert_eq!(Limits::new(None, Some(1 << 40)).tolerance(), MOST_TOLERATED);
+        assert!(both.are_set() && !Limits::new(None, None).are_set());
         both.set_memory(None);
         assert_eq!(both.resident(3 * mib / 4), Some(128));
         both.set_resident(None);

@@ -2,7 +2,7 @@
 //!
 //! A fault handler talks to it too, so ringing must wait for nothing: a thread of the program may be
 //! interrupted while it rings, by a signal handler that touches an evicted page, and the handler
-//! that serves that page rings next. Hence an eventfd, flags and a lock-free queue, and no channel.
+//! that serves that page rings next. Hence a futex, flags and a lock-free queue, and no channel.
 
 use super::error::ArenaError;
 use super::limits::Limits;
@@ -10,14 +10,14 @@ use crate::evict::Evicted;
 use crate::prim::PageRange;
 use crate::prim::sync::channel::{Sender, bounded};
 use crate::prim::sync::{AtomicBool, Ordering, thread};
+use crate::stats::Counters;
 use crate::store::Store;
-use crate::sys::SysError;
-use crate::sys::event::Event;
+use crate::sys::bell::Bell;
 use crate::table::PageTable;
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Commands that may wait at a time. Hints beyond are dropped, demands wait for their turn.
 const QUEUE: usize = 64;
@@ -54,28 +54,41 @@ pub(super) struct Mailbox {
     stop: AtomicBool,
     /// Nobody reads any more.
     closed: AtomicBool,
-    bell: Event,
+    bell: Bell,
     table: Arc<PageTable>,
     store: Arc<Store>,
     limits: Limits,
+    counters: Arc<Counters>,
+    /// The evictor could not evict what it had to. Waiting for it would be in vain.
+    cannot_keep_limit: AtomicBool,
 }
+
+/// For how long a thread waits at most, each time that it has brought pages in.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+/// How long a waiting thread sleeps before it looks again. The evictor evicts a batch in about twice that.
+const WAIT_STEP: Duration = Duration::from_micros(200);
+/// With no more pages in memory than this the evictor has nothing to give: 4 MiB.
+const FEW_PAGES: usize = 1024;
 
 impl Mailbox {
     pub(super) fn new(
         table: Arc<PageTable>,
         store: Arc<Store>,
         limits: Limits,
-    ) -> Result<Self, SysError> {
-        Ok(Self {
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
             queue: ArrayQueue::new(QUEUE),
             look: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            bell: Event::new()?,
+            bell: Bell::new(),
             table,
             store,
             limits,
-        })
+            counters,
+            cannot_keep_limit: AtomicBool::new(false),
+        }
     }
 
     // Everybody else's side.
@@ -83,8 +96,48 @@ impl Mailbox {
     /// Has the evictor look where there is more in memory than may be. Neither allocates nor waits.
     pub(super) fn look_if_over_limit(&self) {
         if self.is_over_limit() && !self.look.swap(true, Ordering::AcqRel) {
-            self.bell.raise();
+            self.bell.ring();
         }
+    }
+
+    /// Has the evictor look where there is more in memory than may be. Where there is far more, waits until
+    /// the evictor has caught up, for 20 ms at most: a thread that brings pages in must not be
+    /// faster than the evictor for long.
+    ///
+    /// For a thread that has just brought pages in, and owns none. Neither allocates nor locks, so a signal
+    /// handler may call it. Not for the evictor, which would wait for itself.
+    pub(super) fn keep_limit(&self) {
+        if !self.is_over_limit() {
+            return;
+        }
+        self.look_if_over_limit();
+        if self.should_wait() {
+            self.wait_for_evictor();
+        }
+    }
+
+    /// Whether any limit is set.
+    pub(super) fn has_limit(&self) -> bool {
+        self.limits.are_set()
+    }
+
+    fn should_wait(&self) -> bool {
+        self.excess() > self.limits.tolerance()
+            && self.table.resident() > FEW_PAGES
+            && !self.cannot_keep_limit.load(Ordering::Relaxed)
+            && !self.closed.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn wait_for_evictor(&self) {
+        let start = Instant::now();
+        while self.should_wait() && start.elapsed() < LONGEST_WAIT {
+            thread::sleep(WAIT_STEP);
+            self.look_if_over_limit();
+        }
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.limit_waits.add(1);
+        self.counters.limit_wait_nanos.add(nanos);
     }
 
     /// Whether there is more in memory than may be.
@@ -111,7 +164,7 @@ impl Mailbox {
     /// Leaves a hint, or drops it where there is no room.
     pub(super) fn hint(&self, command: Command) {
         if self.queue.push(command).is_ok() {
-            self.bell.raise();
+            self.bell.ring();
         }
     }
 
@@ -129,7 +182,7 @@ impl Mailbox {
             command = again;
             thread::yield_now();
         }
-        self.bell.raise();
+        self.bell.ring();
         // SeqCst, here and in `close`: either the closer sees the command, or we see it closed.
         if self.closed.load(Ordering::SeqCst) {
             self.drop_all();
@@ -141,14 +194,14 @@ impl Mailbox {
     /// Ends the evictor's thread when it is done with what it is doing.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.bell.raise();
+        self.bell.ring();
     }
 
     // The evictor's side.
 
-    /// Sleeps until somebody rings, for `timeout` at most.
-    pub(super) fn wait(&self, timeout: Duration) -> Result<(), SysError> {
-        self.bell.wait_and_lower(timeout)
+    /// Sleeps until a thread rings, for `timeout` at most.
+    pub(super) fn wait(&self, timeout: Duration) {
+        self.bell.wait(timeout);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -158,6 +211,11 @@ impl Mailbox {
     /// Whether somebody has asked for a look.
     pub(super) fn take_look(&self) -> bool {
         self.look.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes whether the evictor could evict what it had to.
+    pub(super) fn set_cannot_keep_limit(&self, cannot: bool) {
+        self.cannot_keep_limit.store(cannot, Ordering::Relaxed);
     }
 
     pub(super) fn take(&self) -> Option<Command> {
@@ -182,7 +240,7 @@ mod tests {
     fn mailbox() -> Mailbox {
         let table = Arc::new(PageTable::new(512).unwrap());
         let store = Arc::new(Store::new(1 << 20).unwrap());
-        Mailbox::new(table, store, Limits::new(None, None)).unwrap()
+        Mailbox::new(table, store, Limits::new(None, None), Arc::default())
     }
 
     #[test]

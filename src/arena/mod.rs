@@ -168,7 +168,8 @@ impl Arena {
         let (engine, off) = match swapping {
             Swapping::On(tracker) => {
                 let (memory, map) = (Arc::clone(&memory), Arc::clone(&map));
-                let (engine, evictor) = Engine::new(&config, tracker, probe, memory, map)?;
+                let (engine, evictor) = Engine::new(&config, tracker, probe, memory, map)
+                    .map_err(|e| e.with_handlers(handlers_of(&config)))?;
                 (Some((Arc::new(engine), evictor)), None)
             }
             Swapping::Off(reason) => (None, Some(reason)),
@@ -369,6 +370,11 @@ impl fmt::Debug for Inner {
             .field("off", &self.off)
             .finish_non_exhaustive()
     }
+}
+
+/// Threads that serve faults from a descriptor each.
+fn handlers_of(config: &Config) -> usize {
+    if config.fault_mode == FaultMode::Inline { 0 } else { config.handler_threads }
 }
 
 /// What `check` says at last: a thread whose end somebody has waited for, or a toucher that goes on,

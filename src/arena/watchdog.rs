@@ -17,7 +17,8 @@ use crate::fault::{FaultMode, Resolver};
 use crate::prim::PageIndex;
 use crate::stats::{Progress, Seen};
 use crate::sys;
-use crate::sys::event::{self, Event};
+use crate::sys::bell::Bell;
+use crate::sys::event;
 use crate::sys::thread::JoinHandle;
 use crate::table::{PLACES, Sight};
 use std::fmt;
@@ -27,18 +28,18 @@ use std::time::{Duration, Instant};
 /// The running thread; dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    thread: Option<JoinHandle<()>>,
-    stop: Arc<Event>,
+    thread: Option<JoinHandle>,
+    stop: Arc<Bell>,
 }
 
 impl Watchdog {
+    /// Starts it; called on the keeper's thread, whose descriptors it shares.
     pub(super) fn spawn(
         config: &Config,
         resolver: Arc<Resolver>,
         evictor: Arc<Progress>,
     ) -> std::io::Result<Self> {
-        let stop =
-            Arc::new(Event::new().map_err(|e| std::io::Error::from_raw_os_error(e.errno()))?);
+        let stop = Arc::new(Bell::new());
         let now = Instant::now();
         // Touches that are served inline send no messages.
         let inline = config.fault_mode == FaultMode::Inline;
@@ -51,12 +52,11 @@ impl Watchdog {
             of_pages: (0..PLACES).map(|_| Suspicion::new(now)).collect(),
             aborts: config.abort_on_stall,
         };
-        let (event, period) = (Arc::clone(&stop), period(config.stall_limit));
+        let (stopped, period) = (Arc::clone(&stop), period(config.stall_limit));
         let failed = "the watchdog failed";
-        let thread = sys::thread::spawn("thermocline-w".to_owned(), failed, move || {
+        let thread = sys::thread::spawn("thermocline-w", failed, move || {
             let mut before = Instant::now();
-            // A descriptor that is not ours any more is for those to tell of who need theirs.
-            while matches!(event.wait_for(period), Ok(false)) {
+            while !stopped.wait(period) {
                 let now = Instant::now();
                 rounds.look(now, is_punctual(now.duration_since(before), period));
                 before = now;
@@ -68,7 +68,7 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        self.stop.raise();
+        self.stop.ring();
         if let Some(thread) = self.thread.take() {
             // Its panic aborts the process.
             let _ = thread.join();

@@ -242,7 +242,7 @@ impl Evictor {
         while let Some((first, run)) = next_run(&self.batch.items, 0, |fate| fate == Fate::Dropping)
         {
             self.progress.begin(run.start);
-            let punched = self.backing.memory().punch(run);
+            let punched = self.backing.memory().punch_locked(run);
             let mut waiting = false;
             for (i, page) in run.iter().enumerate() {
                 self.batch.items[first + i].fate = Fate::Done;

@@ -27,9 +27,9 @@ pub(crate) fn spawn(
     resolver: Arc<Resolver>,
     stop: Arc<Event>,
     filled: impl Fn() + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<JoinHandle> {
     let failed = "a fault handler failed";
-    sys::thread::spawn(format!("thermocline-f{number}"), failed, move || {
+    sys::thread::spawn(&format!("thermocline-f{number}"), failed, move || {
         if let Err(e) = serve(&resolver, number, &stop, &filled) {
             event::die(failed, &e);
         }
@@ -65,10 +65,10 @@ fn serve(
         }
         for message in &messages[..got] {
             serve_one(resolver, progress, message)?;
+            // A part of the page: it may ring, and wait for the evictor.
+            filled();
         }
         patience.served(got, Instant::now());
-        filled();
-        // The ringing is a part of the last page.
         progress.end();
     }
 }

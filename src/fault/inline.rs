@@ -72,7 +72,7 @@ impl Inline {
     /// Whether a page that is in memory, and whose protection was lifted, can be read at all. If
     /// not, touching it again would be SIGBUS again, for ever.
     fn is_readable(&self, page: PageIndex) -> bool {
-        let read = self.resolver.backing.memory().try_read(page);
+        let read = self.resolver.backing.try_read(page);
         if let Err(e) = &read {
             event::say(format_args!("page {} of an arena cannot be read: {e:#}", page.0));
         }

@@ -106,7 +106,7 @@ impl PageRange {
         debug_assert!(pages > 0);
         (self.start.0..self.end.0)
             .step_by(pages)
-            .map(move |start| Self::new(start, (start + pages).min(self.end.0)))
+            .map(move |start| Self::new(start, start.saturating_add(pages).min(self.end.0)))
     }
 }
 

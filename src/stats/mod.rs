@@ -60,6 +60,9 @@ pub(crate) struct Counters {
     pub(crate) freezes: Counter,
     pub(crate) frozen_nanos: Counter,
     pub(crate) frozen_longest_nanos: Counter,
+    pub(crate) limit_waits: Counter,
+    pub(crate) limit_wait_nanos: Counter,
+    pub(crate) delegated_calls: Counter,
     pub(crate) stalls: Counter,
     pub(crate) refault_time: Histogram,
 }

@@ -120,6 +120,15 @@ stats! {
         frozen_nanos,
         /// For how long at the longest, in nanoseconds.
         frozen_longest_nanos,
+        /// Times that a thread which had brought pages in waited for the evictor, because the arena was far
+        /// above its limit: by more than a quarter of it, or 4 MiB. Such a thread is one of the program, or
+        /// a handler thread with a fault of the program's.
+        limit_waits,
+        /// For how long in all, in nanoseconds. A single wait ends after 20 ms, or a moment later.
+        limit_wait_nanos,
+        /// Calls on a userfaultfd that a thread of the arena made for a thread of the program, because the
+        /// program had closed or replaced the arena's descriptor. Each takes tens of microseconds.
+        delegated_calls,
         /// Times that a thread of the arena, or the owner of a page that others waited for, did not go
         /// on for the [stall limit](crate::Builder::stall_limit). Anything but zero deserves a look at
         /// standard error.

@@ -5,13 +5,15 @@
 //! one kind so far, the shared one.
 
 use super::error::SysError;
+use super::keeper::Keeper;
 use super::memory::SharedMemory;
 use super::stripes::Stripes;
 use super::uapi::UFFD_FEATURE_POISON;
-use super::uffd::{Outcome, Uffd};
+use super::uffd::{Kind, Outcome, Uffd};
 use crate::prim::sync::{Mutex, MutexGuard};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
+use crate::stats::Counters;
 use std::sync::{Arc, PoisonError};
 
 /// Shared memory, registered with one or more userfaultfds, stripe by stripe.
@@ -21,24 +23,40 @@ pub(crate) struct Backing {
     uffds: Box<[Uffd]>,
     stripes: Stripes,
     mode: u64,
+    /// Makes the calls of threads in whose table a descriptor's number means another file.
+    keeper: Arc<Keeper>,
+    counters: Arc<Counters>,
     /// Held while a part is registered anew, which must not happen after all of it was unregistered.
     registered: Mutex<bool>,
 }
 
 impl Backing {
     /// Registers all of `memory` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`, with `uffds`, of
-    /// which there is at least one and which were all opened for the same features.
+    /// which there is at least one and which were all opened for the same features. `keeper` keeps all
+    /// descriptors.
     pub(crate) fn new(
         memory: Arc<SharedMemory>,
         uffds: Vec<Uffd>,
         mode: u64,
+        keeper: Arc<Keeper>,
+        counters: Arc<Counters>,
     ) -> Result<Self, SysError> {
         debug_assert!(!uffds.is_empty());
-        let stripes = Stripes::new(uffds.len());
-        let uffds = uffds.into();
-        let this = Self { memory, uffds, stripes, mode, registered: Mutex::new(true) };
-        this.for_parts(this.all(), |uffd, start, len| uffd.register(start, len, mode))?;
+        let this = Self {
+            memory,
+            stripes: Stripes::new(uffds.len()),
+            uffds: uffds.into(),
+            mode,
+            keeper,
+            counters,
+            registered: Mutex::new(true),
+        };
+        this.register(this.all())?;
         Ok(this)
+    }
+
+    fn register(&self, range: PageRange) -> Result<(), SysError> {
+        self.for_parts(range, |uffd, start, len| uffd.register(start, len, self.mode))
     }
 
     pub(crate) fn memory(&self) -> &SharedMemory {
@@ -54,10 +72,11 @@ impl Backing {
     fn for_parts(
         &self,
         range: PageRange,
-        call: impl Fn(&Uffd, u64, usize) -> Result<(), SysError>,
+        call: impl Fn(&Uffd, u64, usize) -> Result<(), SysError> + Sync,
     ) -> Result<(), SysError> {
         self.stripes.parts(range).try_for_each(|(descriptor, part)| {
-            call(&self.uffds[descriptor], self.memory.address(part), part.bytes())
+            let (start, len) = (self.memory.address(part), part.bytes());
+            self.with_uffd(descriptor, Kind::Descriptor, |uffd| call(uffd, start, len))
         })
     }
 
@@ -66,13 +85,48 @@ impl Backing {
     fn for_first_part(
         &self,
         range: PageRange,
-        call: impl FnOnce(&Uffd, u64, usize) -> Result<Outcome, SysError>,
+        kind: Kind,
+        call: impl Fn(&Uffd, u64, usize) -> Result<Outcome, SysError> + Sync,
     ) -> Result<Outcome, SysError> {
         let (descriptor, part) = self.stripes.first_part(range);
-        match call(&self.uffds[descriptor], self.memory.address(part), part.bytes())? {
+        let (start, len) = (self.memory.address(part), part.bytes());
+        match self.with_uffd(descriptor, kind, |uffd| call(uffd, start, len))? {
             Outcome::Done if part != range => Ok(Outcome::Partial(part.bytes())),
             outcome => Ok(outcome),
         }
+    }
+
+    /// Makes a call on a descriptor: in this thread, or, if the descriptor's number means another file in
+    /// this thread's table, in the keeper's.
+    #[inline]
+    fn with_uffd<R: Send>(
+        &self,
+        descriptor: usize,
+        kind: Kind,
+        call: impl Fn(&Uffd) -> Result<R, SysError> + Sync,
+    ) -> Result<R, SysError> {
+        let uffd = &self.uffds[descriptor];
+        if uffd.is_usable(kind) {
+            let result = call(uffd);
+            if result.is_ok() || uffd.is_ours() {
+                return result;
+            }
+        }
+        self.delegate(|| call(uffd))
+    }
+
+    /// Has the keeper make a call.
+    #[cold]
+    fn delegate<R: Send>(
+        &self,
+        call: impl Fn() -> Result<R, SysError> + Sync,
+    ) -> Result<R, SysError> {
+        self.counters.delegated_calls.add(1);
+        self.keeper.call(&call)
+    }
+
+    pub(crate) fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
     }
 
     pub(crate) fn all(&self) -> PageRange {
@@ -84,8 +138,8 @@ impl Backing {
         self.memory.offset_of(index(address)).map(PageIndex::containing)
     }
 
-    /// Puts new pages with these bytes in place, and wakes those who wait for them in a fault, if that
-    /// is asked for.
+    /// Puts new pages with these bytes in place, and wakes the threads that wait for them in the kernel, if
+    /// that is asked for.
     pub(crate) fn fill(
         &self,
         range: PageRange,
@@ -93,28 +147,31 @@ impl Backing {
         wake: bool,
     ) -> Result<Outcome, SysError> {
         debug_assert_eq!(range.bytes(), bytes.len());
-        self.for_first_part(range, |uffd, start, len| uffd.copy(start, &bytes[..len], wake))
+        let copy = |uffd: &Uffd, start, len| uffd.copy(start, &bytes[..len], wake);
+        self.for_first_part(range, Kind::Pages, copy)
     }
 
     /// Puts new pages of zeros in place and wakes their waiters.
     pub(crate) fn zero_fill(&self, range: PageRange) -> Result<Outcome, SysError> {
-        self.for_first_part(range, Uffd::zeropage)
+        self.for_first_part(range, Kind::Pages, Uffd::zeropage)
     }
 
-    /// Wakes whoever waits for a page of the range.
+    /// Wakes the threads that wait in the kernel for a page of the range.
     pub(crate) fn wake(&self, range: PageRange) -> Result<(), SysError> {
         self.for_parts(range, Uffd::wake)
     }
 
     /// Sets write protection on the range, or lifts it and wakes the waiters.
     pub(crate) fn write_protect(&self, range: PageRange, on: bool) -> Result<Outcome, SysError> {
-        self.for_first_part(range, |uffd, start, len| uffd.write_protect(start, len, on))
+        let protect = |uffd: &Uffd, start, len| uffd.write_protect(start, len, on);
+        self.for_first_part(range, Kind::Pages, protect)
     }
 
     /// Sets read-write protection on the present pages of the range, or lifts it and wakes the
     /// waiters (Linux 7.3).
     pub(crate) fn rw_protect(&self, range: PageRange, on: bool) -> Result<Outcome, SysError> {
-        self.for_first_part(range, |uffd, start, len| uffd.rw_protect(start, len, on))
+        let protect = |uffd: &Uffd, start, len| uffd.rw_protect(start, len, on);
+        self.for_first_part(range, Kind::Pages, protect)
     }
 
     /// Switches read-write protection of `range`, and of all else that has the same descriptors, to
@@ -130,11 +187,11 @@ impl Backing {
             // Otherwise there is a page, or poison already, or the page is not registered any more, as
             // after what follows; or the kernel has no time or memory for it now. Whatever is there
             // goes.
-            if self.for_first_part(range, Uffd::poison)? == Outcome::Done {
+            if self.for_first_part(range, Kind::Descriptor, Uffd::poison)? == Outcome::Done {
                 return Ok(());
             }
         }
-        self.memory.replace_by_nothing(range)?;
+        self.keeper.call(|| self.memory.replace_by_nothing(range))?;
         self.wake(range)
     }
 
@@ -143,11 +200,16 @@ impl Backing {
         let range = page.only();
         let registered = self.registered();
         self.memory.punch(range)?;
-        self.memory.restore_view(range)?;
-        if !*registered {
-            return Ok(());
-        }
-        self.for_parts(range, |uffd, start, len| uffd.register(start, len, self.mode))
+        self.keeper.call(|| self.memory.restore_view(range))?;
+        if *registered { self.register(range) } else { Ok(()) }
+    }
+
+    /// Whether a page that is in memory can be read at all: the kernel may have lost it when it swapped it
+    /// out. Safe in a signal handler.
+    pub(crate) fn try_read(&self, page: PageIndex) -> Result<(), SysError> {
+        let read = || self.memory.try_read(page);
+        let closed = SysError::new("pread(memfd)", libc::EBADF);
+        read().unwrap_or_else(|| self.delegate(|| read().unwrap_or(Err(closed))))
     }
 
     /// Lets the memory be ordinary shared memory from now on, and wakes every waiter.

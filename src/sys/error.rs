@@ -54,6 +54,11 @@ impl SysError {
         Self::new("read(userfaultfd)", libc::EPROTO)
     }
 
+    /// Whether the process has as many descriptors open as it may.
+    pub(crate) const fn is_too_many_files(self) -> bool {
+        self.errno == libc::EMFILE
+    }
+
     /// The call, with its subject where the name alone says too little, such as `ioctl(UFFDIO_API)`.
     #[must_use]
     pub const fn call(&self) -> &'static str {

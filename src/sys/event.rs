@@ -3,11 +3,11 @@
 #![allow(unsafe_code)]
 
 use super::error::SysError;
+use super::stderr;
 use core::fmt::{self, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// An `eventfd(2)`: raised, it stays so until it is lowered. Raising it waits for nothing.
+/// An `eventfd(2)`: once raised, it stays raised. Raising it waits for nothing.
 #[derive(Debug)]
 pub(crate) struct Event(OwnedFd);
 
@@ -22,7 +22,7 @@ impl Event {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Wakes everybody who waits for the event, now and later.
+    /// Wakes all threads that wait for the event, now and later.
     pub(crate) fn raise(&self) {
         let one = 1u64;
         // SAFETY: writes eight bytes from a u64. It fails where the counter is at its maximum, so
@@ -30,43 +30,11 @@ impl Event {
         // whoever waits for it finds out.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
-
-    /// Sleeps until the event is raised, for `timeout` at most, and says whether it is.
-    pub(crate) fn wait_for(&self, timeout: Duration) -> Result<bool, SysError> {
-        let mut fd = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let timeout = libc::timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        // SAFETY: one initialised pollfd, a timespec, and no signal mask.
-        if unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, core::ptr::null()) } < 0 {
-            return match SysError::last("ppoll(eventfd)") {
-                // As good as an early ring.
-                e if e.errno() == libc::EINTR => Ok(false),
-                e => Err(e),
-            };
-        }
-        if fd.revents & !libc::POLLIN != 0 {
-            return Err(SysError::new("ppoll(eventfd)", libc::EBADF));
-        }
-        Ok(fd.revents & libc::POLLIN != 0)
-    }
-
-    /// Sleeps until the event is raised, for `timeout` at most, and lowers it.
-    pub(crate) fn wait_and_lower(&self, timeout: Duration) -> Result<(), SysError> {
-        if !self.wait_for(timeout)? {
-            return Ok(());
-        }
-        let mut count = 0u64;
-        // SAFETY: room for the eight bytes that are read. It fails only where nothing was raised.
-        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
-        Ok(())
-    }
 }
 
-impl AsFd for Event {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+impl AsRawFd for Event {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
@@ -80,14 +48,10 @@ pub(crate) enum Woken {
 }
 
 /// Sleeps until `fd` can be read or `event` is raised, the event first.
-pub(crate) fn wait_readable(fd: &impl AsFd, event: &Event) -> Result<Woken, SysError> {
+pub(crate) fn wait_readable(fd: &impl AsRawFd, event: &Event) -> Result<Woken, SysError> {
     loop {
-        let poll = |fd: BorrowedFd<'_>| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        let mut fds = [poll(event.as_fd()), poll(fd.as_fd())];
+        let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut fds = [poll(event.as_raw_fd()), poll(fd.as_raw_fd())];
         // SAFETY: an array of two initialised pollfds.
         if unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) } < 0 {
             match SysError::last("poll(userfaultfd)") {
@@ -113,9 +77,7 @@ pub(crate) fn say(what: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; 512], len: 0 };
     // A line that is too long is cut.
     let _ = writeln!(line, "thermocline: {what}");
-    let bytes = &line.bytes[..line.len];
-    // SAFETY: the bytes of a live slice. Nothing can be done about a failure.
-    unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+    stderr::write(&line.bytes[..line.len]);
 }
 
 /// Says why on standard error and aborts the process.
@@ -123,6 +85,7 @@ pub(crate) fn say(what: fmt::Arguments<'_>) {
 /// For what must not happen while threads are parked on pages that only the caller could bring
 /// back: a dead process can be restarted, a hanging one is found by nobody.
 pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
+    stderr::forward_captured();
     say(format_args!("{what}: {why:#}; threads may be waiting for evicted pages, so: abort"));
     std::process::abort()
 }
@@ -156,18 +119,6 @@ impl fmt::Write for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_lowered_event_has_to_be_raised_again() {
-        let event = Event::new().unwrap();
-        event.raise();
-        event.raise();
-        event.wait_and_lower(Duration::from_secs(1000)).unwrap();
-        event.wait_and_lower(Duration::ZERO).unwrap();
-        let other = Event::new().unwrap();
-        other.raise();
-        assert_eq!(wait_readable(&other, &event).unwrap(), Woken::Readable);
-    }
 
     #[test]
     fn the_event_stays_raised_and_goes_first() {

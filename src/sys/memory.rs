@@ -2,28 +2,30 @@
 
 #![allow(unsafe_code)]
 
+use super::descriptor::{Descriptor, read_exact_at};
 use super::error::SysError;
 use super::lazy::advise;
 use crate::prim::{PageIndex, PageRange};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 pub(crate) use super::lazy::LazySlice;
 
 /// The shared backing: a memfd that cannot change its size, mapped twice.
 ///
 /// The application works in the first view. The second is never given to it and never registered
-/// with a userfaultfd; it exists to hold pages in memory (see [`SharedMemory::lock`]). The bytes
-/// are read through the descriptor, which needs no mapping at all: that was a fifth faster than
-/// reading through a second view whose page tables are cold, costs no page-table entries that a
-/// hole punch would have to clear again, and leaves the copying to the kernel, so that no Rust
-/// reference ever exists to memory that the application may be writing.
+/// with a userfaultfd; pages are locked and dropped through it (see [`SharedMemory::lock`] and
+/// [`SharedMemory::punch`]). The evictor reads the bytes through the descriptor, which needs no mapping at
+/// all: that was a fifth faster than reading through a second view whose page tables are cold, costs no
+/// page-table entries that a hole punch would have to clear again, and leaves the copying to the kernel, so
+/// that no Rust reference ever exists to memory that the application may be writing.
+///
+/// Threads of the program never read or change the file by its number, which may mean another file by then.
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
-    file: File,
+    file: Descriptor,
     app: MmapRaw,
     alias: MmapRaw,
 }
@@ -56,7 +58,11 @@ impl SharedMemory {
             Ok::<_, SysError>(view)
         };
         let (app, alias) = (map()?, map()?);
-        Ok(Self { file, app, alias })
+        Ok(Self { file: Descriptor::new(file.into())?, app, alias })
+    }
+
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        &self.file
     }
 
     /// The first byte of the application's view.
@@ -82,42 +88,72 @@ impl SharedMemory {
 
     /// Copies the bytes of `range` to `buf`, which is as long as the range. A hole reads as zeros
     /// and stays a hole. Neither faults nor counts as an access of the application's view.
+    ///
+    /// For the evictor, which has a descriptor table of its own.
     pub(crate) fn read(&self, range: PageRange, buf: &mut [u8]) -> Result<(), SysError> {
         debug_assert_eq!(range.bytes(), buf.len());
-        self.file
-            .read_exact_at(buf, range.start.offset() as u64)
-            .map_err(|e| SysError::from_io("pread(memfd)", &e))
+        let name = "pread(memfd)";
+        read_exact_at(self.file.checked(name)?, buf, range.start.offset() as u64, name)
     }
 
     /// Whether the page's bytes can be had at all: the kernel may have lost what it had swapped out.
-    pub(crate) fn try_read(&self, page: PageIndex) -> Result<(), SysError> {
-        self.file
-            .read_exact_at(&mut [0], page.offset() as u64)
-            .map_err(|e| SysError::from_io("pread(memfd)", &e))
+    ///
+    /// Reads one byte by the descriptor's number, and drops it. None if the number means another file in
+    /// the calling thread's table. Safe in a signal handler.
+    pub(crate) fn try_read(&self, page: PageIndex) -> Option<Result<(), SysError>> {
+        let read =
+            || read_exact_at(self.file.number(), &mut [0], page.offset() as u64, "pread(memfd)");
+        self.file.is_ours().then(read)
     }
 
     /// Gives the memory of `range` back to the system: every view reads zeros, or faults as
-    /// missing where it is registered. Wakes nobody.
+    /// missing where it is registered. Wakes no thread.
+    ///
+    /// Any thread may call this: it names the pages by their addresses in the second view.
     pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
-        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        match self.remove(range) {
+            // The kernel drops no locked pages by this call. They are locked by `lock`, or because the
+            // program has locked all of its memory; the caller owns them, so that no lock matters.
+            Err(e) if e.errno() == libc::EINVAL => {
+                self.unlock(range)?;
+                self.remove(range)
+            }
+            done => done,
+        }
+    }
+
+    /// `MADV_REMOVE`: a hole punch by address (`madvise(2)`, "equivalent to punching a hole").
+    fn remove(&self, range: PageRange) -> Result<(), SysError> {
         loop {
-            // SAFETY: the call drops bytes that the application may rely on. That nobody loses any is
-            // the page table's rule: only pages that the caller owns there are punched, whose bytes
-            // are in the store, or which the application has freed.
-            let done = unsafe {
-                libc::fallocate(
-                    self.file.as_raw_fd(),
-                    mode,
-                    range.start.offset() as i64,
-                    range.bytes() as i64,
-                )
-            };
-            match done {
-                0 => return Ok(()),
-                _ => match SysError::last("fallocate(PUNCH_HOLE)") {
-                    e if e.errno() == libc::EINTR => {}
-                    e => return Err(e),
-                },
+            let (start, bytes) = (range.start.offset(), range.bytes());
+            // SAFETY: the call drops bytes that the application may rely on. The page table's rule keeps
+            // them from being lost: only pages are dropped that the caller owns there, whose bytes are in
+            // the store, or which the application has freed.
+            let done =
+                unsafe { self.alias.unchecked_advise_range(UncheckedAdvice::Remove, start, bytes) };
+            match done.map_err(|e| SysError::from_io("madvise(MADV_REMOVE)", &e)) {
+                Err(e) if e.errno() == libc::EINTR => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`punch`](Self::punch), and keeps locked pages locked until they are gone.
+    ///
+    /// For the evictor, which has a descriptor table of its own.
+    pub(crate) fn punch_locked(&self, range: PageRange) -> Result<(), SysError> {
+        let name = "fallocate(PUNCH_HOLE)";
+        let number = self.file.checked(name)?;
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let (start, bytes) = (range.start.offset() as i64, range.bytes() as i64);
+        loop {
+            // SAFETY: as in `remove`; the number means the memfd.
+            if unsafe { libc::fallocate(number, mode, start, bytes) } == 0 {
+                return Ok(());
+            }
+            match SysError::last(name) {
+                e if e.errno() == libc::EINTR => {}
+                e => return Err(e),
             }
         }
     }
@@ -176,21 +212,25 @@ impl SharedMemory {
 
     /// Bytes of memory (or kernel swap) that the memfd holds now, by the kernel's own count.
     pub(crate) fn allocated_bytes(&self) -> Result<u64, SysError> {
-        let meta = self.file.metadata().map_err(|e| SysError::from_io("fstat(memfd)", &e))?;
-        Ok(meta.blocks() * 512)
+        let meta = self.file.metadata("fstat(memfd)")?;
+        Ok(meta.st_blocks.unsigned_abs() * 512)
     }
 
     /// Makes every access to `range` a SIGBUS, on kernels that have no `UFFDIO_POISON`: an empty
     /// file takes the place of the memory. The range is not registered any more afterwards.
+    ///
+    /// For the keeper, which has a descriptor table of its own: by the time of the mapping the new file's
+    /// number could mean another file in the program's table.
     pub(crate) fn replace_by_nothing(&self, range: PageRange) -> Result<(), SysError> {
         let empty = memfd(c"thermocline-lost")?;
-        self.map_over(range, &empty, 0)
+        self.map_over(range, empty.as_raw_fd(), 0)
     }
 
     /// Puts the memory back in place of what [`replace_by_nothing`](Self::replace_by_nothing) put
-    /// there, or of a poisoned range. The range must be registered anew afterwards.
+    /// there, or of a poisoned range. The range must be registered anew afterwards. For the keeper, too.
     pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
-        self.map_over(range, &self.file, range.start.offset())?;
+        let number = self.file.checked("mmap(MAP_FIXED)")?;
+        self.map_over(range, number, range.start.offset())?;
         for advice in [Advice::DontFork, Advice::DontDump] {
             self.app
                 .advise_range(advice, range.start.offset(), range.bytes())
@@ -200,7 +240,7 @@ impl SharedMemory {
         Ok(())
     }
 
-    fn map_over(&self, range: PageRange, file: &File, offset: usize) -> Result<(), SysError> {
+    fn map_over(&self, range: PageRange, number: RawFd, offset: usize) -> Result<(), SysError> {
         // SAFETY: the range lies in the application's view, so MAP_FIXED replaces pages of ours
         // only, all at once; the view keeps its bounds, so unmapping it later still frees all.
         let mapped = unsafe {
@@ -209,7 +249,7 @@ impl SharedMemory {
                 range.bytes(),
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
+                number,
                 offset as i64,
             )
         };
@@ -290,10 +330,26 @@ mod tests {
     }
 
     #[test]
+    fn locked_pages_are_dropped_by_address_and_by_descriptor() {
+        let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
+        let all = PageRange::new(0, 4);
+        for punch in [SharedMemory::punch, SharedMemory::punch_locked] {
+            write(&memory, PAGE_SIZE, 7);
+            memory.lock(all).unwrap();
+            punch(&memory, PageRange::new(1, 2)).unwrap();
+            assert_eq!(memory.allocated_bytes().unwrap(), 3 * PAGE_SIZE as u64);
+            assert_eq!(load(&memory, PAGE_SIZE), 0);
+            memory.unlock(all).unwrap();
+        }
+    }
+
+    #[test]
     fn the_size_is_sealed() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
-        assert!(memory.file.set_len(0).is_err());
-        assert!(memory.file.set_len(8 * PAGE_SIZE as u64).is_err());
+        for bytes in [0, 8 * PAGE_SIZE as i64] {
+            // SAFETY: takes integers; the seals keep the file as it is.
+            assert_eq!(unsafe { libc::ftruncate(memory.file.number(), bytes) }, -1);
+        }
     }
 
     #[test]

@@ -7,14 +7,19 @@ pub(crate) mod backing;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod behaviour;
+pub(crate) mod bell;
 #[cfg_attr(thermocline_sim, path = "simulated/cpu.rs")]
 pub(crate) mod cpu;
+#[cfg_attr(thermocline_sim, path = "simulated/unclosable.rs")]
+pub(crate) mod descriptor;
 pub(crate) mod error;
 #[cfg_attr(thermocline_sim, path = "simulated/event.rs")]
 pub(crate) mod event;
 pub(crate) mod fork;
 #[cfg_attr(thermocline_sim, path = "simulated/futex.rs")]
 pub(crate) mod futex;
+#[cfg_attr(thermocline_sim, path = "simulated/keeper.rs")]
+pub(crate) mod keeper;
 #[cfg_attr(loom, path = "simulated/lazy.rs")]
 pub(crate) mod lazy;
 #[cfg_attr(thermocline_sim, path = "simulated/memory.rs")]
@@ -32,6 +37,8 @@ pub(crate) mod sigbus;
 pub(crate) mod signals;
 #[cfg(thermocline_sim)]
 pub(crate) mod simulated;
+#[cfg(not(thermocline_sim))]
+mod stderr;
 pub(crate) mod stripes;
 #[cfg_attr(thermocline_sim, path = "simulated/thread.rs")]
 pub(crate) mod thread;

@@ -5,14 +5,13 @@
 
 #![allow(unsafe_code)]
 
+use super::descriptor::{Descriptor, read_exact_at};
 use super::error::SysError;
 use super::uapi::{
     PAGE_IS_ACCESSED, PAGE_IS_PRESENT, PAGEMAP_PRESENT, PAGEMAP_SCAN, PageRegion, PmScanArg,
 };
 use crate::prim::units::{PAGE_SHIFT, index};
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 
 /// Which pages a scan looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub(crate) enum Looking {
 /// This process's `/proc/self/pagemap`.
 #[derive(Debug)]
 pub(crate) struct Pagemap {
-    file: File,
+    file: Descriptor,
     has_scan: bool,
     has_accessed: bool,
 }
@@ -38,12 +37,17 @@ impl Pagemap {
     pub(crate) fn open() -> Result<Self, SysError> {
         let file = File::open("/proc/self/pagemap")
             .map_err(|e| SysError::from_io("open(/proc/self/pagemap)", &e))?;
+        let file = Descriptor::new(file.into())?;
         let mut this = Self { file, has_scan: true, has_accessed: true };
         // An empty range: the masks are checked before the range is walked.
         this.has_scan = this.scan_once(0, 0, Looking::Present, &mut []).is_ok();
         this.has_accessed =
             this.has_scan && this.scan_once(0, 0, Looking::Accessed, &mut []).is_ok();
         Ok(this)
+    }
+
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        &self.file
     }
 
     /// Whether the kernel has `PAGEMAP_SCAN` at all.
@@ -104,11 +108,11 @@ impl Pagemap {
             return_mask: PAGE_IS_PRESENT,
             ..Default::default()
         };
+        // A number that means another file by now answers ENOTTY.
+        let (number, request) = (self.file.number(), PAGEMAP_SCAN as libc::Ioctl);
         // SAFETY: the argument is the struct that the request names, and `vec` points to
         // `vec_len` regions that are exclusively borrowed for the call.
-        let found = unsafe {
-            libc::ioctl(self.file.as_raw_fd(), PAGEMAP_SCAN.into(), core::ptr::from_mut(&mut arg))
-        };
+        let found = unsafe { libc::ioctl(number, request, core::ptr::from_mut(&mut arg)) };
         match usize::try_from(found) {
             Ok(found) => Ok((found.min(regions.len()), arg.walk_end)),
             Err(_) => Err(SysError::last("ioctl(PAGEMAP_SCAN)")),
@@ -125,14 +129,16 @@ impl Pagemap {
         const ENTRIES: usize = 64;
         let mut bytes = [0u8; ENTRIES * 8];
         let page = 1u64 << PAGE_SHIFT;
+        let name = "pread(/proc/self/pagemap)";
+        if !self.file.is_ours() {
+            return Err(SysError::new(name, libc::EBADF));
+        }
         let mut at = start;
         let mut run: Option<u64> = None;
         while at < end {
             let want = index((end - at) >> PAGE_SHIFT).min(ENTRIES);
             let bytes = &mut bytes[..want * 8];
-            self.file
-                .read_exact_at(bytes, (at >> PAGE_SHIFT) * 8)
-                .map_err(|e| SysError::from_io("pread(/proc/self/pagemap)", &e))?;
+            read_exact_at(self.file.number(), bytes, (at >> PAGE_SHIFT) * 8, name)?;
             for entry in bytes.as_chunks::<8>().0 {
                 let present = u64::from_ne_bytes(*entry) & PAGEMAP_PRESENT != 0;
                 match (present, run) {

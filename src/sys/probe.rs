@@ -1,6 +1,7 @@
 //! What this kernel, and this process's privileges on it, make possible.
 
 use super::SysError;
+use super::keeper::Keeper;
 use super::memory::SharedMemory;
 use super::pagemap::Pagemap;
 use super::route::{self, OpenError};
@@ -17,7 +18,7 @@ pub(crate) const LOCKED_PAGES: usize = 64;
 
 /// Asks the kernel for everything that the library makes use of, or could.
 ///
-/// Opens throwaway descriptors, locks 256 KiB of memory for a moment, and leaves nothing behind. The
+/// Opens throwaway descriptors, locks 256 KiB of memory and starts a thread for a moment, and leaves nothing behind. The
 /// answer holds for this process at this time: privileges, limits and sysctls may change.
 ///
 /// ```
@@ -40,6 +41,7 @@ pub fn probe() -> Probe {
         descriptor: descriptor.map(|(route, _)| route),
         pagemap: pagemap.as_ref().map(|p| (p.has_scan(), p.has_accessed())).map_err(|e| *e),
         lock: try_lock(),
+        own_table: Keeper::start(&[]).is_ok_and(|keeper| keeper.has_own_table()),
     }
 }
 
@@ -58,6 +60,7 @@ pub struct Probe {
     features: u64,
     pagemap: Result<(bool, bool), SysError>,
     lock: Result<(), SysError>,
+    own_table: bool,
 }
 
 impl Probe {
@@ -140,6 +143,7 @@ impl Probe {
             self.pagemap_scan(),
             self.accessed(),
             self.lock(),
+            self.own_table(),
         ]
     }
 
@@ -245,6 +249,20 @@ impl Probe {
         self.pagemap_bit("PAGE_IS_ACCESSED", self.pagemap.is_ok_and(|p| p.1), remedy)
     }
 
+    fn own_table(&self) -> Capability {
+        let status = if self.own_table {
+            CapabilityStatus::Present { how: "close_range(2)".to_owned() }
+        } else {
+            CapabilityStatus::missing(
+                "a thread may have no descriptor table of its own: the program must not close \
+                 descriptors that it has not opened"
+                    .to_owned(),
+                "let the sandbox pass close_range(2) with CLOSE_RANGE_UNSHARE",
+            )
+        };
+        Capability { name: "descriptor table", status }
+    }
+
     fn lock(&self) -> Capability {
         let status = match self.lock {
             Ok(()) => CapabilityStatus::Present {
@@ -345,6 +363,7 @@ mod tests {
             features: 0,
             pagemap: Ok((false, false)),
             lock: Ok(()),
+            own_table: false,
         }
     }
 

@@ -4,19 +4,29 @@
 
 #![allow(unsafe_code)]
 
+use super::descriptor::{self, Descriptor};
 use super::error::SysError;
 use super::outcome::outcome;
 use super::uapi::*;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 pub use super::route::DescriptorRoute;
 pub(crate) use super::{outcome::Outcome, route::OpenError};
 
+/// What a call changes, and so what it could do by a number that means another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Pages of the process and their protection.
+    Pages,
+    /// What belongs to the descriptor: registrations, waiters, the mode.
+    Descriptor,
+}
+
 /// An open, initialised userfaultfd.
 #[derive(Debug)]
 pub(crate) struct Uffd {
-    fd: OwnedFd,
+    fd: Descriptor,
     route: DescriptorRoute,
     features: u64,
 }
@@ -26,7 +36,7 @@ impl Uffd {
     pub(crate) fn supported() -> Result<(DescriptorRoute, u64), OpenError> {
         let (fd, route) = open_descriptor()?;
         let mut api = UffdioApi { api: UFFD_API, ..Default::default() };
-        match ioctl(&fd, UFFDIO_API, &mut api, "ioctl(UFFDIO_API)") {
+        match ioctl(fd.as_raw_fd(), UFFDIO_API, &mut api, "ioctl(UFFDIO_API)") {
             Ok(()) => Ok((route, api.features)),
             Err(e) => Err(OpenError { device: e, system_call: e }),
         }
@@ -49,8 +59,30 @@ impl Uffd {
 
     fn with_features(fd: OwnedFd, route: DescriptorRoute, features: u64) -> Result<Self, SysError> {
         let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
-        ioctl(&fd, UFFDIO_API, &mut api, "ioctl(UFFDIO_API)")?;
-        Ok(Self { fd, route, features })
+        ioctl(fd.as_raw_fd(), UFFDIO_API, &mut api, "ioctl(UFFDIO_API)")?;
+        Ok(Self { fd: Descriptor::new(fd)?, route, features })
+    }
+
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        &self.fd
+    }
+
+    /// Whether the calling thread may make `call` by the descriptor's number without asking first.
+    ///
+    /// The arena's own threads always may. A thread that serves its own touch need not ask before a call
+    /// that puts pages in place or changes protection: on a number that means another file by now such a
+    /// call fails, or works as well, if that file is another userfaultfd of this process.
+    pub(crate) fn is_usable(&self, call: Kind) -> bool {
+        if self.has(UFFD_FEATURE_SIGBUS) {
+            call == Kind::Pages || self.fd.is_ours()
+        } else {
+            descriptor::has_own_table() || self.fd.is_ours()
+        }
+    }
+
+    /// Whether the descriptor's number means the same file as ever in the calling thread's table.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.fd.is_ours()
     }
 
     pub(crate) fn route(&self) -> DescriptorRoute {
@@ -65,19 +97,19 @@ impl Uffd {
     pub(crate) fn register(&self, start: u64, len: usize, mode: u64) -> Result<(), SysError> {
         let range = UffdioRange { start, len: len as u64 };
         let mut arg = UffdioRegister { range, mode, ioctls: 0 };
-        ioctl(&self.fd, UFFDIO_REGISTER, &mut arg, "ioctl(UFFDIO_REGISTER)")
+        ioctl(self.fd.number(), UFFDIO_REGISTER, &mut arg, "ioctl(UFFDIO_REGISTER)")
     }
 
     /// Ends the registration of a range, lifts what protection it has and wakes its waiters.
     pub(crate) fn unregister(&self, start: u64, len: usize) -> Result<(), SysError> {
         let mut arg = UffdioRange { start, len: len as u64 };
-        ioctl(&self.fd, UFFDIO_UNREGISTER, &mut arg, "ioctl(UFFDIO_UNREGISTER)")
+        ioctl(self.fd.number(), UFFDIO_UNREGISTER, &mut arg, "ioctl(UFFDIO_UNREGISTER)")
     }
 
     /// Wakes the threads that wait for a page of the range; they fault again where they must.
     pub(crate) fn wake(&self, start: u64, len: usize) -> Result<(), SysError> {
         let mut arg = UffdioRange { start, len: len as u64 };
-        ioctl(&self.fd, UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
+        ioctl(self.fd.number(), UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
     }
 
     /// Puts new pages with the bytes of `src` at `dst`, and wakes the waiters if that is asked for.
@@ -94,7 +126,7 @@ impl Uffd {
             },
             copy: 0,
         };
-        let done = ioctl(&self.fd, UFFDIO_COPY, &mut arg, "ioctl(UFFDIO_COPY)");
+        let done = ioctl(self.fd.number(), UFFDIO_COPY, &mut arg, "ioctl(UFFDIO_COPY)");
         outcome(done, arg.copy)
     }
 
@@ -102,7 +134,7 @@ impl Uffd {
     pub(crate) fn zeropage(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
         let range = UffdioRange { start, len: len as u64 };
         let mut arg = UffdioZeropage { range, ..Default::default() };
-        let done = ioctl(&self.fd, UFFDIO_ZEROPAGE, &mut arg, "ioctl(UFFDIO_ZEROPAGE)");
+        let done = ioctl(self.fd.number(), UFFDIO_ZEROPAGE, &mut arg, "ioctl(UFFDIO_ZEROPAGE)");
         outcome(done, arg.zeropage)
     }
 
@@ -110,7 +142,7 @@ impl Uffd {
     pub(crate) fn poison(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
         let range = UffdioRange { start, len: len as u64 };
         let mut arg = UffdioPoison { range, ..Default::default() };
-        let done = ioctl(&self.fd, UFFDIO_POISON, &mut arg, "ioctl(UFFDIO_POISON)");
+        let done = ioctl(self.fd.number(), UFFDIO_POISON, &mut arg, "ioctl(UFFDIO_POISON)");
         outcome(done, arg.updated)
     }
 
@@ -140,7 +172,7 @@ impl Uffd {
     ) -> Result<Outcome, SysError> {
         let range = UffdioRange { start, len: len as u64 };
         let mode = if on { UFFDIO_PROTECT_MODE_SET } else { 0 };
-        let done = ioctl(&self.fd, request, &mut UffdioProtect { range, mode }, call);
+        let done = ioctl(self.fd.number(), request, &mut UffdioProtect { range, mode }, call);
         outcome(done, 0)
     }
 
@@ -152,12 +184,12 @@ impl Uffd {
         let (enable, disable) =
             if on { (UFFD_FEATURE_RWP_ASYNC, 0) } else { (0, UFFD_FEATURE_RWP_ASYNC) };
         let mut arg = UffdioSetMode { enable, disable };
-        ioctl(&self.fd, UFFDIO_SET_MODE, &mut arg, "ioctl(UFFDIO_SET_MODE)")
+        ioctl(self.fd.number(), UFFDIO_SET_MODE, &mut arg, "ioctl(UFFDIO_SET_MODE)")
     }
 
     /// Whether there are messages that nobody has read.
     pub(crate) fn has_messages(&self) -> bool {
-        let mut fd = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut fd = libc::pollfd { fd: self.fd.number(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one initialised pollfd; it does not wait.
         let ready = unsafe { libc::poll(&raw mut fd, 1, 0) };
         ready > 0 && fd.revents & libc::POLLIN != 0
@@ -169,7 +201,7 @@ impl Uffd {
             // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has,
             // and any bytes are a valid `UffdMsg`.
             let got = unsafe {
-                libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), size_of_val(messages))
+                libc::read(self.fd.number(), messages.as_mut_ptr().cast(), size_of_val(messages))
             };
             match usize::try_from(got) {
                 // The kernel never answers zero: the descriptor is not a userfaultfd any more.
@@ -192,13 +224,13 @@ impl Uffd {
     pub(crate) fn sabotage(&self) {
         let other = File::open("/dev/null").unwrap();
         // SAFETY: both are open descriptors; what was at the second is closed.
-        assert!(unsafe { libc::dup2(other.as_raw_fd(), self.fd.as_raw_fd()) } >= 0);
+        assert!(unsafe { libc::dup2(other.as_raw_fd(), self.fd.number()) } >= 0);
     }
 }
 
-impl AsFd for Uffd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+impl AsRawFd for Uffd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.number()
     }
 }
 
@@ -228,7 +260,7 @@ fn open_device(flags: i32) -> Result<OwnedFd, SysError> {
         .open("/dev/userfaultfd")
         .map_err(|e| SysError::from_io("open(/dev/userfaultfd)", &e))?;
     // SAFETY: the request takes flags by value and returns a new descriptor or -1.
-    let fd = unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW.into(), flags) };
+    let fd = unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW as libc::Ioctl, flags) };
     own(fd, "ioctl(USERFAULTFD_IOC_NEW)")
 }
 
@@ -248,11 +280,11 @@ fn own(fd: i32, call: &'static str) -> Result<OwnedFd, SysError> {
 }
 
 /// `arg` must be the struct whose size is part of `request`; the callers above pair them.
-fn ioctl<T>(fd: &OwnedFd, request: u32, arg: &mut T, call: &'static str) -> Result<(), SysError> {
+fn ioctl<T>(fd: RawFd, request: u32, arg: &mut T, call: &'static str) -> Result<(), SysError> {
     debug_assert_eq!((request >> 16) as usize & 0x3fff, size_of::<T>());
     // SAFETY: `arg` is a live, exclusively borrowed struct of the size that the request encodes,
     // which is how many bytes the kernel reads and writes there. Memory that the struct's fields
     // name is arena memory (raw to Rust) or a slice that is borrowed for the call.
-    let done = unsafe { libc::ioctl(fd.as_raw_fd(), request.into(), core::ptr::from_mut(arg)) };
+    let done = unsafe { libc::ioctl(fd, request as libc::Ioctl, core::ptr::from_mut(arg)) };
     if done == 0 { Ok(()) } else { Err(SysError::last(call)) }
 }

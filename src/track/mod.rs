@@ -60,8 +60,11 @@ impl Tracker {
     }
 
     /// The tracker for memory that was registered for its mode.
-    pub(crate) fn start(self, backing: Arc<Backing>) -> Result<Arc<dyn AccessTracker>, SysError> {
-        let pagemap = Pagemap::open()?;
+    pub(crate) fn start(
+        self,
+        backing: Arc<Backing>,
+        pagemap: Pagemap,
+    ) -> Result<Arc<dyn AccessTracker>, SysError> {
         Ok(match self {
             Self::Rwp => Arc::new(rwp::Rwp::new(backing, pagemap)?),
             Self::Zap => Arc::new(zap::Zap::new(backing, pagemap)),

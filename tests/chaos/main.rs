@@ -15,6 +15,7 @@ mod common;
 
 mod advice;
 mod case;
+mod descriptors;
 mod forks;
 mod guard;
 mod interrupts;

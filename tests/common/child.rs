@@ -68,10 +68,16 @@ pub fn forbid_userfaultfd() {
             assert_eq!(libc::setgid(65534), 0);
             assert_eq!(libc::setuid(65534), 0);
         }
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     }
+    forbid(libc::SYS_userfaultfd);
+}
+
+/// Has a system call fail with EPERM in this process, as a container's seccomp profile does.
+pub fn forbid(call: libc::c_long) {
+    // SAFETY: takes integers, and changes this process alone.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let number = u32::try_from(libc::SYS_userfaultfd).unwrap();
+    let number = u32::try_from(call).unwrap();
     let mut filter = [
         // The number of the system call is the first word of seccomp_data.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),

@@ -36,7 +36,7 @@ pub(super) struct World {
     /// Driven by the main thread, where the engine's own thread does not.
     evictor: Mutex<Option<(Evictor, Tick)>>,
     expected: Mutex<Vec<Expected>>,
-    handlers: Mutex<(Vec<JoinHandle<()>>, Arc<Event>)>,
+    handlers: Mutex<(Vec<JoinHandle>, Arc<Event>)>,
 }
 
 /// What a page is filled with: text that compresses, one word over and over, or noise.

@@ -7,7 +7,6 @@ use super::uffd::Uffd;
 use crate::prim::sync::thread;
 use core::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Raised, it stays so until it is lowered.
 #[derive(Debug)]
@@ -31,26 +30,6 @@ impl Event {
             state.raised[self.number] = true;
             state.wake_sleepers(On::Event(self.number));
         });
-    }
-
-    /// For who looks at threads from time to time, of which there is nobody: time is not simulated.
-    pub(crate) fn wait_for(&self, _: Duration) -> Result<bool, SysError> {
-        Ok(true)
-    }
-
-    /// Nothing times out, but what has no time to wait at all.
-    pub(crate) fn wait_and_lower(&self, timeout: Duration) -> Result<(), SysError> {
-        self.kernel.sleep_until(|state| {
-            let raised = std::mem::take(&mut state.raised[self.number]);
-            if raised || timeout.is_zero() {
-                return Some(());
-            }
-            let ticket = state.ticket();
-            let thread = thread::current();
-            state.sleepers.push(Sleeper { on: On::Event(self.number), ticket, thread });
-            None
-        });
-        Ok(())
     }
 }
 

@@ -22,6 +22,10 @@ impl SharedMemory {
         Ok(Self { kernel, len })
     }
 
+    pub(crate) fn descriptor(&self) -> &super::descriptor::Descriptor {
+        &super::descriptor::Descriptor
+    }
+
     /// An address that nothing has.
     pub(crate) fn base(&self) -> *mut u8 {
         core::ptr::without_provenance_mut(BASE)
@@ -80,8 +84,8 @@ impl SharedMemory {
         Ok(())
     }
 
-    pub(crate) fn try_read(&self, page: PageIndex) -> Result<(), SysError> {
-        self.begin(Call::TryRead, "pread(memfd)", page.only())
+    pub(crate) fn try_read(&self, page: PageIndex) -> Option<Result<(), SysError>> {
+        Some(self.begin(Call::TryRead, "pread(memfd)", page.only()))
     }
 
     /// Unmaps a page and drops it, all at once: who finds it unmapped waits until it is dropped
@@ -93,6 +97,10 @@ impl SharedMemory {
             page.bytes = None;
         });
         Ok(())
+    }
+
+    pub(crate) fn punch_locked(&self, range: PageRange) -> Result<(), SysError> {
+        self.punch(range)
     }
 
     /// Takes poison away too, which is a marker like any other.

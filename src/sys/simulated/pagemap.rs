@@ -23,6 +23,10 @@ impl Pagemap {
         Ok(Self(Kernel::current()))
     }
 
+    pub(crate) fn descriptor(&self) -> &super::descriptor::Descriptor {
+        &super::descriptor::Descriptor
+    }
+
     pub(crate) fn has_scan(&self) -> bool {
         true
     }

@@ -5,21 +5,28 @@ use crate::prim::own::AtWork;
 use crate::prim::sync::thread;
 use std::io;
 
-pub(crate) type JoinHandle<T> = thread::JoinHandle<T>;
+#[derive(Debug)]
+pub(crate) struct JoinHandle(thread::JoinHandle<()>);
+
+impl JoinHandle {
+    pub(crate) fn join(self) -> std::thread::Result<()> {
+        self.0.join()
+    }
+}
 
 pub(crate) fn spawn(
-    name: String,
+    name: &str,
     _: &'static str,
     body: impl FnOnce() + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<JoinHandle> {
     let kernel = Kernel::current();
     let phase = if name.starts_with("thermocline-f") { "fault" } else { "evict" };
-    Ok(thread::start(name, move || {
+    Ok(JoinHandle(thread::start(name.to_owned(), move || {
         kernel.enter();
         Kernel::phase(phase);
         let _at_work = AtWork::enter();
         body();
-    }))
+    })))
 }
 
 /// They have no numbers.

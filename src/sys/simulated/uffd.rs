@@ -13,6 +13,13 @@ use std::sync::Arc;
 pub use super::route::DescriptorRoute;
 pub(crate) use super::{outcome::Outcome, route::OpenError};
 
+/// What a call changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Pages,
+    Descriptor,
+}
+
 /// What the simulated kernel offers.
 const FEATURES: u64 = UFFD_FEATURE_MISSING_SHMEM
     | UFFD_FEATURE_PAGEFAULT_FLAG_WP
@@ -50,6 +57,18 @@ impl Uffd {
 
     pub(crate) fn open_for_user_mode(features: u64) -> Result<Self, SysError> {
         Self::open(features)
+    }
+
+    pub(crate) fn descriptor(&self) -> &super::descriptor::Descriptor {
+        &super::descriptor::Descriptor
+    }
+
+    pub(crate) fn is_usable(&self, _: Kind) -> bool {
+        true
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        true
     }
 
     pub(crate) fn route(&self) -> DescriptorRoute {
@@ -159,7 +178,7 @@ impl Uffd {
         }
     }
 
-    fn is_ours(&self, state: &State, page: PageIndex) -> Result<(), i32> {
+    fn owns(&self, state: &State, page: PageIndex) -> Result<(), i32> {
         if state.pages[page.0].owner == Some(self.number) { Ok(()) } else { Err(libc::ENOENT) }
     }
 
@@ -182,7 +201,7 @@ impl Uffd {
     /// Puts a page where there is none, neither in the page table nor in the page cache. A marker of
     /// write protection is no page, and goes.
     fn put(&self, state: &mut State, at: PageIndex, bytes: &[u8]) -> Result<(), i32> {
-        self.is_ours(state, at)?;
+        self.owns(state, at)?;
         let page = state.page(at);
         if page.bytes.is_some() || !matches!(page.entry, Entry::None | Entry::WriteProtected) {
             return Err(libc::EEXIST);
@@ -195,7 +214,7 @@ impl Uffd {
     pub(crate) fn poison(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
         let name = (Call::Poison, "ioctl(UFFDIO_POISON)");
         self.each(name, pages(start, len), true, |state, at| {
-            self.is_ours(state, at)?;
+            self.owns(state, at)?;
             let page = state.page(at);
             if page.entry != Entry::None {
                 return Err(libc::EEXIST);
@@ -242,7 +261,7 @@ impl Uffd {
         change: impl Fn(Entry) -> Entry,
     ) -> Result<Outcome, SysError> {
         let all_ours =
-            self.kernel.with(|state| range.iter().try_for_each(|page| self.is_ours(state, page)));
+            self.kernel.with(|state| range.iter().try_for_each(|page| self.owns(state, page)));
         if let Err(errno) = all_ours {
             return outcome(Err(SysError::new(name.1, errno)), 0);
         }

@@ -1,0 +1,33 @@
+//! The simulated keeper: nothing closes simulated descriptors, so every thread can use them.
+
+use super::descriptor::Descriptor;
+use super::error::SysError;
+use super::event::Event;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    interrupt: Arc<Event>,
+}
+
+impl Keeper {
+    pub(crate) fn start(_: &[&Descriptor]) -> Result<Self, SysError> {
+        Ok(Self { interrupt: Arc::new(Event::new()?) })
+    }
+
+    pub(crate) fn has_own_table(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn interrupt(&self) -> Arc<Event> {
+        Arc::clone(&self.interrupt)
+    }
+
+    pub(crate) fn raise_interrupt(&self) {
+        self.interrupt.raise();
+    }
+
+    pub(crate) fn call<R: Send>(&self, what: impl FnOnce() -> R + Send) -> R {
+        what()
+    }
+}
