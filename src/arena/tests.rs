@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+mod damage;
+
 use super::*;
 use crate::common::{Setup, quiet, setups};
 use crate::prim::PageIndex;

@@ -276,3 +276,7 @@ impl Resolver {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
+mod damage;

@@ -51,19 +51,16 @@ impl Resolver {
         part: Range<usize>,
         bytes: &mut [u8; PAGE_SIZE],
     ) -> Peeked {
-        let intact = self.scratches.with(|scratch| {
-            scratch.words.clear();
-            scratch.words.push(was);
-            let intact = self.decode(page, 0, scratch);
-            bytes[..part.len()].copy_from_slice(&scratch.bytes[part]);
-            intact
-        });
-        if !intact {
-            self.lose(page, was, &"its checksum does not match");
-            return Peeked::Lost;
-        }
-        self.wake(page.only(), self.table.abort_fill(page, was));
-        self.counters.peeked.add(1);
-        Peeked::Stored
+        self.scratches.with(|scratch| {
+            scratch.begin(page);
+            scratch.push_above(was);
+            if self.decode_around(page, scratch).is_empty() {
+                return Peeked::Lost;
+            }
+            bytes[..part.len()].copy_from_slice(&scratch.bytes(page.only())[part]);
+            self.give_up(page, scratch);
+            self.counters.peeked.add(1);
+            Peeked::Stored
+        })
     }
 }

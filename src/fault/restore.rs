@@ -2,7 +2,7 @@
 
 use super::scratch::{RUN, Scratch};
 use super::{Content, FillError, Resolved, Resolver};
-use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use crate::prim::{PageIndex, PageRange};
 use crate::sys::event;
 use crate::sys::signals::SignalsBlocked;
 use crate::table::{State, Word};
@@ -26,17 +26,11 @@ pub(crate) struct Brought {
 }
 
 impl Resolver {
-    /// Brings back the stored page that the caller has taken, for somebody who touched it, and with it
-    /// neighbours that will be touched next by the looks of it.
+    /// Brings back `page`, which was touched and which the caller has taken from the store, and those
+    /// neighbours of it that are likely to be touched next.
     pub(super) fn restore_touched(&self, page: PageIndex, was: Word) -> Resolved {
         let plan = self.neighbours.plan(page, self.table.extent().end);
-        let (resolved, run) = self.scratches.with(|scratch| {
-            let run = self.take_around(page, was, plan.window, scratch);
-            match self.decode_around(page, run, scratch) {
-                Some(good) => self.put_back(page, good, scratch),
-                None => (Resolved::Lost, page.only()),
-            }
-        });
+        let (resolved, run) = self.restore_within(plan.window, page, was);
         self.neighbours.note(plan, run);
         if run.pages() > 1 {
             self.counters.brought_along.add(run.pages() as u64 - 1);
@@ -44,143 +38,162 @@ impl Resolver {
         resolved
     }
 
-    /// Takes the stored pages of `window` that are neighbours of `page`, which the caller has taken,
-    /// without a gap. Their words are left in `scratch`.
-    fn take_around(
+    /// Brings back `page`, which the caller has taken, and the stored pages of `window` next to it. Says
+    /// which pages it has put in place.
+    pub(super) fn restore_within(
         &self,
+        window: PageRange,
         page: PageIndex,
         was: Word,
-        window: PageRange,
-        scratch: &mut Scratch,
-    ) -> PageRange {
-        let take = |page: PageIndex| {
-            let seen = self.table.load(page);
-            let taken = seen.state() == State::Stored && self.table.begin_fill(page, seen).is_ok();
-            taken.then_some(seen)
-        };
+    ) -> (Resolved, PageRange) {
+        self.scratches.with(|scratch| {
+            self.take_around(page, was, window, scratch);
+            let intact = self.decode_around(page, scratch);
+            if intact.is_empty() {
+                (Resolved::Lost, page.only())
+            } else {
+                self.put_back(page, intact, scratch)
+            }
+        })
+    }
+
+    /// Makes a run in `scratch` of `page`, which the caller has taken, and of the stored pages of
+    /// `window` next to it, which this takes.
+    fn take_around(&self, page: PageIndex, was: Word, window: PageRange, scratch: &mut Scratch) {
+        scratch.begin(page);
+        scratch.push_above(was);
         let below = PageRange { start: window.start, end: page };
         let above = PageRange { start: PageIndex(page.0 + 1), end: window.end };
-        scratch.words.clear();
-        scratch.words.extend(below.iter().rev().map_while(take));
-        scratch.words.reverse();
-        let start = page.0 - scratch.words.len();
-        scratch.words.push(was);
-        scratch.words.extend(above.iter().map_while(take));
-        PageRange::new(start, start + scratch.words.len())
+        let take = |page| self.take_stored(page);
+        below.iter().rev().map_while(take).for_each(|word| scratch.push_below(word));
+        above.iter().map_while(take).for_each(|word| scratch.push_above(word));
     }
 
-    /// Decodes the pages of `run`, all of which the caller owns, and says which part of it around
-    /// `page` is good; the rest is given up again, to be found damaged when it is touched. None if
-    /// `page` itself is damaged, and lost; then all of the run is dealt with.
-    fn decode_around(
+    /// Takes a page from the store and gives the word that it had. None if it is not stored.
+    fn take_stored(&self, page: PageIndex) -> Option<Word> {
+        let seen = self.table.load(page);
+        let taken = seen.state() == State::Stored && self.table.begin_fill(page, seen).is_ok();
+        taken.then_some(seen)
+    }
+
+    /// Decodes the pages of the run from `page` on, upwards and downwards, up to the next damaged one.
+    /// Gives the part of the run that it decoded, and gives the rest of the run up: a damaged page
+    /// there is lost when it is touched. If `page` itself is damaged, it is lost, and the part is empty.
+    pub(super) fn decode_around(&self, page: PageIndex, scratch: &mut Scratch) -> PageRange {
+        let run = scratch.run();
+        let mut intact = PageRange { start: page, end: page };
+        let above = PageRange { start: page, end: run.end };
+        intact.end.0 += self.decode_while_intact(above.iter(), scratch);
+        if !intact.is_empty() {
+            let below = PageRange { start: run.start, end: page };
+            intact.start.0 -= self.decode_while_intact(below.iter().rev(), scratch);
+        }
+        let damaged = intact.is_empty().then_some(page);
+        for other in run.iter() {
+            let is_intact = intact.start <= other && other < intact.end;
+            if !is_intact && damaged != Some(other) {
+                self.give_up(other, scratch);
+            }
+        }
+        if let Some(page) = damaged {
+            self.lose(page, scratch.word(page), &"its checksum does not match");
+        }
+        intact
+    }
+
+    /// Decodes pages of the run in this order up to the first damaged one, and says how many.
+    fn decode_while_intact(
         &self,
-        page: PageIndex,
-        run: PageRange,
+        pages: impl Iterator<Item = PageIndex>,
         scratch: &mut Scratch,
-    ) -> Option<PageRange> {
-        let at = page.0 - run.start.0;
-        let was = scratch.words[at];
-        let mut good = page.only();
-        let intact = self.decode(page, at, scratch);
-        if intact {
-            while good.start > run.start
-                && self.decode(PageIndex(good.start.0 - 1), good.start.0 - 1 - run.start.0, scratch)
-            {
-                good.start.0 -= 1;
+    ) -> usize {
+        let mut pages = pages.peekable();
+        let mut intact = 0;
+        while let Some(page) = pages.next() {
+            if let Some(next) = pages.peek() {
+                self.store.prefetch(scratch.word(*next).handle());
             }
-            while good.end < run.end {
-                let at = good.end.0 - run.start.0;
-                if let Some(next) = scratch.words.get(at + 1) {
-                    self.store.prefetch(next.handle());
-                }
-                if !self.decode(good.end, at, scratch) {
-                    break;
-                }
-                good.end.0 += 1;
+            if !scratch.decode(page, &self.store) {
+                break;
             }
+            intact += 1;
         }
-        for (neighbour, &word) in run.iter().zip(&scratch.words) {
-            if neighbour < good.start || neighbour >= good.end {
-                self.wake(neighbour.only(), self.table.abort_fill(neighbour, word));
-            }
-        }
-        if !intact {
-            self.lose(page, was, &"its checksum does not match");
-            return None;
-        }
-        // Words and bytes begin with the first page that is good.
-        let skipped = good.start.0 - run.start.0;
-        scratch.words.drain(..skipped);
-        scratch.words.truncate(good.pages());
-        scratch.bytes.copy_within(skipped * PAGE_SIZE..(skipped + good.pages()) * PAGE_SIZE, 0);
-        Some(good)
+        intact
     }
 
-    /// Decodes a page that the caller owns to its place in the buffer, and says whether it is intact.
-    pub(super) fn decode(&self, page: PageIndex, at: usize, scratch: &mut Scratch) -> bool {
-        let bytes = &mut scratch.bytes[at * PAGE_SIZE..][..PAGE_SIZE];
-        let (handle, tag) = (scratch.words[at].handle(), page.0 as u64);
-        self.store.get(handle, tag, &mut scratch.decompressor, bytes).is_ok()
-    }
-
-    /// Puts the pages of `run`, whose bytes are in `scratch`, in place: at any rate `page`. Says what
-    /// is there now besides.
+    /// Puts the pages of `intact` in place, at any rate `page`. Says which pages it has put there.
     fn put_back(
         &self,
         page: PageIndex,
-        run: PageRange,
+        intact: PageRange,
         scratch: &Scratch,
     ) -> (Resolved, PageRange) {
-        let bytes = &scratch.bytes[..run.bytes()];
-        let sample = self.neighbours.is_sample(run);
-        let content = if sample { Content::BytesQuietly(bytes) } else { Content::Bytes(bytes) };
-        let (done, stopped) = self.install(run, content);
+        let sample = self.neighbours.is_sample(intact);
+        let (done, mut stopped) = self.hand_over(intact, scratch, !sample);
         if sample {
-            if done == run.pages() {
-                self.sample(page, run);
+            if done == intact.pages() {
+                self.sample(page, intact);
             }
             // Not before: a toucher who went on could touch all of it unseen. Those who wait on the
             // pages' words are woken as these change.
-            if let Err(e) = self.backing.wake(run) {
+            if let Err(e) = self.backing.wake(intact) {
                 event::die("cannot wake the waiters of a page", &e);
             }
         }
-        let there = PageRange::new(run.start.0, run.start.0 + done);
-        for (neighbour, &was) in run.iter().zip(&scratch.words) {
-            if neighbour < there.end {
-                self.finish_restored(neighbour, was);
-            } else if neighbour != page {
-                self.wake(neighbour.only(), self.table.abort_fill(neighbour, was));
+        let there = PageRange::new(intact.start.0, intact.start.0 + done);
+        for other in intact.iter() {
+            if other < there.end {
+                self.finish_restored(other, scratch);
+            } else if other != page {
+                self.give_up(other, scratch);
             }
         }
         if page < there.end {
             return (Resolved::Restored, there);
         }
-        let at = page.0 - run.start.0;
-        let (was, mut stopped) = (scratch.words[at], stopped);
-        let bytes = &bytes[at * PAGE_SIZE..][..PAGE_SIZE];
         loop {
             match stopped {
-                // The copy is good, so whoever waits for it may as well go on waiting.
+                // The copy is good, so the toucher may as well go on waiting.
                 Some(FillError::NoMemory) => {
                     event::say(format_args!("a thread waits for memory for an evicted page"));
                 }
                 Some(error) => {
-                    self.lose(page, was, &error);
+                    self.lose(page, scratch.word(page), &error);
                     return (Resolved::Lost, page.only());
                 }
                 None => {
-                    self.finish_restored(page, was);
+                    self.finish_restored(page, scratch);
                     return (Resolved::Restored, page.only());
                 }
             }
-            stopped = self.install(page.only(), Content::Bytes(bytes)).1;
+            stopped = self.hand_over(page.only(), scratch, true).1;
         }
     }
 
-    fn finish_restored(&self, page: PageIndex, was: Word) {
+    /// Gives the kernel the bytes of `pages`, a part of the run that has been decoded. Says how many it
+    /// has put in place, and what stopped it.
+    fn hand_over(
+        &self,
+        pages: PageRange,
+        scratch: &Scratch,
+        wake: bool,
+    ) -> (usize, Option<FillError>) {
+        debug_assert!(scratch.is_faithful(pages, &self.store), "bytes of another page: {pages:?}");
+        let bytes = scratch.bytes(pages);
+        let content = if wake { Content::Bytes(bytes) } else { Content::BytesQuietly(bytes) };
+        self.install(pages, content)
+    }
+
+    /// Ends the fill of a page of the run that is in memory now.
+    fn finish_restored(&self, page: PageIndex, scratch: &Scratch) {
+        let was = scratch.word(page);
         self.store.free(was.handle());
         self.wake(page.only(), self.table.finish_fill(page, was));
+    }
+
+    /// Makes a page of the run a stored one again.
+    pub(super) fn give_up(&self, page: PageIndex, scratch: &Scratch) {
+        self.wake(page.only(), self.table.abort_fill(page, scratch.word(page)));
     }
 
     /// Looks what became of the pages that were watched the last time, and watches those of `run` that
@@ -259,34 +272,22 @@ impl Resolver {
         Ok(brought)
     }
 
-    /// Brings back the leading run of stored pages of `range`, at most [`RUN`] of them.
+    /// Brings back the leading run of stored pages of `range`, which has at most [`RUN`] pages, up to a
+    /// damaged one. A page that is damaged and the first of them is lost.
     fn restore_run(&self, range: PageRange, scratch: &mut Scratch) -> (usize, Option<FillError>) {
-        scratch.words.clear();
-        for (at, page) in range.iter().enumerate() {
-            let seen = self.table.load(page);
-            if seen.state() != State::Stored || self.table.begin_fill(page, seen).is_err() {
-                break;
-            }
-            scratch.words.push(seen);
-            if at + 1 < range.pages() {
-                let next = self.table.load(PageIndex(page.0 + 1));
-                if next.state() == State::Stored {
-                    self.store.prefetch(next.handle());
-                }
-            }
-            if !self.decode(page, at, scratch) {
-                scratch.words.pop();
-                self.lose(page, seen, &"its checksum does not match");
-                break;
-            }
+        scratch.begin(range.start);
+        let stored = range.iter().map_while(|page| self.take_stored(page));
+        stored.for_each(|word| scratch.push_above(word));
+        if scratch.run().is_empty() {
+            return (0, None);
         }
-        let run = PageRange::new(range.start.0, range.start.0 + scratch.words.len());
-        let (done, stopped) = self.install(run, Content::Bytes(&scratch.bytes[..run.bytes()]));
-        for (i, (page, &was)) in run.iter().zip(&scratch.words).enumerate() {
-            if i < done {
-                self.finish_restored(page, was);
+        let intact = self.decode_around(range.start, scratch);
+        let (done, stopped) = self.hand_over(intact, scratch, true);
+        for page in intact.iter() {
+            if page.0 < intact.start.0 + done {
+                self.finish_restored(page, scratch);
             } else {
-                self.wake(page.only(), self.table.abort_fill(page, was));
+                self.give_up(page, scratch);
             }
         }
         (done, stopped)

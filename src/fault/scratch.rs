@@ -1,40 +1,101 @@
-//! Buffers for bringing pages back, made before the first fault and shared by whoever does it.
+//! Buffers for bringing pages back, made before the first fault.
 //!
-//! A pool, because a thread that touches a page has nothing of its own to do it with, and perhaps
-//! no stack to speak of. A buffer is only ever held by threads that no signal handler of the program
-//! can interrupt: a handler that touched a page would wait for a buffer that its own thread holds.
+//! A thread that touches a page may have hardly any stack, so it takes a buffer of a pool. Only a thread
+//! that no signal handler of the program can interrupt may hold one: a handler that touched a page
+//! would wait for a buffer of its own thread.
 
-use crate::prim::PAGE_SIZE;
 use crate::prim::sync::{Mutex, thread};
-use crate::store::Decompressor;
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use crate::store::{Decompressor, Store};
 use crate::sys::cpu;
 use crate::table::Word;
 use crossbeam::utils::CachePadded;
+use std::collections::VecDeque;
 use std::sync::TryLockError;
 
 /// Pages that are brought back in one call at most.
 pub(super) const RUN: usize = 16;
 
-/// What a thread needs in order to bring pages back.
+/// The pages that one thread has taken in order to bring them back: a run of at most [`RUN`] pages, the
+/// word that each of them had, and room for the bytes of each.
+///
+/// Words and bytes are found by the page that they belong to. So the bytes stay where they were
+/// decoded, whatever part of the run the kernel is given.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    pub(super) decompressor: Decompressor,
-    pub(super) bytes: Box<[u8]>,
-    pub(super) words: Vec<Word>,
+    decompressor: Decompressor,
+    start: PageIndex,
+    words: VecDeque<Word>,
+    bytes: Box<[u8]>,
 }
 
 impl Scratch {
     fn new() -> Self {
         Self {
             decompressor: Decompressor::new(),
+            start: PageIndex(0),
+            words: VecDeque::with_capacity(RUN),
             bytes: vec![0; RUN * PAGE_SIZE].into(),
-            words: Vec::with_capacity(RUN),
         }
+    }
+
+    /// Forgets the run before, and begins an empty one at `start`.
+    pub(super) fn begin(&mut self, start: PageIndex) {
+        self.start = start;
+        self.words.clear();
+    }
+
+    /// Adds the page above the run.
+    pub(super) fn push_above(&mut self, word: Word) {
+        debug_assert!(self.words.len() < RUN);
+        self.words.push_back(word);
+    }
+
+    /// Adds the page below the run, of which no page may have been decoded yet.
+    pub(super) fn push_below(&mut self, word: Word) {
+        debug_assert!(self.words.len() < RUN);
+        self.words.push_front(word);
+        self.start.0 -= 1;
+    }
+
+    /// The pages of the run.
+    pub(super) fn run(&self) -> PageRange {
+        PageRange::new(self.start.0, self.start.0 + self.words.len())
+    }
+
+    /// The word that a page of the run had when it was taken.
+    pub(super) fn word(&self, page: PageIndex) -> Word {
+        self.words[page.0 - self.start.0]
+    }
+
+    /// The bytes of `pages`, a part of the run that has been decoded.
+    pub(super) fn bytes(&self, pages: PageRange) -> &[u8] {
+        &self.bytes[(pages.start.0 - self.start.0) * PAGE_SIZE..][..pages.bytes()]
+    }
+
+    /// Decodes a page of the run. False if the store's copy of it is damaged.
+    pub(super) fn decode(&mut self, page: PageIndex, store: &Store) -> bool {
+        let handle = self.word(page).handle();
+        let bytes = &mut self.bytes[(page.0 - self.start.0) * PAGE_SIZE..][..PAGE_SIZE];
+        store.get(handle, tag(page), &mut self.decompressor, bytes).is_ok()
+    }
+
+    /// Whether the bytes of `pages` are the bytes that were stored, by the checksums in the store.
+    pub(super) fn is_faithful(&self, pages: PageRange, store: &Store) -> bool {
+        let is_copy = |page: PageIndex| {
+            store.is_copy(self.word(page).handle(), tag(page), self.bytes(page.only()))
+        };
+        pages.iter().all(is_copy)
     }
 }
 
-/// The buffers that there are: as many as processors, since nobody sleeps with one in his hands but
-/// for want of memory.
+/// What the store mixes into a page's checksum.
+fn tag(page: PageIndex) -> u64 {
+    page.0 as u64
+}
+
+/// The pool: a buffer for each processor. That is enough, because a thread that holds one does not
+/// block, except to wait for memory.
 #[derive(Debug)]
 pub(super) struct Scratches(Box<[CachePadded<Mutex<Scratch>>]>);
 
@@ -46,8 +107,8 @@ impl Scratches {
 
     /// Runs `what` with a buffer. The calling thread must have its signals blocked.
     ///
-    /// Taking a buffer waits for no lock: the ones that others hold are passed over, beginning with
-    /// the one that is warm in this processor's cache.
+    /// It waits for no lock: it passes over the buffers that are taken. It begins with the one that is
+    /// warm in this processor's cache.
     pub(super) fn with<T>(&self, what: impl FnOnce(&mut Scratch) -> T) -> T {
         let first = cpu::current();
         loop {

@@ -72,8 +72,13 @@ fn checksum(page: &[u8; PAGE_SIZE], tag: u64) -> u64 {
     hasher.finalize().into()
 }
 
+/// Whether the block with this header was made of these bytes, as far as its checksum tells.
+pub(super) fn is_copy(header: u64, tag: u64, page: &[u8; PAGE_SIZE]) -> bool {
+    CHECKSUM.get(header) == checksum(page, tag)
+}
+
 /// The word that fills the whole page, if there is one. Looks not far beyond the first difference.
-fn same_filled(page: &[u8; PAGE_SIZE]) -> Option<u32> {
+pub(super) fn same_filled(page: &[u8; PAGE_SIZE]) -> Option<u32> {
     let words = page.as_chunks::<8>().0;
     let first = u64::from_ne_bytes(*words.first()?);
     let half = u32::try_from(first >> 32).ok()?;
@@ -162,7 +167,7 @@ impl Decompressor {
         let block = self.block.get(..bytes_of(header) - HEADER).ok_or(Corrupt)?;
         let page: &mut [u8; PAGE_SIZE] = out.try_into().map_err(|_| Corrupt)?;
         match lz4::decode(block, page) {
-            Ok(()) if CHECKSUM.get(header) == checksum(page, tag) => Ok(()),
+            Ok(()) if is_copy(header, tag, page) => Ok(()),
             _ => Err(Corrupt),
         }
     }

@@ -98,6 +98,18 @@ impl Store {
         }
     }
 
+    /// Whether `page` holds the bytes that were put in: by the block's checksum, or word by word where
+    /// the handle is all there is.
+    pub(crate) fn is_copy(&self, handle: Handle, tag: u64, page: &[u8]) -> bool {
+        let Ok(page) = page.try_into() else { return false };
+        match Self::place(handle) {
+            None => codec::same_filled(page) == Some(PATTERN.get_u32(handle.raw())),
+            Some(place) => {
+                self.slabs.header(place).is_some_and(|header| codec::is_copy(header, tag, page))
+            }
+        }
+    }
+
     /// Begins to load what [`get`](Self::get) is going to read, and waits for nothing.
     pub(crate) fn prefetch(&self, handle: Handle) {
         if let Some(place) = Self::place(handle) {

@@ -282,6 +282,13 @@ impl Slabs {
         }
     }
 
+    /// The header of the block at `place`, or nothing where there cannot be a block.
+    pub(super) fn header(&self, place: Place) -> Option<u64> {
+        self.class_of(place)?;
+        // Ordered by the page's word, through which the handle came.
+        Some(self.memory[self.first_word(place)].load(Ordering::Relaxed))
+    }
+
     /// Copies what follows the header of the block at `place` to `chunks` and gives the header, or
     /// nothing where there cannot be a block.
     pub(super) fn get(&self, place: Place, chunks: &mut [Chunk]) -> Option<u64> {

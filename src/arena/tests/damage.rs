@@ -1,0 +1,179 @@
+//! Damaged pages at every place of a run, for real touches and for what the program can call. What
+//! is decided there is tested with every combination of damaged pages in `fault::damage`.
+
+use super::*;
+use crate::common::pages::{Pages, eventually, evict};
+use crate::fault::Resolved;
+
+/// Pages of the block.
+const COUNT: usize = 64;
+
+/// The way in which pages are touched one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+/// Which pages are damaged, seen from the page that is touched.
+const PATTERNS: [(&str, &[isize]); 5] = [
+    ("below", &[-3]),
+    ("above", &[3]),
+    ("both", &[-3, 3]),
+    ("all", &[-4, -3, -2, -1, 0, 1, 2, 3, 4]),
+    ("itself", &[0]),
+];
+
+/// A block of stored pages, some of them damaged.
+struct Damaged<'a> {
+    arena: &'a Arena,
+    pages: Pages<'a>,
+    damaged: Vec<usize>,
+}
+
+impl<'a> Damaged<'a> {
+    fn new(arena: &'a Arena, touched: usize, pattern: &[isize]) -> Self {
+        let pages = Pages::filled(arena, COUNT);
+        evict(arena, COUNT);
+        let damaged = pattern.iter().map(|at| touched.checked_add_signed(*at).unwrap()).collect();
+        let this = Self { arena, pages, damaged };
+        for &page in &this.damaged {
+            let word = engine(arena).table.load(this.index(page));
+            assert_eq!(word.state(), State::Stored);
+            engine(arena).store.corrupt(word.handle());
+        }
+        this
+    }
+
+    fn index(&self, page: usize) -> PageIndex {
+        let first = self.arena.inner.parts.memory.offset_of(self.pages.address).unwrap();
+        PageIndex(PageIndex::containing(first).0 + page)
+    }
+
+    fn state(&self, page: usize) -> State {
+        engine(self.arena).table.load(self.index(page)).state()
+    }
+
+    fn good(&self) -> impl Iterator<Item = usize> {
+        (0..COUNT).filter(|page| !self.damaged.contains(page))
+    }
+
+    fn verify_good(&self, case: &str) {
+        self.good().for_each(|page| assert!(self.pages.is_right(page), "{case}: page {page}"));
+    }
+}
+
+/// Touches pages one after the other, so that the touch of the page in question brings a whole run
+/// along, and then all good pages. Leaves the damaged ones untouched.
+fn touch_in_a_run(setup: Setup, way: Way, name: &str, pattern: &[isize]) {
+    let arena = quiet(setup).build().unwrap();
+    let touched = if way == Way::Up { 16 } else { COUNT - 1 - 16 };
+    let it = Damaged::new(&arena, touched, pattern);
+    let case = format!("{setup} {way:?} {name}");
+    for i in [0, 1, 2, 4, 8] {
+        let page = if way == Way::Up { i } else { COUNT - 1 - i };
+        assert!(it.pages.is_right(page), "{case}: page {page}");
+    }
+    if it.damaged.contains(&touched) {
+        assert_eq!(engine(&arena).resolver.resolve(it.index(touched)), Resolved::Lost, "{case}");
+        assert_eq!(it.state(touched), State::Lost, "{case}");
+    } else {
+        assert!(it.pages.is_right(touched), "{case}");
+        // A damaged page behind it breaks the run, so that less comes along.
+        let (ahead, behind) = if way == Way::Up { (3, -3) } else { (-3, 3) };
+        if !pattern.contains(&behind) {
+            // The touches before, of which the last three found two, four and eight pages.
+            let before = 1 + 3 + 7;
+            let expected = before + if pattern.contains(&ahead) { 2 } else { 15 };
+            eventually(&arena, "what came along", |stats| stats.brought_along == expected);
+        }
+    }
+    it.verify_good(&case);
+    arena.check().unwrap();
+    for &page in it.damaged.iter().filter(|page| **page != touched) {
+        assert_eq!(it.state(page), State::Stored, "{case}: page {page}");
+    }
+}
+
+#[test]
+fn whatever_is_damaged_around_a_touch_good_pages_are_right_and_the_others_sigbus() {
+    const TEST: &str = "arena::tests::damage::whatever_is_damaged_around_a_touch_good_pages_are_right_and_the_others_sigbus";
+    if let Some(case) = child_case() {
+        let (setup, name) = case.split_once(' ').unwrap();
+        let setup = Setup::parse(setup);
+        let (_, pattern) = PATTERNS.into_iter().find(|(known, _)| *known == name).unwrap();
+        for way in [Way::Up, Way::Down] {
+            touch_in_a_run(setup, way, name, pattern);
+        }
+        let arena = quiet(setup).build().unwrap();
+        let it = Damaged::new(&arena, 16, pattern);
+        println!("good pages read");
+        println!("read {}", it.pages.read(it.damaged[0], 3));
+        return;
+    }
+    for setup in setups("whatever_is_damaged_around_a_touch") {
+        for (name, _) in PATTERNS {
+            let output = in_child(TEST, &format!("{setup} {name}"));
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(signal_of(&output), Some(libc_sigbus()), "{setup} {name}: {output:?}");
+            assert!(text.contains("good pages read") && !text.contains("\nread "), "{text}");
+        }
+    }
+}
+
+/// For each setup and pattern, a call is made for all of a block with damaged pages.
+fn call(test: &str, check: impl Fn(&Damaged<'_>, &str)) {
+    for setup in setups(test) {
+        for (name, pattern) in PATTERNS {
+            let arena = quiet(setup).build().unwrap();
+            let it = Damaged::new(&arena, 20, pattern);
+            check(&it, &format!("{setup} {name}"));
+            arena.check().unwrap();
+        }
+    }
+}
+
+#[test]
+fn ensure_and_prefetch_bring_the_good_pages_and_lose_the_damaged_ones() {
+    let brought = |it: &Damaged<'_>, case: &str| {
+        it.verify_good(case);
+        for &page in &it.damaged {
+            assert_eq!(it.state(page), State::Lost, "{case}: page {page}");
+            assert_eq!(it.arena.ensure(it.pages.part(page, 1)), Err(ArenaError::Lost), "{case}");
+        }
+        assert_eq!(it.arena.stats().lost_bytes, it.damaged.len() * PAGE_SIZE, "{case}");
+        assert_eq!(it.arena.stats().refaults, 0, "{case}");
+    };
+    call("ensure_with_damaged_pages", |it, case| {
+        assert_eq!(it.arena.ensure(it.pages.range()), Err(ArenaError::Lost), "{case}");
+        brought(it, case);
+    });
+    call("prefetch_with_damaged_pages", |it, case| {
+        let good = COUNT - it.damaged.len();
+        assert_eq!(it.arena.prefetch(it.pages.range()), Ok(good), "{case}");
+        brought(it, case);
+    });
+}
+
+#[test]
+fn peeks_give_the_bytes_of_good_pages_and_lose_the_damaged_ones() {
+    call("peek_with_damaged_pages", |it, case| {
+        let mut buffer = Vec::new();
+        for page in 0..COUNT {
+            let start = it.pages.word(page, 0).cast::<u8>();
+            // SAFETY: within the block, to which nothing writes.
+            let bytes = unsafe { core::slice::from_raw_parts(start, PAGE_SIZE) };
+            let peeked = it.arena.peek(bytes, &mut buffer);
+            if it.damaged.contains(&page) {
+                assert_eq!(peeked, Err(ArenaError::Lost), "{case}: page {page}");
+                assert_eq!(it.state(page), State::Lost, "{case}: page {page}");
+            } else {
+                let mut expected = [0; PAGE_SIZE];
+                expected[24..32].copy_from_slice(&(page as u64 + 1).to_ne_bytes());
+                assert_eq!(peeked, Ok(Peek::Copied(&expected)), "{case}: page {page}");
+                assert_eq!(it.state(page), State::Stored, "{case}: page {page}");
+            }
+        }
+        it.verify_good(case);
+    });
+}

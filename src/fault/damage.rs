@@ -1,0 +1,212 @@
+//! Damaged pages at every place of a run: each good page gets its own bytes, and a damaged one none.
+
+use super::*;
+use crate::common;
+use crate::prim::PAGE_SIZE;
+use crate::store::{Compressor, Put};
+use crate::sys::memory::SharedMemory;
+use crate::sys::uffd::Uffd;
+use crate::track::Tracker;
+use restore::{Brought, Empty};
+
+/// Pages of the fixture's memory.
+const PAGES: usize = 4096;
+/// Pages of a run that has every combination of damaged pages.
+const RUN: usize = 5;
+
+/// A resolver, with nothing that faults.
+struct Fixture {
+    resolver: Resolver,
+    compressor: Compressor,
+    /// The first page that no run has used.
+    next: usize,
+}
+
+/// The bytes of a page: no two pages have a word in common.
+fn bytes_of(page: PageIndex) -> Vec<u8> {
+    (0..PAGE_SIZE as u64 / 8).flat_map(|i| (page.0 as u64 * 1000 + i / 8).to_le_bytes()).collect()
+}
+
+fn is_damaged(damaged: usize, i: usize) -> bool {
+    damaged >> i & 1 == 1
+}
+
+impl Fixture {
+    fn new(kind: Tracker) -> Self {
+        let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
+        let uffds = vec![Uffd::open(kind.features()).unwrap()];
+        let backing = Arc::new(Backing::new(memory, uffds, kind.register_mode()).unwrap());
+        let tracker = kind.start(Arc::clone(&backing)).unwrap();
+        let resolver = Resolver::new(
+            backing,
+            Arc::new(PageTable::new(PAGES).unwrap()),
+            Arc::new(Store::new(64 << 20).unwrap()),
+            tracker,
+            Arc::new(Counters::default()),
+            Arc::new(BlockMap::new(PAGES).unwrap()),
+        );
+        Self { resolver, compressor: Compressor::new(), next: 1 }
+    }
+
+    /// Stores a page, as the evictor does.
+    fn store(&mut self, page: PageIndex, damaged: bool) {
+        let Resolver { table, store, .. } = &self.resolver;
+        table.begin_fill(page, Word::EMPTY).unwrap();
+        let _ = table.finish_fill(page, Word::EMPTY);
+        table.claim(page, table.load(page)).unwrap();
+        let bytes = bytes_of(page);
+        let Put::Compressed(handle) = store.put(&mut self.compressor, &bytes, page.0 as u64) else {
+            panic!("the page does not compress");
+        };
+        assert!(table.publish(page, handle));
+        let _ = table.finish_drop(page);
+        if damaged {
+            store.corrupt(handle);
+        }
+    }
+
+    /// Stores so many pages, of which `damaged` has a bit for each damaged one. Next to the run are
+    /// pages that were never written.
+    fn stored(&mut self, pages: usize, damaged: usize) -> PageRange {
+        let run = PageRange::new(self.next, self.next + pages);
+        self.next = run.end.0 + 1;
+        for (i, page) in run.iter().enumerate() {
+            self.store(page, is_damaged(damaged, i));
+        }
+        run
+    }
+
+    fn state(&self, page: PageIndex) -> State {
+        self.resolver.table.load(page).state()
+    }
+
+    /// Whether a page is in memory, with its own bytes.
+    fn is_right(&self, page: PageIndex) -> bool {
+        let mut bytes = vec![0; PAGE_SIZE];
+        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
+        self.state(page) == State::Resident && bytes == bytes_of(page)
+    }
+
+    /// A stored page has no memory, and neither has a lost one that was not there before.
+    fn holds_no_memory(&self, page: PageIndex) -> bool {
+        let mut bytes = vec![1; PAGE_SIZE];
+        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
+        bytes == [0; PAGE_SIZE]
+    }
+
+    fn check(&self) {
+        let Resolver { table, store, .. } = &self.resolver;
+        table.check().unwrap();
+        let words = (0..PAGES).map(|page| table.load(PageIndex(page)));
+        let handles = words.filter(|word| word.state() == State::Stored).map(Word::handle);
+        store.check(handles).unwrap();
+    }
+}
+
+fn each(test: &str, run: impl Fn(Fixture)) {
+    common::trackers(test).into_iter().for_each(|kind| run(Fixture::new(kind)));
+}
+
+/// The pages of the window that come along with `touched`: those up to the next damaged one.
+fn expected(damaged: usize, touched: usize) -> std::ops::Range<usize> {
+    let start = (0..touched).rev().find(|&i| is_damaged(damaged, i)).map_or(0, |i| i + 1);
+    let end = (touched..RUN).find(|&i| is_damaged(damaged, i)).unwrap_or(RUN);
+    start..end
+}
+
+#[test]
+fn a_touched_page_gets_its_own_bytes_whichever_pages_around_it_are_damaged() {
+    each("a_touched_page_gets_its_own_bytes", |mut it| {
+        for (damaged, touched) in (0..1 << RUN).flat_map(|set| (0..RUN).map(move |i| (set, i))) {
+            let run = it.stored(RUN, damaged);
+            let page = PageIndex(run.start.0 + touched);
+            let was = it.resolver.table.load(page);
+            it.resolver.table.begin_fill(page, was).unwrap();
+            let (resolved, there) = it.resolver.restore_within(run, page, was);
+            let case = format!("{touched} of {damaged:b}");
+            if is_damaged(damaged, touched) {
+                assert_eq!(resolved, Resolved::Lost, "{case}");
+                assert_eq!((there, it.state(page)), (page.only(), State::Lost), "{case}");
+                let mut others = run.iter().filter(|other| *other != page);
+                assert!(others.all(|other| it.state(other) == State::Stored), "{case}");
+                continue;
+            }
+            let good = expected(damaged, touched);
+            let good = PageRange::new(run.start.0 + good.start, run.start.0 + good.end);
+            assert_eq!((resolved, there), (Resolved::Restored, good), "{case}");
+            for other in run.iter() {
+                let came = good.start <= other && other < good.end;
+                assert_eq!(it.is_right(other), came, "{case}: {other:?}");
+                assert_eq!(it.state(other) == State::Stored, !came, "{case}: {other:?}");
+                assert!(came || it.holds_no_memory(other), "{case}: {other:?}");
+            }
+        }
+        it.check();
+    });
+}
+
+fn restores(it: &mut Fixture, pages: usize, damaged: usize, empty: Empty) {
+    let run = it.stored(pages, damaged);
+    let lost = (0..pages).filter(|&i| is_damaged(damaged, i)).count();
+    let brought = it.resolver.restore(run, empty).unwrap();
+    assert_eq!(brought, Brought { restored: pages - lost, lost }, "{damaged:b}");
+    for (i, page) in run.iter().enumerate() {
+        if is_damaged(damaged, i) {
+            assert_eq!(it.state(page), State::Lost, "{damaged:b}: {page:?}");
+            assert!(it.holds_no_memory(page), "{damaged:b}: {page:?}");
+        } else {
+            assert!(it.is_right(page), "{damaged:b}: {page:?}");
+        }
+    }
+}
+
+#[test]
+fn a_range_that_is_brought_back_has_its_own_bytes_wherever_pages_of_it_are_damaged() {
+    each("a_range_that_is_brought_back", |mut it| {
+        for damaged in 0..1 << RUN {
+            restores(&mut it, RUN, damaged, Empty::Leave);
+            restores(&mut it, RUN, damaged, Empty::Populate);
+        }
+        // More than are brought back in one call, damaged where one call ends and the next begins.
+        for damaged in [1, 1 << 15, 1 << 16, 1 << 17, 3 << 15, 1 << 15 | 1 << 31, 1 << 39] {
+            restores(&mut it, 40, damaged, Empty::Leave);
+        }
+        it.check();
+    });
+}
+
+#[test]
+fn a_peek_gives_a_pages_own_bytes_wherever_pages_around_it_are_damaged() {
+    each("a_peek_gives_a_pages_own_bytes", |mut it| {
+        for damaged in 0..1 << RUN {
+            let run = it.stored(RUN, damaged);
+            for (i, page) in run.iter().enumerate() {
+                let mut bytes = [0; PAGE_SIZE];
+                let peeked = it.resolver.peek(page, 8..PAGE_SIZE, &mut bytes);
+                if is_damaged(damaged, i) {
+                    assert_eq!((peeked, it.state(page)), (Peeked::Lost, State::Lost));
+                    assert_eq!(bytes, [0; PAGE_SIZE], "bytes of a damaged page");
+                } else {
+                    assert_eq!((peeked, it.state(page)), (Peeked::Stored, State::Stored));
+                    assert_eq!(bytes[..PAGE_SIZE - 8], bytes_of(page)[8..]);
+                }
+            }
+        }
+        it.check();
+    });
+}
+
+/// The last check before the kernel gets a page's bytes.
+#[test]
+fn bytes_of_another_page_are_told_from_a_pages_own() {
+    each("bytes_of_another_page", |mut it| {
+        let run = it.stored(2, 0);
+        let Resolver { table, store, .. } = &it.resolver;
+        for (page, other) in [(run.start, PageIndex(2)), (PageIndex(2), run.start)] {
+            let handle = table.load(page).handle();
+            assert!(store.is_copy(handle, page.0 as u64, &bytes_of(page)));
+            assert!(!store.is_copy(handle, page.0 as u64, &bytes_of(other)));
+            assert!(!store.is_copy(handle, other.0 as u64, &bytes_of(page)));
+        }
+    });
+}
