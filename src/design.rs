@@ -85,7 +85,8 @@
 //! * *As SIGBUS* in the thread that touched the page (`UFFD_FEATURE_SIGBUS`). Its handler finds the
 //!   arena by the address, in a table of atomics, does everything that the other kind of handler does,
 //!   and returns; the instruction is run again. What belongs to no arena goes to the handler that was
-//!   there before.
+//!   there before. The handler works on a stack from a pool of the library's: the one that the kernel
+//!   has chosen may be smaller than what decompressing takes.
 //!
 //! Who meets a page that somebody else owns waits: in the kernel, if it was a message; else on the
 //! word itself, for some microseconds by looking at it, then by `futex(2)`. The owner wakes both kinds.

@@ -63,7 +63,17 @@
 //!   forbids that (`close_range(2)`); there a program must not do so.
 //! * **SIGBUS.** With [`FaultMode::Inline`], which is the default for a process that may serve faults of
 //!   user code only, the process's handler for SIGBUS is ours, a thread that has it blocked must not
-//!   touch evicted memory, and stacks need room for it: see there.
+//!   touch evicted memory, and stacks need room for a signal frame and 1 KiB more: see there.
+//! * **Stacks in an arena**, of threads, of coroutines and for signals, have to be
+//!   [pinned](Arena::pin) from before their first use until after their last. The kernel writes the frame
+//!   of a signal to the stack, as it writes for a system call: where the process may serve faults of user
+//!   code only, and with [`FaultMode::Inline`], an evicted page there ends the process (SIGSEGV). When a
+//!   thread ends the kernel writes to the top of its stack once more, and does not wait for a page in any
+//!   mode: if that page was evicted a moment before, `pthread_join` waits for ever.
+//! * **Robust mutexes** (`PTHREAD_MUTEX_ROBUST`) in an arena have to be [pinned](Arena::pin) from before
+//!   they are locked until they are unlocked, or their owner has ended. The kernel goes through the
+//!   robust mutexes of a thread when the thread ends, and does not wait for an evicted page in any mode:
+//!   that mutex, and those that the thread locked before it, stay locked.
 //! * **fork.** A child has no mapping of an arena: touching it there is SIGSEGV, allocating fails, and
 //!   dropping it does nothing. `fork` followed by `exec` is fine, but for strings that lie in an arena
 //!   (`EFAULT`). A child may build arenas of its own: a daemon builds its arenas after it has become

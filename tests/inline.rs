@@ -1,13 +1,14 @@
 //! Faults served by the thread that touched the page, in its handler for SIGBUS.
 
 #![allow(missing_docs, unsafe_code)]
-#![allow(clippy::print_stdout, reason = "how much stack was used belongs to the result")]
 
 mod common;
 
 use common::child::{child_case, fork, in_child, passes_in_child, text};
 use common::pages::{PAGE, Pages, eventually, evict, rounds};
-use common::{SetOnDrop, Setup, quiet, scaled, setups};
+use common::signals::{Foreign, install};
+use common::stacks::{Mixed, Stack};
+use common::{SetOnDrop, Setup, inline_setups, quiet, scaled, setups};
 use core::ffi::{c_int, c_void};
 use core::ptr;
 use std::os::unix::process::ExitStatusExt;
@@ -16,10 +17,6 @@ use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, BuildError, FaultMode, Stats};
-
-fn inline_setups(test: &str) -> Vec<Setup> {
-    setups(test).into_iter().filter(|setup| setup.is_inline()).collect()
-}
 
 /// The signals that the calling thread has blocked, a bit for each.
 fn blocked() -> u64 {
@@ -38,53 +35,6 @@ fn block(signal: c_int) {
         let mut set: libc::sigset_t = core::mem::zeroed();
         libc::sigaddset(&raw mut set, signal);
         assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()), 0);
-    }
-}
-
-/// Installs a handler, or `SIG_DFL` or `SIG_IGN`, and gives what was there before. While it runs
-/// `masked` are blocked.
-fn install(signal: c_int, handler: usize, flags: c_int, masked: &[c_int]) -> libc::sigaction {
-    // SAFETY: actions are valid as zeros; the handlers of this file match their flags.
-    unsafe {
-        let mut action: libc::sigaction = core::mem::zeroed();
-        let mut before: libc::sigaction = core::mem::zeroed();
-        action.sa_sigaction = handler;
-        action.sa_flags = flags;
-        for signal in masked {
-            libc::sigaddset(&raw mut action.sa_mask, *signal);
-        }
-        assert_eq!(libc::sigaction(signal, &raw const action, &raw mut before), 0);
-        before
-    }
-}
-
-/// A mapping of a file that is too short for it: touching it is SIGBUS, and none of an arena's.
-struct Foreign {
-    address: usize,
-}
-
-/// The file of the process's [`Foreign`] mapping, which its handlers make long enough.
-static FILE: AtomicI32 = AtomicI32::new(-1);
-
-impl Foreign {
-    fn new() -> Self {
-        // SAFETY: a name that ends with zero.
-        let file = unsafe { libc::memfd_create(c"foreign".as_ptr(), 0) };
-        assert!(file >= 0, "{}", std::io::Error::last_os_error());
-        FILE.store(file, Ordering::Relaxed);
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: a new mapping wherever there is room.
-        let address = unsafe { libc::mmap(ptr::null_mut(), PAGE, access, kind, file, 0) };
-        assert_ne!(address, libc::MAP_FAILED);
-        Self { address: address.addr() }
-    }
-
-    /// Reads a byte that the file does not have.
-    fn touch(&self, at: usize) {
-        // SAFETY: a file of ours.
-        assert_eq!(unsafe { libc::ftruncate(FILE.load(Ordering::Relaxed), 0) }, 0);
-        // SAFETY: within the mapping; a handler of this file lets it succeed.
-        unsafe { ptr::with_exposed_provenance::<u8>(self.address + at).read_volatile() };
     }
 }
 
@@ -107,8 +57,7 @@ extern "C" fn one_argument(signal: c_int) {
         let read = unsafe { ptr::with_exposed_provenance::<u64>(at).read_volatile() };
         READ.store(read, Ordering::Relaxed);
     }
-    // SAFETY: async-signal-safe, on a file of ours.
-    unsafe { libc::ftruncate(FILE.load(Ordering::Relaxed), PAGE as i64) };
+    Foreign::lengthen();
 }
 
 extern "C" fn three_arguments(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
@@ -352,210 +301,6 @@ fn a_handler_that_calls_ours_may_be_interrupted_by_one_that_touches_pages() {
     assert!(RUNG.load(Ordering::Relaxed) > 10);
 }
 
-/// Memory for a stack, with nothing below it.
-struct Stack {
-    start: *mut u8,
-    len: usize,
-}
-
-impl Stack {
-    const PAINT: u8 = 0xA5;
-
-    fn new(len: usize) -> Self {
-        let (none, kind) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        let whole = len.next_multiple_of(PAGE) + PAGE;
-        // SAFETY: a new mapping wherever there is room.
-        let guard = unsafe { libc::mmap(ptr::null_mut(), whole, none, kind, -1, 0) };
-        assert_ne!(guard, libc::MAP_FAILED);
-        // SAFETY: all but the first page of the mapping, which stays as it is.
-        let start = unsafe {
-            let above = guard.cast::<u8>().add(PAGE);
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            assert_eq!(libc::mprotect(above.cast(), whole - PAGE, access), 0);
-            above
-        };
-        let this = Self { start, len };
-        this.paint();
-        this
-    }
-
-    fn paint(&self) {
-        // SAFETY: the mapping is ours, and no thread is on it.
-        unsafe { self.start.write_bytes(Self::PAINT, self.len) };
-    }
-
-    /// Bytes from the top down to the lowest one that was written.
-    fn used(&self) -> usize {
-        // SAFETY: as above.
-        let bytes = unsafe { core::slice::from_raw_parts(self.start, self.len) };
-        self.len - bytes.iter().position(|byte| *byte != Self::PAINT).unwrap_or(self.len)
-    }
-
-    /// Runs `what`, which must not panic, in a thread on this stack, with the signal stack if one is
-    /// given and without one otherwise.
-    fn run(&self, signals: Option<&Self>, what: &mut (dyn FnMut() + Send)) {
-        struct Task<'a> {
-            signals: libc::stack_t,
-            what: &'a mut (dyn FnMut() + Send),
-        }
-        extern "C" fn start(task: *mut c_void) -> *mut c_void {
-            // SAFETY: `run` passes a task, and waits for this thread.
-            let task = unsafe { &mut *task.cast::<Task<'_>>() };
-            // SAFETY: a stack that outlives the thread, or none.
-            assert_eq!(unsafe { libc::sigaltstack(&raw const task.signals, ptr::null_mut()) }, 0);
-            (task.what)();
-            ptr::null_mut()
-        }
-        let (ss_sp, ss_size, ss_flags) = match signals {
-            Some(stack) => (stack.start.cast(), stack.len, 0),
-            None => (ptr::null_mut(), 0, libc::SS_DISABLE),
-        };
-        let mut task = Task { signals: libc::stack_t { ss_sp, ss_flags, ss_size }, what };
-        // SAFETY: attributes are made before they are used; the thread gets memory that is nobody
-        // else's, and a task that lives until it is joined.
-        unsafe {
-            let mut attributes: libc::pthread_attr_t = core::mem::zeroed();
-            assert_eq!(libc::pthread_attr_init(&raw mut attributes), 0);
-            let set = libc::pthread_attr_setstack(&raw mut attributes, self.start.cast(), self.len);
-            assert_eq!(set, 0, "a stack of {} bytes", self.len);
-            let mut thread = 0;
-            let task = (&raw mut task).cast();
-            assert_eq!(
-                libc::pthread_create(&raw mut thread, &raw const attributes, start, task),
-                0
-            );
-            assert_eq!(libc::pthread_join(thread, ptr::null_mut()), 0);
-            libc::pthread_attr_destroy(&raw mut attributes);
-        }
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        let whole = self.len.next_multiple_of(PAGE) + PAGE;
-        // SAFETY: mapped in `new`, used by no thread any more.
-        unsafe { libc::munmap(self.start.sub(PAGE).cast(), whole) };
-    }
-}
-
-/// A signal frame at its largest, by the kernel's account of this processor.
-fn largest_frame() -> usize {
-    // SAFETY: takes a number. Zero where the kernel does not know.
-    let frame = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) };
-    usize::try_from(frame).unwrap().max(libc::MINSIGSTKSZ)
-}
-
-/// Pages of several kinds: stored as they compress, stored as one word, never written.
-struct Mixed<'a>(Pages<'a>);
-
-impl<'a> Mixed<'a> {
-    fn new(arena: &'a Arena) -> Self {
-        let pages = Pages::new(arena, 1200);
-        for page in (0..1200).filter(|page| page % 3 != 2) {
-            let words = if page % 3 == 0 { 1 } else { PAGE / 8 };
-            (0..words).for_each(|word| pages.write(page, word, (page as u64) << 32 | page as u64));
-        }
-        arena.check().unwrap();
-        Self(pages)
-    }
-
-    /// Pages that hold something else than was written to them; all are read, in order and out of
-    /// it. The page at `fresh` is one that was never written.
-    fn wrong(&self) -> usize {
-        let wrong = |page: usize| {
-            let wanted = if page % 3 == 2 { 0 } else { (page as u64) << 32 | page as u64 };
-            usize::from(self.0.read(page, 0) != wanted)
-        };
-        let in_order: usize = (0..1200).map(wrong).sum();
-        in_order + (0..1200).map(|i| wrong(i * 7 % 1200)).sum::<usize>()
-    }
-}
-
-extern "C" fn nothing(_: c_int) {}
-
-/// Touches pages of all kinds on `stack` while they are being evicted.
-fn touch_on(stack: &Stack, signals: Option<&Stack>, setup: Setup) {
-    let rounds = scaled(40, 5);
-    let arena = quiet(setup).build().unwrap();
-    let mixed = Mixed::new(&arena);
-    // Neighbours for the stretch that is all stored.
-    let dense = Pages::filled(&arena, 1000);
-    let (wrong, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                arena.evict_now().unwrap();
-            }
-        });
-        let _over = SetOnDrop(&over);
-        for _ in 0..rounds {
-            arena.evict_now().unwrap();
-            let empty = Pages::new(&arena, 64);
-            stack.run(signals, &mut || {
-                let mut found = mixed.wrong();
-                found += (0..1000).filter(|page| !dense.is_right(*page)).count();
-                found += (0..64).filter(|page| empty.read(*page * 37 % 64, 9) != 0).count();
-                wrong.fetch_add(found, Ordering::Relaxed);
-            });
-            empty.free();
-        }
-    });
-    let stats = arena.stats();
-    assert_eq!(wrong.into_inner(), 0, "{setup}: {stats}");
-    assert!(stats.refaults > 500 && stats.brought_along > 100, "{setup}: {stats}");
-    assert!(stats.zero_fills > 64, "{setup}: {stats}");
-}
-
-#[test]
-fn the_smallest_stack_without_a_signal_stack_is_large_enough() {
-    for setup in inline_setups("the_smallest_stack") {
-        // SAFETY: takes a number.
-        let least = unsafe { libc::sysconf(libc::_SC_THREAD_STACK_MIN) };
-        let least = usize::try_from(least).unwrap_or(0).max(libc::PTHREAD_STACK_MIN);
-        // What the C library keeps at the top of a stack, and the frames of the thread itself.
-        let own = 8 << 10;
-        let len = least.max(largest_frame() + (4 << 10) + own).next_multiple_of(PAGE);
-        touch_on(&Stack::new(len), None, setup);
-    }
-}
-
-/// What [`FaultMode::Inline`] promises: a signal frame, and 4 KiB.
-#[test]
-fn serving_a_fault_takes_no_more_than_four_kib_of_stack_beyond_the_frame() {
-    const TEST: &str = "serving_a_fault_takes_no_more_than_four_kib_of_stack_beyond_the_frame";
-    let Some(case) = child_case() else {
-        for setup in inline_setups(TEST) {
-            let output = passes_in_child(TEST, &setup.to_string());
-            println!("{}", text(&output).lines().find(|l| l.contains("of stack")).unwrap());
-        }
-        return;
-    };
-    let stack = Stack::new(1 << 20);
-    let signals = Stack::new(largest_frame() + (4 << 10));
-    // The frame as it is here, and the handler's return address.
-    install(libc::SIGUSR1, nothing as extern "C" fn(_) as usize, libc::SA_ONSTACK, &[]);
-    // SAFETY: takes a number.
-    stack.run(Some(&signals), &mut || assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0));
-    let frame = signals.used();
-    let setup = Setup::parse(&case);
-    let used = if cfg!(debug_assertions) {
-        // On the thread's own stack: what is used of it without any signal is not the faults'.
-        stack.paint();
-        touch_on(&stack, None, Setup { fault_mode: FaultMode::Handler, ..setup });
-        let own = stack.used();
-        stack.paint();
-        touch_on(&stack, None, setup);
-        stack.used().saturating_sub(own + frame)
-    } else {
-        signals.paint();
-        touch_on(&stack, Some(&signals), setup);
-        signals.used().saturating_sub(frame)
-    };
-    println!("\n{case}: {used} bytes of stack beyond a frame of {frame}");
-    assert!(frame >= 500 && used > 0);
-    assert!(used <= 4 << 10, "{used} bytes beyond a frame of {frame}");
-}
-
 #[test]
 fn errno_is_as_before_the_touch() {
     for setup in inline_setups("errno_is_as_before_the_touch") {
@@ -569,7 +314,7 @@ fn errno_is_as_before_the_touch() {
                 let errno = unsafe { libc::__errno_location() };
                 // SAFETY: as above.
                 unsafe { errno.write(4711 + page as i32) };
-                mixed.0.read(page, 5);
+                mixed.pages.read(page, 5);
                 // SAFETY: as above.
                 assert_eq!(unsafe { errno.read() }, 4711 + page as i32, "{setup}");
             }

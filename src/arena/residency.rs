@@ -131,6 +131,10 @@ impl Arena {
     /// `O_DIRECT`, registered io_uring buffers and RDMA work as on any memory. Drop the guard when
     /// the last such operation has *ended*.
     ///
+    /// A robust mutex in an arena has to be pinned from before it is locked until it is unlocked or
+    /// its owner has ended; a stack in an arena from before a thread uses it until after. The kernel
+    /// reads and writes both when it delivers a signal or ends a thread, and cannot wait for a page then.
+    ///
     /// Ranges may overlap and be pinned several times. Pinned memory counts against the
     /// [resident limit](crate::Builder::resident_limit), and is no exception to a limit on what the
     /// process may hold. Where nothing is evicted the guard does nothing.

@@ -53,6 +53,10 @@ pub enum FaultMode {
     /// for one of them to wake up, which takes most of the time; while touches follow each other
     /// closely they stay awake. Where the process has the privilege for it (see
     /// [`DescriptorRoute`](crate::DescriptorRoute)), system calls on evicted memory work.
+    ///
+    /// Where the process lacks it, a signal that is delivered on a stack in an evicted page ends the
+    /// process (SIGSEGV): the kernel writes the frame of the signal, as it writes for a system call.
+    /// [`pin`](crate::Arena::pin) stacks that lie in an arena, those of coroutines too.
     Handler,
     /// The thread itself, in a handler for SIGBUS (`UFFD_FEATURE_SIGBUS`). Several times as fast,
     /// and threads that touch pages do not wait for each other. But:
@@ -69,12 +73,20 @@ pub enum FaultMode {
     ///   reset to the default there.
     /// * A thread that has SIGBUS blocked must not touch evicted memory: the kernel ends the process
     ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
-    /// * Faults are served on the thread's alternate signal stack, where it has one, else on its own;
-    ///   in a build with debug assertions, which is one without optimisation as a rule, always on its
-    ///   own. There has to be room for a signal frame, which is 3 to 12 KiB on x86-64
-    ///   (`getauxval(AT_MINSIGSTKSZ)`), and 4 KiB more, 8 KiB where something is to be said on standard
-    ///   error, or 16 KiB without optimisation; and for the same again where the handler before ours
-    ///   touches evicted memory itself. Neither stack may lie in an arena.
+    /// * The handler starts on the thread's alternate signal stack (`sigaltstack(2)`), or on the thread's
+    ///   own stack if it has no other. That stack needs room for a signal frame, which is 3 to 12 KiB on
+    ///   x86-64 (`getauxval(AT_MINSIGSTKSZ)`), and 1 KiB more for each copy of this library in the
+    ///   process. It needs the same room again if the handler before ours touches evicted memory itself.
+    ///   The build profile does not matter: the handler does its work on stacks that the library has for
+    ///   it (at least 64, of 64 KiB of addresses each; they take memory as they are used). On machines
+    ///   other than x86-64, aarch64 and riscv64 it works on the stack on which it starts, which then
+    ///   needs 16 KiB.
+    /// * A stack may lie in an arena only if it is [pinned](crate::Arena::pin): the thread's own,
+    ///   a coroutine's, and an alternate one. Elsewhere the kernel ends the process (SIGSEGV), because
+    ///   it cannot write the frame of a signal to an evicted page.
+    /// * Go's runtime allows a C library only handlers that start on the alternate stack
+    ///   (`SA_ONSTACK`), because a goroutine's own stack is small and lies in Go's heap. Ours does so in
+    ///   every build. Go's handler for SIGBUS is the one before ours.
     Inline,
 }
 

@@ -31,6 +31,8 @@ pub(crate) mod probe;
 pub(crate) mod residence;
 pub(crate) mod route;
 pub(crate) mod serve;
+#[cfg(not(thermocline_sim))]
+mod service_stack;
 #[cfg_attr(thermocline_sim, path = "simulated/sigbus.rs")]
 pub(crate) mod sigbus;
 #[cfg_attr(thermocline_sim, path = "simulated/signals.rs")]

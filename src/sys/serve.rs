@@ -16,9 +16,9 @@ pub(crate) enum Served {
 
 /// Brings back pages that a thread has touched, in that thread.
 ///
-/// `serve` is called from a signal handler with all signals blocked: it must not allocate, panic,
-/// touch the memory that it serves, use much of the stack, or wait for anything that a thread of the
-/// program could hold.
+/// `serve` is called from a signal handler with all signals blocked, on a stack of 64 KiB: it must not
+/// allocate, panic, touch the memory that it serves, or wait for anything that a thread of the program
+/// could hold.
 pub(crate) trait Serve: Send + Sync {
     /// Serves a touch of `address`, which lies in the range that this was registered for.
     fn serve(&self, address: usize) -> Served;

@@ -13,12 +13,22 @@
 //! it and with whatever mask, so that a thread that owns a page is interrupted by nothing of the
 //! program's; and it saves errno. A server is not freed while a thread is in it: threads count
 //! themselves in and out of its slot, and who unregisters it waits for the last one.
+//!
+//! # Which stack it uses
+//!
+//! The kernel starts the handler on the thread's alternate signal stack, if the thread has one. Runtimes
+//! insist on that: a goroutine's own stack may end right below the frame that touched a page, and the
+//! memory below it is another object of Go's heap. Alternate stacks are small, so the handler does
+//! its work on a [service stack](service_stack). The previous handler is called on the stack
+//! that the kernel has chosen, because it may unwind or jump out of it. Below the kernel's signal frame
+//! lies less than 1 KiB of the library's, in every profile and also where the signal is passed on.
 
 #![allow(unsafe_code)]
 
 use super::error::SysError;
 use super::fork::Generation;
-use super::signals::SignalsBlocked;
+use super::service_stack;
+use super::signals::{self, Uncancellable};
 use crate::prim::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{c_int, c_void};
 use core::fmt;
@@ -147,36 +157,31 @@ impl Drop for Registration {
 
 /// What was there before, for what is not ours.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
-static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+static INSTALLED: OnceLock<Result<(), SysError>> = OnceLock::new();
 /// The default action has taken the place of what was there before: the kernel would have put it
 /// there (`SA_RESETHAND`), or the handler did so itself, as the one of Rust's runtime does.
 static SPENT: AtomicBool = AtomicBool::new(false);
 
 fn install() -> Result<(), SysError> {
     let installed = INSTALLED.get_or_init(|| {
-        let before = current_action().map_err(|e| e.errno())?;
+        service_stack::prepare()?;
+        let before = current_action()?;
         // Before the handler can run. Should another thread install one in this very moment, that
         // one is lost; it is as if it had been there after.
         let _ = PREVIOUS.set(before);
-        take_charge().map_err(|e| e.errno())
+        take_charge()
     });
-    installed.map_err(|errno| SysError::new("sigaction(SIGBUS)", errno))
+    *installed
 }
 
 /// Makes the handler the one that the process has for SIGBUS.
 fn take_charge() -> Result<(), SysError> {
     let mut action = default_action();
     action.sa_sigaction = on_sigbus as extern "C-unwind" fn(_, _, _) as usize;
-    // SIGINFO: the address. RESTART: a SIGBUS that somebody sends is to disturb no more than before.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-    // ONSTACK: a runtime whose threads have small stacks gives them another for signals, and some (Go's)
-    // insist. But the one that Rust's gives to each thread is 8 to 12 KiB: too little for code that
-    // was not optimised, in which the checksum alone has frames of 12 KiB.
-    if !cfg!(debug_assertions) {
-        action.sa_flags |= libc::SA_ONSTACK;
-    }
-    // SAFETY: writes the whole set, and cannot fail on a valid pointer.
-    unsafe { libc::sigfillset(&raw mut action.sa_mask) };
+    // SIGINFO: the address. RESTART: a SIGBUS that a process sends is to disturb no more than before.
+    // ONSTACK: see the head of this file.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    action.sa_mask = signals::set(signals::ALL);
     // SAFETY: the action is whole, and its handler is a function that is never unloaded: whoever
     // comes here has asked for the generation before.
     match unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } {
@@ -207,110 +212,149 @@ pub(crate) fn is_in_charge() -> bool {
     current_action().is_ok_and(|action| action.sa_sigaction == ours)
 }
 
+/// What the kernel gives to a handler.
+#[derive(Clone, Copy)]
+struct Delivery {
+    signal: c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+}
+
+/// A delivery, and the handler to call for it if it is not for this one.
+struct Fault {
+    delivery: Delivery,
+    previous: Option<Previous>,
+}
+
+/// How to call the previous handler.
+struct Previous {
+    /// A function of three arguments if `takes_info`, else of one.
+    handler: usize,
+    takes_info: bool,
+    /// What is blocked while it runs.
+    mask: u64,
+    /// The thread's errno before the signal.
+    errno: c_int,
+}
+
+// Nothing but small frames: these lie on the stack that the kernel has chosen.
 extern "C-unwind" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the thread's own errno.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    let before = unsafe { errno.read() };
+    let delivery = Delivery { signal, info, context };
+    let mut fault = Fault { delivery, previous: None };
+    service_stack::run(serve, &mut fault);
+    if let Some(previous) = &mut fault.previous {
+        // SAFETY: `serve` has found the handler, for these arguments of the kernel's.
+        unsafe { previous.call(delivery) };
+        service_stack::run(settle, previous);
+    }
+}
+
+/// Serves a fault, or says which handler is to be called for it. Runs on a service stack.
+extern "C" fn serve(fault: &mut Fault) {
+    let errno = Errno::save();
+    let _uncancellable = Uncancellable::new();
     // SAFETY: the kernel passes a whole siginfo to a handler that asked for it.
-    let code = unsafe { (*info).si_code };
+    let code = unsafe { (*fault.delivery.info).si_code };
     // Other codes are memory that has failed (BUS_MCEERR_AR, which poison looks like too), an
-    // access that is not aligned, or a signal that somebody has sent.
+    // access that is not aligned, or a signal that a process has sent.
     let served = code == libc::BUS_ADRERR && {
         // SAFETY: as above; with this code the address is there.
-        let address = unsafe { (*info).si_addr() }.addr();
-        // The kernel has blocked them already, but a handler of the program's that calls this one may
-        // have been installed with any mask.
-        let _blocked = SignalsBlocked::new();
+        let address = unsafe { (*fault.delivery.info).si_addr() }.addr();
         let slots = &SLOTS[..USED.load(Ordering::SeqCst)];
         slots.iter().find_map(|slot| slot.serve(address)) == Some(Served::Retry)
     };
     if !served {
-        // SAFETY: the arguments are those of this handler.
-        unsafe { pass_on(signal, code, info, context) };
+        fault.previous = pass_on(fault.delivery, code, errno.0);
     }
-    // SAFETY: as above.
-    unsafe { errno.write(before) };
 }
 
-/// Does what would have happened if this handler were not there.
-///
-/// # Safety
-///
-/// Only from the handler, with what it was given.
-// Its frame is large, and is not to lie below those of a fault that is served.
-#[cold]
-#[inline(never)]
-unsafe fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let Some(previous) = PREVIOUS.get() else { return };
-    // Of a failed access, rather than sent by somebody or told of memory that nobody has touched.
+/// Does what the kernel would do if this handler were not there, short of calling the previous one.
+fn pass_on(delivery: Delivery, code: c_int, errno: c_int) -> Option<Previous> {
+    let action = PREVIOUS.get()?;
+    // Of a failed access, rather than sent by a process or told of memory that no thread has touched.
     let access =
         [libc::BUS_ADRALN, libc::BUS_ADRERR, libc::BUS_OBJERR, libc::BUS_MCEERR_AR].contains(&code);
     let spent = SPENT.load(Ordering::Relaxed);
-    match if spent { libc::SIG_DFL } else { previous.sa_sigaction } {
-        libc::SIG_IGN if !access => {}
+    match if spent { libc::SIG_DFL } else { action.sa_sigaction } {
+        libc::SIG_IGN if !access => None,
         libc::SIG_DFL | libc::SIG_IGN => {
-            // As the kernel does it: nobody can ignore an access that failed. It fails again when
+            // As the kernel does it: a process cannot ignore an access that failed. It fails again when
             // this handler returns, and then it ends the process.
             let default = default_action();
             // SAFETY: a whole action.
-            unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+            unsafe { libc::sigaction(delivery.signal, &raw const default, ptr::null_mut()) };
             if !access {
-                // SAFETY: takes an integer. The signal is delivered when the handler returns.
-                unsafe { libc::raise(signal) };
+                // SAFETY: takes an integer. The signal is delivered when it is unblocked.
+                unsafe { libc::raise(delivery.signal) };
             }
+            None
         }
         handler => {
-            if previous.sa_flags & libc::SA_RESETHAND != 0 {
+            if action.sa_flags & libc::SA_RESETHAND != 0 {
                 SPENT.store(true, Ordering::Relaxed);
             }
             // SAFETY: the kernel passes the interrupted thread's context.
-            let interrupted = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_sigmask };
-            let before = set_mask_for(previous, signal, interrupted);
-            if previous.sa_flags & libc::SA_SIGINFO != 0 {
-                // SAFETY: an action with SA_SIGINFO holds a function of three arguments.
-                let handler: extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
-                    unsafe { core::mem::transmute(handler) };
-                handler(signal, info, context);
-            } else {
-                // SAFETY: an action without holds one of one argument.
-                let handler: extern "C-unwind" fn(c_int) = unsafe { core::mem::transmute(handler) };
-                handler(signal);
-            }
-            // Whoever was installed after this handler goes on when it returns.
-            // SAFETY: the thread's own mask, as it was.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
-            if current_action().is_ok_and(|action| action.sa_sigaction == libc::SIG_DFL) {
-                // That is what is to happen the next time, to all but pages of ours.
-                SPENT.store(true, Ordering::Relaxed);
-                let _ = take_charge();
-            }
+            let interrupted = unsafe { &(*delivery.context.cast::<libc::ucontext_t>()).uc_sigmask };
+            let deferred = action.sa_flags & libc::SA_NODEFER == 0;
+            let own = if deferred { signals::bit(delivery.signal) } else { 0 };
+            Some(Previous {
+                handler,
+                takes_info: action.sa_flags & libc::SA_SIGINFO != 0,
+                mask: signals::mask(interrupted) | signals::mask(&action.sa_mask) | own,
+                errno,
+            })
         }
     }
 }
 
-/// Blocks what would be blocked if the kernel had called the previous handler itself, and gives the
-/// mask before.
-fn set_mask_for(
-    previous: &libc::sigaction,
-    signal: c_int,
-    interrupted: &libc::sigset_t,
-) -> libc::sigset_t {
-    let mut mask = *interrupted;
-    for other in 1..=libc::SIGRTMAX() {
-        // SAFETY: a set that is whole.
-        if unsafe { libc::sigismember(&raw const previous.sa_mask, other) } == 1 {
-            // SAFETY: as above.
-            unsafe { libc::sigaddset(&raw mut mask, other) };
+impl Previous {
+    /// Calls the handler, as the kernel would.
+    ///
+    /// # Safety
+    ///
+    /// From the handler, with what it was given.
+    #[inline(never)]
+    unsafe fn call(&self, Delivery { signal, info, context }: Delivery) {
+        let before = signals::set_mask(self.mask);
+        if self.takes_info {
+            // SAFETY: an action with SA_SIGINFO holds a function of three arguments.
+            let handler: extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
+                unsafe { core::mem::transmute(self.handler) };
+            handler(signal, info, context);
+        } else {
+            // SAFETY: an action without holds one of one argument.
+            let handler: extern "C-unwind" fn(c_int) =
+                unsafe { core::mem::transmute(self.handler) };
+            handler(signal);
         }
+        // A handler that was installed after this one may have called it, and goes on when it returns.
+        signals::set_mask(before);
     }
-    if previous.sa_flags & libc::SA_NODEFER == 0 {
+}
+
+/// Finishes after the previous handler has returned. Runs on a service stack.
+extern "C" fn settle(previous: &mut Previous) {
+    let _errno = Errno(previous.errno);
+    if current_action().is_ok_and(|action| action.sa_sigaction == libc::SIG_DFL) {
+        // That is what is to happen the next time, to all but pages of ours.
+        SPENT.store(true, Ordering::Relaxed);
+        let _ = take_charge();
+    }
+}
+
+/// Sets the thread's errno to this number when it is dropped.
+struct Errno(c_int);
+
+impl Errno {
+    fn save() -> Self {
+        // SAFETY: the thread's own errno.
+        Self(unsafe { libc::__errno_location().read() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
         // SAFETY: as above.
-        unsafe { libc::sigaddset(&raw mut mask, signal) };
+        unsafe { libc::__errno_location().write(self.0) };
     }
-    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: the thread's own mask; writes the one before.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, before.as_mut_ptr()) };
-    // SAFETY: a set of integers, zeros before the call.
-    unsafe { before.assume_init() }
 }

@@ -8,8 +8,11 @@ pub mod child;
 #[cfg(feature = "allocator-api2")]
 pub mod numbers;
 pub mod pages;
+pub mod plugin;
 #[cfg(feature = "allocator-api2")]
 pub mod program;
+pub mod signals;
+pub mod stacks;
 pub mod tracer;
 
 use std::fmt;
@@ -129,6 +132,11 @@ pub fn setups(test: &str) -> Vec<Setup> {
     assert!(!modes.is_empty(), "THERMOCLINE_FAULT_MODES names no fault mode");
     let setup = |tracker| modes.iter().map(move |&fault_mode| Setup { tracker, fault_mode });
     trackers(test).into_iter().flat_map(setup).collect()
+}
+
+/// Those of them in which the thread that touches a page serves itself.
+pub fn inline_setups(test: &str) -> Vec<Setup> {
+    setups(test).into_iter().filter(|setup| setup.is_inline()).collect()
 }
 
 /// An arena that evicts nothing by itself within the time of a test.

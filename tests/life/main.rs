@@ -12,6 +12,7 @@ mod debugger;
 mod dump;
 mod end;
 mod exec;
+mod robust;
 mod unload;
 
 use common::child::{child_case, in_child, text};

@@ -1,7 +1,9 @@
-//! An object that a program loads, which contains the library; see `unload.rs`.
+//! An object that a program loads, which contains the library; see `unload.rs` and
+//! `signal_stacks/copies.rs`.
 
 #![allow(missing_docs, unsafe_code)]
 
+use std::sync::OnceLock;
 use std::time::Duration;
 use thermocline::{Arena, FaultMode};
 
@@ -39,4 +41,35 @@ pub extern "C" fn thermocline_plugin(inline: bool, leave: bool) -> i32 {
         std::mem::forget(arena);
     }
     wrong
+}
+
+static ARENA: OnceLock<Arena> = OnceLock::new();
+
+/// The numbers from zero on, in an arena that serves its faults inline and stays for ever. Null if that
+/// cannot be had.
+#[unsafe(no_mangle)]
+pub extern "C" fn thermocline_plugin_numbers(count: usize) -> *const u64 {
+    let hour = Duration::from_secs(3600);
+    let builder = Arena::builder().reserve(64 << 20).fault_mode(FaultMode::Inline);
+    let Ok(built) = builder.scan_interval(hour).cold_age(hour).build() else {
+        return std::ptr::null();
+    };
+    let arena = ARENA.get_or_init(|| built);
+    let numbers: Vec<u64> = (0..count as u64).collect();
+    let Ok(block) = arena.allocate(std::alloc::Layout::for_value(numbers.as_slice())) else {
+        return std::ptr::null();
+    };
+    let block = block.cast::<u64>().as_ptr();
+    // SAFETY: a block of that many numbers.
+    unsafe { block.copy_from_nonoverlapping(numbers.as_ptr(), count) };
+    block
+}
+
+/// Evicts what can be evicted of the numbers, and gives the bytes that are stored.
+#[unsafe(no_mangle)]
+pub extern "C" fn thermocline_plugin_evict() -> usize {
+    ARENA.get().map_or(0, |arena| {
+        let _ = arena.evict_now();
+        arena.stats().stored_bytes
+    })
 }

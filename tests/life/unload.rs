@@ -1,49 +1,19 @@
 //! An object that contains the library is loaded, has an arena, and is unloaded.
-//!
-//! It is an example by its kind, which `cargo test` builds too, and lies beside this program.
 
 use super::common::child::{child_case, fork, in_child, text};
+use super::common::plugin::{Loaded, path};
 use super::common::{setups, skip};
 use super::{setup_of_child, way_of_child};
-use std::ffi::{CString, c_void};
-use std::path::PathBuf;
+use core::ffi::c_void;
 use std::ptr;
 use std::sync::mpsc;
 use std::thread;
 
 type Plugin = extern "C" fn(bool, bool) -> i32;
 
-fn path() -> Option<PathBuf> {
-    let exe = std::env::current_exe().unwrap();
-    let path = exe.parent()?.parent()?.join("examples/libplugin.so");
-    path.exists().then_some(path)
-}
-
-/// The object, loaded once more than before.
-struct Loaded(*mut c_void);
-
-impl Loaded {
-    fn new() -> Self {
-        let path = CString::new(path().unwrap().to_str().unwrap()).unwrap();
-        // SAFETY: a path; the object's constructors are those of Rust's standard library.
-        let object = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
-        assert!(!object.is_null());
-        Self(object)
-    }
-
-    fn plugin(&self) -> Plugin {
-        // SAFETY: a name; the function has that type.
-        unsafe {
-            let function = libc::dlsym(self.0, c"thermocline_plugin".as_ptr());
-            assert!(!function.is_null());
-            core::mem::transmute::<*mut c_void, Plugin>(function)
-        }
-    }
-
-    fn unload(self) {
-        // SAFETY: loaded once, and nothing of it is called any more but what it left behind itself.
-        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
-    }
+fn plugin_of(object: &Loaded) -> Plugin {
+    // SAFETY: the function has that type.
+    unsafe { core::mem::transmute::<*mut c_void, Plugin>(object.function(c"thermocline_plugin")) }
 }
 
 /// What the program does about SIGBUS: it ends in its own way.
@@ -90,15 +60,15 @@ fn an_object_that_has_built_an_arena_can_be_unloaded() {
     unsafe { libc::signal(libc::SIGBUS, on_sigbus as extern "C" fn(_) as usize) };
     // While a thread lives that has used an arena, the loader keeps the object because of the destructors
     // of its variables.
-    let object = Loaded::new();
-    let plugin = object.plugin();
+    let object = Loaded::new(&path().unwrap());
+    let plugin = plugin_of(&object);
     assert_eq!(thread::spawn(move || plugin(inline, leave)).join().unwrap(), 0);
     object.unload();
     // The hook for forks.
     assert_eq!(fork(|| 3).code(), Some(3));
     // It is the same object that is loaded again, and a thread of it that goes on when it is unloaded.
-    let again = Loaded::new();
-    assert_eq!(again.plugin() as usize, plugin as usize);
+    let again = Loaded::new(&path().unwrap());
+    assert_eq!(plugin_of(&again) as usize, plugin as usize);
     let (unloaded, until_unloaded) = mpsc::channel();
     let (worked, has_worked) = mpsc::channel();
     let thread = thread::spawn(move || {
