@@ -3,9 +3,11 @@
 use super::classes::{CHUNK_PAGES, CLASSES, Class, class};
 use super::kind::Lane;
 use super::map::BlockMap;
+use super::set::{Mask, PageSet};
 use super::span::{NONE, Span};
 use crate::prim::PageRange;
 use crate::prim::units::{PAGE_SHIFT, index};
+use std::collections::VecDeque;
 
 /// log2 of the bytes in a chunk.
 pub(super) const CHUNK_SHIFT: u32 = PAGE_SHIFT + CHUNK_PAGES.ilog2();
@@ -46,6 +48,18 @@ pub(super) struct Bin {
     /// Whether nothing has been taken since the last tick that was kept even then: slots for others, or
     /// an empty span.
     stale: bool,
+    /// Places of spans that may have holes, each once: of those that took a slot back, or were populated,
+    /// since the last look for holes.
+    suspects: VecDeque<u32>,
+    /// Pages of spans that have been released.
+    released: usize,
+}
+
+/// Holes of a span, which is releasing until [`Bin::finish_release`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holes {
+    place: u32,
+    pub(super) pages: PageSet,
 }
 
 impl Bin {
@@ -61,6 +75,8 @@ impl Bin {
             stock: Vec::new(),
             used: 0,
             stale: false,
+            suspects: VecDeque::new(),
+            released: 0,
         }
     }
 
@@ -78,8 +94,9 @@ impl Bin {
         (self.used, self.stock.len())
     }
 
+    /// The list for a span, none if no slot of it may be handed out.
     fn list_of(span: &Span) -> Option<usize> {
-        (!span.is_full()).then(|| span.eighths())
+        (!span.is_full() && !span.releasing).then(|| span.eighths())
     }
 
     fn link(&mut self, place: u32) {
@@ -120,12 +137,12 @@ impl Bin {
         map: &BlockMap,
         mut pages: impl FnMut(usize) -> Option<PageRange>,
         mut out: impl FnMut(u64),
-    ) -> (usize, Option<PageRange>) {
+    ) -> (usize, PageSet) {
         let stocked = self.stock.len().min(most);
         if stocked > 0 {
             self.stock.drain(self.stock.len() - stocked..).for_each(out);
             self.stale = false;
-            return (stocked, None);
+            return (stocked, PageSet::NONE);
         }
         let mut taken = 0;
         while taken < most {
@@ -140,12 +157,12 @@ impl Bin {
             };
             let (got, fresh) = self.take_from(place, most - taken, &mut out);
             taken += got;
-            if fresh.is_some() {
-                // What is populated is one run.
+            if !fresh.is_empty() {
+                // What is populated belongs to one span.
                 return (taken, fresh);
             }
         }
-        (taken, None)
+        (taken, PageSet::NONE)
     }
 
     fn take_from(
@@ -153,16 +170,21 @@ impl Bin {
         place: u32,
         most: usize,
         out: &mut impl FnMut(u64),
-    ) -> (usize, Option<PageRange>) {
+    ) -> (usize, PageSet) {
         let span = &mut self.spans[place as usize];
         let before = Self::list_of(span);
         if span.used == 0 {
             self.empty -= 1;
             self.stale = false;
         }
+        self.released -= span.released();
         let (got, fresh) = span.take(u32::try_from(most).unwrap_or(u32::MAX), out);
+        self.released += span.released();
         self.relink(place, before);
         self.used += got as usize;
+        if !fresh.is_empty() {
+            self.suspect(place);
+        }
         (got as usize, fresh)
     }
 
@@ -180,11 +202,12 @@ impl Bin {
         pages: &mut impl FnMut(usize) -> Option<PageRange>,
     ) -> Option<u32> {
         let range = pages(self.class.pages as usize)?;
-        let span = Span::new(range, self.class);
+        let mut span = Span::new(range, self.class);
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.spans.push(Span::nowhere(self.class));
             u32::try_from(self.spans.len() - 1).unwrap_or(NONE)
         });
+        span.listed = self.spans[place as usize].listed;
         self.spans[place as usize] = span;
         map.set_span(range, self.number, place);
         self.empty += 1;
@@ -223,15 +246,22 @@ impl Bin {
         let span = &mut self.spans[place as usize];
         let before = Self::list_of(span);
         span.give(offset);
-        let is_empty = span.used == 0;
+        // A span that is releasing is looked at again at the end of that.
+        let is_empty = span.used == 0 && !span.releasing;
         self.used -= 1;
         self.relink(place, before);
+        self.suspect(place);
         if is_empty {
-            self.empty += 1;
-            // A block that comes and goes takes no span along, where that is short.
-            if self.empty > 1 || self.class.pages as usize > CHUNK_PAGES {
-                emptied.push(self.remove(place, map));
-            }
+            self.keep_or_remove(place, map, emptied);
+        }
+    }
+
+    /// Decides about a span that has no used slot any more.
+    fn keep_or_remove(&mut self, place: u32, map: &BlockMap, emptied: &mut Vec<PageRange>) {
+        self.empty += 1;
+        // A block that comes and goes takes no span along, where that is short.
+        if self.empty > 1 || self.class.pages as usize > CHUNK_PAGES {
+            emptied.push(self.remove(place, map));
         }
     }
 
@@ -240,9 +270,89 @@ impl Bin {
         self.unlink(place, list);
         self.empty -= 1;
         self.vacant.push(place);
-        let span = core::mem::replace(&mut self.spans[place as usize], Span::nowhere(self.class));
+        let listed = self.spans[place as usize].listed;
+        let mut nowhere = Span::nowhere(self.class);
+        nowhere.listed = listed;
+        let span = core::mem::replace(&mut self.spans[place as usize], nowhere);
+        self.released -= span.released();
         map.clear_span(span.pages);
         span.pages
+    }
+
+    /// Notes that a span may have holes.
+    fn suspect(&mut self, place: u32) {
+        let span = &mut self.spans[place as usize];
+        if !span.listed {
+            span.listed = true;
+            self.suspects.push_back(place);
+        }
+    }
+
+    /// How many spans there are that may have holes.
+    pub(super) fn suspects(&self) -> usize {
+        self.suspects.len()
+    }
+
+    /// Looks for a span that has holes among the next `most` that may have some, and says at how many it
+    /// looked. With `idle_only`, those spans are left for another time of which slots have been handed
+    /// out since the last look.
+    pub(super) fn begin_release(&mut self, most: usize, idle_only: bool) -> (usize, Option<Holes>) {
+        for looks in 1..=most {
+            let Some(place) = self.suspects.pop_front() else {
+                break;
+            };
+            let span = &mut self.spans[place as usize];
+            span.listed = false;
+            if core::mem::take(&mut span.warm) && idle_only {
+                self.suspect(place);
+                continue;
+            }
+            let pages = span.holes();
+            if !pages.is_empty() {
+                let list = Self::list_of(span);
+                self.empty -= u32::from(span.used == 0);
+                span.releasing = true;
+                self.unlink(place, list);
+                return (looks, Some(Holes { place, pages }));
+            }
+        }
+        (most, None)
+    }
+
+    /// Ends what [`begin_release`](Self::begin_release) began, after the pages of `released` have been
+    /// released. Pages of a span that is not needed any more are added to `emptied`.
+    pub(super) fn finish_release(
+        &mut self,
+        holes: Holes,
+        released: Mask,
+        map: &BlockMap,
+        emptied: &mut Vec<PageRange>,
+    ) {
+        let Holes { place, pages } = holes;
+        let span = &mut self.spans[place as usize];
+        self.released -= span.released();
+        span.release(released);
+        self.released += span.released();
+        let is_empty = span.used == 0;
+        self.link(place);
+        if released != pages.mask {
+            self.suspect(place);
+        }
+        if is_empty {
+            self.keep_or_remove(place, map, emptied);
+        }
+    }
+
+    /// Pages in holes. Takes the longer the more spans have changed since the last look for holes.
+    pub(super) fn hole_pages(&mut self) -> usize {
+        let spans = &mut self.spans;
+        let holes = self.suspects.iter().map(|place| spans[*place as usize].holes().mask.count());
+        holes.sum()
+    }
+
+    /// Pages of spans that have been released.
+    pub(super) fn released_pages(&self) -> usize {
+        self.released
     }
 
     /// Puts back what is kept for others, and gives up spans without a used slot.
@@ -285,7 +395,7 @@ impl Bin {
 
     /// Checks all spans and lists, and says how many pages the spans have.
     pub(super) fn check(&self, map: &BlockMap) -> Result<usize, String> {
-        let (mut used, mut pages, mut empty, mut open) = (0, 0, 0, 0);
+        let (mut used, mut pages, mut empty, mut open, mut released) = (0, 0, 0, 0, 0);
         for (place, span) in self.spans.iter().enumerate().filter(|(_, s)| !s.pages.is_empty()) {
             span.check()?;
             let known = self.place_of(span.pages.start.offset() as u64, map);
@@ -294,8 +404,18 @@ impl Bin {
             }
             used += span.used as usize;
             pages += span.pages.pages();
-            empty += u32::from(span.used == 0);
-            open += usize::from(!span.is_full());
+            empty += u32::from(span.used == 0 && !span.releasing);
+            open += usize::from(Self::list_of(span).is_some());
+            released += span.released();
+            if !span.listed && !span.releasing && span.has_holes() {
+                return Err(format!("the holes of span {place} are not noted: {span:?}"));
+            }
+        }
+        let mut suspects: Vec<_> = self.suspects.iter().copied().collect();
+        suspects.sort_unstable();
+        let mut noted = (0..).zip(&self.spans).filter(|(_, span)| span.listed).map(|(at, _)| at);
+        if !suspects.into_iter().eq(noted.by_ref()) {
+            return Err(format!("not those may have holes that are listed: {self:?}"));
         }
         let mut listed = 0;
         for (list, head) in self.heads.iter().enumerate() {
@@ -312,8 +432,8 @@ impl Bin {
         if let Some(slot) = self.stock.iter().find(|slot| !self.is_used(**slot, map)) {
             return Err(format!("{slot:#x} is kept for others and free"));
         }
-        if (used, empty, open) != (self.used, self.empty, listed) {
-            let found = (used, empty, open);
+        let found = (used, empty, open, released);
+        if found != (self.used, self.empty, listed, self.released) {
             return Err(format!("bin {}: {found:?}, counted {self:?}", self.number));
         }
         Ok(pages)

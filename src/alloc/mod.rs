@@ -15,9 +15,10 @@
 //!
 //! Blocks above 32 KiB, or aligned to more than a page, are runs of pages of the page heap.
 //!
-//! Locks are taken downwards, the list of all caches first, and no pager is called while one is held:
-//! it may wait for threads that fault, and for memory. The exception is held around all others, by who
-//! gives free memory back to the system. Nobody who faults needs it.
+//! Locks are taken downwards, the list of all caches first. A pager may wait for threads that fault, and
+//! for memory; so no lock is held while a pager is called. The exception is the lock that is held around
+//! all others while free memory goes back to the system (reclaim.rs). A thread that faults never needs
+//! it.
 
 mod bin;
 mod cache;
@@ -28,8 +29,10 @@ mod kind;
 mod map;
 mod node;
 mod pages;
+mod reclaim;
 mod report;
 mod runs;
+mod set;
 mod span;
 mod watch;
 
@@ -43,8 +46,8 @@ use crate::prim::own::AtWork;
 use crate::prim::sync::plain::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use crate::sys::SysError;
 use crate::sys::fork::Generation;
-use crate::sys::{SysError, event};
 use bin::{Bin, CHUNK_SHIFT};
 use cache::ThreadCache;
 use classes::{CLASSES, class, class_of};
@@ -53,8 +56,8 @@ use core::alloc::Layout;
 use core::fmt;
 use crossbeam::utils::CachePadded;
 use map::BINS;
-use node::Run;
 use pages::PageHeap;
+use reclaim::Sweep;
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 /// Pages of a large block that are populated when it is allocated: 2 MiB. What lies behind is
@@ -131,7 +134,7 @@ pub(crate) struct Heap {
     trims: AtomicU32,
     /// Held while free pages are in nobody's list, because they are on their way back to the system. Who
     /// finds no room waits for it: there may be some then.
-    reclaiming: Mutex<()>,
+    reclaiming: Mutex<Sweep>,
     pager: Arc<dyn Pager>,
 }
 
@@ -199,7 +202,7 @@ impl Heap {
             caches: Mutex::new(Vec::new()),
             clock: Clock::new(),
             trims: AtomicU32::new(0),
-            reclaiming: Mutex::new(()),
+            reclaiming: Mutex::new(Sweep::default()),
             pager,
         })
     }
@@ -244,7 +247,7 @@ impl Heap {
             // giving back at the moment.
             None if layout.size() <= self.total * PAGE_SIZE => {
                 let reclaiming = lock(&self.reclaiming);
-                self.trim_while(&reclaiming);
+                self.make_room_while(&reclaiming);
                 find()
             }
             block => block,
@@ -285,9 +288,7 @@ impl Heap {
             };
             held.take(most, &self.map, span, keep).1
         };
-        if let Some(fresh) = fresh
-            && !self.pager.populate(fresh)
-        {
+        if !fresh.runs().all(|run| self.pager.populate(run)) {
             self.give_slots(bin, first.take().into_iter());
         }
         first
@@ -492,112 +493,6 @@ impl Heap {
         };
         self.free_pages(tail);
         true
-    }
-
-    /// Releases dirty pages that nobody has wanted for a while, and others while there are more than
-    /// may be.
-    fn release_excess(&self, mut pages: MutexGuard<'_, PageHeap>) {
-        let spare = if pages.asks_the_time() { pages.set_epoch(self.clock.epoch()) } else { 0 };
-        let most = self.options.most_dirty + (self.total - pages.free()) / 4;
-        let excess = spare.max(pages.dirty().saturating_sub(most));
-        drop(pages);
-        if excess > 0
-            // Where others are at it already, what is left over is for the next time.
-            && let Some(reclaiming) = try_lock(&self.reclaiming)
-        {
-            self.release_dirty_while(excess, &reclaiming);
-        }
-    }
-
-    /// Makes pages that were dirty clean; false if that could not be, so that they are dirty still.
-    fn release(&self, run: Run) -> bool {
-        let released = self.pager.release(run.range);
-        let mut pages = self.pages();
-        match released {
-            Ok(()) => pages.give_clean(run),
-            Err(e) => {
-                pages.give_dirty(run);
-                drop(pages);
-                // A fuzzer has it refused all the time.
-                if !cfg!(fuzzing) {
-                    event::say(format_args!("freed memory cannot be given back: {e:#}"));
-                }
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Releases all dirty pages, unless others are at it.
-    pub(crate) fn release_dirty(&self) {
-        if let Some(reclaiming) = try_lock(&self.reclaiming) {
-            self.release_dirty_while(usize::MAX, &reclaiming);
-        }
-    }
-
-    /// Releases at most `most` dirty pages, and says how many of them were in memory.
-    fn release_dirty_while(&self, most: usize, _: &MutexGuard<'_, ()>) -> usize {
-        let (mut left, mut released) = (most, 0);
-        loop {
-            let run = self.pages().take_dirty(left);
-            let Some(run) = run else {
-                return released;
-            };
-            let there = self.pager.resident(run.range);
-            if !self.release(run) {
-                return released;
-            }
-            left -= run.range.pages();
-            released += there;
-        }
-    }
-
-    /// Releases what has been free for a while. To be called from time to time.
-    pub(crate) fn tick(&self) {
-        // Who has it may be waiting for memory, which the caller is about to find.
-        let Some(reclaiming) = try_lock(&self.reclaiming) else {
-            return;
-        };
-        for bin in &self.bins {
-            let (mut emptied, mut held) = (Vec::new(), lock(bin));
-            held.tick(&self.map, &mut emptied);
-            let lane = held.lane();
-            drop(held);
-            self.give_spans(lane, &emptied);
-        }
-        self.release_idle_blocks();
-        let spare = self.pages().set_epoch(self.clock.epoch());
-        self.release_dirty_while(spare, &reclaiming);
-    }
-
-    /// Gives back the blocks of pages that threads have kept since the last tick.
-    fn release_idle_blocks(&self) {
-        // Nobody who counts may find them in neither place. What has been evicted of them meanwhile is
-        // forgotten when they are released.
-        let caches = lock(&self.caches);
-        for block in caches.iter().flat_map(|cache| cache.take_idle()) {
-            self.pages().end_block(block.start);
-        }
-    }
-
-    /// Gives back everything that is free, and says how many bytes of memory that was. Other threads
-    /// give back what they keep when they next need more, or have no room for more.
-    pub(crate) fn trim(self: &Arc<Self>) -> usize {
-        let _at_work = AtWork::enter();
-        self.trim_while(&lock(&self.reclaiming))
-    }
-
-    fn trim_while(self: &Arc<Self>, reclaiming: &MutexGuard<'_, ()>) -> usize {
-        self.trims.fetch_add(1, Ordering::Relaxed);
-        let _ = cache::with(self, |cache| self.follow_trim(cache));
-        for bin in &self.bins {
-            let (mut emptied, mut held) = (Vec::new(), lock(bin));
-            held.trim(&self.map, &mut emptied);
-            let lane = held.lane();
-            drop(held);
-            self.give_spans(lane, &emptied);
-        }
-        self.release_dirty_while(usize::MAX, reclaiming) * PAGE_SIZE
     }
 
     fn new_cache(&self) -> Option<Arc<ThreadCache>> {

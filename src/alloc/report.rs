@@ -23,6 +23,11 @@ pub struct ClassStats {
     pub spans: usize,
     /// Bytes in the spans.
     pub span_bytes: usize,
+    /// Bytes in holes: whole pages of the spans without a byte of a live or cached block, whose memory has
+    /// not been given back yet.
+    pub hole_bytes: usize,
+    /// Bytes in such pages whose memory has been given back.
+    pub released_bytes: usize,
 }
 
 /// What one lane holds.
@@ -46,6 +51,12 @@ impl LaneStats {
     #[must_use]
     pub fn span_bytes(&self) -> usize {
         self.classes.iter().map(|class| class.span_bytes).sum()
+    }
+
+    /// Bytes in pages of spans, but for those whose memory has been given back.
+    fn held_bytes(&self) -> usize {
+        let held = self.classes.iter().map(|class| class.span_bytes - class.released_bytes);
+        held.sum()
     }
 }
 
@@ -75,14 +86,20 @@ impl HeapStats {
         self.lanes.iter().map(LaneStats::live_bytes).sum::<usize>() + self.large_bytes
     }
 
-    /// Bytes in spans, large blocks, and pages that have not been given back yet: the most memory
-    /// that the blocks could take if nothing were evicted.
+    /// Bytes in spans, large blocks, and free pages, but for pages whose memory has been given back: the
+    /// most memory that the blocks could take if nothing were evicted.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.lanes.iter().map(LaneStats::span_bytes).sum::<usize>()
+        self.lanes.iter().map(LaneStats::held_bytes).sum::<usize>()
             + self.large_bytes
             + self.cached_large_bytes
             + self.dirty_bytes
+    }
+
+    /// Bytes in holes: see [`ClassStats::hole_bytes`].
+    #[must_use]
+    pub fn hole_bytes(&self) -> usize {
+        self.lanes.iter().flat_map(|lane| &lane.classes).map(|class| class.hole_bytes).sum()
     }
 
     /// The part of [`held_bytes`](Self::held_bytes) that the program does not have: from 0, where
@@ -100,14 +117,19 @@ impl HeapStats {
 /// A line for each class that is in use, and one for what is larger.
 impl fmt::Display for HeapStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "lane     size      live    cached  spans  span_bytes")?;
+        writeln!(
+            f,
+            "lane     size      live    cached  spans  span_bytes  hole_bytes  released_bytes"
+        )?;
         for lane in &self.lanes {
             for class in &lane.classes {
-                let ClassStats { size, live, cached, spans, span_bytes } = class;
+                let ClassStats { size, live, cached, spans, .. } = class;
+                let ClassStats { span_bytes, hole_bytes, released_bytes, .. } = class;
                 let name = format!("{:?}", lane.lane).to_lowercase();
                 writeln!(
                     f,
-                    "{name:<7} {size:>5} {live:>9} {cached:>9} {spans:>6} {span_bytes:>11}"
+                    "{name:<7} {size:>5} {live:>9} {cached:>9} {spans:>6} {span_bytes:>11} \
+                     {hole_bytes:>11} {released_bytes:>15}"
                 )?;
             }
         }
@@ -126,8 +148,9 @@ impl fmt::Display for HeapStats {
 
 impl Heap {
     fn class_stats(&self, bin: usize, caches: &[Arc<ThreadCache>]) -> ClassStats {
-        let held = self.bin(bin);
+        let mut held = self.bin(bin);
         let ((used, stocked), spans) = (held.used(), held.spans());
+        let (hole_pages, released_pages) = (held.hole_pages(), held.released_pages());
         let class = class(bin % CLASSES);
         // The threads work on meanwhile.
         let kept: usize = caches.iter().map(|cache| cache.len(bin)).sum();
@@ -138,6 +161,8 @@ impl Heap {
             cached,
             spans,
             span_bytes: spans * class.pages as usize * PAGE_SIZE,
+            hole_bytes: hole_pages * PAGE_SIZE,
+            released_bytes: released_pages * PAGE_SIZE,
         }
     }
 
@@ -172,13 +197,20 @@ impl Heap {
         }
     }
 
-    /// Bytes that the program has, rounded up to slots and pages.
-    pub(crate) fn allocated(&self) -> usize {
+    /// Bytes that the program has, rounded up to slots and pages, and bytes in holes.
+    pub(crate) fn allocated_and_holes(&self) -> (usize, usize) {
         let caches = lock(&self.caches);
-        let small = (0..BINS).map(|bin| {
-            let stats = self.class_stats(bin, &caches);
-            stats.live * stats.size
-        });
-        small.sum::<usize>() + self.large(&caches).1 * PAGE_SIZE
+        let (mut allocated, mut holes) = (self.large(&caches).1 * PAGE_SIZE, 0);
+        for stats in (0..BINS).map(|bin| self.class_stats(bin, &caches)) {
+            allocated += stats.live * stats.size;
+            holes += stats.hole_bytes;
+        }
+        (allocated, holes)
+    }
+
+    /// Bytes that the program has, rounded up to slots and pages.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn allocated(&self) -> usize {
+        self.allocated_and_holes().0
     }
 }

@@ -1,6 +1,13 @@
 //! A span of equal slots, and which of them are free.
+//!
+//! A *hole* is a page of a span that may have memory though no slot that reaches into it is handed out.
+//! Holes can be released while the rest of the span is in use. While that happens the span is
+//! *releasing*: its bin hands out none of its slots, and takes slots back as always. A released page is
+//! no hole any more. It becomes an ordinary page again, and is populated, when a slot that reaches
+//! into it is handed out.
 
 use super::classes::Class;
+use super::set::{Mask, PageSet};
 use crate::prim::{PAGE_SIZE, PageRange};
 
 /// No span.
@@ -25,6 +32,16 @@ pub(super) struct Span {
     fresh: u32,
     /// Pages from the first on that need not be populated any more.
     populated: usize,
+    /// Pages among those populated that have been released since, and have no slot that is handed out.
+    released: Mask,
+    /// The holes, while it is known which they are.
+    holes: Option<Mask>,
+    /// Whether its holes are being released.
+    pub(super) releasing: bool,
+    /// Whether slots have been handed out since the last look for holes.
+    pub(super) warm: bool,
+    /// Whether its place is in the bin's list of spans that may have holes.
+    pub(super) listed: bool,
     /// No word of `free` before this one has a bit.
     hint: usize,
     /// A bit for each slot that a program has, where that is watched.
@@ -44,6 +61,11 @@ impl Span {
             used: 0,
             fresh: 0,
             populated: 0,
+            released: Mask::NONE,
+            holes: None,
+            releasing: false,
+            warm: false,
+            listed: false,
             hint: 0,
             live: live.into(),
             next: NONE,
@@ -78,39 +100,123 @@ impl Span {
 
     /// Hands out at most `most` slots: those that have been in use before, or else, if there are none,
     /// some that have not. Says how many, and which pages are to be populated.
-    pub(super) fn take(&mut self, most: u32, mut out: impl FnMut(u64)) -> (u32, Option<PageRange>) {
-        let mut taken = 0;
+    pub(super) fn take(&mut self, most: u32, mut out: impl FnMut(u64)) -> (u32, PageSet) {
+        debug_assert!(!self.releasing);
+        self.warm = true;
+        self.holes = None;
+        let (mut taken, mut touched) = (0, Mask::NONE);
         while taken < most && self.hint < self.free.len() {
             let word = self.free[self.hint];
             if word == 0 {
                 self.hint += 1;
                 continue;
             }
-            let slot = self.hint * 64 + word.trailing_zeros() as usize;
-            self.free[self.hint] = word & (word - 1);
             #[expect(clippy::cast_possible_truncation, reason = "at most 2^13 slots")]
-            out(self.offset_of(slot as u32));
+            let slot = (self.hint * 64) as u32 + word.trailing_zeros();
+            self.free[self.hint] = word & (word - 1);
+            out(self.offset_of(slot));
             taken += 1;
+            if !self.released.is_empty() {
+                touched |= self.pages_of(slot);
+            }
         }
         if taken > 0 {
             self.used += taken;
-            return (taken, None);
+            let again = self.released & touched;
+            self.released = self.released - again;
+            return (taken, self.set(again));
         }
         taken = most.min(self.class.slots - self.fresh);
         (self.fresh..self.fresh + taken).for_each(|slot| out(self.offset_of(slot)));
         self.fresh += taken;
         self.used += taken;
-        (taken, self.populate())
+        // No slot is free: all pages that were ever used are in use.
+        let mut pages = self.released & Mask::of(&(0..self.pages_used()));
+        self.released = self.released - pages;
+        pages |= self.populate();
+        (taken, self.set(pages))
+    }
+
+    fn set(&self, mask: Mask) -> PageSet {
+        PageSet { first: self.pages.start, mask }
+    }
+
+    /// The pages that a slot reaches into.
+    fn pages_of(&self, slot: u32) -> Mask {
+        let size = self.class.size as usize;
+        let pages = PageRange::touching(slot as usize * size, size);
+        Mask::of(&(pages.start.0..pages.end.0))
+    }
+
+    /// Pages from the first on that slots reach into that have been handed out at any time.
+    fn pages_used(&self) -> usize {
+        (self.fresh as usize * self.class.size as usize).div_ceil(PAGE_SIZE)
     }
 
     /// The pages that slots have been handed out from for the first time.
-    fn populate(&mut self) -> Option<PageRange> {
-        let needed = (self.fresh as usize * self.class.size as usize).div_ceil(PAGE_SIZE);
-        let (from, to) = (self.populated, needed.next_multiple_of(STRIDE));
-        let to = to.min(self.pages.pages());
-        self.populated = self.populated.max(to);
-        let start = self.pages.start.0;
-        (to > from).then(|| PageRange::new(start + from, start + to))
+    fn populate(&mut self) -> Mask {
+        let (from, to) = (self.populated, self.pages_used().next_multiple_of(STRIDE));
+        let to = to.min(self.pages.pages()).max(from);
+        self.populated = to;
+        Mask::of(&(from..to))
+    }
+
+    /// Whether no slot is handed out that reaches into `page`, counted from the span's first.
+    fn is_unused(&self, page: usize) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "spans are shorter than 2^32")]
+        let (start, last) = ((page * PAGE_SIZE) as u32, (page * PAGE_SIZE + PAGE_SIZE - 1) as u32);
+        // Slots from `fresh` on are not handed out.
+        let end = (self.class.slot_at(last) + 1).min(self.fresh);
+        self.are_free(self.class.slot_at(start).min(end), end)
+    }
+
+    /// Whether the slots from `start` up to `end` are free, all of which have been handed out once.
+    fn are_free(&self, start: u32, end: u32) -> bool {
+        let mut at = start;
+        while at < end {
+            let stop = end.min((at / 64 + 1) * 64);
+            let bits = u64::MAX >> (64 - (stop - at)) << (at % 64);
+            if self.free[at as usize / 64] & bits != bits {
+                return false;
+            }
+            at = stop;
+        }
+        true
+    }
+
+    fn find_holes(&self) -> Mask {
+        let mut holes = Mask::NONE;
+        for page in (Mask::of(&(0..self.populated)) - self.released).iter() {
+            if self.is_unused(page) {
+                holes |= Mask::of(&(page..page + 1));
+            }
+        }
+        holes
+    }
+
+    /// The holes.
+    pub(super) fn holes(&mut self) -> PageSet {
+        let holes = self.holes.unwrap_or_else(|| self.find_holes());
+        self.holes = Some(holes);
+        self.set(holes)
+    }
+
+    /// Pages that have been released, while others of the span may be in use.
+    pub(super) fn released(&self) -> usize {
+        self.released.count()
+    }
+
+    /// Notes that holes have been released, in which nothing was handed out meanwhile.
+    pub(super) fn release(&mut self, holes: Mask) {
+        debug_assert!(self.releasing);
+        self.releasing = false;
+        self.holes = None;
+        self.released |= holes;
+        // Behind what was ever handed out pages are populated ahead, several at a time.
+        let (used, populated) = (self.pages_used(), self.populated);
+        let behind = Mask::of(&(used.min(populated)..populated)) - self.released;
+        self.populated = populated.min(used.max(behind.end()));
+        self.released = self.released & Mask::of(&(0..self.populated));
     }
 
     /// Takes a slot back.
@@ -124,6 +230,7 @@ impl Span {
         self.free[word] |= 1 << (slot % 64);
         self.hint = self.hint.min(word);
         self.used -= 1;
+        self.holes = None;
     }
 
     /// Notes that a program has got the slot at `offset`, or given it back; false if that cannot be:
@@ -144,6 +251,11 @@ impl Span {
         self.slot_of(offset).is_some_and(|slot| !free(slot))
     }
 
+    /// Whether there is a hole.
+    pub(super) fn has_holes(&self) -> bool {
+        !self.find_holes().is_empty()
+    }
+
     /// Checks the sums.
     pub(super) fn check(&self) -> Result<(), String> {
         let free: u32 = self.free.iter().map(|word| word.count_ones()).sum();
@@ -155,6 +267,13 @@ impl Span {
             || live > self.used
         {
             return Err(format!("{free} slots free, {live} live: {self:?}"));
+        }
+        let in_use = self.released.iter().find(|page| !self.is_unused(*page));
+        if in_use.is_some() || self.released.end() > self.populated {
+            return Err(format!("page {in_use:?} was released and is in use: {self:?}"));
+        }
+        if self.holes.is_some_and(|holes| holes != self.find_holes()) {
+            return Err(format!("the holes are {:?}: {self:?}", self.find_holes()));
         }
         Ok(())
     }

@@ -1,3 +1,5 @@
+mod holes;
+
 use super::*;
 use proptest::prelude::*;
 use std::sync::atomic::AtomicBool;
@@ -5,14 +7,24 @@ use std::thread;
 
 const BASE: usize = 0x7000_0000_1000;
 
+type OnRelease = Box<dyn Fn(PageRange) + Send>;
+
 /// Notes what it is asked for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Notes {
     populated: Mutex<Vec<PageRange>>,
     forgotten: Mutex<Vec<PageRange>>,
     released: Mutex<Vec<PageRange>>,
     out_of_memory: AtomicBool,
     refuses: AtomicBool,
+    /// What else happens while pages are released.
+    while_releasing: Mutex<Option<OnRelease>>,
+}
+
+impl fmt::Debug for Notes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("notes")
+    }
 }
 
 impl Notes {
@@ -44,6 +56,9 @@ impl Pager for Notes {
             return Err(SysError::range_gone("a test"));
         }
         lock(&self.released).push(range);
+        if let Some(work) = &*lock(&self.while_releasing) {
+            work(range);
+        }
         Ok(())
     }
 
@@ -379,9 +394,12 @@ proptest! {
     /// each step.
     #[test]
     fn blocks_never_overlap(steps in steps()) {
-        let (heap, _) = heap_with(1024, HeapOptions { poison: false, most_dirty: 64 });
+        let (heap, notes) = heap_with(1024, HeapOptions { poison: false, most_dirty: 64 });
         let mut live: Vec<(usize, Layout)> = Vec::new();
         for step in steps {
+            // Also where there was no room, memory is released; the new block may lie there.
+            let only_releases = matches!(step, Step::Tick | Step::Trim);
+            lock(&notes.released).clear();
             match step {
                 Step::Allocate { lane, size, shift } => {
                     let layout = layout(size, 1 << shift);
@@ -421,6 +439,13 @@ proptest! {
             }
             if let Err(e) = heap.check() {
                 return Err(TestCaseError::fail(e));
+            }
+            if only_releases {
+                for (offset, layout) in &live {
+                    let pages = PageRange::touching(*offset, usable_size(*layout));
+                    let released = lock(&notes.released);
+                    prop_assert!(released.iter().all(|range| range.intersection(pages).is_empty()));
+                }
             }
             let mut spans: Vec<_> =
                 live.iter().map(|(offset, layout)| (*offset, offset + usable_size(*layout))).collect();

@@ -39,6 +39,7 @@ impl EvictorThread {
             started: Instant::now(),
             cycles: 0,
             pause: SHORTEST_PAUSE,
+            sweep: None,
             warned: false,
         };
         // A panic may leave pages claimed, and their touchers waiting.
@@ -68,12 +69,17 @@ struct Loop {
     cycles: u64,
     /// How long to leave an arena alone that is above its limit and gives nothing away.
     pause: Duration,
+    /// When to go on with giving free memory back, if that is not done.
+    sweep: Option<Instant>,
     /// Whether [`Self::mind_the_handler`] has had something to say.
     warned: bool,
 }
 
 /// The shortest pause: a thread that writes fresh pages is done with some of them by then.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+
+/// The pause between steps of giving free memory back, each of which takes a millisecond.
+const SWEEP_PAUSE: Duration = Duration::from_millis(8);
 
 impl Loop {
     fn run(mut self) {
@@ -82,7 +88,7 @@ impl Loop {
         // When to look before that, if somebody has asked for it.
         let mut early = None;
         while !self.mailbox.is_stopping() {
-            let next = early.map_or(due, |early| due.min(early));
+            let next = [early, self.sweep].into_iter().flatten().fold(due, Instant::min);
             self.mailbox.wait(next.saturating_duration_since(Instant::now()));
             let now = Instant::now();
             if self.mailbox.take_look() && early.is_none() {
@@ -94,6 +100,9 @@ impl Loop {
                 due = (due + self.config.scan_interval).max(Instant::now());
             } else if early.is_some_and(|early| now >= early) {
                 early = self.look_early();
+            } else if self.sweep.is_some_and(|sweep| now >= sweep) {
+                let more = self.heap.upgrade().is_some_and(|heap| heap.sweep());
+                self.sweep = more.then(|| Instant::now() + SWEEP_PAUSE);
             }
             while !self.mailbox.is_stopping()
                 && let Some(command) = self.mailbox.take()
@@ -177,11 +186,12 @@ impl Loop {
     }
 
     /// Gives back freed memory, if it has been free for a while or there is more than may be.
-    fn release_what_is_free(&self) {
+    fn release_what_is_free(&mut self) {
         let Some(heap) = self.heap.upgrade() else {
+            self.sweep = None;
             return;
         };
-        heap.tick();
+        self.sweep = heap.tick().then(|| Instant::now() + SWEEP_PAUSE);
         if self.mailbox.is_over_limit() {
             heap.release_dirty();
         }

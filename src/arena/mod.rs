@@ -347,7 +347,7 @@ impl Inner {
         let engine = self.parts.engine.as_deref();
         let mut stats = engine.map_or_else(Stats::default, |engine| Stats::of(&engine.counters));
         stats.reserved_bytes = self.config.reserve;
-        stats.allocated_bytes = self.parts.heap.allocated();
+        (stats.allocated_bytes, stats.hole_bytes) = self.parts.heap.allocated_and_holes();
         stats.memory_bytes = self.parts.memory.allocated_bytes().unwrap_or(0);
         if let Some(Engine { table, store, .. }) = engine {
             stats.resident_bytes = table.resident() * PAGE_SIZE;

@@ -50,6 +50,11 @@ stats! {
         reserved_bytes: usize,
         /// Bytes that are handed out, rounded up to slots and pages.
         allocated_bytes: usize,
+        /// Bytes in holes: whole pages without a byte of a block, among pages that small blocks share, whose
+        /// memory has not been given back yet. A block counts too that a thread has freed and keeps for
+        /// its next allocation. Holes are in memory or evicted. [`trim`](crate::Arena::trim) gives them
+        /// back at once; by themselves they go when nothing was allocated near them for a while.
+        hole_bytes: usize,
         /// Bytes of memory that the arena's pages take, by the kernel's count (`st_blocks` of the
         /// memfd). It contains what the kernel itself has swapped out.
         memory_bytes: u64,

@@ -1,0 +1,247 @@
+//! A heap of which most blocks have been freed, at random: few pages are without a live byte next to none
+//! that has one. What it holds is the pages in which a live byte lies, and little more.
+
+#![allow(missing_docs, unsafe_code)]
+
+mod common;
+
+use common::blocks::{Block, Random, bytes_not_zero, evict_everything, layout};
+use common::child::{child_case, forbid_userfaultfd, passes_in_child};
+use common::pages::{PAGE, eventually};
+use common::{SetOnDrop, quiet, scaled, setups};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+use thermocline::{Arena, Builder, Stats};
+
+/// One of so many blocks stays.
+const KEPT: usize = 20;
+
+fn count() -> usize {
+    scaled(40_000, 8000)
+}
+
+fn any_size(random: &mut Random) -> usize {
+    600 + random.below(2400)
+}
+
+/// Allocates `count` blocks of 600 to 3,000 bytes, and gives one of twenty, and the others.
+fn blocks(arena: &Arena, count: usize, random: &mut Random) -> (Vec<Block>, Vec<Block>) {
+    let mut blocks: Vec<_> =
+        (0..count).map(|n| Block::allocate(arena, layout(any_size(random), 8), n as u64)).collect();
+    for at in 1..blocks.len() {
+        blocks.swap(at, random.below(at + 1));
+    }
+    let freed = blocks.split_off(count / KEPT);
+    (blocks, freed)
+}
+
+fn free_all(arena: &Arena, blocks: Vec<Block>) {
+    blocks.into_iter().for_each(|block| block.free(arena));
+}
+
+/// Allocates blocks, frees all but one of twenty, and gives these.
+fn fragment(arena: &Arena, count: usize, random: &mut Random) -> Vec<Block> {
+    let (kept, freed) = blocks(arena, count, random);
+    free_all(arena, freed);
+    kept
+}
+
+/// Bytes in the pages in which the blocks have a byte.
+fn bytes_in_pages(blocks: &[Block]) -> u64 {
+    let pages = |block: &Block| {
+        let (first, size) = (block.address(), block.layout.size());
+        first / PAGE..=(first + size - 1) / PAGE
+    };
+    let pages: HashSet<_> = blocks.iter().flat_map(pages).collect();
+    (pages.len() * PAGE) as u64
+}
+
+/// Whether so much is held by a heap with these blocks, in memory and in the store, as may be.
+fn is_tight(blocks: &[Block], held: u64) -> bool {
+    held <= bytes_in_pages(blocks) * 105 / 100
+}
+
+fn verify(blocks: &[Block]) {
+    blocks.iter().for_each(|block| assert_eq!(block.wrong(), 0, "{block:?}"));
+}
+
+/// Fragments the heap, trims it, and uses it again.
+fn trims_to_what_is_live(arena: &Arena, setup: &str) {
+    let mut random = Random::new(5);
+    let mut live = fragment(arena, count(), &mut random);
+    let before = arena.stats();
+    assert!(before.hole_bytes as u64 > before.memory_bytes / 2, "{setup}: {before}");
+    let released = arena.trim() as u64;
+    let after = arena.stats();
+    assert!(is_tight(&live, after.memory_bytes), "{setup}: {after}");
+    assert_eq!(after.hole_bytes, 0, "{setup}: {after}");
+    let given_back = before.memory_bytes - after.memory_bytes;
+    // Plain memory does not know which pages have never been touched.
+    let is_right = released == given_back || (released > given_back && setup == "plain");
+    assert!(is_right, "{setup}: {released} bytes\n{before}{after}");
+    assert_eq!(arena.trim(), 0, "{setup}: there is nothing left");
+    verify(&live);
+    for n in 0..count() {
+        let layout = layout(any_size(&mut random), 8);
+        if n % 2 == 0 {
+            let given = arena.allocate_zeroed(layout).unwrap();
+            assert_eq!(bytes_not_zero(given, 0, layout.size()), 0, "{setup}: {layout:?}");
+            live.push(Block::new(given, layout, n as u64));
+        } else {
+            live.push(Block::allocate(arena, layout, n as u64));
+        }
+    }
+    verify(&live);
+    arena.check().unwrap();
+    free_all(arena, live);
+    arena.trim();
+    assert_eq!(arena.stats().memory_bytes, 0, "{setup}: {}", arena.stats());
+    arena.check().unwrap();
+}
+
+#[test]
+fn trim_leaves_the_pages_with_a_live_byte() {
+    for setup in setups("trim_leaves_the_pages_with_a_live_byte") {
+        trims_to_what_is_live(&quiet(setup).build().unwrap(), &setup.to_string());
+        let poisons = quiet(setup).poison_freed().build().unwrap();
+        trims_to_what_is_live(&poisons, &format!("{setup}, poisoned"));
+    }
+}
+
+#[test]
+fn trim_does_so_when_the_arena_is_stopped() {
+    for setup in setups("trim_does_so_when_the_arena_is_stopped") {
+        let arena = quiet(setup).build().unwrap();
+        let mut random = Random::new(7);
+        let live = fragment(&arena, count(), &mut random);
+        arena.stop().unwrap();
+        arena.trim();
+        assert!(is_tight(&live, arena.stats().memory_bytes), "{setup}: {}", arena.stats());
+        verify(&live);
+        let more = fragment(&arena, count(), &mut random);
+        verify(&live);
+        verify(&more);
+        arena.check().unwrap();
+    }
+}
+
+#[test]
+fn trim_does_so_in_plain_memory() {
+    if child_case().is_none() {
+        passes_in_child("trim_does_so_in_plain_memory", "plain");
+        return;
+    }
+    forbid_userfaultfd();
+    let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
+    assert!(arena.evict_now().is_err());
+    trims_to_what_is_live(&arena, "plain");
+}
+
+/// What was evicted of a hole is forgotten, and nothing is brought back for that.
+#[test]
+fn trim_forgets_holes_that_were_evicted() {
+    for setup in setups("trim_forgets_holes_that_were_evicted") {
+        let arena = quiet(setup).build().unwrap();
+        let (live, freed) = blocks(&arena, count(), &mut Random::new(9));
+        evict_everything(&arena);
+        free_all(&arena, freed);
+        let before = arena.stats();
+        arena.trim();
+        let after = arena.stats();
+        let touched = |stats: &Stats| (stats.faults, stats.refaults, stats.resident_bytes);
+        assert_eq!(touched(&after), touched(&before), "{setup}: {after}");
+        assert!(is_tight(&live, after.stored_bytes as u64), "{setup}: {before}{after}");
+        assert_eq!((after.memory_bytes, after.hole_bytes), (0, 0), "{setup}: {after}");
+        verify(&live);
+        arena.check().unwrap();
+    }
+}
+
+/// An arena that looks often, and takes no page for cold.
+fn attentive(builder: Builder) -> Builder {
+    builder.scan_interval(Duration::from_millis(5)).cold_age(Duration::from_secs(500))
+}
+
+#[test]
+fn holes_go_by_themselves_after_a_while() {
+    for setup in setups("holes_go_by_themselves_after_a_while") {
+        let arena = attentive(quiet(setup)).build().unwrap();
+        // A thread that is there keeps some blocks for itself: see below.
+        let work = || fragment(&arena, count(), &mut Random::new(13));
+        let live = thread::scope(|scope| scope.spawn(work).join().unwrap());
+        eventually(&arena, "giving holes back", |stats| is_tight(&live, stats.memory_bytes));
+        eventually(&arena, "giving all holes back", |stats| stats.hole_bytes == 0);
+        verify(&live);
+        arena.check().unwrap();
+        let more = fragment(&arena, count(), &mut Random::new(14));
+        verify(&live);
+        verify(&more);
+    }
+}
+
+/// A thread that has fallen silent keeps what it kept. That is little, but each block may keep the two
+/// pages in memory that it lies on.
+#[test]
+fn a_silent_thread_keeps_the_pages_of_its_blocks_and_no_others() {
+    for setup in setups("a_silent_thread_keeps_the_pages_of_its_blocks") {
+        let arena = attentive(quiet(setup)).build().unwrap();
+        let live = fragment(&arena, count(), &mut Random::new(13));
+        eventually(&arena, "giving holes back", |stats| {
+            let heap = arena.heap_stats().unwrap();
+            let cached: usize = heap.lanes[0].classes.iter().map(|class| class.cached).sum();
+            is_tight(&live, stats.memory_bytes.saturating_sub((cached * 2 * PAGE) as u64))
+        });
+        // This is that thread, which gives all of it back when it trims.
+        arena.trim();
+        assert!(is_tight(&live, arena.stats().memory_bytes), "{setup}: {}", arena.stats());
+        verify(&live);
+    }
+}
+
+/// Threads go on with the heap while holes are released, by trimming and by themselves.
+#[test]
+fn threads_go_on_meanwhile() {
+    for setup in setups("threads_go_on_meanwhile") {
+        for poison in [false, true] {
+            let builder = attentive(quiet(setup));
+            let builder = if poison { builder.poison_freed() } else { builder };
+            let arena = builder.build().unwrap();
+            let over = AtomicBool::new(false);
+            let rounds = scaled(30, 5);
+            thread::scope(|scope| {
+                let worker = |seed: u64| {
+                    let mut random = Random::new(seed);
+                    let mut live = Vec::new();
+                    for round in 0..rounds {
+                        live.append(&mut fragment(&arena, 1000, &mut random));
+                        verify(&live);
+                        if round % 10 == 9 {
+                            free_all(&arena, core::mem::take(&mut live));
+                        }
+                    }
+                    live
+                };
+                let trimmer = scope.spawn(|| {
+                    let mut trimmed = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        trimmed += arena.trim();
+                    }
+                    trimmed
+                });
+                let set = SetOnDrop(&over);
+                let workers = [1, 2, 3].map(|seed| scope.spawn(move || worker(seed)));
+                let live: Vec<_> = workers.into_iter().flat_map(|w| w.join().unwrap()).collect();
+                drop(set);
+                assert!(trimmer.join().unwrap() > 0, "{setup}");
+                verify(&live);
+                free_all(&arena, live);
+            });
+            arena.check().unwrap();
+            arena.trim();
+            eventually(&arena, "giving all back", |stats| stats.memory_bytes == 0);
+            arena.check().unwrap();
+        }
+    }
+}
