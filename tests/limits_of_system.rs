@@ -1,4 +1,4 @@
-//! What the system does not grant: address space.
+//! What the system does not grant: address space, and a look at the process's own page table.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -6,10 +6,10 @@
 mod common;
 
 use allocator_api2::vec::Vec as AVec;
-use common::child::{child_case, forbid_userfaultfd, passes_in_child};
+use common::child::{child_case, forbid_userfaultfd, passes_in_child, text};
 use common::{Setup, quiet, setups, skip};
 use std::fs;
-use thermocline::{Arena, BuildError, Swapping};
+use thermocline::{Arena, BuildError, CapabilityStatus, Swapping};
 
 const DEFAULT_RESERVE: usize = 64 << 30;
 
@@ -161,4 +161,53 @@ fn the_default_reserve_shrinks_where_nothing_is_overcommitted() {
         assert_works(&arena);
         assert_refused(builder().reserve(1 << 40).build(), 1 << 40, 3 << 40);
     }
+}
+
+/// Makes this process, root's, nobody's. The kernel takes its dumpability away with that.
+fn become_nobody() {
+    // SAFETY: changes the credentials of this process alone.
+    unsafe {
+        assert_eq!(libc::setgroups(0, core::ptr::null()), 0);
+        assert_eq!(libc::setresgid(65534, 65534, 65534), 0);
+        assert_eq!(libc::setresuid(65534, 65534, 65534), 0);
+    }
+}
+
+#[test]
+fn a_process_that_changed_its_ids_is_told_what_helps() {
+    const TEST: &str = "a_process_that_changed_its_ids_is_told_what_helps";
+    // SAFETY: takes nothing and returns an integer.
+    if unsafe { libc::getuid() } != 0 {
+        skip(TEST, "root", "only root can change its ids");
+        return;
+    }
+    let Some(case) = child_case() else {
+        for setup in setups(TEST) {
+            let output = passes_in_child(TEST, &setup.to_string());
+            print!("{}", text(&output));
+        }
+        return;
+    };
+    let before = quiet(Setup::parse(&case)).build().unwrap();
+    become_nobody();
+    let probe = thermocline::probe();
+    for name in ["pagemap", "PAGEMAP_SCAN", "PAGE_IS_ACCESSED"] {
+        let capabilities = probe.capabilities();
+        let capability = capabilities.iter().find(|c| c.name() == name).unwrap();
+        let CapabilityStatus::Missing { reason, remedy } = capability.status() else {
+            panic!("{capability}")
+        };
+        assert!(reason.contains("not dumpable"), "{capability}");
+        assert!(remedy.contains("prctl(PR_SET_DUMPABLE, 1)"), "{capability}");
+        assert!(!remedy.contains("mount"), "{capability}");
+    }
+    let error = quiet(Setup::parse(&case)).build().unwrap_err();
+    assert!(error.to_string().contains("prctl(PR_SET_DUMPABLE, 1)"), "{error}");
+    // Both remedies are remedies.
+    assert_works(&before);
+    // SAFETY: changes a flag of this process alone.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+    assert!(thermocline::probe().can_swap());
+    let builder = Arena::builder().reserve(64 << 20);
+    assert_works(&builder.build().unwrap());
 }

@@ -9,6 +9,7 @@ pub(crate) mod backing;
 mod behaviour;
 #[cfg_attr(thermocline_sim, path = "simulated/cpu.rs")]
 pub(crate) mod cpu;
+mod dumpable;
 pub(crate) mod error;
 #[cfg_attr(thermocline_sim, path = "simulated/event.rs")]
 pub(crate) mod event;
