@@ -30,11 +30,18 @@ impl Connection {
             done += scratch.parsed.len();
             let all = self.carry_out_batch(server, stats, scratch);
             if let (true, Some(error)) = (all, last) {
-                self.output.prepare(scratch);
-                Reply::new(self.output.bytes(), self.session.protocol)
-                    .error_bytes(&error.message());
-                self.session.close = true;
+                self.refuse(&error, scratch);
             }
+        }
+    }
+
+    /// Answers what is no request, if the client wants replies, and ends.
+    fn refuse(&mut self, error: &ProtocolError, scratch: &mut Scratch) {
+        self.session.close = true;
+        if self.session.wants_reply() {
+            self.output.prepare(scratch);
+            let mut reply = Reply::new(self.output.bytes(), self.session.protocol);
+            reply.error_bytes(&error.message());
         }
     }
 
