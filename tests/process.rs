@@ -240,22 +240,6 @@ fn without_locked_memory_the_default_is_zap() {
     assert_eq!(arena.swapping(), Swapping::On(Tracker::Zap));
 }
 
-#[test]
-fn too_little_address_space_is_an_error() {
-    const TEST: &str = "too_little_address_space_is_an_error";
-    if child_case().is_none() {
-        let output = in_child(TEST, "little");
-        assert!(output.status.success(), "{}", text(&output));
-        return;
-    }
-    let little = libc::rlimit { rlim_cur: 4 << 30, rlim_max: 4 << 30 };
-    // SAFETY: changes a limit of this process alone.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &little) }, 0);
-    let error = Arena::builder().reserve(8 << 30).build().unwrap_err();
-    let BuildError::Sys(error) = error else { panic!("{error:?}") };
-    assert_eq!((error.call(), error.errno()), ("mmap(memfd)", libc::ENOMEM));
-}
-
 /// A file size limit must not turn into SIGXFSZ.
 #[test]
 fn too_small_a_file_size_limit_is_an_error() {

@@ -1,5 +1,6 @@
 //! What an arena can be told, and whether it makes sense.
 
+use super::address_space::{self, DEFAULT_RESERVE};
 use super::error::BuildError;
 use super::limits;
 use super::{Arena, Swapping};
@@ -35,7 +36,8 @@ const MIN_STORE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
-    reserve: usize,
+    /// None is the default, or less where that does not fit.
+    reserve: Option<usize>,
     resident_limit: Option<usize>,
     memory_limit: Option<usize>,
     cold_age: Duration,
@@ -54,7 +56,7 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         Self {
-            reserve: 64 << 30,
+            reserve: None,
             resident_limit: None,
             memory_limit: None,
             cold_age: Duration::from_secs(60),
@@ -75,8 +77,18 @@ impl Default for Builder {
 impl Builder {
     /// Bytes of address space: the most that can be allocated at a time. From 2 MiB to 16 TiB,
     /// rounded up to 2 MiB; 64 GiB by default. What is not used costs nothing.
+    ///
+    /// The arena takes this much address space twice, and the [store](Self::store_limit) once more.
+    /// `RLIMIT_AS` (`ulimit -v`) bounds all of it. `vm.overcommit_memory=2` bounds the store, to about
+    /// half of the machine's memory. Where the bytes that are given here do not fit, `build` fails
+    /// with [`BuildError::AddressSpace`]. Where none are given and the default does not fit, `build`
+    /// halves it until it fits, and then once more, so that the program has address space left for
+    /// itself; it fails where that would be less than 64 MiB. [`Stats::reserved_bytes`] says how many
+    /// bytes the arena has.
+    ///
+    /// [`Stats::reserved_bytes`]: crate::Stats::reserved_bytes
     pub fn reserve(mut self, bytes: usize) -> Self {
-        self.reserve = bytes;
+        self.reserve = Some(bytes);
         self
     }
 
@@ -206,12 +218,32 @@ impl Builder {
         let mut config = self.validate()?;
         let probe = sys::probe();
         config.fault_mode = choose_fault_mode(self.fault_mode, &probe);
-        match choose_tracker(self.tracker, &probe) {
-            Ok(tracker) => Arena::start(config, Swapping::On(tracker), &probe),
+        let swapping = match choose_tracker(self.tracker, &probe) {
+            Ok(tracker) => Swapping::On(tracker),
             Err(reason) if self.or_plain_memory && reason.is_about_system() => {
-                Arena::start(config, Swapping::Off(reason), &probe)
+                Swapping::Off(reason)
             }
-            Err(reason) => Err(reason),
+            Err(reason) => return Err(reason),
+        };
+        let start = |config| {
+            let started = Arena::start(config, swapping.clone(), &probe);
+            started.map_err(|error| address_space::explain(error, &config, &swapping))
+        };
+        match start(config) {
+            Err(BuildError::AddressSpace { .. }) if self.reserve.is_none() => {
+                let sized = |reserve| self.sized(config, reserve);
+                start(address_space::config_that_fits(sized, &swapping)?)
+            }
+            started => started,
+        }
+    }
+
+    /// The same with another reserve, which the store follows unless it was told its own limit.
+    fn sized(&self, config: Config, reserve: usize) -> Config {
+        Config {
+            reserve,
+            store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
+            ..config
         }
     }
 
@@ -220,8 +252,9 @@ impl Builder {
             Err(BuildError::InvalidOption { option, given, allowed })
         };
         let bytes = |n: usize| format!("{n} bytes");
-        if !(REGION_BYTES..=MAX_RESERVE).contains(&self.reserve) {
-            return invalid("reserve", bytes(self.reserve), "from 2 MiB to 16 TiB");
+        let reserve = self.reserve.unwrap_or(DEFAULT_RESERVE);
+        if !(REGION_BYTES..=MAX_RESERVE).contains(&reserve) {
+            return invalid("reserve", bytes(reserve), "from 2 MiB to 16 TiB");
         }
         let limits = [self.resident_limit, self.memory_limit];
         for (option, limit) in ["resident_limit", "memory_limit"].into_iter().zip(limits) {
@@ -256,7 +289,7 @@ impl Builder {
         if page != PAGE_SIZE {
             return Err(BuildError::PageSize { bytes: page });
         }
-        let reserve = self.reserve.next_multiple_of(REGION_BYTES);
+        let reserve = reserve.next_multiple_of(REGION_BYTES);
         Ok(Config {
             reserve,
             resident_limit: self.resident_limit,

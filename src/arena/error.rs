@@ -55,10 +55,20 @@ pub enum BuildError {
         /// The handler threads that were asked for; none with faults served inline.
         handler_threads: usize,
     },
-    /// The kernel refused something that it offers. Where this is a reservation of address space
-    /// (`mmap`), a smaller [`Builder::reserve`](super::Builder::reserve) or
-    /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`, or
-    /// `vm.overcommit_memory` other than 2.
+    /// The process may not have as much address space as the arena would take. A smaller
+    /// [`Builder::reserve`](super::Builder::reserve) or
+    /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`
+    /// (`ulimit -v`), or `vm.overcommit_memory` other than 2.
+    AddressSpace {
+        /// Bytes of the reserve that did not fit.
+        reserve: usize,
+        /// Bytes of address space that the arena would have taken in all, about: the reserve twice,
+        /// and the store, which plain memory has none of.
+        bytes: usize,
+        /// The call that was refused.
+        error: SysError,
+    },
+    /// The kernel refused something that it offers.
     Sys(SysError),
 }
 
@@ -129,6 +139,14 @@ impl fmt::Display for BuildError {
                  on descriptors (RLIMIT_NOFILE, ulimit -n), close some, or ask for fewer \
                  Builder::handler_threads"
             ),
+            Self::AddressSpace { reserve, bytes, error } => write!(
+                f,
+                "no address space for a reserve of {} MiB, with which the arena takes {} MiB in all: \
+                 {error}. Remedy: a smaller Builder::reserve or Builder::store_limit, a higher \
+                 RLIMIT_AS (ulimit -v), or vm.overcommit_memory other than 2",
+                reserve >> 20,
+                bytes >> 20,
+            ),
             Self::Sys(error) => error.fmt(f),
         }
     }
@@ -139,6 +157,7 @@ impl std::error::Error for BuildError {
         match self {
             Self::Sys(error)
             | Self::TooManyDescriptors { error, .. }
+            | Self::AddressSpace { error, .. }
             | Self::NoUserfaultfd { system_call: error, .. } => Some(error),
             _ => None,
         }

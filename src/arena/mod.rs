@@ -1,5 +1,6 @@
 //! Where the parts are put together: the arena that a program sees.
 
+mod address_space;
 mod allocate;
 #[cfg(feature = "allocator-api2")]
 mod allocator_api;

@@ -59,6 +59,11 @@ impl SysError {
         self.errno == libc::EMFILE
     }
 
+    /// Whether the process may not have as much address space as the call asked for.
+    pub(crate) fn is_lack_of_address_space(&self) -> bool {
+        self.errno == libc::ENOMEM && self.call.starts_with("mmap(")
+    }
+
     /// The call, with its subject where the name alone says too little, such as `ioctl(UFFDIO_API)`.
     #[must_use]
     pub const fn call(&self) -> &'static str {

@@ -12,6 +12,7 @@ pub(crate) mod bell;
 pub(crate) mod cpu;
 #[cfg_attr(thermocline_sim, path = "simulated/unclosable.rs")]
 pub(crate) mod descriptor;
+mod dumpable;
 pub(crate) mod error;
 #[cfg_attr(thermocline_sim, path = "simulated/event.rs")]
 pub(crate) mod event;

@@ -1,6 +1,7 @@
 //! What this kernel, and this process's privileges on it, make possible.
 
 use super::SysError;
+use super::dumpable::is_dumpable;
 use super::keeper::Keeper;
 use super::memory::SharedMemory;
 use super::pagemap::Pagemap;
@@ -40,6 +41,7 @@ pub fn probe() -> Probe {
         features: descriptor.map_or(0, |(_, features)| features),
         descriptor: descriptor.map(|(route, _)| route),
         pagemap: pagemap.as_ref().map(|p| (p.has_scan(), p.has_accessed())).map_err(|e| *e),
+        dumpable: is_dumpable(),
         lock: try_lock(),
         own_table: Keeper::start(&[]).is_ok_and(|keeper| keeper.has_own_table()),
     }
@@ -59,6 +61,7 @@ pub struct Probe {
     descriptor: Result<DescriptorRoute, OpenError>,
     features: u64,
     pagemap: Result<(bool, bool), SysError>,
+    dumpable: bool,
     lock: Result<(), SysError>,
     own_table: bool,
 }
@@ -219,13 +222,25 @@ impl Probe {
         self.feature("UFFDIO_MOVE", UFFD_FEATURE_MOVE, first)
     }
 
-    const PAGEMAP_REMEDY: &'static str =
-        "mount /proc; after a change of credentials call prctl(PR_SET_DUMPABLE, 1)";
+    /// Why `/proc/self/pagemap` cannot be opened, and what would help.
+    fn without_pagemap(&self, error: SysError) -> CapabilityStatus {
+        match (route::is_denied(error), self.dumpable) {
+            (true, false) => CapabilityStatus::missing(
+                format!("{error}: the process changed its user or group and is not dumpable since"),
+                "call prctl(PR_SET_DUMPABLE, 1) after that change, or build the arena before it",
+            ),
+            (true, true) => CapabilityStatus::missing(
+                error.to_string(),
+                "let the process read /proc/self/pagemap",
+            ),
+            (false, _) => CapabilityStatus::missing(error.to_string(), "mount /proc"),
+        }
+    }
 
     fn pagemap(&self) -> Capability {
         let status = match self.pagemap {
             Ok(_) => CapabilityStatus::Present { how: "/proc/self/pagemap".to_owned() },
-            Err(e) => CapabilityStatus::missing(e.to_string(), "mount /proc"),
+            Err(error) => self.without_pagemap(error),
         };
         Capability { name: "pagemap", status }
     }
@@ -234,7 +249,7 @@ impl Probe {
         let status = match self.pagemap {
             Ok(_) if has => CapabilityStatus::Present { how: "ioctl".to_owned() },
             Ok(_) => CapabilityStatus::missing("the kernel does not know it".to_owned(), remedy),
-            Err(e) => CapabilityStatus::missing(e.to_string(), Self::PAGEMAP_REMEDY),
+            Err(error) => self.without_pagemap(error),
         };
         Capability { name, status }
     }
@@ -362,6 +377,7 @@ mod tests {
             descriptor: Err(OpenError { device: error("open"), system_call: error("userfaultfd") }),
             features: 0,
             pagemap: Ok((false, false)),
+            dumpable: true,
             lock: Ok(()),
             own_table: false,
         }
@@ -380,6 +396,22 @@ mod tests {
         let text = probe.to_string();
         assert!(text.contains("seccomp"), "{text}");
         assert!(text.contains("PAGEMAP_SCAN: no"), "{text}");
+    }
+
+    #[test]
+    fn what_keeps_the_pagemap_away_is_told_apart() {
+        let remedy = |errno, dumpable| {
+            let pagemap = Err(SysError::new("open(/proc/self/pagemap)", errno));
+            let probe = Probe { pagemap, dumpable, ..denied() };
+            match probe.pagemap().status() {
+                CapabilityStatus::Missing { remedy, .. } => remedy.clone(),
+                present => panic!("{present:?}"),
+            }
+        };
+        assert_eq!(remedy(libc::ENOENT, true), "mount /proc");
+        assert_eq!(remedy(libc::ENOENT, false), "mount /proc");
+        assert!(remedy(libc::EACCES, false).contains("PR_SET_DUMPABLE"));
+        assert!(!remedy(libc::EACCES, true).contains("PR_SET_DUMPABLE"));
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub struct Options {
     /// is not enough, keys are removed by the maxmemory policy, or commands that need memory refused.
     #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
     pub memory_limit: Option<u64>,
+    /// Bytes of address space for values: the most that they may take before compression, those
+    /// that sleep included [default: 64gb, or less where the system does not grant that much]
+    #[arg(long, value_name = "SIZE", value_parser = reserve)]
+    pub reserve: Option<usize>,
     /// How long values are idle before they are compressed
     #[arg(long, value_name = "DURATION", value_parser = size::duration, default_value = "60s")]
     pub cold_after: Duration,
@@ -132,6 +136,15 @@ fn memory_limit(text: &str) -> Result<u64, &'static str> {
     }
 }
 
+fn reserve(text: &str) -> Result<usize, &'static str> {
+    let bytes = usize::try_from(size::option(text)?).unwrap_or(usize::MAX);
+    if (2 << 20..=16 << 40).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("has to be from 2mb to 16384gb")
+    }
+}
+
 impl Options {
     /// Where to listen by TCP.
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -179,6 +192,9 @@ impl Options {
             Tracker::Rwp => arena.tracker(thermocline::Tracker::Rwp),
             Tracker::Zap => arena.tracker(thermocline::Tracker::Zap),
         };
+        if let Some(bytes) = self.reserve {
+            arena = arena.reserve(bytes);
+        }
         if self.or_plain_memory { arena.or_plain_memory() } else { arena }
     }
 }
@@ -212,6 +228,8 @@ mod tests {
             ["--port", "65536"],
             ["--maxmemory", "1.5g"],
             ["--memory-limit", "4096"],
+            ["--reserve", "1mb"],
+            ["--reserve", "16385gb"],
             ["--cold-after", "soon"],
             ["--threads", "0"],
             ["--maxclients", "0"],

@@ -126,6 +126,9 @@ fn without_arena(error: BuildError) -> Trouble {
         BuildError::NoUserfaultfd { .. } | BuildError::TrackerUnavailable { .. } => {
             format!("{error}. Or give --or-plain-memory to go on without compression").into()
         }
+        BuildError::AddressSpace { .. } => {
+            format!("{error}. The server's option for the reserve is --reserve").into()
+        }
         error => error.into(),
     }
 }

@@ -51,7 +51,10 @@ fn reset(call: &mut Call<'_>) {
     call.session.set_protocol(Protocol::Resp2);
     call.reply.set_protocol(Protocol::Resp2);
     call.session.authenticated = !call.server.settings.has_password();
-    call.session.replies = Replies::On;
+    // Where its own reply is to be skipped, it is: that is not taken back.
+    if call.session.replies == Replies::Off {
+        call.session.replies = Replies::On;
+    }
     call.session.client.names.lock().name.clear();
     call.session.client.no_evict.store(false, Relaxed);
     call.session.client.no_touch.store(false, Relaxed);

@@ -4,7 +4,7 @@ use super::admin::DEBUG_IS_OFF;
 use super::args::is;
 use super::table::{Entry, Flags, Found};
 use super::{Call, Server, Session};
-use crate::keyspace::UnixMs;
+use crate::keyspace::{Room, UnixMs};
 use crate::reply::Reply;
 use crate::server::WorkerStats;
 
@@ -15,6 +15,15 @@ pub struct Request<'a> {
     pub found: Found,
 }
 
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Carried {
+    Out,
+    /// Nothing yet: it needs memory that there is none of at the moment. To be tried again.
+    Later,
+}
+
 /// Carries a request out and appends its reply to `out`.
 pub fn carry_out(
     server: &Server,
@@ -23,10 +32,10 @@ pub fn carry_out(
     request: Request<'_>,
     now: UnixMs,
     out: &mut Vec<u8>,
-) {
+) -> Carried {
     if matches!(request.found, Found::NoCommand) && is_http(request.args[0]) {
         session.close = true;
-        return;
+        return Carried::Out;
     }
     let start = out.len();
     let mut reply = Reply::new(out, session.protocol);
@@ -39,7 +48,8 @@ pub fn carry_out(
             let failed = out.get(start) == Some(&b'-');
             stats.carried_out(entry.index, failed);
         }
-        Err(Refusal { text, entry }) => {
+        Err(Obstacle::NoRoomYet) => return Carried::Later,
+        Err(Obstacle::Refusal { text, entry }) => {
             reply.error_bytes(&text);
             stats.refused(entry.map(|entry| entry.index));
         }
@@ -47,6 +57,7 @@ pub fn carry_out(
     if !session.wants_reply() {
         out.truncate(start);
     }
+    Carried::Out
 }
 
 /// Whether this is a browser speaking, made to by a page that wants its words taken for commands.
@@ -56,9 +67,9 @@ fn is_http(name: &[u8]) -> bool {
 }
 
 /// Why a request is not carried out.
-struct Refusal {
-    text: Vec<u8>,
-    entry: Option<&'static Entry>,
+enum Obstacle {
+    NoRoomYet,
+    Refusal { text: Vec<u8>, entry: Option<&'static Entry> },
 }
 
 fn admit(
@@ -66,15 +77,18 @@ fn admit(
     session: &Session,
     args: &[&[u8]],
     found: Found,
-) -> Result<&'static Entry, Refusal> {
+) -> Result<&'static Entry, Obstacle> {
     let entry = match found {
         Found::Command(entry) => entry,
-        Found::NoCommand => return Err(Refusal { text: unknown_command(args), entry: None }),
+        Found::NoCommand => {
+            return Err(Obstacle::Refusal { text: unknown_command(args), entry: None });
+        }
         Found::NoSubcommand => {
-            return Err(Refusal { text: unknown_subcommand(args), entry: None });
+            return Err(Obstacle::Refusal { text: unknown_subcommand(args), entry: None });
         }
     };
-    let refuse = |text: &str| Err(Refusal { text: text.as_bytes().to_vec(), entry: Some(entry) });
+    let refuse =
+        |text: &str| Err(Obstacle::Refusal { text: text.as_bytes().to_vec(), entry: Some(entry) });
     if !entry.command.takes(args.len()) {
         return refuse(&wrong_arity(entry.full_name()));
     }
@@ -83,8 +97,12 @@ fn admit(
         let is_off = entry.command.name == "debug" && !server.settings.debug_command;
         return refuse(if is_off { DEBUG_IS_OFF } else { "NOAUTH Authentication required." });
     }
-    if flags.contains(Flags::DENYOOM) && server.keyspace.make_room().is_err() {
-        return refuse("OOM command not allowed when used memory > 'maxmemory'.");
+    if flags.contains(Flags::DENYOOM) {
+        match server.keyspace.make_room() {
+            Ok(Room::Ready) => {}
+            Ok(Room::Later) => return Err(Obstacle::NoRoomYet),
+            Err(_) => return refuse("OOM command not allowed when used memory > 'maxmemory'."),
+        }
     }
     Ok(entry)
 }
@@ -133,7 +151,8 @@ mod tests {
     fn said(server: &Server, session: &mut Session, args: &[&[u8]]) -> String {
         let mut out = Vec::new();
         let request = Request { args, found: table().find(args) };
-        carry_out(server, session, &server.workers[0], request, 0, &mut out);
+        let carried = carry_out(server, session, &server.workers[0], request, 0, &mut out);
+        assert_eq!(carried, Carried::Out);
         out.escape_ascii().to_string()
     }
 

@@ -6,6 +6,7 @@ use super::help::help;
 use super::keys::object::MEMORY_USAGE;
 use super::row::{Command, NO_KEY};
 use crate::figures::{self, Memory};
+use crate::keyspace::Pressure;
 use crate::server::Server;
 use crate::{process, size};
 use std::fmt::Write;
@@ -61,7 +62,25 @@ fn diagnosis(server: &Server) -> String {
     let p99 = stats.refault_time.quantile(0.99).unwrap_or_default();
     let refaults = server.rates.per_second().refaults;
     let tried = stats.evicted + stats.incompressible;
+    let pressure = server.keyspace.pressure();
+    let evicted = figures::events(server).evicted;
     let findings = [
+        (
+            pressure == Pressure::Full && server.settings.policy().evicts(),
+            format!(
+                "The memory is full: compression alone does not keep to the limit, so keys are evicted ({} so far, by {}). Give more memory (--memory-limit).",
+                evicted,
+                server.settings.policy().name()
+            ),
+        ),
+        (
+            pressure == Pressure::Full && !server.settings.policy().evicts(),
+            "The memory is full: compression alone does not keep to the limit, so commands that need memory are refused (noeviction). Give more memory (--memory-limit), remove keys, or choose another maxmemory-policy.".into(),
+        ),
+        (
+            pressure == Pressure::Behind,
+            "Compression is behind: commands that need memory wait for it.".into(),
+        ),
         (
             stats.lost_bytes > 0,
             format!(

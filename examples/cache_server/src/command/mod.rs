@@ -21,7 +21,7 @@ mod transcript;
 
 pub use crate::server::Server;
 pub use crate::session::Session;
-pub use dispatch::{Request, carry_out};
+pub use dispatch::{Carried, Request, carry_out};
 pub use row::{Command, Group};
 
 use crate::keyspace::UnixMs;

@@ -4,13 +4,14 @@
 //! locks the shards of the keys that it names, all at once and in order, so that it is atomic as it
 //! is in Redis, and works on what [`Keys`] shows of them. Expired values are never shown.
 //!
-//! [`heat`] says where values belong, [`room`] makes room, [`scan`] walks through all keys, and
-//! [`tend`](Keyspace::tend), which is called ten times a second, does what is to be done behind the
-//! commands' backs.
+//! [`heat`] says where values belong, [`pressure`] sees to it that there is room, [`room`] chooses what
+//! goes for it, [`scan`] walks through all keys, and [`tend`](Keyspace::tend), which is called ten times
+//! a second, does what is to be done behind the commands' backs.
 
 mod entry;
 mod heat;
 mod keys;
+mod pressure;
 mod room;
 mod scan;
 mod shard;
@@ -18,6 +19,7 @@ mod tend;
 mod values;
 
 pub use keys::Keys;
+pub use pressure::{Pressure, Room};
 pub use room::Policy;
 pub use shard::Events;
 
@@ -120,6 +122,7 @@ pub struct Keyspace {
     /// What keys and values take.
     used: AtomicUsize,
     limits: room::Limits,
+    gauge: pressure::Gauge,
     tending: Mutex<Tending>,
     random: AtomicU64,
     started: Instant,
@@ -127,17 +130,21 @@ pub struct Keyspace {
 
 impl Keyspace {
     pub fn new(arena: Arena, options: Options) -> Self {
-        Self {
+        let this = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: Hasher::default(),
             values: Values::new(arena),
             heat: Heat::new(options.cold_after, options.moves),
             used: AtomicUsize::new(0),
             limits: room::Limits::new(&options),
+            gauge: pressure::Gauge::default(),
             tending: Mutex::default(),
             random: AtomicU64::new(RandomState::new().hash_one(0)),
             started: Instant::now(),
-        }
+        };
+        // The first keys may come before it is tended.
+        this.govern(&mut this.tending.lock());
+        this
     }
 
     /// The arena that the values lie in.

@@ -1,11 +1,9 @@
-//! Making room: `maxmemory`, and the pace of those who write.
+//! Which keys go where there is no room.
 
 use super::entry::Entry;
 use super::{Expiry, Keyspace, Options, OutOfMemory, SHARDS, UnixMs};
 use clap::ValueEnum;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant};
 
 /// What is evicted when `maxmemory` is reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -39,6 +37,11 @@ impl Policy {
         Self::from_str(name, true).ok()
     }
 
+    /// Whether any key may be evicted at all.
+    pub fn evicts(self) -> bool {
+        self != Self::NoEviction
+    }
+
     fn only_volatile(self) -> bool {
         matches!(self, Self::VolatileLru | Self::VolatileRandom | Self::VolatileTtl)
     }
@@ -65,13 +68,12 @@ impl Limits {
 /// Keys to choose from, for each that is evicted: as `maxmemory-samples`.
 const SAMPLES: usize = 5;
 
-/// How far above its limit the arena may be without anybody waiting for it: a sixty-fourth.
-const SLACK: usize = 64;
-
-/// How long a command waits for a page to be compressed, until it takes it that none will be.
-const PATIENCE: Duration = Duration::from_millis(200);
-
 impl Keyspace {
+    /// The largest number where there is no limit.
+    pub(super) fn maxmemory(&self) -> usize {
+        self.limits.maxmemory.load(Relaxed)
+    }
+
     pub fn set_maxmemory(&self, limit: Option<usize>) {
         self.limits.maxmemory.store(limit.unwrap_or(usize::MAX), Relaxed);
     }
@@ -92,40 +94,8 @@ impl Keyspace {
         self.limits.policy.store(policy as u8, Relaxed);
     }
 
-    /// Room for a command that may need more memory: evicts by `maxmemory-policy` until what is used
-    /// is within `maxmemory`, and waits for a moment where memory is written faster than it can be
-    /// compressed. To be called before [`keys`](Self::keys), as it takes locks.
-    pub fn make_room(&self) -> Result<(), OutOfMemory> {
-        let maxmemory = self.limits.maxmemory.load(Relaxed);
-        while self.used_bytes() > maxmemory {
-            self.evict_one()?;
-        }
-        if self.arena().excess_bytes() > 0 { self.keep_pace() } else { Ok(()) }
-    }
-
-    /// Waits until the arena is within its limit, nearly. Where nothing goes any more keys have to.
-    #[cold]
-    fn keep_pace(&self) -> Result<(), OutOfMemory> {
-        let slack = self.memory_limit().unwrap_or(0) / SLACK;
-        let gone = || self.arena().stats().evicted;
-        let mut before = gone();
-        let mut patience = Instant::now() + PATIENCE;
-        while self.arena().excess_bytes() > slack {
-            if Instant::now() > patience {
-                let now = gone();
-                if now == before {
-                    return self.evict_one();
-                }
-                before = now;
-                patience = Instant::now() + PATIENCE;
-            }
-            thread::sleep(Duration::from_micros(200));
-        }
-        Ok(())
-    }
-
     /// Evicts the worst of a few keys.
-    fn evict_one(&self) -> Result<(), OutOfMemory> {
+    pub(super) fn evict_one(&self) -> Result<(), OutOfMemory> {
         let policy = self.policy();
         if policy == Policy::NoEviction {
             return Err(OutOfMemory);

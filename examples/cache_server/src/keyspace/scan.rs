@@ -1,8 +1,12 @@
 //! Walking through all keys.
 //!
 //! The order is that of the hashes, rotated so that the number of the shard comes first. It does not
-//! depend on the tables, which grow and shrink meanwhile: whoever goes on behind the last hash that
-//! he has seen misses nothing that was there all the time.
+//! depend on the tables, which grow and shrink meanwhile: a client that goes on behind the last hash
+//! that it has seen misses nothing that was there all the time.
+//!
+//! A place in the order has 63 bits, because some clients keep the cursor in a signed number and take
+//! a negative one for an error. Two hashes that differ in the last bit alone have the same place. Keys
+//! with the same place are always shown together.
 
 use super::shard::Shard;
 use super::{Keyspace, SHARD_SHIFT, SHARDS, UnixMs};
@@ -10,24 +14,30 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const SHARD_BITS: u32 = SHARDS.ilog2();
 
+const PLACE_BITS: u32 = i64::BITS - 1;
+
 /// A hash's place in the order.
 fn place(hash: u64) -> u64 {
-    hash.rotate_left(u64::BITS - SHARD_SHIFT - SHARD_BITS)
+    hash.rotate_left(u64::BITS - SHARD_SHIFT - SHARD_BITS) >> (u64::BITS - PLACE_BITS)
+}
+
+/// Where to go on behind a place: 0 behind the last of all.
+fn behind(place: u64) -> u64 {
+    (place + 1) % (1 << PLACE_BITS)
 }
 
 impl Keyspace {
     /// Shows at least `count` keys behind `cursor`, unless the end comes first, and returns where to
-    /// go on: 0 at the end. A key that is there from the first call to the last is shown at least
+    /// go on: 0 at the end, and never 2^63 or more. A key that is there from the first call to the last is shown at least
     /// once, whatever happens to others meanwhile. The keys' shard is locked while they are shown.
     pub fn scan(&self, cursor: u64, count: usize, now: UnixMs, show: &mut dyn FnMut(&[u8])) -> u64 {
         let mut left = count.max(1);
-        let first = (cursor >> (u64::BITS - SHARD_BITS)) as usize;
+        let first = (cursor >> (PLACE_BITS - SHARD_BITS)) as usize;
         for number in first..SHARDS {
             let shard = self.shards[number].lock();
             let from = if number == first { cursor } else { 0 };
             match self.show_some(&shard, from, left, now, show) {
-                // Nothing lies behind the last of all places.
-                Err(last) => return last.wrapping_add(1),
+                Err(last) => return behind(last),
                 Ok(shown) => left -= shown,
             }
         }
@@ -90,5 +100,23 @@ impl Keyspace {
         #[expect(clippy::cast_possible_truncation, reason = "below the bound")]
         let below = ((u128::from(x) * bound as u128) >> 64) as usize;
         below
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_positive_and_in_the_order_of_shards() {
+        let all = u64::MAX;
+        assert_eq!(place(all), i64::MAX.unsigned_abs());
+        assert_eq!(behind(place(all)), 0);
+        for number in 0..SHARDS as u64 {
+            let shard = number << (PLACE_BITS - SHARD_BITS);
+            assert_eq!(place(number << SHARD_SHIFT), shard);
+            let last = number << SHARD_SHIFT | all >> (u64::BITS - SHARD_SHIFT);
+            assert_eq!(place(last) >> (PLACE_BITS - SHARD_BITS), number);
+        }
     }
 }

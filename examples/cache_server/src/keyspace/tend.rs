@@ -41,6 +41,7 @@ impl Keyspace {
         self.heat.tick(ticks as u32);
         let mut tending = self.tending.lock();
         self.govern(&mut tending);
+        self.adjust_ceiling();
         self.heat.adjust(tending.budget);
         let shards = SHARDS / if tending.budget.is_some() { SHORT_ROUND } else { ROUND };
         let start = Instant::now();
@@ -59,7 +60,7 @@ impl Keyspace {
     }
 
     /// Gives the arena what the rest of the process leaves of the limit.
-    fn govern(&self, tending: &mut Tending) {
+    pub(super) fn govern(&self, tending: &mut Tending) {
         let Some(limit) = self.memory_limit() else {
             if tending.budget.take().is_some() {
                 let _ = self.arena().set_memory_limit(None);

@@ -175,6 +175,7 @@ fn a_scan_shows_what_was_there_all_the_time() {
                 here += 1;
             });
             assert!(cursor == 0 || here >= count);
+            assert!(i64::try_from(cursor).is_ok(), "{cursor} is negative in a signed number");
             if cursor == 0 {
                 break;
             }
@@ -193,6 +194,67 @@ fn a_scan_shows_what_was_there_all_the_time() {
     space.clear();
     assert_eq!(space.random_key(0), None);
     assert_eq!(space.scan(0, 10, 0, &mut |_| panic!("nothing is there")), 0);
+}
+
+/// What happens between two calls of a scan.
+#[derive(Debug, Clone)]
+enum Between {
+    Grow(usize),
+    Shrink(usize),
+    Nothing,
+}
+
+/// Tables of shards grow and shrink by thousands of keys between the calls of a scan. Each key that
+/// stays is shown, and cursors are no negative numbers.
+#[test]
+fn a_scan_shows_what_stays_while_tables_are_resized() {
+    use proptest::prelude::*;
+    let between = prop_oneof![
+        2 => (1000usize..20_000).prop_map(Between::Grow),
+        2 => (1000usize..20_000).prop_map(Between::Shrink),
+        1 => Just(Between::Nothing),
+    ];
+    let plan = (1usize..3000, 1usize..2000, proptest::collection::vec(between, 1..40));
+    let config = proptest::test_runner::Config::with_cases(24);
+    let run = proptest::test_runner::TestRunner::new(config).run(&plan, |(stay, count, plan)| {
+        let space = space();
+        let put = |key: &str| {
+            space.keys(&[key], 0).set(key.as_bytes(), b"x", NewExpiry::Keep).unwrap();
+        };
+        (0..stay).for_each(|n| put(&format!("stays:{n}")));
+        let (mut cursor, mut passing, mut plan) = (0, 0, plan.iter());
+        let mut shown = std::collections::HashSet::new();
+        loop {
+            cursor = space.scan(cursor, count, 0, &mut |key| {
+                shown.insert(key.to_vec());
+            });
+            prop_assert!(i64::try_from(cursor).is_ok(), "{cursor} is negative when it is signed");
+            if cursor == 0 {
+                break;
+            }
+            match plan.next() {
+                Some(Between::Grow(more)) => {
+                    (passing..passing + more).for_each(|n| put(&format!("passes:{n}")));
+                    passing += more;
+                }
+                Some(Between::Shrink(less)) => {
+                    let left = passing.saturating_sub(*less);
+                    for n in left..passing {
+                        let key = format!("passes:{n}");
+                        space.keys(&[&key], 0).remove(key.as_bytes());
+                    }
+                    passing = left;
+                    // Gives the room of removed keys back, as tending does.
+                    (0..SHARDS).for_each(|shard| space.demote(shard));
+                }
+                _ => {}
+            }
+        }
+        let is_shown = |n| shown.contains(format!("stays:{n}").as_bytes());
+        prop_assert!((0..stay).all(is_shown));
+        Ok(())
+    });
+    run.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// One used all the time, in each of a hundred pages of others that are not.
@@ -229,6 +291,17 @@ fn what_is_hot_gathers_in_few_pages_and_leaves_when_it_has_cooled() {
     check(&space);
 }
 
+/// Whether there is no room for a command. Waits for it like a connection, if it has to.
+fn is_refused(space: &Keyspace) -> bool {
+    loop {
+        match space.make_room() {
+            Ok(Room::Ready) => return false,
+            Ok(Room::Later) => thread::sleep(Duration::from_millis(1)),
+            Err(OutOfMemory) => return true,
+        }
+    }
+}
+
 #[test]
 fn maxmemory_is_kept_by_the_policy() {
     for &policy in Policy::value_variants() {
@@ -238,7 +311,7 @@ fn maxmemory_is_kept_by_the_policy() {
         let mut refused = 0;
         for n in 0..2000 {
             space.heat.tick(n as u32);
-            if space.make_room().is_err() {
+            if is_refused(&space) {
                 refused += 1;
                 continue;
             }

@@ -3,7 +3,7 @@
 use super::connection::{Connection, MOST_UNSENT};
 use super::scratch::{Parsed, Scratch};
 use crate::command::table::table;
-use crate::command::{Request, carry_out};
+use crate::command::{Carried, Request, carry_out};
 use crate::reply::Reply;
 use crate::request::{Limits, Next, ProtocolError};
 use crate::server::{Server, WorkerStats, unix_ms};
@@ -30,16 +30,24 @@ impl Connection {
             done += scratch.parsed.len();
             let all = self.carry_out_batch(server, stats, scratch);
             if let (true, Some(error)) = (all, last) {
-                self.output.prepare(scratch);
-                Reply::new(self.output.bytes(), self.session.protocol)
-                    .error_bytes(&error.message());
-                self.session.close = true;
+                self.refuse(&error, scratch);
             }
+        }
+    }
+
+    /// Answers what is no request, if the client wants replies, and ends.
+    fn refuse(&mut self, error: &ProtocolError, scratch: &mut Scratch) {
+        self.session.close = true;
+        if self.session.wants_reply() {
+            self.output.prepare(scratch);
+            let mut reply = Reply::new(self.output.bytes(), self.session.protocol);
+            reply.error_bytes(&error.message());
         }
     }
 
     fn is_held_up(&self) -> bool {
         self.session.close
+            || self.waits
             || self.output.unsent() > MOST_UNSENT
             || self.session.client.killed.load(Relaxed)
     }
@@ -54,6 +62,7 @@ impl Connection {
         scratch.parsed.clear();
         scratch.spans.clear();
         scratch.of_words = false;
+        scratch.start = self.input.parser().position();
         while scratch.parsed.len() < most {
             let start = self.input.parser().position();
             match self.input.next(limits) {
@@ -94,7 +103,7 @@ impl Connection {
         let begun = Instant::now();
         let now = unix_ms();
         self.output.prepare(scratch);
-        let Self { input, output, session, .. } = self;
+        let Self { input, output, session, waits, .. } = self;
         let source = if scratch.of_words { input.parser().words() } else { input.bytes() };
         let mut args = scratch.args.take();
         args.extend(scratch.spans.iter().map(|span| span.of(source)));
@@ -106,7 +115,10 @@ impl Connection {
         let stranger = session.must_authenticate(server);
         let (mut done, mut other_limits) = (0, false);
         for request in requests {
-            carry_out(server, session, stats, request, now, output.bytes());
+            if carry_out(server, session, stats, request, now, output.bytes()) == Carried::Later {
+                *waits = true;
+                break;
+            }
             done += 1;
             let killed = session.client.killed.load(Relaxed);
             // What comes behind was taken apart with the limits for the other.
@@ -117,7 +129,7 @@ impl Connection {
         }
         scratch.args.give(args);
         stats.took(&scratch.found[..done], begun.elapsed());
-        let end = scratch.parsed[done - 1].end;
+        let end = scratch.parsed[..done].last().map_or(scratch.start, |last| last.end);
         let all = done == scratch.parsed.len() && !other_limits;
         if !all {
             self.input.go_back(end);

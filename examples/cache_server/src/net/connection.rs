@@ -23,6 +23,8 @@ const LAST_BYTES: usize = 1 << 20;
 pub enum Turn {
     /// There is more that could be done at once.
     Again,
+    /// There is a request that waits for memory. To be tried again some milliseconds later.
+    Later,
     /// For the kernel to say that there is something to do.
     Wait,
     Close,
@@ -45,6 +47,10 @@ pub struct Connection {
     ended: bool,
     /// What may still be read, once the server is stopping.
     last_bytes: Option<usize>,
+    /// The next request has to wait for memory.
+    pub waits: bool,
+    /// Its worker knows when to try that again.
+    pub listed: bool,
     /// It has a turn coming.
     pub queued: bool,
 }
@@ -62,6 +68,8 @@ impl Connection {
             hung_up: false,
             ended: false,
             last_bytes: None,
+            waits: false,
+            listed: false,
             queued: false,
         }
     }
@@ -95,6 +103,7 @@ impl Connection {
         stats: &WorkerStats,
         scratch: &mut Scratch,
     ) -> io::Result<Turn> {
+        self.waits = false;
         self.send(stats)?;
         if self.output.unsent() <= MOST_UNSENT && !self.session.close {
             if !self.input.may_hold_request() && self.readable && !self.ended {
@@ -120,7 +129,11 @@ impl Connection {
         // Room that we know of is no event any more.
         let to_send = unsent > 0 && self.writable;
         let to_read = unsent <= MOST_UNSENT && (more || self.readable && !self.ended);
-        if to_send || to_read { Turn::Again } else { Turn::Wait }
+        match to_send || to_read && !self.waits {
+            true => Turn::Again,
+            false if self.waits => Turn::Later,
+            false => Turn::Wait,
+        }
     }
 
     fn read(

@@ -33,6 +33,8 @@ pub struct Scratch {
     output: Vec<u8>,
     pub spans: Vec<Span>,
     pub parsed: Vec<Parsed>,
+    /// Where in the input the batch begins.
+    pub start: usize,
     /// The batch is one line of words.
     pub of_words: bool,
     pub found: Vec<Found>,

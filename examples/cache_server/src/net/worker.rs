@@ -7,6 +7,7 @@ use crate::server::{Message, Server, WorkerStats};
 use crate::session::Client;
 use mio::{Events, Poll, Token};
 use slab::Slab;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,6 +15,9 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 pub const WAKER: Token = Token(usize::MAX);
+
+/// How long a request that waits for memory is left alone.
+const BREATHER: Duration = Duration::from_millis(2);
 
 /// How long clients have, once the server stops, to take their last replies.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
@@ -27,6 +31,8 @@ pub struct Worker {
     connections: Slab<Connection>,
     /// Connections whose turn it is, in order.
     queue: Vec<usize>,
+    /// Connections whose turn it is at some time, in order. Some may be closed by then.
+    later: VecDeque<(Instant, usize)>,
     scratch: Scratch,
     /// When those that have not taken their replies are given up.
     stopping: Option<Instant>,
@@ -47,6 +53,7 @@ impl Worker {
             inbox,
             connections: Slab::new(),
             queue: Vec::new(),
+            later: VecDeque::new(),
             scratch: Scratch::default(),
             stopping: None,
             looked_for_idle: 0,
@@ -71,6 +78,7 @@ impl Worker {
             while let Ok(message) = self.inbox.try_recv() {
                 self.hear(message)?;
             }
+            self.enqueue_due();
             std::mem::swap(&mut current, &mut self.queue);
             for &key in &current {
                 self.turn(key);
@@ -90,11 +98,11 @@ impl Worker {
         if !self.queue.is_empty() {
             return Some(Duration::ZERO);
         }
-        if let Some(at) = self.stopping {
-            return Some(at.saturating_duration_since(Instant::now()));
-        }
         // `CONFIG SET timeout` is to be noticed by a worker with nothing to do as well.
-        (!self.connections.is_empty()).then_some(Duration::from_secs(1))
+        let look = (!self.connections.is_empty()).then_some(Duration::from_secs(1));
+        let due = self.later.front().map(|&(at, _)| at);
+        let at = due.into_iter().chain(self.stopping).min();
+        at.map(|at| at.saturating_duration_since(Instant::now())).or(look)
     }
 
     fn hear(&mut self, message: Message) -> io::Result<()> {
@@ -137,6 +145,19 @@ impl Worker {
         }
     }
 
+    /// Gives those that have waited long enough their turn.
+    fn enqueue_due(&mut self) {
+        while let Some(&(at, key)) = self.later.front()
+            && at <= Instant::now()
+        {
+            self.later.pop_front();
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.listed = false;
+                self.enqueue(key);
+            }
+        }
+    }
+
     fn turn(&mut self, key: usize) {
         // It may have been killed by another's turn.
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -145,8 +166,18 @@ impl Worker {
         let registry = self.poll.registry();
         match connection.update_interest(registry, Token(key)).map_or(Turn::Close, |()| turn) {
             Turn::Again => self.enqueue(key),
+            Turn::Later => self.put_off(key),
             Turn::Wait => {}
             Turn::Close => self.close(key),
+        }
+    }
+
+    /// Has a connection tried again after a breather.
+    fn put_off(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        if !connection.listed {
+            connection.listed = true;
+            self.later.push_back((Instant::now() + BREATHER, key));
         }
     }
 

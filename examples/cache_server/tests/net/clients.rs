@@ -133,6 +133,14 @@ fn replies_can_be_switched_off() {
     client.expect("$1\r\nb\r\n");
     client.send("CLIENT REPLY OFF\r\nECHO a\r\nNO SUCH\r\nCLIENT REPLY ON\r\nECHO c\r\n");
     client.expect("+OK\r\n$1\r\nc\r\n");
+    // The reply to RESET is skipped like that to any other command.
+    client.send("CLIENT REPLY SKIP\r\nRESET\r\nPING\r\n");
+    client.expect("+PONG\r\n");
+    client.send("CLIENT REPLY OFF\r\nRESET\r\nPING\r\n");
+    client.expect("+RESET\r\n+PONG\r\n");
+    // So is that to what is no request.
+    client.send("CLIENT REPLY SKIP\r\n*a\r\n");
+    client.expect_end();
 }
 
 /// More is sent than in one turn, to a client who takes it at once: the socket is never full.

@@ -3,6 +3,7 @@
 
 mod clients;
 mod commands;
+mod full;
 mod password;
 mod protocol;
 mod server;

@@ -92,10 +92,19 @@ impl ServerProcess {
         (status.unwrap(), last)
     }
 
-    /// Bytes of memory that it has to itself.
+    /// Bytes of memory that it has to itself, without its arena's pages.
     pub fn memory(&self) -> usize {
+        self.status("RssAnon:")
+    }
+
+    /// Bytes of memory that it has, its arena's pages included.
+    pub fn resident(&self) -> usize {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 }
@@ -154,6 +163,13 @@ impl Client {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
             other => panic!("not closed: {other:?}"),
         }
+    }
+
+    /// Whether there is something to be received.
+    pub fn has_reply(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut waits = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
     }
 
     /// Sends words and gets the reply, as it is on the wire.

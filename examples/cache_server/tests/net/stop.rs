@@ -2,6 +2,7 @@
 
 use crate::server::{Client, ServerProcess, program, request, wait_until};
 use rustix::process::Signal;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
@@ -99,4 +100,34 @@ fn it_listens_by_tcp_too() {
     let mut reply = [0; 7];
     std::io::Read::read_exact(&mut stream, &mut reply).unwrap();
     assert_eq!(&reply, b"+PONG\r\n");
+}
+
+/// Runs the server under `ulimit -v`, with further arguments, until it has ended.
+fn in_little_address_space(args: &[&str]) -> String {
+    let program = program();
+    let script = r#"ulimit -v 8000000 && exec "$0" "$@""#;
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script]).arg(program.get_program()).args(program.get_args()).args(args);
+    let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut said).unwrap();
+    // The one that has begun to listen goes on for ever.
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    said + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn it_starts_in_little_address_space_unless_it_is_told_to_take_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let path = path.to_str().unwrap();
+    let said = in_little_address_space(&["--unixsocket", path]);
+    assert!(said.starts_with("listening on "), "{said}");
+    let said = in_little_address_space(&["--unixsocket", path, "--reserve", "1gb"]);
+    assert!(said.starts_with("listening on "), "{said}");
+    let said = in_little_address_space(&["--unixsocket", path, "--reserve", "6gb"]);
+    let words = ["6144 MiB", "RLIMIT_AS", "--reserve"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
 }

@@ -20,6 +20,7 @@ pub fn thermocline(server: &Server, out: &mut String) {
         tracker: memory.tracker(),
         fault_mode: memory.fault_mode,
         memory_limit: server.settings.memory_limit.load(Relaxed),
+        memory_pressure: server.keyspace.pressure().name(),
         cold_after_ms: server.settings.cold_after.as_millis(),
         resident_bytes: stats.resident_bytes,
         stored_bytes: stats.stored_bytes,

@@ -8,7 +8,7 @@ mod redis;
 pub use redis::{Both, Redis};
 
 use super::table::table;
-use super::{Request, Server, Session, carry_out};
+use super::{Carried, Request, Server, Session, carry_out};
 use crate::keyspace::{Keyspace, Options, UnixMs};
 use crate::reply::Protocol;
 use crate::server::{Settings, WorkerStats};
@@ -93,7 +93,8 @@ impl Client {
         let request = Request { args: &args, found: table().find(&args) };
         let (session, stats) = (&mut self.session, WorkerStats::default());
         let mut out = Vec::new();
-        carry_out(&self.server, session, &stats, request, self.now, &mut out);
+        let carried = carry_out(&self.server, session, &stats, request, self.now, &mut out);
+        assert_eq!(carried, Carried::Out);
         shown(&out)
     }
 }

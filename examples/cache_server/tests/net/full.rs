@@ -1,0 +1,121 @@
+//! Writing into a cache that is full: no thread sleeps, and the policy says what goes.
+
+use crate::server::{Client, ServerProcess, request, wait_until};
+
+const LIMIT: usize = 50 << 20;
+
+/// What a process at its limit may take above it while it makes room.
+const SLACK: usize = 16 << 20;
+
+const LEN: usize = 16 << 10;
+
+/// Values that do not compress, more of them than there is room for: 150 MiB.
+const WRITES: usize = 150 * (1 << 20) / LEN;
+
+/// A server of one thread that can be full, if this system compresses at all.
+fn server(test: &str, policy: &str) -> Option<ServerProcess> {
+    let limit = LIMIT.to_string();
+    let args = ["--threads", "1", "--memory-limit", &limit, "--maxmemory-policy", policy];
+    let server = ServerProcess::start(&args);
+    let compresses = !server.greeting.contains("nothing is compressed");
+    if !compresses {
+        eprintln!("SKIPPED {test}: nothing is compressed on this system, so the limit is not kept");
+    }
+    compresses.then_some(server)
+}
+
+fn info(client: &mut Client, field: &str) -> u64 {
+    let info = client.ask("INFO all");
+    let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let value = value.unwrap_or_else(|| panic!("{field} is missing in {info}"));
+    value.parse().unwrap_or_else(|_| panic!("{field} is {value}"))
+}
+
+/// What became of [`WRITES`] writes.
+#[derive(Debug, Default)]
+struct Course {
+    done: usize,
+    refused: usize,
+    /// Reads that were answered while one write was not, at most.
+    reads_during_a_write: u64,
+    most_memory: usize,
+}
+
+/// Writes, one at a time. Another client of the same thread reads while a write is not answered.
+fn write_and_read(server: &ServerProcess) -> Course {
+    let (mut reader, mut writer) = (server.connect(), server.connect());
+    assert_eq!(reader.ask("SET read 1"), "+OK\r\n");
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut course = Course::default();
+    for n in 0..WRITES {
+        let mut value = vec![0; LEN];
+        random.fill(&mut value);
+        writer.send(request(&[&b"SET"[..], n.to_string().as_bytes(), &value]));
+        let mut reads = 0;
+        while !writer.has_reply() {
+            let reply = reader.ask("GET read");
+            // It is one of the keys that may be evicted.
+            assert!(reply == "$1\r\n1\r\n" || reply == "$-1\r\n", "{reply}");
+            reads += 1;
+        }
+        course.reads_during_a_write = course.reads_during_a_write.max(reads);
+        match writer.reply().as_str() {
+            "+OK\r\n" => course.done += 1,
+            "-OOM command not allowed when used memory > 'maxmemory'.\r\n" => course.refused += 1,
+            other => panic!("{other}"),
+        }
+        if n % 64 == 0 {
+            course.most_memory = course.most_memory.max(server.resident());
+        }
+    }
+    course
+}
+
+#[test]
+fn a_full_cache_evicts_by_its_policy_and_serves_others_meanwhile() {
+    const TEST: &str = "a_full_cache_evicts_by_its_policy";
+    let Some(server) = server(TEST, "allkeys-lru") else { return };
+    let course = write_and_read(&server);
+    assert_eq!((course.done, course.refused), (WRITES, 0));
+    // Whether the cache is full is known only after writes have waited for compression.
+    assert!(course.reads_during_a_write >= 20, "{course:?}");
+    assert!(course.most_memory <= LIMIT + SLACK, "{course:?}");
+
+    let mut client = server.connect();
+    // Some more keys may go meanwhile.
+    let evicted = info(&mut client, "evicted_keys");
+    let left = client.ask("DBSIZE");
+    let left: u64 = left[1..].trim_end().parse().unwrap();
+    let gone = WRITES as u64 + 1 - left;
+    let evicted = evicted..=info(&mut client, "evicted_keys");
+    assert!(evicted.contains(&gone), "{evicted:?} evicted, {left} left");
+    // What there is room for stays.
+    assert!(left as usize * LEN > LIMIT / 3, "{left} left");
+    let doctor = client.ask("MEMORY DOCTOR");
+    assert!(doctor.contains("keys are evicted"), "{doctor}");
+    assert!(client.ask("INFO thermocline").contains("\r\nmemory_pressure:full\r\n"));
+
+    // Once there is room again, nothing is evicted any more.
+    assert_eq!(client.ask("FLUSHALL"), "+OK\r\n");
+    wait_until("there is room", || {
+        client.ask("INFO thermocline").contains("\r\nmemory_pressure:calm\r\n")
+    });
+    assert!(!client.ask("MEMORY DOCTOR").contains("keys are evicted"));
+}
+
+#[test]
+fn a_full_cache_refuses_writes_where_nothing_may_be_evicted() {
+    const TEST: &str = "a_full_cache_refuses_writes";
+    let Some(server) = server(TEST, "noeviction") else { return };
+    let course = write_and_read(&server);
+    assert!(course.refused > WRITES / 4, "{course:?}");
+    assert!(course.reads_during_a_write >= 20, "{course:?}");
+    assert!(course.most_memory <= LIMIT + SLACK, "{course:?}");
+
+    let mut client = server.connect();
+    // With the one that was read.
+    assert_eq!(client.ask("DBSIZE"), format!(":{}\r\n", course.done + 1));
+    assert_eq!(info(&mut client, "evicted_keys"), 0);
+    let doctor = client.ask("MEMORY DOCTOR");
+    assert!(doctor.contains("refused (noeviction)"), "{doctor}");
+}

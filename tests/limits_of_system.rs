@@ -1,0 +1,213 @@
+//! What the system does not grant: address space, and a look at the process's own page table.
+
+#![cfg(feature = "allocator-api2")]
+#![allow(missing_docs, unsafe_code)]
+
+mod common;
+
+use allocator_api2::vec::Vec as AVec;
+use common::child::{child_case, forbid_userfaultfd, passes_in_child, text};
+use common::{Setup, quiet, setups, skip};
+use std::fs;
+use thermocline::{Arena, BuildError, CapabilityStatus, Swapping};
+
+const DEFAULT_RESERVE: usize = 64 << 30;
+
+/// Sets `RLIMIT_AS` of this process, which is a child's.
+fn limit_address_space(bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: changes a limit of this process alone.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+}
+
+/// Numbers go in, out and in again.
+fn assert_works(arena: &Arena) {
+    let mut numbers = AVec::new_in(arena);
+    numbers.extend(0..200_000u64);
+    if let Swapping::On(_) = arena.swapping() {
+        arena.evict_now().unwrap();
+    }
+    assert!(numbers.iter().enumerate().all(|(n, number)| *number == n as u64));
+}
+
+/// The default reserve becomes one that leaves the program half of what there is.
+fn assert_the_default_shrinks(arena: &Arena, most: usize) {
+    let reserved = arena.stats().reserved_bytes;
+    assert!((64 << 20..=most).contains(&reserved), "{reserved}");
+    assert!(reserved.is_power_of_two(), "{reserved}: halved from the default");
+    let mut rest = Vec::<u8>::new();
+    assert!(rest.try_reserve_exact(reserved).is_ok(), "nothing is left for the program");
+    drop(std::hint::black_box(rest));
+    assert_works(arena);
+}
+
+/// Building fails for lack of address space, and says how much was asked for and what would help.
+fn assert_refused(built: Result<Arena, BuildError>, asked: usize, in_all: usize) {
+    let error = built.unwrap_err();
+    let BuildError::AddressSpace { reserve, bytes, error: call } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((*reserve, *bytes, call.errno()), (asked, in_all, libc::ENOMEM), "{error}");
+    let text = error.to_string();
+    let words = ["Builder::reserve", "RLIMIT_AS", "vm.overcommit_memory"];
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    assert!(text.contains(&format!("{} MiB", asked >> 20)), "{text}");
+}
+
+#[test]
+fn the_default_reserve_shrinks_under_a_limit_on_address_space() {
+    const TEST: &str = "the_default_reserve_shrinks_under_a_limit_on_address_space";
+    let Some(case) = child_case() else {
+        setups(TEST).iter().for_each(|setup| drop(passes_in_child(TEST, &setup.to_string())));
+        passes_in_child(TEST, "plain");
+        return;
+    };
+    // As `ulimit -v 8000000`.
+    limit_address_space(8_000_000 << 10);
+    let builder = Arena::builder().or_plain_memory();
+    if case == "plain" {
+        forbid_userfaultfd();
+        let arena = builder.build().unwrap();
+        assert!(matches!(arena.swapping(), Swapping::Off(BuildError::NoUserfaultfd { .. })));
+        assert_the_default_shrinks(&arena, 2 << 30);
+        return;
+    }
+    let Setup { tracker, fault_mode } = Setup::parse(&case);
+    let arena = builder.tracker(tracker).fault_mode(fault_mode).build().unwrap();
+    assert_eq!(arena.swapping(), Swapping::On(tracker));
+    assert_the_default_shrinks(&arena, 1 << 30);
+    assert_eq!(arena.stats().store_limit_bytes, arena.stats().reserved_bytes);
+    // A second one finds what the first has left.
+    let second = Arena::builder().tracker(tracker).build().unwrap();
+    assert_the_default_shrinks(&second, 512 << 20);
+}
+
+#[test]
+fn a_reserve_that_was_asked_for_is_had_or_refused() {
+    const TEST: &str = "a_reserve_that_was_asked_for_is_had_or_refused";
+    const GIB: usize = 1 << 30;
+    let Some(case) = child_case() else {
+        setups(TEST).iter().for_each(|setup| drop(passes_in_child(TEST, &setup.to_string())));
+        passes_in_child(TEST, "plain");
+        return;
+    };
+    limit_address_space(8_000_000 << 10);
+    if case == "plain" {
+        forbid_userfaultfd();
+        let builder = || Arena::builder().or_plain_memory();
+        assert_refused(builder().reserve(4 * GIB).build(), 4 * GIB, 8 * GIB);
+        let arena = builder().reserve(3 * GIB).build().unwrap();
+        assert_eq!(arena.stats().reserved_bytes, 3 * GIB);
+        assert_works(&arena);
+        return;
+    }
+    let builder = || quiet(Setup::parse(&case));
+    assert_refused(builder().reserve(3 * GIB).build(), 3 * GIB, 9 * GIB);
+    assert_refused(builder().reserve(GIB).store_limit(6 * GIB).build(), GIB, 8 * GIB);
+    let arena = builder().reserve(2 * GIB).build().unwrap();
+    assert_eq!(arena.stats().reserved_bytes, 2 * GIB);
+    assert_works(&arena);
+}
+
+/// Below the least default reserve there is an error, and no arena that is soon full.
+#[test]
+fn too_little_address_space_for_any_default_is_an_error() {
+    const TEST: &str = "too_little_address_space_for_any_default_is_an_error";
+    if child_case().is_none() {
+        if !setups(TEST).is_empty() {
+            passes_in_child(TEST, "little");
+        }
+        return;
+    }
+    limit_address_space(320 << 20);
+    assert_refused(Arena::builder().build(), 128 << 20, 384 << 20);
+}
+
+/// The machine's switch, which is put back.
+struct Overcommit(String);
+
+impl Overcommit {
+    const FILE: &str = "/proc/sys/vm/overcommit_memory";
+
+    fn never() -> Self {
+        let before = fs::read_to_string(Self::FILE).unwrap();
+        fs::write(Self::FILE, "2").unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Overcommit {
+    fn drop(&mut self) {
+        fs::write(Self::FILE, &self.0).unwrap();
+    }
+}
+
+/// `vm.overcommit_memory=2` counts the store, which is as large as the reserve, against the machine's
+/// memory. Only where the machine is the test's own.
+#[test]
+fn the_default_reserve_shrinks_where_nothing_is_overcommitted() {
+    const TEST: &str = "the_default_reserve_shrinks_where_nothing_is_overcommitted";
+    if std::env::var_os("THERMOCLINE_CHAOS_MACHINE").is_none() {
+        skip(TEST, "", "the machine is not the test's own (THERMOCLINE_CHAOS_MACHINE)");
+        return;
+    }
+    for setup in setups(TEST) {
+        let _never = Overcommit::never();
+        let Setup { tracker, fault_mode } = setup;
+        let builder = || Arena::builder().tracker(tracker).fault_mode(fault_mode);
+        let arena = builder().build().unwrap();
+        let reserved = arena.stats().reserved_bytes;
+        assert!((64 << 20..DEFAULT_RESERVE).contains(&reserved), "{setup}: {reserved}");
+        assert_works(&arena);
+        assert_refused(builder().reserve(1 << 40).build(), 1 << 40, 3 << 40);
+    }
+}
+
+/// Makes this process, root's, nobody's. The kernel takes its dumpability away with that.
+fn become_nobody() {
+    // SAFETY: changes the credentials of this process alone.
+    unsafe {
+        assert_eq!(libc::setgroups(0, core::ptr::null()), 0);
+        assert_eq!(libc::setresgid(65534, 65534, 65534), 0);
+        assert_eq!(libc::setresuid(65534, 65534, 65534), 0);
+    }
+}
+
+#[test]
+fn a_process_that_changed_its_ids_is_told_what_helps() {
+    const TEST: &str = "a_process_that_changed_its_ids_is_told_what_helps";
+    // SAFETY: takes nothing and returns an integer.
+    if unsafe { libc::getuid() } != 0 {
+        skip(TEST, "root", "only root can change its ids");
+        return;
+    }
+    let Some(case) = child_case() else {
+        for setup in setups(TEST) {
+            let output = passes_in_child(TEST, &setup.to_string());
+            print!("{}", text(&output));
+        }
+        return;
+    };
+    let before = quiet(Setup::parse(&case)).build().unwrap();
+    become_nobody();
+    let probe = thermocline::probe();
+    for name in ["pagemap", "PAGEMAP_SCAN", "PAGE_IS_ACCESSED"] {
+        let capabilities = probe.capabilities();
+        let capability = capabilities.iter().find(|c| c.name() == name).unwrap();
+        let CapabilityStatus::Missing { reason, remedy } = capability.status() else {
+            panic!("{capability}")
+        };
+        assert!(reason.contains("not dumpable"), "{capability}");
+        assert!(remedy.contains("prctl(PR_SET_DUMPABLE, 1)"), "{capability}");
+        assert!(!remedy.contains("mount"), "{capability}");
+    }
+    let error = quiet(Setup::parse(&case)).build().unwrap_err();
+    assert!(error.to_string().contains("prctl(PR_SET_DUMPABLE, 1)"), "{error}");
+    // Both remedies are remedies.
+    assert_works(&before);
+    // SAFETY: changes a flag of this process alone.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+    assert!(thermocline::probe().can_swap());
+    let builder = Arena::builder().reserve(64 << 20);
+    assert_works(&builder.build().unwrap());
+}
