@@ -14,9 +14,7 @@ use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::stats::Counters;
 use crate::store::{SLAB_BYTES, Store};
 use crate::sys::backing::Backing;
-use crate::sys::keeper::Keeper;
 use crate::sys::memory::SharedMemory;
-use crate::sys::pagemap::Pagemap;
 use crate::sys::sigbus::{self, Registration};
 use crate::sys::simulated::Kernel;
 use crate::sys::uapi::UFFD_FEATURE_SIGBUS;
@@ -44,13 +42,11 @@ impl World {
         let memory = Arc::new(SharedMemory::new(pages * PAGE_SIZE).unwrap());
         let features = tracker.features() | UFFD_FEATURE_SIGBUS;
         let uffds = vec![Uffd::open_for_user_mode(features).unwrap()];
-        let keeper = Arc::new(Keeper::start(&[]).unwrap());
-        let mode = tracker.register_mode();
-        let backing = Arc::new(Backing::new(memory, uffds, mode, keeper, Arc::default()).unwrap());
+        let (backing, pagemap) = Backing::kept(memory, uffds, tracker.register_mode()).unwrap();
         let table = Arc::new(PageTable::new(pages).unwrap());
         let store = Arc::new(Store::new(slabs * SLAB_BYTES).unwrap());
         let counters = Arc::new(Counters::default());
-        let tracker = tracker.start(Arc::clone(&backing), Pagemap::open().unwrap()).unwrap();
+        let tracker = tracker.start(Arc::clone(&backing), pagemap).unwrap();
         let map = Arc::new(BlockMap::new(pages).unwrap());
         let resolver = Arc::new(Resolver::new(
             Arc::clone(&backing),

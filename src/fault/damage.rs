@@ -35,8 +35,8 @@ impl Fixture {
     fn new(kind: Tracker) -> Self {
         let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
         let uffds = vec![Uffd::open(kind.features()).unwrap()];
-        let backing = Arc::new(Backing::new(memory, uffds, kind.register_mode()).unwrap());
-        let tracker = kind.start(Arc::clone(&backing)).unwrap();
+        let (backing, pagemap) = Backing::kept(memory, uffds, kind.register_mode()).unwrap();
+        let tracker = kind.start(Arc::clone(&backing), pagemap).unwrap();
         let resolver = Resolver::new(
             backing,
             Arc::new(PageTable::new(PAGES).unwrap()),

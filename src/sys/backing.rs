@@ -7,6 +7,8 @@
 use super::error::SysError;
 use super::keeper::Keeper;
 use super::memory::SharedMemory;
+#[cfg(test)]
+use super::pagemap::Pagemap;
 use super::stripes::Stripes;
 use super::uapi::UFFD_FEATURE_POISON;
 use super::uffd::{Kind, Outcome, Uffd};
@@ -224,5 +226,21 @@ impl Backing {
 
     fn registered(&self) -> MutexGuard<'_, bool> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Backing {
+    /// A backing with a keeper of its own, and the pagemap that the keeper keeps too.
+    pub(crate) fn kept(
+        memory: Arc<SharedMemory>,
+        uffds: Vec<Uffd>,
+        mode: u64,
+    ) -> Result<(Arc<Self>, Pagemap), SysError> {
+        let pagemap = Pagemap::open()?;
+        let mut kept: Vec<_> = uffds.iter().map(Uffd::descriptor).collect();
+        kept.extend([memory.descriptor(), pagemap.descriptor()]);
+        let keeper = Arc::new(Keeper::start(&kept)?);
+        Ok((Arc::new(Self::new(memory, uffds, mode, keeper, Arc::default())?), pagemap))
     }
 }

@@ -6,7 +6,6 @@ use super::*;
 use crate::common;
 use crate::prim::{PAGE_SIZE, PageIndex};
 use crate::sys::event::{self, Event, Woken};
-use crate::sys::keeper::Keeper;
 use crate::sys::memory::SharedMemory;
 use crate::sys::uapi::UffdMsg;
 use crate::sys::uffd::Uffd;
@@ -36,12 +35,7 @@ impl Fixture {
     fn new(kind: Tracker) -> Self {
         let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
         let uffd = Uffd::open(kind.features()).unwrap();
-        let pagemap = Pagemap::open().unwrap();
-        let kept = [uffd.descriptor(), memory.descriptor(), pagemap.descriptor()];
-        let keeper = Arc::new(Keeper::start(&kept).unwrap());
-        let mode = kind.register_mode();
-        let backing =
-            Arc::new(Backing::new(memory, vec![uffd], mode, keeper, Arc::default()).unwrap());
+        let (backing, pagemap) = Backing::kept(memory, vec![uffd], kind.register_mode()).unwrap();
         assert_eq!(backing.zero_fill(ALL).unwrap(), Outcome::Done);
         let tracker = kind.start(Arc::clone(&backing), pagemap).unwrap();
         let (messages, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(Event::new().unwrap()));
