@@ -22,6 +22,7 @@ mod interrupts;
 mod knobs;
 mod machine;
 mod options;
+mod owners;
 mod pressure;
 mod run;
 mod scene;

@@ -11,7 +11,8 @@ use super::machine::{self, Counts};
 use super::scene::{Disturbance, Scene};
 use super::standing::STANDING;
 use super::{
-    advice, descriptors, forks, interrupts, knobs, options, pressure, starvation, tasks, witness,
+    advice, descriptors, forks, interrupts, knobs, options, owners, pressure, starvation, tasks,
+    witness,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +24,7 @@ use thermocline::{Arena, Swapping};
 
 /// All that goes on besides the threads that work. The names are those of their threads, which is how
 /// starvation leaves them alone.
-const DISTURBANCES: [(&str, Disturbance); 10] = [
+const DISTURBANCES: [(&str, Disturbance); 11] = [
     ("chaos-visits", witness::visit),
     ("chaos-visits", witness::visit),
     ("chaos-knobs", knobs::turn),
@@ -32,6 +33,7 @@ const DISTURBANCES: [(&str, Disturbance); 10] = [
     ("chaos-hunger", starvation::starve),
     ("chaos-forks", forks::fork_often),
     ("chaos-closes", descriptors::close),
+    ("chaos-owners", owners::end),
     ("chaos-waves", pressure::press),
     ("chaos-machine", machine::disturb),
 ];

@@ -11,6 +11,7 @@ pub mod pages;
 pub mod plugin;
 #[cfg(feature = "allocator-api2")]
 pub mod program;
+pub mod robust;
 pub mod signals;
 pub mod stacks;
 pub mod tracer;

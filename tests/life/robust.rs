@@ -2,79 +2,13 @@
 //! when the thread ends (`exit_robust_list`), and at that time no page comes back for it.
 
 use super::common::pages::{PAGE, Pages, eventually};
+use super::common::robust::Robust;
 use super::common::{Setup, quiet, setups};
-use core::ffi::c_int;
-use core::mem::MaybeUninit;
 use std::sync::mpsc;
 use std::thread;
 use thermocline::Arena;
 
 const PAGES: usize = 300;
-
-unsafe extern "C" {
-    fn pthread_mutexattr_setrobust(
-        attributes: *mut libc::pthread_mutexattr_t,
-        robust: c_int,
-    ) -> c_int;
-    fn pthread_mutex_consistent(mutex: *mut libc::pthread_mutex_t) -> c_int;
-}
-
-/// `PTHREAD_MUTEX_ROBUST`, of glibc and musl alike.
-const ROBUST: c_int = 1;
-
-/// A robust mutex somewhere in memory.
-#[derive(Clone, Copy)]
-struct Robust(*mut libc::pthread_mutex_t);
-
-// SAFETY: a mutex is for several threads.
-unsafe impl Send for Robust {}
-
-impl Robust {
-    /// Makes one, in memory that stays and has no other use.
-    fn at(mutex: *mut libc::pthread_mutex_t) -> Self {
-        let mut attributes = MaybeUninit::uninit();
-        // SAFETY: attributes are made before they are used, and the memory is the mutex's.
-        unsafe {
-            assert_eq!(libc::pthread_mutexattr_init(attributes.as_mut_ptr()), 0);
-            assert_eq!(pthread_mutexattr_setrobust(attributes.as_mut_ptr(), ROBUST), 0);
-            assert_eq!(libc::pthread_mutex_init(mutex, attributes.as_ptr()), 0);
-        }
-        Self(mutex)
-    }
-
-    fn lock(self) {
-        // SAFETY: a mutex.
-        assert_eq!(unsafe { libc::pthread_mutex_lock(self.0) }, 0);
-    }
-
-    /// Waits for the mutex, for so long at most, and gives what came of it.
-    fn wait(self, millis: i64) -> c_int {
-        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes the time; then a mutex, and a time.
-        unsafe {
-            libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut until);
-            until.tv_nsec += millis % 1000 * 1_000_000;
-            until.tv_sec += millis / 1000 + until.tv_nsec / 1_000_000_000;
-            until.tv_nsec %= 1_000_000_000;
-            libc::pthread_mutex_timedlock(self.0, &raw const until)
-        }
-    }
-
-    /// The caller has it, and learns that its owner has ended.
-    fn is_inherited(self) -> bool {
-        // The wait is over at once, on a machine that is not stuck.
-        if self.wait(60_000) != libc::EOWNERDEAD {
-            return false;
-        }
-        // SAFETY: a mutex that this thread has.
-        unsafe { pthread_mutex_consistent(self.0) == 0 && libc::pthread_mutex_unlock(self.0) == 0 }
-    }
-
-    /// The mutex stays locked for ever. Its owner has ended before, so that no time changes it.
-    fn is_orphaned(self) -> bool {
-        self.wait(200) == libc::ETIMEDOUT
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Locked {
