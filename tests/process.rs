@@ -484,25 +484,3 @@ fn a_thread_is_not_cancelled_while_it_is_served() {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
     }
 }
-
-/// The alternate stack may be too small for code that was not optimised.
-#[test]
-fn the_alternate_stack_is_used_by_optimised_code_only() {
-    const TEST: &str = "the_alternate_stack_is_used_by_optimised_code_only";
-    for setup in setups(TEST).into_iter().filter(|setup| setup.is_inline()) {
-        let (arena, numbers) = arena_with_numbers(setup);
-        arena.evict_now().unwrap();
-        let mut stack = vec![0xaau8; 1 << 16];
-        // SAFETY: the stack outlives its use, which ends with the second call.
-        unsafe {
-            let mut before: libc::stack_t = core::mem::zeroed();
-            let ours =
-                libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: 1 << 16 };
-            assert_eq!(libc::sigaltstack(&raw const ours, &raw mut before), 0);
-            assert_eq!(number(numbers, 5000), 5000);
-            assert_eq!(libc::sigaltstack(&raw const before, core::ptr::null_mut()), 0);
-        }
-        let untouched = stack.iter().all(|byte| *byte == 0xaa);
-        assert_eq!(untouched, cfg!(debug_assertions), "{setup}");
-    }
-}

@@ -70,21 +70,25 @@ const NAP: Duration = Duration::from_micros(100);
 type Work = extern "C" fn(*mut c_void);
 
 /// The pool of the process.
-static POOL: OnceLock<Result<Pool, SysError>> = OnceLock::new();
+static POOL: OnceLock<Pool> = OnceLock::new();
 
-/// Makes the stacks, which stay for ever. Forks must be counted already.
+/// Makes the stacks, which stay for ever, if there are none. Forks must be counted already. One thread
+/// at a time may call this.
 pub(super) fn prepare() -> Result<(), SysError> {
-    let stacks = (4 * cpu::count()).clamp(FEWEST, MOST);
-    POOL.get_or_init(|| Pool::map(stacks)).as_ref().map(drop).map_err(|e| *e)
+    if POOL.get().is_none() {
+        let pool = Pool::map((4 * cpu::count()).clamp(FEWEST, MOST))?;
+        let _ = POOL.set(pool);
+    }
+    Ok(())
 }
 
 /// Calls `work` on a service stack, with all signals blocked. Does nothing before [`prepare`].
 ///
-/// It uses little of the calling thread's stack, whatever `work` does, and changes no errno.
+/// It uses little of the calling thread's stack, whatever `work` does.
 // An own frame, which is gone when the caller passes a signal on.
 #[inline(never)]
 pub(super) fn run<T>(work: extern "C" fn(&mut T), data: &mut T) {
-    let Some(Ok(pool)) = POOL.get() else { return };
+    let Some(pool) = POOL.get() else { return };
     // SAFETY: a function that takes a thin reference may be called with a pointer to the same: they
     // are passed alike. `run` passes on `data`, which is of the type that the function takes.
     let work = unsafe { core::mem::transmute::<extern "C" fn(&mut T), Work>(work) };
@@ -297,9 +301,10 @@ mod tests {
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-    fn pool(stacks: usize) -> Pool {
+    /// A pool, which is never freed: as that of a process.
+    fn pool(stacks: usize) -> &'static Pool {
         Generation::current().unwrap();
-        Pool::map(stacks).unwrap()
+        Box::leak(Box::new(Pool::map(stacks).unwrap()))
     }
 
     /// Whether an address lies on one of the pool's stacks.
@@ -325,8 +330,8 @@ mod tests {
         let before = signals::set_mask(0);
         for _ in 0..10 {
             let mut seen = (0, 0);
-            run(&pool, look, &mut seen);
-            assert!(holds(&pool, seen.0), "{:#x}", seen.0);
+            run(pool, look, &mut seen);
+            assert!(holds(pool, seen.0), "{:#x}", seen.0);
             assert_eq!(seen.1, signals::ALL);
             assert!(pool.takers.iter().all(|taker| taker.load(Ordering::Relaxed) == 0));
         }
@@ -347,11 +352,11 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..6 {
                 scope.spawn(|| {
-                    (0..50).for_each(|_| run(&pool, take_turn, &mut Turn(&on_stacks, &most)));
+                    (0..50).for_each(|_| run(pool, take_turn, &mut Turn(&on_stacks, &most)));
                 });
             }
         });
-        assert!((1..=2).contains(&most.into_inner()));
+        assert!((1..=2).contains(&most.load(Ordering::Relaxed)));
     }
 
     struct Wait<'a> {
@@ -376,21 +381,21 @@ mod tests {
         let (taken, over) = (Barrier::new(3), AtomicBool::new(false));
         thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| run(&pool, wait, &mut Wait { taken: &taken, over: &over }));
+                scope.spawn(|| run(pool, wait, &mut Wait { taken: &taken, over: &over }));
             }
             taken.wait();
             let status = fork(|| {
                 // SAFETY: ends this child, should it wait for ever.
                 unsafe { libc::alarm(60) };
                 let mut times = 0;
-                (0..3).for_each(|_| run(&pool, count, &mut times));
+                (0..3).for_each(|_| run(pool, count, &mut times));
                 times
             });
             over.store(true, Ordering::Relaxed);
             assert_eq!(status.code(), Some(3), "{status:?}");
         });
         let mut times = 0;
-        run(&pool, count, &mut times);
+        run(pool, count, &mut times);
         assert_eq!(times, 1);
     }
 }

@@ -29,6 +29,7 @@ use super::error::SysError;
 use super::fork::Generation;
 use super::service_stack;
 use super::signals::{self, Uncancellable};
+use crate::prim::sync::plain::Mutex;
 use crate::prim::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{c_int, c_void};
 use core::fmt;
@@ -36,7 +37,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::AtomicPtr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::thread;
 
 pub(crate) use super::serve::{MAX_SERVERS, RegisterError, Serve, Served};
@@ -157,21 +158,23 @@ impl Drop for Registration {
 
 /// What was there before, for what is not ours.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
-static INSTALLED: OnceLock<Result<(), SysError>> = OnceLock::new();
+static INSTALLED: Mutex<bool> = Mutex::new(false);
 /// The default action has taken the place of what was there before: the kernel would have put it
 /// there (`SA_RESETHAND`), or the handler did so itself, as the one of Rust's runtime does.
 static SPENT: AtomicBool = AtomicBool::new(false);
 
 fn install() -> Result<(), SysError> {
-    let installed = INSTALLED.get_or_init(|| {
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*installed {
         service_stack::prepare()?;
         let before = current_action()?;
-        // Before the handler can run. Should another thread install one in this very moment, that
+        // Before the handler can run. If another thread installs one in this very moment, that
         // one is lost; it is as if it had been there after.
         let _ = PREVIOUS.set(before);
-        take_charge()
-    });
-    *installed
+        take_charge()?;
+        *installed = true;
+    }
+    Ok(())
 }
 
 /// Makes the handler the one that the process has for SIGBUS.
@@ -223,6 +226,8 @@ struct Delivery {
 /// A delivery, and the handler to call for it if it is not for this one.
 struct Fault {
     delivery: Delivery,
+    /// The thread's errno before the signal.
+    errno: c_int,
     previous: Option<Previous>,
 }
 
@@ -240,7 +245,9 @@ struct Previous {
 // Nothing but small frames: these lie on the stack that the kernel has chosen.
 extern "C-unwind" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let delivery = Delivery { signal, info, context };
-    let mut fault = Fault { delivery, previous: None };
+    // SAFETY: the thread's own errno.
+    let errno = unsafe { libc::__errno_location().read() };
+    let mut fault = Fault { delivery, errno, previous: None };
     service_stack::run(serve, &mut fault);
     if let Some(previous) = &mut fault.previous {
         // SAFETY: `serve` has found the handler, for these arguments of the kernel's.
@@ -251,7 +258,7 @@ extern "C-unwind" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, contex
 
 /// Serves a fault, or says which handler is to be called for it. Runs on a service stack.
 extern "C" fn serve(fault: &mut Fault) {
-    let errno = Errno::save();
+    let _errno = Errno(fault.errno);
     let _uncancellable = Uncancellable::new();
     // SAFETY: the kernel passes a whole siginfo to a handler that asked for it.
     let code = unsafe { (*fault.delivery.info).si_code };
@@ -264,12 +271,13 @@ extern "C" fn serve(fault: &mut Fault) {
         slots.iter().find_map(|slot| slot.serve(address)) == Some(Served::Retry)
     };
     if !served {
-        fault.previous = pass_on(fault.delivery, code, errno.0);
+        fault.previous = pass_on(fault, code);
     }
 }
 
 /// Does what the kernel would do if this handler were not there, short of calling the previous one.
-fn pass_on(delivery: Delivery, code: c_int, errno: c_int) -> Option<Previous> {
+fn pass_on(fault: &Fault, code: c_int) -> Option<Previous> {
+    let Fault { delivery, errno, .. } = *fault;
     let action = PREVIOUS.get()?;
     // Of a failed access, rather than sent by a process or told of memory that no thread has touched.
     let access =
@@ -345,16 +353,9 @@ extern "C" fn settle(previous: &mut Previous) {
 /// Sets the thread's errno to this number when it is dropped.
 struct Errno(c_int);
 
-impl Errno {
-    fn save() -> Self {
-        // SAFETY: the thread's own errno.
-        Self(unsafe { libc::__errno_location().read() })
-    }
-}
-
 impl Drop for Errno {
     fn drop(&mut self) {
-        // SAFETY: as above.
+        // SAFETY: the thread's own errno.
         unsafe { libc::__errno_location().write(self.0) };
     }
 }

@@ -1,14 +1,17 @@
 //! What serving takes of the stacks that the library has for it.
 
 use super::common::child::{child_case, passes_in_child, text};
-use super::common::pages::{PAGE, Pages, evict};
+use super::common::pages::{PAGE, Pages, rounds};
 use super::common::signals::{Foreign, install};
 use super::common::stacks::Stack;
-use super::common::{Setup, inline_setups, quiet};
+use super::common::{SetOnDrop, Setup, inline_setups, quiet, scaled};
 use super::touch_on;
 use core::ffi::c_int;
 use core::ptr;
 use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use thermocline::Stats;
 
 /// Bytes of a service stack.
 const SIZE: usize = 64 << 10;
@@ -57,19 +60,52 @@ fn service_stacks_have_room_to_spare() {
     // No thread touches a page meanwhile.
     stacks.iter().for_each(Stack::paint);
 
-    let most = || stacks.iter().map(Stack::used).max().unwrap();
     touch_on(&Stack::new(1 << 20), None, Setup::parse(&case));
-    let served = most();
     Foreign::new().touch(3);
-    let passed_on = most();
-    // And what is said on standard error, of memory that cannot be read.
-    let pages = Pages::filled(&arena, 100);
-    evict(&arena, 100);
-    pages.verify();
-    let used = most();
-    println!(
-        "\n{case}: {used} of {SIZE} bytes of a service stack, {served} and {passed_on} before"
-    );
-    assert!(served > 500, "faults are served on other stacks");
+    let used = stacks.iter().map(Stack::used).max().unwrap();
+    drop(arena);
+    println!("\n{case}: {used} of {SIZE} bytes of a service stack");
+    assert!(used > 500, "faults are served on other stacks");
     assert!(used <= SIZE / 2, "{used} of {SIZE} bytes");
+}
+
+/// A thread keeps its service stack while it waits for a page that the evictor owns.
+#[test]
+fn more_threads_than_service_stacks_touch_pages_that_are_being_evicted() {
+    const PAGES: usize = 1000;
+    // SAFETY: takes a number.
+    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    // There are at least 64 stacks, and four to a processor.
+    let threads = (5 * usize::try_from(processors).unwrap()).clamp(100, 600);
+    for setup in inline_setups("more_threads_than_service_stacks") {
+        let arena = quiet(setup).build().unwrap();
+        let pages = Pages::filled(&arena, PAGES);
+        let (over, wrong) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    arena.evict_now().unwrap();
+                }
+            });
+            let _over = SetOnDrop(&over);
+            let is_enough = |stats: &Stats| stats.refaults > scaled(2000, 200);
+            for round in rounds(&arena, 3, "refaults", is_enough) {
+                arena.evict_now().unwrap();
+                thread::scope(|scope| {
+                    for number in 0..threads {
+                        let wrong = &wrong;
+                        scope.spawn(move || {
+                            for i in 0..20 {
+                                let page = (round + number * 31 + i * 37) % PAGES;
+                                let is_wrong = !pages.is_right(page);
+                                wrong.fetch_add(usize::from(is_wrong), Ordering::Relaxed);
+                            }
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(wrong.into_inner(), 0, "{setup}");
+        pages.verify();
+    }
 }
