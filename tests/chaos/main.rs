@@ -17,6 +17,7 @@ mod advice;
 mod case;
 mod forks;
 mod guard;
+mod holes;
 mod interrupts;
 mod knobs;
 mod machine;

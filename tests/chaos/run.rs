@@ -10,7 +10,9 @@ use super::guard::ALIVE;
 use super::machine::{self, Counts};
 use super::scene::{Disturbance, Scene};
 use super::standing::STANDING;
-use super::{advice, forks, interrupts, knobs, options, pressure, starvation, tasks, witness};
+use super::{
+    advice, forks, holes, interrupts, knobs, options, pressure, starvation, tasks, witness,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -21,7 +23,7 @@ use thermocline::{Arena, Swapping};
 
 /// All that goes on besides the threads that work. The names are those of their threads, which is how
 /// starvation leaves them alone.
-const DISTURBANCES: [(&str, Disturbance); 9] = [
+const DISTURBANCES: [(&str, Disturbance); 10] = [
     ("chaos-visits", witness::visit),
     ("chaos-visits", witness::visit),
     ("chaos-knobs", knobs::turn),
@@ -31,6 +33,7 @@ const DISTURBANCES: [(&str, Disturbance); 9] = [
     ("chaos-forks", forks::fork_often),
     ("chaos-waves", pressure::press),
     ("chaos-machine", machine::disturb),
+    ("chaos-holes", holes::make),
 ];
 
 /// What all arenas have done together.
