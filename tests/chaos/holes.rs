@@ -2,11 +2,14 @@
 
 use super::common::blocks::{Block, Random, layout};
 use super::common::scaled;
-use super::scene::Scene;
+use std::thread;
 use thermocline::{Arena, Lane};
 
-/// Bytes that are allocated in a step, about.
+/// Bytes that a thread allocates at a time, about.
 const BYTES: usize = 2 << 20;
+
+/// How often each thread does so.
+const ROUNDS: usize = 4;
 
 /// Allocates blocks of about the same size, and gives one in twenty of them after the others are freed.
 fn fragment(arena: &Arena, random: &mut Random) -> Vec<Block> {
@@ -30,19 +33,29 @@ fn fragment(arena: &Arena, random: &mut Random) -> Vec<Block> {
     kept
 }
 
-/// Fragments the heap and trims it, and looks at what is left each time.
-pub fn make(scene: Scene<'_>, random: Random) -> u64 {
-    let mut live = Vec::new();
-    let steps = scene.repeat(random, 10_000, |random| {
-        live.append(&mut fragment(scene.arena, random));
-        if !random.one_in(4) {
-            scene.arena.trim();
+/// Fragments the heap and trims it a few times, in several threads, and looks at what is left each time.
+pub fn make(arena: &Arena, random: &mut Random) -> u64 {
+    let work = |mut random: Random| {
+        let mut live = Vec::new();
+        for _ in 0..ROUNDS {
+            live.append(&mut fragment(arena, &mut random));
+            if !random.one_in(4) {
+                arena.trim();
+            }
+            live.iter().for_each(|block: &Block| assert_eq!(block.wrong(), 0, "{block:?}"));
         }
-        live.iter().for_each(|block| assert_eq!(block.wrong(), 0, "{block:?}"));
-        if random.one_in(10) {
-            live.drain(..).for_each(|block| block.free(scene.arena));
-        }
+        live.into_iter().for_each(|block| block.free(arena));
+    };
+    let threads = 1 + random.below(3);
+    thread::scope(|scope| {
+        let begin = |_| {
+            let random = Random::new(random.next() >> 8);
+            scope.spawn(move || work(random))
+        };
+        // All of them before the first is waited for. The end of the scope would not wait for what a
+        // thread does last.
+        let threads: Vec<_> = (0..threads).map(begin).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
-    live.into_iter().for_each(|block| block.free(scene.arena));
-    steps
+    (threads * ROUNDS) as u64
 }
