@@ -28,7 +28,7 @@ fn fragment(heap: &Arc<Heap>, count: usize, size: usize, nth: usize) -> (Vec<usi
 fn trim_releases_each_page_without_a_live_byte_once() {
     for size in [8, 64, 200, 600, 1000, 3000, 5000, 20_000] {
         let (heap, notes) = heap(1 << 14);
-        let (live, freed) = fragment(&heap, 40_000_000 / size.max(2000), size, 17);
+        let (live, freed) = fragment(&heap, 40_000_000 / size.max(2000), size, 17 + 20_000 / size);
         let released = heap.trim();
         let pages: Vec<_> = lock(&notes.released).iter().flat_map(|range| range.iter()).collect();
         let distinct: HashSet<_> = pages.iter().map(|page| page.0).collect();
@@ -66,7 +66,7 @@ fn holes_are_counted_and_held_memory_is_less_without_them() {
 fn released_pages_are_populated_when_they_are_handed_out_again() {
     for size in [8, 200, 1000, 3000, 12_000] {
         let (heap, notes) = heap(1 << 12);
-        let (mut live, _) = fragment(&heap, 6_000_000 / size.max(1000), size, 20);
+        let (mut live, _) = fragment(&heap, 6_000_000 / size.max(1000), size, 20 + 20_000 / size);
         heap.trim();
         let mut empty: HashSet<_> = lock(&notes.released)
             .iter()
