@@ -168,6 +168,10 @@
 //!   Free runs are found by two-level segregated fit.
 //! * A [`Lane`](crate::Lane) cuts its spans and runs from 2 MiB regions of its own, large and small apart.
 //!   Where no region is left, what is free is shared by the page.
+//! * A *hole* is a page of a span that no slot in use reaches into. Holes are released while the rest of the
+//!   span stays in use: by `trim`, and by the evictor's thread where nothing was handed out for a while,
+//!   in steps of about a millisecond. The bin hands out none of the span's slots meanwhile. When a slot in
+//!   a released page is handed out later, the page is populated first.
 //! * Pages that become free are *dirty*: they keep their memory until it turns out that nobody has needed
 //!   so many of them for 32 milliseconds. By then they are released. What was evicted of them is
 //!   forgotten, not brought back.
@@ -205,7 +209,7 @@
 //!
 //! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, 4 bytes for each page near one
 //! that is pinned and 16 for each near the end of a large block, all of it reserved lazily; a bit for
-//! each small block and 100 bytes for each span; up to 110 KiB for each thread that allocates, as it
+//! each small block and 130 bytes for each span; up to 110 KiB for each thread that allocates, as it
 //! uses sizes and lanes; in the store 8 bytes a page, what rounds up to 64, and slots that nothing fits into for the time being.
 //! Time: one thread that looks and evicts, which reads the words of all watched regions at each look,
 //! as many handlers as were asked for, and one that wakes up every other second to see whether they

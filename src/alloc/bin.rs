@@ -95,38 +95,53 @@ impl Bin {
     }
 
     /// The list for a span, none if no slot of it may be handed out.
-    fn list_of(span: &Span) -> Option<usize> {
+    fn list_for(span: &Span) -> Option<u8> {
         (!span.is_full() && !span.releasing).then(|| span.eighths())
     }
 
+    /// Puts a span that is in no list into the right one.
     fn link(&mut self, place: u32) {
-        let Some(list) = Self::list_of(&self.spans[place as usize]) else {
+        let span = &mut self.spans[place as usize];
+        span.list = Self::list_for(span);
+        let Some(list) = span.list else {
             return;
         };
-        let head = self.heads[list];
-        self.heads[list] = place;
+        let head = core::mem::replace(&mut self.heads[usize::from(list)], place);
+        (span.next, span.previous) = (head, NONE);
         if let Some(next) = self.spans.get_mut(head as usize) {
             next.previous = place;
         }
-        let span = &mut self.spans[place as usize];
-        (span.next, span.previous) = (head, NONE);
     }
 
-    fn unlink(&mut self, place: u32, list: Option<usize>) {
-        let Some(list) = list else {
+    /// Takes a span out of the list that it is in.
+    fn unlink(&mut self, place: u32) {
+        let span = &mut self.spans[place as usize];
+        let (next, previous) = (span.next, span.previous);
+        let Some(list) = span.list.take() else {
             return;
-        };
-        let (next, previous) = {
-            let span = &self.spans[place as usize];
-            (span.next, span.previous)
         };
         if let Some(next) = self.spans.get_mut(next as usize) {
             next.previous = previous;
         }
         match self.spans.get_mut(previous as usize) {
             Some(previous) => previous.next = next,
-            None => self.heads[list] = next,
+            None => self.heads[usize::from(list)] = next,
         }
+    }
+
+    /// Puts a span into another list if it is in the wrong one.
+    #[inline]
+    fn relink(&mut self, place: u32) {
+        let span = &self.spans[place as usize];
+        if Self::list_for(span) != span.list {
+            self.relink_slow(place);
+        }
+    }
+
+    #[cold]
+    fn relink_slow(&mut self, place: u32) {
+        self.unlink(place);
+        self.link(place);
     }
 
     /// Hands out from one to `most` slots; none if there is none and `pages` has no room for another
@@ -172,27 +187,19 @@ impl Bin {
         out: &mut impl FnMut(u64),
     ) -> (usize, PageSet) {
         let span = &mut self.spans[place as usize];
-        let before = Self::list_of(span);
         if span.used == 0 {
             self.empty -= 1;
             self.stale = false;
         }
-        self.released -= span.released();
+        let before = span.released();
         let (got, fresh) = span.take(u32::try_from(most).unwrap_or(u32::MAX), out);
-        self.released += span.released();
-        self.relink(place, before);
+        self.released -= (before - span.released()).count();
+        self.relink(place);
         self.used += got as usize;
         if !fresh.is_empty() {
             self.suspect(place);
         }
         (got as usize, fresh)
-    }
-
-    fn relink(&mut self, place: u32, before: Option<usize>) {
-        if Self::list_of(&self.spans[place as usize]) != before {
-            self.unlink(place, before);
-            self.link(place);
-        }
     }
 
     #[cold]
@@ -244,13 +251,15 @@ impl Bin {
             return;
         };
         let span = &mut self.spans[place as usize];
-        let before = Self::list_of(span);
         span.give(offset);
         // A span that is releasing is looked at again at the end of that.
         let is_empty = span.used == 0 && !span.releasing;
+        let listed = span.listed;
         self.used -= 1;
-        self.relink(place, before);
-        self.suspect(place);
+        self.relink(place);
+        if !listed {
+            self.suspect(place);
+        }
         if is_empty {
             self.keep_or_remove(place, map, emptied);
         }
@@ -266,24 +275,23 @@ impl Bin {
     }
 
     fn remove(&mut self, place: u32, map: &BlockMap) -> PageRange {
-        let list = Self::list_of(&self.spans[place as usize]);
-        self.unlink(place, list);
+        self.unlink(place);
         self.empty -= 1;
         self.vacant.push(place);
         let listed = self.spans[place as usize].listed;
         let mut nowhere = Span::nowhere(self.class);
         nowhere.listed = listed;
         let span = core::mem::replace(&mut self.spans[place as usize], nowhere);
-        self.released -= span.released();
+        self.released -= span.released().count();
         map.clear_span(span.pages);
         span.pages
     }
 
     /// Notes that a span may have holes.
+    #[cold]
     fn suspect(&mut self, place: u32) {
         let span = &mut self.spans[place as usize];
-        if !span.listed {
-            span.listed = true;
+        if !core::mem::replace(&mut span.listed, true) {
             self.suspects.push_back(place);
         }
     }
@@ -309,10 +317,9 @@ impl Bin {
             }
             let pages = span.holes();
             if !pages.is_empty() {
-                let list = Self::list_of(span);
                 self.empty -= u32::from(span.used == 0);
                 span.releasing = true;
-                self.unlink(place, list);
+                self.unlink(place);
                 return (looks, Some(Holes { place, pages }));
             }
         }
@@ -330,9 +337,9 @@ impl Bin {
     ) {
         let Holes { place, pages } = holes;
         let span = &mut self.spans[place as usize];
-        self.released -= span.released();
+        self.released -= span.released().count();
         span.release(released);
-        self.released += span.released();
+        self.released += span.released().count();
         let is_empty = span.used == 0;
         self.link(place);
         if released != pages.mask {
@@ -405,8 +412,8 @@ impl Bin {
             used += span.used as usize;
             pages += span.pages.pages();
             empty += u32::from(span.used == 0 && !span.releasing);
-            open += usize::from(Self::list_of(span).is_some());
-            released += span.released();
+            open += usize::from(Self::list_for(span).is_some());
+            released += span.released().count();
             if !span.listed && !span.releasing && span.has_holes() {
                 return Err(format!("the holes of span {place} are not noted: {span:?}"));
             }
@@ -422,7 +429,8 @@ impl Bin {
             let (mut place, mut previous) = (*head, NONE);
             while place != NONE {
                 let span = &self.spans[place as usize];
-                if Self::list_of(span) != Some(list) || span.previous != previous {
+                let right = Self::list_for(span).map(usize::from) == Some(list);
+                if !right || span.list != Self::list_for(span) || span.previous != previous {
                     return Err(format!("in list {list} behind {previous}: {span:?}"));
                 }
                 listed += 1;

@@ -46,6 +46,8 @@ pub(super) struct Span {
     hint: usize,
     /// A bit for each slot that a program has, where that is watched.
     live: Box<[u64]>,
+    /// The list of the bin that it is in.
+    pub(super) list: Option<u8>,
     pub(super) next: u32,
     pub(super) previous: u32,
 }
@@ -68,6 +70,7 @@ impl Span {
             listed: false,
             hint: 0,
             live: live.into(),
+            list: None,
             next: NONE,
             previous: NONE,
         }
@@ -83,8 +86,9 @@ impl Span {
     }
 
     /// Eighths of the slots that are not free, rounded down.
-    pub(super) fn eighths(&self) -> usize {
-        (self.used * 8 / self.class.slots) as usize
+    #[expect(clippy::cast_possible_truncation, reason = "at most eight")]
+    pub(super) fn eighths(&self) -> u8 {
+        (self.used * 8 / self.class.slots) as u8
     }
 
     fn offset_of(&self, slot: u32) -> u64 {
@@ -104,7 +108,7 @@ impl Span {
         debug_assert!(!self.releasing);
         self.warm = true;
         self.holes = None;
-        let (mut taken, mut touched) = (0, Mask::NONE);
+        let mut taken = 0;
         while taken < most && self.hint < self.free.len() {
             let word = self.free[self.hint];
             if word == 0 {
@@ -116,23 +120,17 @@ impl Span {
             self.free[self.hint] = word & (word - 1);
             out(self.offset_of(slot));
             taken += 1;
-            if !self.released.is_empty() {
-                touched |= self.pages_of(slot);
-            }
         }
         if taken > 0 {
             self.used += taken;
-            let again = self.released & touched;
-            self.released = self.released - again;
+            let again = self.take_released();
             return (taken, self.set(again));
         }
         taken = most.min(self.class.slots - self.fresh);
         (self.fresh..self.fresh + taken).for_each(|slot| out(self.offset_of(slot)));
         self.fresh += taken;
         self.used += taken;
-        // No slot is free: all pages that were ever used are in use.
-        let mut pages = self.released & Mask::of(&(0..self.pages_used()));
-        self.released = self.released - pages;
+        let mut pages = self.take_released();
         pages |= self.populate();
         (taken, self.set(pages))
     }
@@ -141,11 +139,14 @@ impl Span {
         PageSet { first: self.pages.start, mask }
     }
 
-    /// The pages that a slot reaches into.
-    fn pages_of(&self, slot: u32) -> Mask {
-        let size = self.class.size as usize;
-        let pages = PageRange::touching(slot as usize * size, size);
-        Mask::of(&(pages.start.0..pages.end.0))
+    /// The released pages that are in use again, and are ordinary pages from now on.
+    fn take_released(&mut self) -> Mask {
+        if self.released.is_empty() {
+            return Mask::NONE;
+        }
+        let again = self.released - self.unused(self.released);
+        self.released = self.released - again;
+        again
     }
 
     /// Pages from the first on that slots reach into that have been handed out at any time.
@@ -184,14 +185,17 @@ impl Span {
         true
     }
 
-    fn find_holes(&self) -> Mask {
-        let mut holes = Mask::NONE;
-        for page in (Mask::of(&(0..self.populated)) - self.released).iter() {
-            if self.is_unused(page) {
-                holes |= Mask::of(&(page..page + 1));
-            }
+    /// Those of `pages` that no slot reaches into that is handed out.
+    fn unused(&self, pages: Mask) -> Mask {
+        let mut unused = Mask::NONE;
+        for page in pages.iter().filter(|page| self.is_unused(*page)) {
+            unused |= Mask::of(&(page..page + 1));
         }
-        holes
+        unused
+    }
+
+    fn find_holes(&self) -> Mask {
+        self.unused(Mask::of(&(0..self.populated)) - self.released)
     }
 
     /// The holes.
@@ -202,8 +206,8 @@ impl Span {
     }
 
     /// Pages that have been released, while others of the span may be in use.
-    pub(super) fn released(&self) -> usize {
-        self.released.count()
+    pub(super) fn released(&self) -> Mask {
+        self.released
     }
 
     /// Notes that holes have been released, in which nothing was handed out meanwhile.
@@ -268,9 +272,8 @@ impl Span {
         {
             return Err(format!("{free} slots free, {live} live: {self:?}"));
         }
-        let in_use = self.released.iter().find(|page| !self.is_unused(*page));
-        if in_use.is_some() || self.released.end() > self.populated {
-            return Err(format!("page {in_use:?} was released and is in use: {self:?}"));
+        if self.unused(self.released) != self.released || self.released.end() > self.populated {
+            return Err(format!("a page was released and is in use: {self:?}"));
         }
         if self.holes.is_some_and(|holes| holes != self.find_holes()) {
             return Err(format!("the holes are {:?}: {self:?}", self.find_holes()));

@@ -58,9 +58,13 @@ impl Arena {
     ///
     /// Pages that become free keep their memory while it is needed again within a tenth of a second,
     /// up to 128 MiB of it and a quarter of what is in use; what was evicted gives up its place in
-    /// the store. A thread keeps 1 to 2 MiB of small blocks and 1 MiB of larger ones for itself. A
-    /// program that has fallen silent is minded every scan interval. [`trim`](Self::trim) gives all
-    /// of it back now.
+    /// the store. A page that small blocks share is given back too when none of its bytes belongs to a
+    /// block any more and nothing was allocated near it for a while: see
+    /// [`hole_bytes`](crate::Stats::hole_bytes). The evictor's thread looks for free memory every scan
+    /// interval; plain memory has no such thread. [`trim`](Self::trim) gives all of it back now.
+    ///
+    /// A thread keeps 1 to 2 MiB of small blocks and 1 MiB of larger ones for itself. Each of these small
+    /// blocks keeps the one or two pages in memory that it lies on.
     ///
     /// What is no block of this arena, or not one for such a layout, or was freed before, ends the
     /// process with a message: always where nothing has to be looked up for that, in debug builds
@@ -76,7 +80,10 @@ impl Arena {
         unsafe { self.inner.deallocate(Lane::Default, block, layout) }
     }
 
-    /// Gives back all memory that is free, instead of after a while, and says how many bytes that was.
+    /// Gives back all memory that is free, instead of after a while, and says how many bytes that was:
+    /// every page in which no byte belongs to a block, whatever else lies near it. In plain memory, pages
+    /// count too that were never touched.
+    ///
     /// What other threads keep for themselves follows when they next need more of it, or have no room
     /// for more.
     pub fn trim(&self) -> usize {

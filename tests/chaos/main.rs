@@ -18,6 +18,7 @@ mod case;
 mod descriptors;
 mod forks;
 mod guard;
+mod holes;
 mod interrupts;
 mod knobs;
 mod machine;

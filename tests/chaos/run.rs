@@ -11,7 +11,7 @@ use super::machine::{self, Counts};
 use super::scene::{Disturbance, Scene};
 use super::standing::STANDING;
 use super::{
-    advice, descriptors, forks, interrupts, knobs, options, owners, pressure, starvation, tasks,
+    advice, descriptors, forks, holes, interrupts, knobs, options, owners, pressure, starvation, tasks,
     witness,
 };
 use std::collections::BTreeMap;
@@ -133,6 +133,8 @@ fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
             let outcome = program.run_beside(arena, &claims, |_| println!("{ALIVE}"));
             assert_eq!((outcome.wrong, outcome.overlaps), (0, 0), "{program:?}\n{}", arena.stats());
             sums.checked += outcome.checked;
+            // Not beside the program, which counts the blocks.
+            *sums.steps.entry("chaos-holes").or_default() += holes::make(arena, random);
         }
         if random.one_in(3) {
             arena.stop().unwrap();

@@ -66,7 +66,8 @@ impl Blocks {
                 self.heap.pass(how as u32);
                 self.heap.tick();
             }
-            12 if how % 4 == 0 => drop(self.heap.trim()),
+            12 if how % 4 == 0 => self.trim(),
+            12 if how % 4 == 1 => drop(self.heap.sweep()),
             12 => self.heap.release_dirty(),
             13 | 14 => {
                 let first = program.number() % PAGES;
@@ -77,6 +78,19 @@ impl Blocks {
         }
         self.heap.check().unwrap();
         self.check();
+    }
+
+    /// Gives back all that is free: nothing is left in pages in which no block has a byte.
+    fn trim(&self) {
+        self.heap.trim();
+        let report = self.heap.report();
+        let classes = report.lanes.iter().flat_map(|lane| &lane.classes);
+        let cached = classes.map(|class| class.cached).sum::<usize>() + report.cached_large_bytes;
+        // What another thread keeps for itself stays where it is.
+        if !self.pages.fails() && cached == 0 {
+            assert!(self.pages.free_are_empty(), "{report}");
+            assert_eq!(report.hole_bytes(), 0, "{report}");
+        }
     }
 
     /// Compares what the heap says of itself with what is known.

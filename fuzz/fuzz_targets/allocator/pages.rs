@@ -80,6 +80,12 @@ impl Pages {
         inner.out_of_memory || inner.refuses
     }
 
+    /// Whether the pages that no block has are empty.
+    pub(crate) fn free_are_empty(&self) -> bool {
+        let is_empty = |page: &Page| page.presence == Presence::Empty || page.blocks > 0;
+        self.inner().pages.iter().all(is_empty)
+    }
+
     /// Whether all pages are as they were in the beginning.
     pub(crate) fn are_empty(&self) -> bool {
         let is_empty = |page: &Page| page.presence == Presence::Empty && page.blocks == 0;

@@ -28,7 +28,7 @@ fn fragment(heap: &Arc<Heap>, count: usize, size: usize, nth: usize) -> (Vec<usi
 fn trim_releases_each_page_without_a_live_byte_once() {
     for size in [8, 64, 200, 600, 1000, 3000, 5000, 20_000] {
         let (heap, notes) = heap(1 << 14);
-        let (live, freed) = fragment(&heap, 40_000_000 / size.max(2000), size, 17);
+        let (live, freed) = fragment(&heap, 40_000_000 / size.max(2000), size, 17 + 20_000 / size);
         let released = heap.trim();
         let pages: Vec<_> = lock(&notes.released).iter().flat_map(|range| range.iter()).collect();
         let distinct: HashSet<_> = pages.iter().map(|page| page.0).collect();
@@ -66,12 +66,13 @@ fn holes_are_counted_and_held_memory_is_less_without_them() {
 fn released_pages_are_populated_when_they_are_handed_out_again() {
     for size in [8, 200, 1000, 3000, 12_000] {
         let (heap, notes) = heap(1 << 12);
-        let (mut live, _) = fragment(&heap, 6_000_000 / size.max(1000), size, 20);
+        let (mut live, _) = fragment(&heap, 6_000_000 / size.max(1000), size, 20 + 20_000 / size);
         heap.trim();
         let mut empty: HashSet<_> = lock(&notes.released)
             .iter()
             .flat_map(|range| range.iter().map(|page| page.0))
             .collect();
+        assert!(!empty.is_empty());
         lock(&notes.populated).clear();
         for _ in 0..10_000_000 / size.max(1000) {
             let block = offset(&heap, layout(size, 8)).unwrap();
@@ -157,12 +158,15 @@ fn a_span_may_become_empty_while_its_holes_are_released() {
         let (live, _) = fragment(&heap, 2_000_000 / size, size, 20);
         let (theirs, seen) = (Arc::clone(&heap), Arc::new(Mutex::new(HashSet::new())));
         let (live, known) = (Mutex::new(live), Arc::clone(&seen));
+        let holes = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&holes);
         *lock(&notes.while_releasing) = Some(Box::new(move |range: PageRange| {
             let freed: Vec<_> = lock(&live).drain(..).collect();
             freed.into_iter().for_each(|offset| free(&theirs, offset, layout(size, 8)));
             // A run of free pages that is on its way is in no list.
             if theirs.bin_at(range.start.offset()).is_some() {
                 theirs.check().unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
             }
             let block = offset(&theirs, layout(size, 8)).unwrap();
             let taken = PageRange::touching(block, size);
@@ -173,7 +177,7 @@ fn a_span_may_become_empty_while_its_holes_are_released() {
         *lock(&notes.while_releasing) = None;
         heap.check().unwrap();
         let blocks = core::mem::take(&mut *lock(&seen));
-        assert!(!blocks.is_empty());
+        assert!(holes.load(Ordering::Relaxed) > 0 && !blocks.is_empty());
         blocks.into_iter().for_each(|offset| free(&heap, offset, layout(size, 8)));
         heap.trim();
         assert_eq!(heap.report().held_bytes(), 0, "{}", heap.report());
