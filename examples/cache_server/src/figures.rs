@@ -33,6 +33,10 @@ pub fn settings_changed(server: &Server) {
     server.keyspace.set_maxmemory(limit(&server.settings.maxmemory));
     server.keyspace.set_memory_limit(limit(&server.settings.memory_limit));
     server.keyspace.set_policy(server.settings.policy());
+    let settings = &server.settings;
+    let share = settings.client_share();
+    let most = share.of(settings.memory_limit.load(Relaxed), settings.maxmemory.load(Relaxed));
+    server.clients.set_most_bytes(most);
 }
 
 /// What is known about memory at one time.

@@ -51,10 +51,14 @@ mod tests {
     #[test]
     fn what_is_allocated_is_seen() {
         let mut footprint = Footprint::default();
-        let before = footprint.measure();
-        let memory = std::hint::black_box(vec![1u8; 64 << 20]);
-        let after = footprint.measure();
-        assert!(after >= before + (60 << 20), "{before} {after}");
-        drop(memory);
+        let mut is_seen = || {
+            let before = footprint.measure();
+            let memory = std::hint::black_box(vec![1u8; 64 << 20]);
+            let after = footprint.measure();
+            drop(memory);
+            after >= before + (60 << 20)
+        };
+        // Other tests of this process may give memory back meanwhile, though not each time.
+        assert!((0..100).any(|_| is_seen()));
     }
 }

@@ -62,6 +62,7 @@ impl Collector for Figures {
         for (name, help, value) in [
             ("connections", "Connections that were let in", totals.connections),
             ("rejected_connections", "Connections above maxclients", totals.rejected_connections),
+            ("evicted_clients", "Clients closed for their memory", totals.evicted_clients),
             ("commands", "Commands that were carried out", totals.commands),
             ("errors", "Requests that were answered with an error", totals.errors),
             ("received_bytes", "Bytes read from clients", totals.bytes_in),
@@ -85,6 +86,7 @@ impl Collector for Figures {
         let settings = &server.settings;
         for (name, help, value) in [
             ("connected_clients", "Clients", server.clients.count() as f64),
+            ("client_bytes", "Bytes that clients take", server.clients.used_bytes() as f64),
             ("keys", "Keys", server.keyspace.len() as f64),
             ("used_bytes", "Bytes of keys and values", figures::used_bytes(server) as f64),
             (

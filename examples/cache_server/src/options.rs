@@ -1,6 +1,7 @@
 //! What the command line says.
 
 use crate::keyspace::{self, Policy};
+use crate::server::Share;
 use crate::size;
 use clap::{Parser, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -43,6 +44,12 @@ pub struct Options {
     /// is not enough, keys are removed by the maxmemory policy, or commands that need memory refused.
     #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
     pub memory_limit: Option<u64>,
+    /// What clients may take together, as bytes or as a percentage of the memory limit; 0 for no limit
+    ///
+    /// Unfinished requests, replies that were not taken, and buffers. Where more is needed, requests that
+    /// are large wait; where that does not help, the largest clients are closed.
+    #[arg(long, value_name = "SHARE", default_value = "25%")]
+    pub maxmemory_clients: Share,
     /// Bytes of address space for values: the most that they may take before compression, those
     /// that sleep included [default: 64gb, or less where the system does not grant that much]
     #[arg(long, value_name = "SIZE", value_parser = reserve)]
@@ -229,6 +236,7 @@ mod tests {
             ["--maxmemory", "1.5g"],
             ["--memory-limit", "4096"],
             ["--reserve", "1mb"],
+            ["--maxmemory-clients", "0%"],
             ["--reserve", "16385gb"],
             ["--cold-after", "soon"],
             ["--threads", "0"],

@@ -5,6 +5,7 @@ use crate::server::Server;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 /// A client as its own connection sees it.
 #[derive(Debug)]
@@ -93,8 +94,20 @@ pub struct Client {
     pub input_free: AtomicUsize,
     /// Bytes of replies that have not been sent.
     pub output: AtomicUsize,
+    /// Bytes that its connection takes in all.
+    pub memory: AtomicUsize,
+    /// When it has sent or taken something last, in milliseconds of the server's clock.
+    moved_at_ms: AtomicU64,
+    /// Since when it has waited for memory, likewise. The largest number where it does not.
+    waits_since_ms: AtomicU64,
     /// The last command's number in the table, plus 1.
     last_command: AtomicUsize,
+}
+
+const NEVER: u64 = u64::MAX;
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(NEVER)
 }
 
 /// What a client calls itself.
@@ -128,8 +141,34 @@ impl Client {
             input: AtomicUsize::new(0),
             input_free: AtomicUsize::new(0),
             output: AtomicUsize::new(0),
+            memory: AtomicUsize::new(0),
+            moved_at_ms: AtomicU64::new(seconds * 1000),
+            waits_since_ms: AtomicU64::new(NEVER),
             last_command: AtomicUsize::new(0),
         }
+    }
+
+    /// It has sent or taken something.
+    pub fn moved(&self, now: Duration) {
+        self.moved_at_ms.store(milliseconds(now), Relaxed);
+    }
+
+    pub fn moved_at(&self) -> Duration {
+        Duration::from_millis(self.moved_at_ms.load(Relaxed))
+    }
+
+    /// It waits for memory, or does no longer.
+    pub fn waits(&self, now: Option<Duration>) {
+        let before = self.waits_since_ms.load(Relaxed);
+        let since = now.map_or(NEVER, |now| milliseconds(now).min(before));
+        if since != before {
+            self.waits_since_ms.store(since, Relaxed);
+        }
+    }
+
+    pub fn waits_since(&self) -> Option<Duration> {
+        let since = self.waits_since_ms.load(Relaxed);
+        (since != NEVER).then(|| Duration::from_millis(since))
     }
 
     pub fn note_command(&self, index: usize) {

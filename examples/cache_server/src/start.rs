@@ -36,6 +36,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
     let arena = options.arena().build().map_err(without_arena)?;
     let keyspace = Keyspace::new(arena, options.keyspace());
     let server = Arc::new(Server::new(keyspace, settings, threads));
+    figures::settings_changed(&server);
 
     let mut poll = Poll::new()?;
     let mut signals = signals::on_stop()?;
@@ -74,6 +75,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
 
 fn tick(server: &Server) {
     server.keyspace.tend(unix_ms());
+    server.clients.tend(server.started.elapsed());
     server.rates.sample(Instant::now(), || {
         let stats = figures::arena(server).stats();
         Counters {
@@ -116,6 +118,7 @@ fn settings(options: &Options, threads: usize, out: &mut dyn Write) -> io::Resul
         ("save", String::new()),
         ("appendonly", "no".into()),
     ];
+    settings.set_client_share(options.maxmemory_clients);
     settings.set_policy(options.maxmemory_policy);
     settings.set_password(options.requirepass.as_deref().unwrap_or_default().as_bytes());
     Ok(settings)

@@ -181,7 +181,7 @@ fn describe(server: &Server, client: &Client, out: &mut String) {
         now.saturating_sub(client.connected_at),
         now.saturating_sub(client.active_at.load(Relaxed)),
         if flags.is_empty() { "N" } else { &flags },
-        input + free + output,
+        client.memory.load(Relaxed),
         if output > 0 { "rw" } else { "r" },
         last.map_or("NULL", |entry| entry.full_name()),
         if client.resp3.load(Relaxed) { 3 } else { 2 },
@@ -209,7 +209,9 @@ KILL <option> <value> [<option> <value> [...]]
       Leave out this connection (default: yes).
 LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <id> [<id> [...]]]
     What is known about each connection.
-NO-EVICT (ON|OFF), NO-TOUCH (ON|OFF)
+NO-EVICT (ON|OFF)
+    Whether this connection stays open whatever memory it takes.
+NO-TOUCH (ON|OFF)
     Accepted, without effect.
 REPLY (ON|OFF|SKIP)
     Whether this connection gets replies.

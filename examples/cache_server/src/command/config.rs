@@ -6,7 +6,7 @@ use super::row::{ADMIN, Command, NO_KEY};
 use super::{Call, glob};
 use crate::figures;
 use crate::keyspace::Policy;
-use crate::server::Server;
+use crate::server::{Server, Share};
 use crate::size;
 use clap::ValueEnum;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -31,7 +31,7 @@ struct Parameter {
     parse: fn(&[u8]) -> Result<Change, String>,
 }
 
-static PARAMETERS: [Parameter; 8] = [
+static PARAMETERS: [Parameter; 9] = [
     Parameter {
         name: "maxmemory",
         get: |server| server.settings.maxmemory.load(Relaxed).to_string(),
@@ -41,6 +41,14 @@ static PARAMETERS: [Parameter; 8] = [
         name: "memory-limit",
         get: |server| server.settings.memory_limit.load(Relaxed).to_string(),
         parse: |value| memory(value, 0, |server| &server.settings.memory_limit),
+    },
+    Parameter {
+        name: "maxmemory-clients",
+        get: |server| server.settings.client_share().to_string(),
+        parse: |value| {
+            let share: Share = String::from_utf8_lossy(value).parse()?;
+            Ok(Box::new(move |server| server.settings.set_client_share(share)))
+        },
     },
     Parameter {
         name: "maxmemory-policy",

@@ -62,6 +62,7 @@ fn diagnosis(server: &Server) -> String {
     let p99 = stats.refault_time.quantile(0.99).unwrap_or_default();
     let refaults = server.rates.per_second().refaults;
     let tried = stats.evicted + stats.incompressible;
+    let (clients, waiting) = (server.clients.used_bytes(), server.clients.waiting());
     let pressure = server.keyspace.pressure();
     let evicted = figures::events(server).evicted;
     let findings = [
@@ -76,6 +77,15 @@ fn diagnosis(server: &Server) -> String {
         (
             pressure == Pressure::Full && !server.settings.policy().evicts(),
             "The memory is full: compression alone does not keep to the limit, so commands that need memory are refused (noeviction). Give more memory (--memory-limit), remove keys, or choose another maxmemory-policy.".into(),
+        ),
+        (
+            waiting > 0 || clients > server.clients.most_bytes() / 4 * 3,
+            format!(
+                "Clients take {} of the {} that they may (maxmemory-clients): {waiting} wait for memory, {} were closed for it.",
+                bytes(clients),
+                bytes(server.clients.most_bytes()),
+                server.clients.evicted(),
+            ),
         ),
         (
             pressure == Pressure::Behind,

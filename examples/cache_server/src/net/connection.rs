@@ -4,7 +4,7 @@ use super::input::{Input, Read};
 use super::output::Output;
 use super::scratch::Scratch;
 use super::stream::Stream;
-use crate::server::{Server, WorkerStats};
+use crate::server::{Grant, Server, WorkerStats};
 use crate::session::{Client, Session};
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
@@ -14,6 +14,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Requests of a client who has more unsent replies than this are neither carried out nor read.
 pub const MOST_UNSENT: usize = 1 << 20;
+
+/// What a connection takes beside its buffers, about.
+const BESIDE_BUFFERS: usize = 1 << 10;
 
 /// Bytes that are still read from a client once the server is stopping.
 const LAST_BYTES: usize = 1 << 20;
@@ -47,7 +50,7 @@ pub struct Connection {
     ended: bool,
     /// What may still be read, once the server is stopping.
     last_bytes: Option<usize>,
-    /// The next request has to wait for memory.
+    /// The next request, or the rest of one, has to wait for memory.
     pub waits: bool,
     /// Its worker knows when to try that again.
     pub listed: bool,
@@ -93,7 +96,7 @@ impl Connection {
         let turn = self.work(server, stats, scratch).unwrap_or(Turn::Close);
         self.input.rest(scratch);
         self.output.rest(scratch);
-        self.show_figures();
+        self.show_figures(server);
         turn
     }
 
@@ -104,15 +107,15 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> io::Result<Turn> {
         self.waits = false;
-        self.send(stats)?;
+        self.send(server, stats)?;
         if self.output.unsent() <= MOST_UNSENT && !self.session.close {
             if !self.input.may_hold_request() && self.readable && !self.ended {
-                self.read(server, stats, scratch)?;
+                self.read_if_there_is_room(server, stats, scratch)?;
             }
             if self.input.may_hold_request() {
                 self.carry_out(server, stats, scratch);
             }
-            self.send(stats)?;
+            self.send(server, stats)?;
         }
         Ok(self.next())
     }
@@ -136,6 +139,22 @@ impl Connection {
         }
     }
 
+    /// Reads, unless that takes memory which clients may not take now.
+    fn read_if_there_is_room(
+        &mut self,
+        server: &Server,
+        stats: &WorkerStats,
+        scratch: &mut Scratch,
+    ) -> io::Result<()> {
+        let (growth, now) = (self.input.growth(), server.started.elapsed());
+        match server.clients.grant(&self.session.client, growth, now) {
+            Grant::Yes => self.read(server, stats, scratch)?,
+            Grant::Later => self.waits = true,
+            Grant::Never => server.clients.evict(&self.session.client),
+        }
+        Ok(())
+    }
+
     fn read(
         &mut self,
         server: &Server,
@@ -149,6 +168,7 @@ impl Connection {
                 // With less than it could take the socket is empty: another event will come.
                 self.readable = !all || self.hung_up || self.last_bytes.is_some();
                 self.session.client.active_at.store(server.seconds(), Relaxed);
+                self.session.client.moved(server.started.elapsed());
                 if let Some(left) = &mut self.last_bytes {
                     *left = left.saturating_sub(bytes);
                     self.ended = *left == 0;
@@ -163,10 +183,13 @@ impl Connection {
         Ok(())
     }
 
-    fn send(&mut self, stats: &WorkerStats) -> io::Result<()> {
+    fn send(&mut self, server: &Server, stats: &WorkerStats) -> io::Result<()> {
         if self.output.unsent() > 0 && self.writable {
             let sent = self.output.send(&mut self.stream)?;
             stats.sent(sent.bytes);
+            if sent.bytes > 0 {
+                self.session.client.moved(server.started.elapsed());
+            }
             self.writable = !sent.full;
         }
         Ok(())
@@ -187,10 +210,12 @@ impl Connection {
         if awaits_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
     }
 
-    fn show_figures(&self) {
+    fn show_figures(&self, server: &Server) {
         let client = &self.session.client;
         client.input.store(self.input.len(), Relaxed);
         client.input_free.store(self.input.free(), Relaxed);
         client.output.store(self.output.unsent(), Relaxed);
+        let buffers = self.input.memory() + self.output.memory();
+        server.clients.takes(client, BESIDE_BUFFERS + buffers);
     }
 }

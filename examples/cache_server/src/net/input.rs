@@ -35,7 +35,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Reads once.
+    /// Reads once, into memory of which [`growth`](Self::growth) has told.
     pub fn read(
         &mut self,
         stream: &Stream,
@@ -67,14 +67,35 @@ impl Input {
         if self.bytes.capacity() == 0 {
             self.bytes = scratch.take_input();
         }
-        // A long argument gets its room once, so that it is never moved.
-        let room = self.missing.max(READ_BYTES / 4);
-        let reserved = if self.missing > READ_BYTES {
-            self.bytes.try_reserve_exact(room)
-        } else {
-            self.bytes.try_reserve(room)
-        };
-        reserved.map_err(|_| io::ErrorKind::OutOfMemory.into())
+        let more = self.wanted() - self.bytes.len();
+        self.bytes.try_reserve_exact(more).map_err(|_| io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// The capacity for reading once more. A long argument gets its room at once, so that it is never
+    /// moved.
+    fn wanted(&self) -> usize {
+        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
+        let least = len + self.missing.max(READ_BYTES / 4);
+        match capacity {
+            _ if least <= capacity => capacity,
+            _ if self.missing > READ_BYTES => least,
+            _ => least.max(2 * capacity),
+        }
+    }
+
+    /// Bytes of memory that reading once more takes beyond what there is.
+    pub fn growth(&mut self) -> usize {
+        self.drop_done();
+        match self.bytes.capacity() {
+            // A buffer that the worker lends.
+            0 => 0,
+            capacity => self.wanted() - capacity,
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.parser.memory()
     }
 
     /// Takes the next request apart: see [`Parser::next`].

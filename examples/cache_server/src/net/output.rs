@@ -23,6 +23,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub fn unsent(&self) -> usize {
         self.bytes.len() - self.sent
     }

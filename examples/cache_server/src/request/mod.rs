@@ -167,6 +167,12 @@ impl Parser {
         }
     }
 
+    /// Bytes of memory that it takes beside itself.
+    #[allow(dead_code, reason = "the fuzzer does not ask for it")]
+    pub fn memory(&self) -> usize {
+        self.arguments.capacity() * size_of::<Span>() + self.words.capacity()
+    }
+
     /// Gives memory back that an unusual request has taken.
     pub fn shrink(&mut self) {
         const USUAL: usize = 64;

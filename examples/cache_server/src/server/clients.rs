@@ -1,5 +1,6 @@
 //! Who is connected, and the workers that serve them.
 
+use super::budget::Budget;
 use crate::net::Stream;
 use crate::session::Client;
 use mio::Waker;
@@ -42,6 +43,7 @@ pub struct Clients {
     opened: AtomicU64,
     rejected: AtomicU64,
     inboxes: OnceLock<Vec<Inbox>>,
+    pub(super) budget: Budget,
 }
 
 impl Clients {
@@ -66,6 +68,7 @@ impl Clients {
 
     pub fn closed(&self, client: &Client) {
         self.by_id.lock().remove(&client.id);
+        self.gives_back(client);
     }
 
     pub fn count(&self) -> usize {

@@ -1,10 +1,12 @@
 //! What all connections share.
 
+mod budget;
 mod clients;
 mod settings;
 mod stats;
 mod stop;
 
+pub use budget::{Grant, Share};
 pub use clients::{Clients, Inbox, Message};
 pub use settings::Settings;
 pub use stats::{Totals, WorkerStats};
@@ -76,6 +78,7 @@ impl Server {
         self.workers.iter().for_each(|worker| totals.add(worker));
         totals.connections = self.clients.opened();
         totals.rejected_connections = self.clients.rejected();
+        totals.evicted_clients = self.clients.evicted();
         totals
     }
 }

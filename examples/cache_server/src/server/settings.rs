@@ -1,5 +1,6 @@
 //! What can be changed while the server runs.
 
+use super::Share;
 use crate::keyspace::Policy;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,6 +23,8 @@ pub struct Settings {
     pub proto_max_bulk_len: AtomicU64,
     /// Bytes that the whole process may take, if there is a limit.
     pub memory_limit: AtomicU64,
+    /// What clients may take together.
+    client_share: RwLock<Share>,
     /// How long values are idle before they are compressed.
     pub cold_after: Duration,
     /// Whether `DEBUG` works at all.
@@ -42,6 +45,7 @@ impl Default for Settings {
             tcp_keepalive: AtomicU64::new(300),
             proto_max_bulk_len: AtomicU64::new(512 << 20),
             memory_limit: AtomicU64::new(0),
+            client_share: RwLock::new(Share::Percent(25)),
             cold_after: Duration::from_secs(60),
             debug_command: false,
             fixed: Vec::new(),
@@ -71,6 +75,14 @@ impl Settings {
     pub fn set_password(&self, password: &[u8]) {
         *self.password.write() = password.to_vec();
         self.has_password.store(!password.is_empty(), Relaxed);
+    }
+
+    pub fn client_share(&self) -> Share {
+        *self.client_share.read()
+    }
+
+    pub fn set_client_share(&self, share: Share) {
+        *self.client_share.write() = share;
     }
 
     pub fn policy(&self) -> Policy {

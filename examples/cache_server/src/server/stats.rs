@@ -108,6 +108,7 @@ pub struct CommandTotals {
 pub struct Totals {
     pub connections: u64,
     pub rejected_connections: u64,
+    pub evicted_clients: u64,
     pub commands: u64,
     pub errors: u64,
     pub bytes_in: u64,
@@ -137,6 +138,7 @@ impl Totals {
     pub fn since(mut self, earlier: &Self) -> Self {
         self.connections -= earlier.connections;
         self.rejected_connections -= earlier.rejected_connections;
+        self.evicted_clients -= earlier.evicted_clients;
         self.commands -= earlier.commands;
         self.errors -= earlier.errors;
         self.bytes_in -= earlier.bytes_in;

@@ -13,16 +13,14 @@ const LEN: usize = 16 << 10;
 const WRITES: usize = 150 * (1 << 20) / LEN;
 
 /// A server of one thread that can be full, if this system compresses at all.
-fn server(test: &str, policy: &str) -> Option<ServerProcess> {
+fn server(policy: &str) -> Option<ServerProcess> {
     let limit = LIMIT.to_string();
     let args = ["--threads", "1", "--memory-limit", &limit, "--maxmemory-policy", policy];
     let server = ServerProcess::start(&args);
-    let compresses = !server.greeting.contains("nothing is compressed");
-    if !compresses {
-        eprintln!("SKIPPED {test}: nothing is compressed on this system, so the limit is not kept");
-    }
-    compresses.then_some(server)
+    (!server.greeting.contains("nothing is compressed")).then_some(server)
 }
+
+const NO_LIMIT: &str = "nothing is compressed on this system, so the limit is not kept";
 
 fn info(client: &mut Client, field: &str) -> u64 {
     let info = client.ask("INFO all");
@@ -73,8 +71,10 @@ fn write_and_read(server: &ServerProcess) -> Course {
 
 #[test]
 fn a_full_cache_evicts_by_its_policy_and_serves_others_meanwhile() {
-    const TEST: &str = "a_full_cache_evicts_by_its_policy";
-    let Some(server) = server(TEST, "allkeys-lru") else { return };
+    let Some(server) = server("allkeys-lru") else {
+        eprintln!("SKIPPED a_full_cache_evicts_by_its_policy: {NO_LIMIT}");
+        return;
+    };
     let course = write_and_read(&server);
     assert_eq!((course.done, course.refused), (WRITES, 0));
     // Whether the cache is full is known only after writes have waited for compression.
@@ -105,8 +105,10 @@ fn a_full_cache_evicts_by_its_policy_and_serves_others_meanwhile() {
 
 #[test]
 fn a_full_cache_refuses_writes_where_nothing_may_be_evicted() {
-    const TEST: &str = "a_full_cache_refuses_writes";
-    let Some(server) = server(TEST, "noeviction") else { return };
+    let Some(server) = server("noeviction") else {
+        eprintln!("SKIPPED a_full_cache_refuses_writes: {NO_LIMIT}");
+        return;
+    };
     let course = write_and_read(&server);
     assert!(course.refused > WRITES / 4, "{course:?}");
     assert!(course.reads_during_a_write >= 20, "{course:?}");

@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod full;
+mod memory;
 mod password;
 mod protocol;
 mod server;

@@ -41,6 +41,7 @@ pub fn clients(server: &Server, out: &mut String) {
         client_recent_max_input_buffer: input.unwrap_or(0),
         client_recent_max_output_buffer: output.unwrap_or(0),
         blocked_clients: 0,
+        clients_waiting_for_memory: server.clients.waiting(),
     );
 }
 
@@ -62,6 +63,7 @@ pub fn memory(server: &Server, out: &mut String) {
         maxmemory_policy: server.settings.policy().name(),
         allocator_allocated: memory.stats.allocated_bytes,
         allocator_resident: memory.stats.resident_bytes,
+        mem_clients_normal: server.clients.used_bytes(),
         mem_fragmentation_ratio: format!("{:.2}", resident as f64 / (used as f64).max(1.0)),
         mem_allocator: "thermocline",
     );
@@ -88,6 +90,7 @@ pub fn stats(server: &Server, out: &mut String) {
         total_net_output_bytes: totals.bytes_out,
         rejected_connections: totals.rejected_connections,
         expired_keys: events.expired,
+        evicted_clients: totals.evicted_clients,
         evicted_keys: events.evicted,
         keyspace_hits: events.hits,
         keyspace_misses: events.misses,
