@@ -296,3 +296,7 @@ impl Evictor {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
+mod tests;

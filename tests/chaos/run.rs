@@ -110,6 +110,7 @@ impl Drop for SaidOnPanic {
 fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
     let (start, over) = (Instant::now(), AtomicBool::new(false));
     let claims = Claims::new(arena);
+    owners::open(arena);
     STANDING.open(arena, 64 + random.below(scaled(4000, 400)));
     let scene = Scene { arena, over: &over, main: tasks::gettid() };
     thread::scope(|scope| {
@@ -146,6 +147,7 @@ fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
         }
     });
     STANDING.close(arena);
+    owners::close(arena);
     nothing_is_left(arena);
     let stats = arena.stats();
     sums.arenas += 1;
