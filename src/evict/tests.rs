@@ -35,7 +35,7 @@ impl Fixture {
     fn new(kind: Tracker, store_limit: usize, zeal: bool) -> Self {
         let memory = Arc::new(SharedMemory::new(3 * REGION_PAGES * PAGE_SIZE).unwrap());
         let uffds = vec![Uffd::open(kind.features()).unwrap()];
-        let backing = Arc::new(Backing::new(memory, uffds, kind.register_mode()).unwrap());
+        let (backing, pagemap) = Backing::kept(memory, uffds, kind.register_mode()).unwrap();
         let table = Arc::new(PageTable::new(3 * REGION_PAGES).unwrap());
         let store = Arc::new(Store::new(store_limit).unwrap());
         let counters = Arc::new(Counters::default());
@@ -43,7 +43,7 @@ impl Fixture {
             Arc::clone(&backing),
             Arc::clone(&table),
             Arc::clone(&store),
-            kind.start(Arc::clone(&backing)).unwrap(),
+            kind.start(Arc::clone(&backing), pagemap).unwrap(),
             Arc::clone(&counters),
             zeal,
         );

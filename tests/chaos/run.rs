@@ -11,8 +11,8 @@ use super::machine::{self, Counts};
 use super::scene::{Disturbance, Scene};
 use super::standing::STANDING;
 use super::{
-    advice, descriptors, forks, holes, interrupts, knobs, options, owners, pressure, starvation, tasks,
-    witness,
+    advice, descriptors, forks, holes, interrupts, knobs, options, owners, pressure, starvation,
+    tasks, witness,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
