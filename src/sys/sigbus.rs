@@ -208,8 +208,8 @@ fn current_action() -> Result<libc::sigaction, SysError> {
     }
 }
 
-/// Whether the handler that the process has for SIGBUS is the one that serves. If not, whoever
-/// installed another one has to call this one for what is not his.
+/// Whether the handler that the process has for SIGBUS is the one that serves. If not, the handler that it
+/// has must call this one for what is not its own.
 pub(crate) fn is_in_charge() -> bool {
     let ours = on_sigbus as extern "C-unwind" fn(_, _, _) as usize;
     current_action().is_ok_and(|action| action.sa_sigaction == ours)
