@@ -1,5 +1,5 @@
-//! A heap of which most blocks have been freed, at random: few pages are without a live byte next to none
-//! that has one. What it holds is the pages in which a live byte lies, and little more.
+//! A heap of which most blocks have been freed, at random, so that nearly every span has a live block. It
+//! holds the pages in which a live byte lies, and little more.
 
 #![allow(missing_docs, unsafe_code)]
 
