@@ -249,6 +249,8 @@ fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
     };
     match open_syscall(flags | UFFD_USER_MODE_ONLY) {
         Ok(fd) => Ok((fd, DescriptorRoute::UserModeOnly)),
+        // This one needs no privilege, so that its own error is the one to be mended.
+        Err(e) if e.is_too_many_files() => Err(OpenError { device, system_call: e }),
         Err(_) => Err(OpenError { device, system_call }),
     }
 }
