@@ -1,111 +1,12 @@
 //! Damaged pages at every place of a run: each good page gets its own bytes, and a damaged one none.
 
+use super::fixture::{Fixture, bytes_of, each, is_damaged};
+use super::restore::{Brought, Empty};
 use super::*;
-use crate::common;
 use crate::prim::PAGE_SIZE;
-use crate::store::{Compressor, Put};
-use crate::sys::memory::SharedMemory;
-use crate::sys::uffd::Uffd;
-use crate::track::Tracker;
-use restore::{Brought, Empty};
 
-/// Pages of the fixture's memory.
-const PAGES: usize = 4096;
 /// Pages of a run that has every combination of damaged pages.
 const RUN: usize = 5;
-
-/// A resolver, with nothing that faults.
-struct Fixture {
-    resolver: Resolver,
-    compressor: Compressor,
-    /// The first page that no run has used.
-    next: usize,
-}
-
-/// The bytes of a page: no two pages have a word in common.
-fn bytes_of(page: PageIndex) -> Vec<u8> {
-    (0..PAGE_SIZE as u64 / 8).flat_map(|i| (page.0 as u64 * 1000 + i / 8).to_le_bytes()).collect()
-}
-
-fn is_damaged(damaged: usize, i: usize) -> bool {
-    damaged >> i & 1 == 1
-}
-
-impl Fixture {
-    fn new(kind: Tracker) -> Self {
-        let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
-        let uffds = vec![Uffd::open(kind.features()).unwrap()];
-        let (backing, pagemap) = Backing::kept(memory, uffds, kind.register_mode()).unwrap();
-        let tracker = kind.start(Arc::clone(&backing), pagemap).unwrap();
-        let resolver = Resolver::new(
-            backing,
-            Arc::new(PageTable::new(PAGES).unwrap()),
-            Arc::new(Store::new(64 << 20).unwrap()),
-            tracker,
-            Arc::new(Counters::default()),
-            Arc::new(BlockMap::new(PAGES).unwrap()),
-        );
-        Self { resolver, compressor: Compressor::new(), next: 1 }
-    }
-
-    /// Stores a page, as the evictor does.
-    fn store(&mut self, page: PageIndex, damaged: bool) {
-        let Resolver { table, store, .. } = &self.resolver;
-        table.begin_fill(page, Word::EMPTY).unwrap();
-        let _ = table.finish_fill(page, Word::EMPTY);
-        table.claim(page, table.load(page)).unwrap();
-        let bytes = bytes_of(page);
-        let Put::Compressed(handle) = store.put(&mut self.compressor, &bytes, page.0 as u64) else {
-            panic!("the page does not compress");
-        };
-        assert!(table.publish(page, handle));
-        let _ = table.finish_drop(page);
-        if damaged {
-            store.corrupt(handle);
-        }
-    }
-
-    /// Stores so many pages, of which `damaged` has a bit for each damaged one. Next to the run are
-    /// pages that were never written.
-    fn stored(&mut self, pages: usize, damaged: usize) -> PageRange {
-        let run = PageRange::new(self.next, self.next + pages);
-        self.next = run.end.0 + 1;
-        for (i, page) in run.iter().enumerate() {
-            self.store(page, is_damaged(damaged, i));
-        }
-        run
-    }
-
-    fn state(&self, page: PageIndex) -> State {
-        self.resolver.table.load(page).state()
-    }
-
-    /// Whether a page is in memory, with its own bytes.
-    fn is_right(&self, page: PageIndex) -> bool {
-        let mut bytes = vec![0; PAGE_SIZE];
-        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
-        self.state(page) == State::Resident && bytes == bytes_of(page)
-    }
-
-    /// A stored page has no memory, and neither has a lost one that was not there before.
-    fn holds_no_memory(&self, page: PageIndex) -> bool {
-        let mut bytes = vec![1; PAGE_SIZE];
-        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
-        bytes == [0; PAGE_SIZE]
-    }
-
-    fn check(&self) {
-        let Resolver { table, store, .. } = &self.resolver;
-        table.check().unwrap();
-        let words = (0..PAGES).map(|page| table.load(PageIndex(page)));
-        let handles = words.filter(|word| word.state() == State::Stored).map(Word::handle);
-        store.check(handles).unwrap();
-    }
-}
-
-fn each(test: &str, run: impl Fn(Fixture)) {
-    common::trackers(test).into_iter().for_each(|kind| run(Fixture::new(kind)));
-}
 
 /// The pages of the window that come along with `touched`: those up to the next damaged one.
 fn expected(damaged: usize, touched: usize) -> std::ops::Range<usize> {
@@ -120,9 +21,7 @@ fn a_touched_page_gets_its_own_bytes_whichever_pages_around_it_are_damaged() {
         for (damaged, touched) in (0..1 << RUN).flat_map(|set| (0..RUN).map(move |i| (set, i))) {
             let run = it.stored(RUN, damaged);
             let page = PageIndex(run.start.0 + touched);
-            let was = it.resolver.table.load(page);
-            it.resolver.table.begin_fill(page, was).unwrap();
-            let (resolved, there) = it.resolver.restore_within(run, page, was);
+            let (resolved, there) = it.restore_within(run, page);
             let case = format!("{touched} of {damaged:b}");
             if is_damaged(damaged, touched) {
                 assert_eq!(resolved, Resolved::Lost, "{case}");

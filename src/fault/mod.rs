@@ -289,6 +289,9 @@ impl Resolver {
     }
 }
 
-#[cfg(test)]
-#[cfg(not(thermocline_sim))]
+#[cfg(all(test, not(thermocline_sim)))]
 mod damage;
+#[cfg(all(test, not(thermocline_sim)))]
+mod fixture;
+#[cfg(all(test, not(thermocline_sim)))]
+mod tests;

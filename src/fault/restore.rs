@@ -129,7 +129,7 @@ impl Resolver {
         scratch: &Scratch,
     ) -> (Resolved, PageRange) {
         let sample = self.neighbours.is_sample(intact);
-        let (done, mut stopped) = self.hand_over(intact, scratch, !sample);
+        let (done, _) = self.hand_over(intact, scratch, !sample);
         if sample {
             if done == intact.pages() {
                 self.sample(page, intact);
@@ -151,8 +151,13 @@ impl Resolver {
         if page < there.end {
             return (Resolved::Restored, there);
         }
+        // Alone, because what stopped the kernel may concern a neighbour.
         loop {
-            match stopped {
+            match self.hand_over(page.only(), scratch, true).1 {
+                None => {
+                    self.finish_restored(page, scratch);
+                    return (Resolved::Restored, page.only());
+                }
                 // The copy is good, so the toucher may as well go on waiting.
                 Some(FillError::NoMemory) => {
                     event::say(format_args!("a thread waits for memory for an evicted page"));
@@ -161,12 +166,7 @@ impl Resolver {
                     self.lose(page, scratch.word(page), &error);
                     return (Resolved::Lost, page.only());
                 }
-                None => {
-                    self.finish_restored(page, scratch);
-                    return (Resolved::Restored, page.only());
-                }
             }
-            stopped = self.hand_over(page.only(), scratch, true).1;
         }
     }
 

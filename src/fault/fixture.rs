@@ -1,0 +1,125 @@
+//! A resolver on memory of its own, for tests.
+
+#![allow(unsafe_code)]
+
+use super::*;
+use crate::common;
+use crate::prim::PAGE_SIZE;
+use crate::store::{Compressor, Put};
+use crate::sys::memory::SharedMemory;
+use crate::sys::uffd::Uffd;
+use crate::track::Tracker;
+
+/// Pages of the fixture's memory.
+const PAGES: usize = 4096;
+/// A resolver, with nothing that faults.
+pub(super) struct Fixture {
+    pub(super) resolver: Resolver,
+    compressor: Compressor,
+    /// The first page that no run has used.
+    next: usize,
+}
+
+/// The bytes of a page: no two pages have a word in common.
+pub(super) fn bytes_of(page: PageIndex) -> Vec<u8> {
+    (0..PAGE_SIZE as u64 / 8).flat_map(|i| (page.0 as u64 * 1000 + i / 8).to_le_bytes()).collect()
+}
+
+pub(super) fn is_damaged(damaged: usize, i: usize) -> bool {
+    i < usize::BITS as usize && damaged >> i & 1 == 1
+}
+
+impl Fixture {
+    pub(super) fn new(kind: Tracker) -> Self {
+        let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
+        let uffds = vec![Uffd::open(kind.features()).unwrap()];
+        let (backing, pagemap) = Backing::kept(memory, uffds, kind.register_mode()).unwrap();
+        let tracker = kind.start(Arc::clone(&backing), pagemap).unwrap();
+        let resolver = Resolver::new(
+            backing,
+            Arc::new(PageTable::new(PAGES).unwrap()),
+            Arc::new(Store::new(64 << 20).unwrap()),
+            tracker,
+            Arc::new(Counters::default()),
+            Arc::new(BlockMap::new(PAGES).unwrap()),
+        );
+        Self { resolver, compressor: Compressor::new(), next: 1 }
+    }
+
+    /// Stores a page, as the evictor does.
+    fn store(&mut self, page: PageIndex, damaged: bool) {
+        let Resolver { table, store, .. } = &self.resolver;
+        table.begin_fill(page, Word::EMPTY).unwrap();
+        let _ = table.finish_fill(page, Word::EMPTY);
+        table.claim(page, table.load(page)).unwrap();
+        let bytes = bytes_of(page);
+        let Put::Compressed(handle) = store.put(&mut self.compressor, &bytes, page.0 as u64) else {
+            panic!("the page does not compress");
+        };
+        assert!(table.publish(page, handle));
+        let _ = table.finish_drop(page);
+        if damaged {
+            store.corrupt(handle);
+        }
+    }
+
+    /// Stores so many pages, of which `damaged` has a bit for each damaged one. Next to the run are
+    /// pages that were never written.
+    pub(super) fn stored(&mut self, pages: usize, damaged: usize) -> PageRange {
+        let run = PageRange::new(self.next, self.next + pages);
+        self.next = run.end.0 + 1;
+        for (i, page) in run.iter().enumerate() {
+            self.store(page, is_damaged(damaged, i));
+        }
+        run
+    }
+
+    pub(super) fn state(&self, page: PageIndex) -> State {
+        self.resolver.table.load(page).state()
+    }
+
+    /// Reads a page as the program does, which must be in memory.
+    pub(super) fn read(&self, page: PageIndex) -> u8 {
+        assert_eq!(self.state(page), State::Resident);
+        let address = self.resolver.backing.memory().base().wrapping_add(page.offset());
+        // SAFETY: within the mapping, and nothing writes there.
+        unsafe { address.read_volatile() }
+    }
+
+    /// Takes a page from the store, as a fault does, and brings it back with those next to it.
+    pub(super) fn restore_within(
+        &self,
+        window: PageRange,
+        page: PageIndex,
+    ) -> (Resolved, PageRange) {
+        let was = self.resolver.table.load(page);
+        self.resolver.table.begin_fill(page, was).unwrap();
+        self.resolver.restore_within(window, page, was)
+    }
+
+    /// Whether a page is in memory, with its own bytes.
+    pub(super) fn is_right(&self, page: PageIndex) -> bool {
+        let mut bytes = vec![0; PAGE_SIZE];
+        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
+        self.state(page) == State::Resident && bytes == bytes_of(page)
+    }
+
+    /// A stored page has no memory, and neither has a lost one that was not there before.
+    pub(super) fn holds_no_memory(&self, page: PageIndex) -> bool {
+        let mut bytes = vec![1; PAGE_SIZE];
+        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
+        bytes == [0; PAGE_SIZE]
+    }
+
+    pub(super) fn check(&self) {
+        let Resolver { table, store, .. } = &self.resolver;
+        table.check().unwrap();
+        let words = (0..PAGES).map(|page| table.load(PageIndex(page)));
+        let handles = words.filter(|word| word.state() == State::Stored).map(Word::handle);
+        store.check(handles).unwrap();
+    }
+}
+
+pub(super) fn each(test: &str, run: impl Fn(Fixture)) {
+    common::trackers(test).into_iter().for_each(|kind| run(Fixture::new(kind)));
+}

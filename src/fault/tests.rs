@@ -1,0 +1,207 @@
+//! What touches of stored pages bring along, and what is learnt from it.
+
+use super::fixture::{Fixture, each};
+use super::restore::{Brought, Empty};
+use super::*;
+use crate::prim::Tick;
+
+/// Touches a stored page. Checks that just these pages come back.
+fn touch(it: &Fixture, page: usize, expected: PageRange) {
+    let along = it.resolver.counters.brought_along.get();
+    let before = it.resolver.table.resident();
+    assert_eq!(it.resolver.resolve(PageIndex(page)), Resolved::Restored);
+    assert!(expected.iter().all(|page| it.is_right(page)), "{page}: {expected:?}");
+    assert_eq!(it.resolver.table.resident() - before, expected.pages(), "{page}: {expected:?}");
+    let now_along = it.resolver.counters.brought_along.get();
+    assert_eq!(now_along - along, expected.pages() as u64 - 1, "{page}: {expected:?}");
+}
+
+/// How many pages come back with each touch of a run.
+fn steps() -> impl Iterator<Item = usize> {
+    [1, 1, 2, 4, 8].into_iter().chain(std::iter::repeat(16))
+}
+
+/// Touches after which one in sixteen of those that brought something along has come for the second
+/// time.
+const TOUCHES: usize = 2 + 17;
+
+fn pages_of(touches: usize) -> usize {
+    steps().take(touches).sum()
+}
+
+/// Touches a run of stored pages upwards or downwards, so that each touch brings more along than the
+/// one before.
+fn touch_in_a_row(it: &Fixture, run: PageRange, up: bool, touches: usize) {
+    let mut left = run;
+    for step in steps().take(touches) {
+        if up {
+            touch(it, left.start.0, PageRange::new(left.start.0, left.start.0 + step));
+            left.start.0 += step;
+        } else {
+            touch(it, left.end.0 - 1, PageRange::new(left.end.0 - step, left.end.0));
+            left.end.0 -= step;
+        }
+    }
+}
+
+#[test]
+fn touches_in_a_row_bring_more_and_more_along() {
+    each("touches_in_a_row", |mut it| {
+        for up in [true, false] {
+            let run = it.stored(pages_of(10) + 40, 0);
+            touch_in_a_row(&it, run, up, 10);
+        }
+        it.check();
+    });
+}
+
+#[test]
+fn a_run_ends_where_what_is_stored_ends() {
+    each("a_run_ends_where_what_is_stored_ends", |mut it| {
+        let first = it.stored(5, 0).start.0;
+        // Not the page after the gap.
+        it.stored(5, 0);
+        for (page, pages) in [(0, 1), (1, 1), (2, 2), (4, 1)] {
+            touch(&it, first + page, PageRange::new(first + page, first + page + pages));
+        }
+        it.check();
+    });
+}
+
+/// Nobody touches what comes along, so all of it that is watched was brought for nothing.
+#[test]
+fn what_came_along_is_watched_and_what_was_wasted_is_counted() {
+    for up in [true, false] {
+        each("what_came_along_is_watched", |mut it| {
+            let run = it.stored(pages_of(TOUCHES), 0);
+            touch_in_a_row(&it, run, up, TOUCHES - 1);
+            assert_eq!(it.resolver.counters.sampled_wasted.get(), 0);
+            // The first one that brought something along was watched, which is looked at now.
+            let step = if up { run.end.0 - 16 } else { run.start.0 + 15 };
+            let last = if up { step..step + 16 } else { run.start.0..step + 1 };
+            touch(&it, step, PageRange::new(last.start, last.end));
+            assert_eq!(it.resolver.counters.sampled_wasted.get(), 1, "up: {up}");
+            assert_eq!(it.resolver.counters.sampled_wanted.get(), 0);
+            // And of this one the fifteen pages beside the touched one are watched.
+            let watched = it.resolver.neighbours.take_sample(it.resolver.table.now()).unwrap();
+            let beside = if up { last.start + 1..last.end } else { last.start..last.end - 1 };
+            assert_eq!(watched, PageRange::new(beside.start, beside.end));
+        });
+    }
+}
+
+#[test]
+fn what_came_along_and_was_touched_is_counted_as_wanted() {
+    each("what_came_along_and_was_touched", |mut it| {
+        let run = it.stored(pages_of(TOUCHES + 16), 0);
+        touch_in_a_row(&it, run, true, TOUCHES);
+        // The fifteen pages that came along last are watched.
+        let last = PageIndex(run.start.0 + pages_of(TOUCHES) - 16);
+        for i in [1, 4, 5, 15] {
+            it.read(PageIndex(last.0 + i));
+        }
+        let rest = PageRange::new(run.start.0 + pages_of(TOUCHES), run.end.0);
+        for chunk in rest.chunks(16) {
+            touch(&it, chunk.start.0, chunk);
+        }
+        assert_eq!(it.resolver.counters.sampled_wanted.get(), 4);
+        assert_eq!(it.resolver.counters.sampled_wasted.get(), 1 + 11);
+    });
+}
+
+#[test]
+fn a_sample_of_another_tick_says_nothing() {
+    each("a_sample_of_another_tick", |mut it| {
+        let run = it.stored(pages_of(TOUCHES), 0);
+        touch_in_a_row(&it, run, true, TOUCHES - 1);
+        it.resolver.table.set_now(Tick::new(1));
+        touch(&it, run.end.0 - 16, PageRange::new(run.end.0 - 16, run.end.0));
+        assert_eq!(it.resolver.counters.sampled_wasted.get(), 0);
+    });
+}
+
+/// Pages of a run of which the kernel takes not all.
+const RUN: usize = 5;
+
+/// The memory of one page is not registered any more, so that the kernel refuses to put it in place.
+#[test]
+fn what_the_kernel_does_not_take_stays_stored_but_for_the_touched_page() {
+    each("what_the_kernel_does_not_take", |mut it| {
+        for (gone, touched) in (0..RUN).flat_map(|gone| (0..RUN).map(move |i| (gone, i))) {
+            let run = it.stored(RUN, 0);
+            let [gone, page] = [gone, touched].map(|i| PageIndex(run.start.0 + i));
+            it.resolver.backing.memory().replace_by_nothing(gone.only()).unwrap();
+            let (resolved, there) = it.restore_within(run, page);
+            let case = format!("{page:?} of {run:?} without {gone:?}");
+            let expected = match page.cmp(&gone) {
+                std::cmp::Ordering::Less => (Resolved::Restored, PageRange { end: gone, ..run }),
+                std::cmp::Ordering::Equal => (Resolved::Lost, page.only()),
+                std::cmp::Ordering::Greater => (Resolved::Restored, page.only()),
+            };
+            assert_eq!((resolved, there), expected, "{case}");
+            for other in run.iter() {
+                let came = other < gone || other == page && page != gone;
+                assert_eq!(it.is_right(other), came, "{case}: {other:?}");
+                let lost = other == page && page == gone;
+                let state = if lost { State::Lost } else { State::Stored };
+                assert!(came || it.state(other) == state, "{case}: {other:?}");
+            }
+        }
+        it.check();
+    });
+}
+
+#[test]
+fn a_range_comes_back_up_to_what_the_kernel_does_not_take() {
+    each("a_range_comes_back_up_to", |mut it| {
+        let run = it.stored(40, 0);
+        let gone = PageIndex(run.start.0 + 20);
+        it.resolver.backing.memory().replace_by_nothing(gone.only()).unwrap();
+        assert!(matches!(it.resolver.restore(run, Empty::Leave), Err(FillError::Sys(_))));
+        for page in run.iter() {
+            assert_eq!(it.is_right(page), page < gone, "{page:?}");
+            assert_eq!(it.state(page) == State::Stored, page >= gone, "{page:?}");
+        }
+        it.check();
+    });
+}
+
+#[test]
+fn pages_that_were_never_written_get_memory_only_where_that_is_asked_for() {
+    each("pages_that_were_never_written", |mut it| {
+        let run = it.stored(3, 0);
+        let beyond = PageRange::new(run.start.0, run.end.0 + 20);
+        let brought = it.resolver.restore(beyond, Empty::Leave).unwrap();
+        assert_eq!(brought, Brought { restored: 3, lost: 0 });
+        assert_eq!(it.resolver.table.resident(), 3);
+        let again = it.resolver.restore(beyond, Empty::Populate).unwrap();
+        assert_eq!(again, Brought::default());
+        assert_eq!(it.resolver.table.resident(), beyond.pages());
+        assert!(beyond.iter().skip(3).all(|page| it.read(page) == 0));
+        assert_eq!(it.resolver.table.extent().end, beyond.end);
+        it.check();
+    });
+}
+
+#[test]
+fn pages_in_memory_count_as_touched_and_those_on_their_way_out_are_taken_back() {
+    each("pages_in_memory_count_as_touched", |mut it| {
+        let run = it.stored(3, 0);
+        it.resolver.restore(run, Empty::Leave).unwrap();
+        it.resolver.table.set_now(Tick::new(9));
+        let claimed = PageIndex(run.start.0 + 1);
+        it.resolver.table.claim(claimed, it.resolver.table.load(claimed)).unwrap();
+        assert_eq!(it.resolver.restore(run, Empty::Leave).unwrap(), Brought::default());
+        assert!(run.iter().all(|page| it.resolver.table.load(page).tick() == Tick::new(9)));
+        assert_eq!(it.state(claimed), State::Resident);
+        assert_eq!(it.resolver.counters.taken_back.get(), 1);
+        assert_eq!(it.resolver.counters.lifted.get(), 0);
+        // The same for a touch, and for one of a page that only seems to be protected.
+        it.resolver.table.disengage(claimed, |word| word);
+        it.resolver.table.claim(claimed, it.resolver.table.load(claimed)).unwrap();
+        assert_eq!(it.resolver.resolve(claimed), Resolved::TakenBack);
+        assert_eq!(it.resolver.resolve(run.start), Resolved::Lifted);
+        assert_eq!(it.resolver.counters.taken_back.get(), 2);
+        assert_eq!(it.resolver.counters.lifted.get(), 1);
+    });
+}
