@@ -65,8 +65,8 @@ struct Released {
 }
 
 impl Heap {
-    /// Releases dirty pages that nobody has wanted for a while, and others while there are more than
-    /// may be.
+    /// Releases dirty pages that no allocation has taken for a while, and further ones while there are
+    /// more than may be.
     pub(super) fn release_excess(&self, mut pages: MutexGuard<'_, PageHeap>) {
         let spare = if pages.asks_the_time() { pages.set_epoch(self.clock.epoch()) } else { 0 };
         let most = self.options.most_dirty + (self.total - pages.free()) / 4;
@@ -229,8 +229,8 @@ impl Heap {
 
     /// Gives back the blocks of pages that threads have kept since the last tick.
     fn release_idle_blocks(&self) {
-        // Nobody who counts may find them in neither place. What has been evicted of them meanwhile is
-        // forgotten when they are released.
+        // A thread that counts blocks must find each of them in one place or the other. Pages that were
+        // evicted meanwhile are forgotten when they are released.
         let caches = lock(&self.caches);
         for block in caches.iter().flat_map(|cache| cache.take_idle()) {
             self.pages().end_block(block.start);

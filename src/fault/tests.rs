@@ -68,7 +68,7 @@ fn a_run_ends_where_what_is_stored_ends() {
     });
 }
 
-/// Nobody touches what comes along, so all of it that is watched was brought for nothing.
+/// No thread touches the pages that come along. So each of them that is watched was brought for nothing.
 #[test]
 fn what_came_along_is_watched_and_what_was_wasted_is_counted() {
     for up in [true, false] {

@@ -87,8 +87,8 @@ impl Stack {
             None => (ptr::null_mut(), 0, libc::SS_DISABLE),
         };
         let mut task = Task { signals: libc::stack_t { ss_sp, ss_flags, ss_size }, what };
-        // SAFETY: attributes are made before they are used; the thread gets memory that is nobody
-        // else's, and a task that lives until it is joined.
+        // SAFETY: attributes are made before they are used; the thread gets memory that has
+        // no other use, and a task that lives until it is joined.
         unsafe {
             let mut attributes: libc::pthread_attr_t = core::mem::zeroed();
             assert_eq!(libc::pthread_attr_init(&raw mut attributes), 0);

@@ -24,7 +24,7 @@ fn evict_all_but(arena: &Arena, pages: usize) {
     });
 }
 
-/// A thread locks a mutex in ordinary memory and one in an arena, all that is not pinned is evicted, and
+/// A thread locks a mutex in ordinary memory and one in an arena, each page that is not pinned is evicted, and
 /// the thread ends. Calls `look` with both.
 fn owner_ends(setup: Setup, pinned: bool, locked: Locked, look: impl FnOnce(Robust, Robust)) {
     let arena = quiet(setup).build().unwrap();
