@@ -205,3 +205,27 @@ fn pages_in_memory_count_as_touched_and_those_on_their_way_out_are_taken_back() 
         assert_eq!(it.resolver.counters.lifted.get(), 1);
     });
 }
+
+/// The last look at bytes before the kernel gets them.
+#[test]
+fn bytes_that_are_not_at_their_pages_place_are_found() {
+    each("bytes_that_are_not_at_their_pages_place", |mut it| {
+        let run = it.stored(2, 0);
+        let [first, second] = [0, 1].map(|i| PageIndex(run.start.0 + i));
+        let word = |page| it.resolver.table.load(page);
+        it.resolver.scratches.with(|scratch| {
+            scratch.begin(second);
+            scratch.push_above(word(second));
+            assert!(scratch.decode(second, &it.resolver.store));
+            assert!(scratch.is_faithful(second.only(), &it.resolver.store));
+            // Too late: the bytes are where those of the page below belong now.
+            scratch.push_below(word(first));
+            assert_eq!(scratch.run(), run);
+            assert!(!scratch.is_faithful(first.only(), &it.resolver.store));
+            assert!(scratch.decode(first, &it.resolver.store));
+            assert!(!scratch.is_faithful(run, &it.resolver.store));
+            assert!(scratch.decode(second, &it.resolver.store));
+            assert!(scratch.is_faithful(run, &it.resolver.store));
+        });
+    });
+}
