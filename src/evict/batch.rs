@@ -296,3 +296,26 @@ impl Evictor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_neighbours_that_are_all_picked() {
+        let pages = [3, 4, 5, 9, 10].map(PageIndex);
+        let fates = [Fate::Claimed, Fate::Claimed, Fate::Done, Fate::Claimed, Fate::Claimed];
+        let items: Vec<Item> =
+            pages.into_iter().zip(fates).map(|(page, fate)| Item { page, fate }).collect();
+        let run = |from, which: fn(Fate) -> bool| next_run(&items, from, which);
+        let any = |_| true;
+        assert_eq!(run(0, any), Some((0, PageRange::new(3, 6))));
+        assert_eq!(run(1, any), Some((1, PageRange::new(4, 6))));
+        assert_eq!(run(3, any), Some((3, PageRange::new(9, 11))));
+        assert_eq!(run(5, any), None);
+        let claimed = |fate| fate == Fate::Claimed;
+        assert_eq!(run(0, claimed), Some((0, PageRange::new(3, 5))));
+        assert_eq!(run(2, claimed), Some((3, PageRange::new(9, 11))));
+        assert_eq!(run(0, |fate| fate == Fate::Dropping), None);
+    }
+}

@@ -148,4 +148,19 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn every_buffer_is_found_while_the_others_are_held() {
+        fn hold(scratches: &Scratches, held: usize) {
+            if held == scratches.0.len() {
+                return;
+            }
+            scratches.with(|scratch| {
+                scratch.bytes[0] = held as u8;
+                hold(scratches, held + 1);
+                assert_eq!(scratch.bytes[0], held as u8, "two had it at a time");
+            });
+        }
+        hold(&Scratches::new(), 0);
+    }
 }
