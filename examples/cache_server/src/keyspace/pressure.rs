@@ -1,25 +1,32 @@
 //! Whether the arena keeps to its limit, and what that means for commands that need memory.
 //!
-//! | state  | the arena                                             | a command that needs memory        |
-//! |--------|-------------------------------------------------------|------------------------------------|
-//! | Calm   | is within its limit, or little above it               | is carried out                     |
-//! | Behind | is above it, and compression has not yet come to rest | waits, with its connection         |
-//! | Full   | was above it for [`PATIENCE`], with no progress       | is carried out below the *ceiling* |
+//! | state  | what is the case                                   | a command that needs memory          |
+//! |--------|----------------------------------------------------|--------------------------------------|
+//! | Calm   | the arena is at most a 64th above its limit        | is carried out                       |
+//! | Behind | it is more above it                                | waits, with its connection           |
+//! | Full   | it was, and for [`PATIENCE`] came no nearer to it  | is carried out below the *ceiling*   |
 //!
 //! No command sleeps: one that has to wait is left in its connection's input, and the connection is
 //! tried again some milliseconds later. Its worker serves other connections meanwhile.
 //!
 //! The ceiling bounds the bytes of keys and values, as `maxmemory` does. When the state becomes Full,
 //! the ceiling is what they take at that time. A command above it evicts keys by the policy until they
-//! are below it, or is refused where the policy evicts nothing. While the arena stays above its limit,
-//! the ceiling is lowered by a small part ten times a second, and keys are evicted for it. While the
-//! arena is within its limit, the ceiling is raised again; once it is well above what keys and values
-//! take, it is given up, and the state is Calm. The ceiling stays in between, so that a full cache
-//! evicts about as much as is written, and does not have to find out again that it is full.
+//! are below it, or is refused where the policy evicts nothing. So a full cache evicts as much as is
+//! written, which the allocator puts in the place of what went.
+//!
+//! Commands write faster than the arena compresses for moments. So a full arena may be a 16th above its
+//! limit. Beyond that commands wait as they do when it is Behind. If the arena comes no nearer to its
+//! limit for [`PATIENCE`] then, the ceiling is lowered by a small part. While the arena is within its
+//! limit the ceiling is raised, by a smaller one. Once it is well above what keys and values take it is
+//! given up, and the state is Calm.
+//!
+//! The ceiling is not lowered below the *floor*, seven eighths of the arena's limit: so much would fit
+//! without compression. What is above the limit at the floor lies between values, in pages that have
+//! room left, and evicting more keys would bring little of it back. There commands do not wait.
 
 use super::{Keyspace, OutOfMemory};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What a command that needs memory has to do.
@@ -49,11 +56,10 @@ impl Pressure {
     }
 }
 
-/// How far above its limit the arena may be without a command waiting: a sixty-fourth.
+/// How far above its limit the arena may be without a command waiting: this part of the limit.
 const SLACK: usize = 64;
 
-/// How far above its limit a full arena may be: a sixteenth. Beyond it commands wait until the ceiling
-/// has been lowered far enough.
+/// The same for an arena that is full.
 const FULL_SLACK: usize = 16;
 
 /// How long the arena is above its limit, and does not come nearer to it, until it counts as full.
@@ -65,10 +71,8 @@ const EVICTING: Duration = Duration::from_micros(300);
 /// How long tending evicts keys at most.
 const EVICTING_BEHIND: Duration = Duration::from_millis(10);
 
-/// The part of what keys and values take by which the ceiling is lowered every tenth of a second, at
-/// least, and at most where the arena is far above its limit.
-const LOWERED: usize = 128;
-const LOWERED_FAR: usize = 32;
+/// The part of what keys and values take by which the ceiling is lowered at a time.
+const LOWERED: usize = 64;
 
 /// The part of the ceiling by which it is raised every tenth of a second.
 const RAISED: usize = 256;
@@ -86,32 +90,62 @@ struct Above {
 #[derive(Debug)]
 pub(super) struct Gauge {
     above: Mutex<Option<Above>>,
+    /// Whether there is something in `above`.
+    is_above: AtomicBool,
     /// Bytes that keys and values may take for the sake of the arena's limit. The largest number where
     /// the arena is not full.
     ceiling: AtomicUsize,
+    /// Bytes below which the ceiling is not lowered.
+    floor: AtomicUsize,
 }
 
 impl Default for Gauge {
     fn default() -> Self {
-        Self { above: Mutex::default(), ceiling: AtomicUsize::new(usize::MAX) }
+        Self {
+            above: Mutex::default(),
+            is_above: AtomicBool::new(false),
+            ceiling: AtomicUsize::new(usize::MAX),
+            floor: AtomicUsize::new(0),
+        }
     }
 }
 
 impl Gauge {
-    /// How long the arena has been above its limit without coming nearer to it.
-    fn note(&self, excess: usize, now: Instant) -> Duration {
+    /// The arena is too far above its limit. Whether it has been, for [`PATIENCE`], and has come no
+    /// nearer to it. That is said once, and then found out anew.
+    fn stalls(&self, excess: usize, now: Instant) -> bool {
         let mut above = self.above.lock();
-        match &mut *above {
-            Some(above) if excess >= above.least_excess => now - above.since,
-            above => {
+        self.is_above.store(true, Relaxed);
+        match &*above {
+            Some(above) if excess >= above.least_excess && now - above.since < PATIENCE => false,
+            before => {
+                let stalls = before.as_ref().is_some_and(|before| excess >= before.least_excess);
                 *above = Some(Above { since: now, least_excess: excess });
-                Duration::ZERO
+                stalls
             }
+        }
+    }
+
+    /// The arena is near enough to its limit.
+    fn relax(&self) {
+        if self.is_above.load(Relaxed) {
+            *self.above.lock() = None;
+            self.is_above.store(false, Relaxed);
         }
     }
 
     fn is_full(&self) -> bool {
         self.ceiling.load(Relaxed) < usize::MAX
+    }
+
+    /// Whether it would not help to keep less.
+    fn is_at_floor(&self) -> bool {
+        self.ceiling.load(Relaxed) <= self.floor.load(Relaxed)
+    }
+
+    /// The arena's limit is another one.
+    pub(super) fn arena_limit(&self, limit: usize) {
+        self.floor.store(limit / 8 * 7, Relaxed);
     }
 }
 
@@ -127,23 +161,17 @@ impl Keyspace {
         }
     }
 
-    /// Room for a command that may need more memory: evicts keys by `maxmemory-policy` where there is
-    /// too much of them. To be called before [`keys`](Self::keys), as it takes locks.
+    /// Room for a command that may need more memory: evicts keys by `maxmemory-policy` where they take
+    /// too much. To be called before [`keys`](Self::keys), as it takes locks.
     pub fn make_room(&self) -> Result<Room, OutOfMemory> {
-        if let Some(excess) = self.excess_above(SLACK)
-            && !self.find_full(excess)
-        {
-            return Ok(Room::Later);
+        if self.is_too_far_above() && !self.policy().evicts() && self.gauge.is_full() {
+            return Err(OutOfMemory);
         }
         let most = self.maxmemory().min(self.gauge.ceiling.load(Relaxed));
         if self.used_bytes() > most && !self.evict_down_to(most, EVICTING)? {
             return Ok(Room::Later);
         }
-        match self.excess_above(FULL_SLACK) {
-            Some(_) if !self.policy().evicts() => Err(OutOfMemory),
-            Some(_) => Ok(Room::Later),
-            None => Ok(Room::Ready),
-        }
+        Ok(if self.is_too_far_above() { Room::Later } else { Room::Ready })
     }
 
     /// Bytes by which the arena is above its limit, if that is more than this part of the limit.
@@ -152,13 +180,27 @@ impl Keyspace {
         (excess > 0 && excess > self.memory_limit().unwrap_or(0) / part).then_some(excess)
     }
 
-    /// Whether an arena that is above its limit is full.
-    #[cold]
-    fn find_full(&self, excess: usize) -> bool {
-        if !self.gauge.is_full() && self.gauge.note(excess, Instant::now()) >= PATIENCE {
-            self.gauge.ceiling.store(self.used_bytes(), Relaxed);
+    /// Whether the arena is so far above its limit that commands have to wait. Where that does not get
+    /// better, it is full, or keeps less from now on.
+    fn is_too_far_above(&self) -> bool {
+        let part = if self.gauge.is_full() { FULL_SLACK } else { SLACK };
+        let Some(excess) = self.excess_above(part).filter(|_| !self.gauge.is_at_floor()) else {
+            self.gauge.relax();
+            return false;
+        };
+        if self.gauge.stalls(excess, Instant::now()) {
+            self.lower_ceiling();
         }
-        self.gauge.is_full()
+        true
+    }
+
+    #[cold]
+    fn lower_ceiling(&self) {
+        let used = self.used_bytes();
+        let may_go = self.gauge.is_full() && self.policy().evicts();
+        let floor = self.gauge.floor.load(Relaxed).min(used);
+        let lowered = if may_go { (used - used / LOWERED).max(floor) } else { used };
+        self.gauge.ceiling.fetch_min(lowered, Relaxed);
     }
 
     /// Evicts keys until the others take at most so much. Whether they do: time may run out before.
@@ -173,45 +215,66 @@ impl Keyspace {
         Ok(true)
     }
 
-    /// Adjusts the ceiling. To be called every tenth of a second.
+    /// Adjusts the ceiling, and evicts keys for it. To be called every tenth of a second.
     pub(super) fn adjust_ceiling(&self) {
-        let Some(excess) = self.excess_above(SLACK) else {
-            *self.gauge.above.lock() = None;
-            return self.raise_ceiling();
-        };
-        if self.find_full(excess) {
-            let used = self.used_bytes();
-            // What does not compress is gone with as much memory as it took.
-            let less = (excess / 4).clamp(used / LOWERED, used / LOWERED_FAR);
-            let less = if self.policy().evicts() { less } else { 0 };
-            let ceiling = self.gauge.ceiling.load(Relaxed).min(used - less);
-            self.gauge.ceiling.store(ceiling, Relaxed);
-            // Where nothing can be evicted, commands are refused.
-            let _ = self.evict_down_to(ceiling, EVICTING_BEHIND);
+        if !self.is_too_far_above() && self.excess_above(SLACK).is_none() {
+            self.raise_ceiling();
         }
+        // Where nothing can be evicted, commands are refused.
+        let _ = self.evict_down_to(self.gauge.ceiling.load(Relaxed), EVICTING_BEHIND);
     }
 
     fn raise_ceiling(&self) {
-        let used = self.used_bytes();
-        let ceiling = self.gauge.ceiling.load(Relaxed);
-        let raised = ceiling.saturating_add(ceiling / RAISED + 1);
-        let is_clear = raised > used + used / CLEAR;
-        self.gauge.ceiling.store(if is_clear { usize::MAX } else { raised }, Relaxed);
+        if self.gauge.is_full() {
+            let used = self.used_bytes();
+            let ceiling = self.gauge.ceiling.load(Relaxed);
+            let raised = ceiling + ceiling / RAISED + 1;
+            let is_clear = raised > used + used / CLEAR;
+            self.gauge.ceiling.store(if is_clear { usize::MAX } else { raised }, Relaxed);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{NewExpiry, Options};
     use super::*;
+    use thermocline::Arena;
 
     #[test]
-    fn an_arena_that_comes_nearer_to_its_limit_is_not_full() {
+    fn keys_that_would_fit_uncompressed_are_not_evicted_for_the_sake_of_the_arena() {
+        let arena = Arena::builder().or_plain_memory().build().unwrap();
+        let space = Keyspace::new(arena, Options::default());
+        for n in 0..1000 {
+            let key = format!("key:{n}").into_bytes();
+            space.keys(&[&key], 0).set(&key, &[7; 1000], NewExpiry::Keep).unwrap();
+        }
+        let floor = space.used_bytes() / 2;
+        space.gauge.arena_limit(floor / 7 * 8);
+        // The arena never comes nearer to its limit, whatever goes.
+        for _ in 0..500 {
+            space.lower_ceiling();
+            let ceiling = space.gauge.ceiling.load(Relaxed);
+            assert_eq!(space.evict_down_to(ceiling, Duration::from_secs(60)), Ok(true));
+        }
+        assert!(space.gauge.is_at_floor());
+        let used = space.used_bytes();
+        assert!((floor - 2000..=floor).contains(&used), "{used} are left, {floor} should be");
+    }
+
+    #[test]
+    fn an_arena_that_comes_nearer_to_its_limit_does_not_stall() {
         let gauge = Gauge::default();
         let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(gauge.note(1000, at(0)), Duration::ZERO);
-        assert_eq!(gauge.note(1000, at(150)), Duration::from_millis(150));
-        assert_eq!(gauge.note(999, at(190)), Duration::ZERO);
-        assert_eq!(gauge.note(5000, at(390)), Duration::from_millis(200));
+        let stalls = |excess, ms| gauge.stalls(excess, start + Duration::from_millis(ms));
+        assert!(!stalls(1000, 0));
+        assert!(!stalls(1000, 150));
+        assert!(!stalls(999, 190), "nearer by a byte");
+        assert!(!stalls(5000, 389));
+        assert!(stalls(5000, 390));
+        assert!(!stalls(5000, 391), "it is found out anew");
+        assert!(stalls(5000, 590));
+        gauge.relax();
+        assert!(!stalls(5000, 800));
     }
 }

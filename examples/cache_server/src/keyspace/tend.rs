@@ -71,6 +71,7 @@ impl Keyspace {
         let left = limit.saturating_sub(tending.footprint.measure().saturating_sub(stored));
         // Fails where nothing is evicted in any case.
         let _ = self.arena().set_memory_limit(Some(left.max(LEAST)));
+        self.gauge.arena_limit(left.max(LEAST));
         tending.budget = Some(left.saturating_sub(stored) / HOT_PART.1 * HOT_PART.0);
     }
 

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -97,9 +98,20 @@ impl ServerProcess {
         self.status("RssAnon:")
     }
 
-    /// Bytes of memory that it has, its arena's pages included.
+    /// Bytes of memory that it has, its arena's pages included, mapped or not.
     pub fn resident(&self) -> usize {
-        self.status("VmRSS:")
+        self.memory() + self.status("RssFile:") + self.arena_pages()
+    }
+
+    /// Bytes of the arena's memfd.
+    fn arena_pages(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let paths = files.filter_map(|file| Some(file.ok()?.path()));
+        let is_arena = |path: &PathBuf| {
+            fs::read_link(path)
+                .is_ok_and(|name| name.to_string_lossy().starts_with("/memfd:thermocline"))
+        };
+        paths.filter(is_arena).map(|path| fs::metadata(path).unwrap().blocks() as usize * 512).sum()
     }
 
     fn status(&self, name: &str) -> usize {
@@ -148,6 +160,7 @@ impl Client {
             match self.0.read(&mut bytes[len..]) {
                 Ok(0) => break,
                 Ok(more) => len += more,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} after {:?}", shown(&bytes[..len])),
             }
         }
