@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+mod refusals;
+
 use super::*;
 use crate::common;
 use crate::prim::PAGE_SIZE;
@@ -31,8 +33,18 @@ fn word_of(page: PageIndex, i: usize) -> u64 {
 }
 
 impl Fixture {
-    /// All pages are in memory, of tick 0, and hold their words.
     fn new(kind: Tracker, store_limit: usize, zeal: bool) -> Self {
+        Self::watched_by(kind, store_limit, zeal, |tracker, _| tracker)
+    }
+
+    /// All pages are in memory, of tick 0, and hold their words. They are watched by what `wrap` makes
+    /// of the tracker.
+    fn watched_by(
+        kind: Tracker,
+        store_limit: usize,
+        zeal: bool,
+        wrap: impl FnOnce(Arc<dyn AccessTracker>, &Arc<PageTable>) -> Arc<dyn AccessTracker>,
+    ) -> Self {
         let memory = Arc::new(SharedMemory::new(3 * REGION_PAGES * PAGE_SIZE).unwrap());
         let uffds = vec![Uffd::open(kind.features()).unwrap()];
         let (backing, pagemap) = Backing::kept(memory, uffds, kind.register_mode()).unwrap();
@@ -43,7 +55,7 @@ impl Fixture {
             Arc::clone(&backing),
             Arc::clone(&table),
             Arc::clone(&store),
-            kind.start(Arc::clone(&backing), pagemap).unwrap(),
+            wrap(kind.start(Arc::clone(&backing), pagemap).unwrap(), &table),
             Arc::clone(&counters),
             zeal,
         );
@@ -333,5 +345,35 @@ fn progress_is_over_when_a_batch_is() {
         let after = it.evictor.progress().seen();
         assert_ne!(after, before, "it has come to pages");
         assert_eq!(after.page(), None, "and is at none any more");
+    });
+}
+
+#[test]
+fn memory_that_the_store_can_spare_is_given_back() {
+    each("memory_that_the_store_can_spare", |mut it| {
+        let spare = |it: &Fixture| {
+            let bytes: Vec<u8> = (0..PAGE_SIZE / 8).flat_map(|i| (i / 8).to_ne_bytes()).collect();
+            let put = it.store.put(&mut crate::store::Compressor::new(), &bytes, 0);
+            let crate::store::Put::Compressed(handle) = put else { panic!("{put:?}") };
+            it.store.free(handle);
+            assert!(it.store.held_bytes() > 0);
+        };
+        spare(&it);
+        it.evictor.trim();
+        assert_eq!(it.store.held_bytes(), 0);
+        spare(&it);
+        it.evictor.evict_all(Tick::new(1), PageRange::new(0, 0));
+        assert_eq!(it.store.held_bytes(), 0);
+    });
+}
+
+#[test]
+fn where_nothing_is_old_enough_nothing_is_looked_at() {
+    each("where_nothing_is_old_enough", |mut it| {
+        it.look(1);
+        it.look(3);
+        let scanned = it.counters.pages_scanned.get();
+        assert_eq!(it.carry_out(20, 30, 30, usize::MAX), Evicted::default());
+        assert_eq!(it.counters.pages_scanned.get(), scanned);
     });
 }

@@ -289,9 +289,12 @@ impl Resolver {
     }
 }
 
-#[cfg(all(test, not(thermocline_sim)))]
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
 mod damage;
-#[cfg(all(test, not(thermocline_sim)))]
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
 mod fixture;
-#[cfg(all(test, not(thermocline_sim)))]
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
 mod tests;

@@ -169,15 +169,18 @@ fn a_range_comes_back_up_to_what_the_kernel_does_not_take() {
 #[test]
 fn pages_that_were_never_written_get_memory_only_where_that_is_asked_for() {
     each("pages_that_were_never_written", |mut it| {
-        let run = it.stored(3, 0);
-        let beyond = PageRange::new(run.start.0, run.end.0 + 20);
+        let first = it.stored(3, 0).start;
+        // After a page that was never written.
+        let beyond = PageRange::new(first.0, it.stored(3, 0).end.0 + 20);
+        let gap = PageIndex(first.0 + 3);
         let brought = it.resolver.restore(beyond, Empty::Leave).unwrap();
-        assert_eq!(brought, Brought { restored: 3, lost: 0 });
-        assert_eq!(it.resolver.table.resident(), 3);
+        assert_eq!(brought, Brought { restored: 6, lost: 0 });
+        assert_eq!((it.resolver.table.resident(), it.state(gap)), (6, State::Empty));
         let again = it.resolver.restore(beyond, Empty::Populate).unwrap();
         assert_eq!(again, Brought::default());
         assert_eq!(it.resolver.table.resident(), beyond.pages());
-        assert!(beyond.iter().skip(3).all(|page| it.read(page) == 0));
+        assert!(beyond.iter().skip(7).all(|page| it.read(page) == 0));
+        assert_eq!(it.read(gap), 0);
         assert_eq!(it.resolver.table.extent().end, beyond.end);
         it.check();
     });
@@ -228,4 +231,10 @@ fn bytes_that_are_not_at_their_pages_place_are_found() {
             assert!(scratch.is_faithful(run, &it.resolver.store));
         });
     });
+}
+
+#[test]
+fn fault_modes_have_names() {
+    let modes = [FaultMode::Auto, FaultMode::Handler, FaultMode::Inline];
+    assert_eq!(modes.map(|mode| mode.to_string()), ["auto", "handler", "inline"]);
 }

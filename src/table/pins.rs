@@ -93,6 +93,7 @@ mod tests {
         assert!(!pins.any());
         pins.add(PageRange::new(10, 20));
         pins.add(PageRange::new(15, 30));
+        assert_eq!(pins.total(), 25);
         pins.remove(PageRange::new(10, 20));
         assert!(!pins.has(PageIndex(14)) && pins.has(PageIndex(15)) && !pins.has(PageIndex(30)));
         let mut runs = Vec::new();

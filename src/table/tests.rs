@@ -127,3 +127,62 @@ fn what_the_check_is_for() {
     table.count_in(PAGE);
     table.check().unwrap_err();
 }
+
+#[test]
+fn regions_are_counted_apart() {
+    let table = table();
+    assert_eq!((table.memory_of(0), table.memory_of(1)), (0, 0));
+    for page in [PAGE, PageIndex(PAGE.0 + 1), PageIndex(3)] {
+        table.begin_fill(page, Word::EMPTY).unwrap();
+        let _ = table.finish_fill(page, Word::EMPTY);
+    }
+    assert_eq!((table.memory_of(0), table.memory_of(1)), (1, 2));
+    store(&table, 8);
+    assert_eq!((table.memory_of(0), table.memory_of(1)), (1, 1));
+}
+
+#[test]
+fn a_stored_page_can_be_released_and_is_no_longer_counted() {
+    let table = table();
+    fill(&table);
+    store(&table, 8);
+    let Release::Taken(was) = table.begin_release(PAGE) else { panic!() };
+    assert_eq!(was.handle(), Handle::from_raw(8));
+    let _ = table.finish_release(PAGE, was);
+    assert_eq!((table.resident(), table.stored()), (0, 0));
+    table.check().unwrap();
+}
+
+/// What is noted late must change nothing: the word belongs to somebody else by then.
+#[test]
+fn only_resident_pages_are_touched() {
+    let table = table();
+    fill(&table);
+    store(&table, 8);
+    table.set_now(Tick::new(5));
+    let stored = table.load(PAGE);
+    table.touch(PAGE);
+    assert_eq!(table.load(PAGE), stored);
+    table.begin_fill(PAGE, stored).unwrap();
+    let filling = table.load(PAGE);
+    table.touch(PAGE);
+    assert_eq!(table.load(PAGE), filling);
+}
+
+#[test]
+fn who_mourns_a_page_owns_it_and_a_late_one_does_not() {
+    let table = table();
+    fill(&table);
+    store(&table, 8);
+    let was = table.load(PAGE);
+    table.begin_fill(PAGE, was).unwrap();
+    let _ = table.lose(PAGE, was);
+    let lost = table.load(PAGE);
+    table.begin_mourning(PAGE, lost).unwrap();
+    assert_eq!(table.load(PAGE).state(), State::Filling);
+    assert_eq!(table.begin_mourning(PAGE, lost).unwrap_err().state(), State::Filling);
+    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
+    assert_eq!(table.finish_mourning(PAGE), Waiters(true));
+    assert_eq!(table.load(PAGE).state(), State::Lost);
+    table.check().unwrap();
+}
