@@ -1,8 +1,8 @@
 //! Buffers for bringing pages back, made before the first fault.
 //!
-//! A thread that touches a page may have hardly any stack, so it takes a buffer of a pool. Only a thread
-//! that no signal handler of the program can interrupt may hold one: a handler that touched a page
-//! would wait for a buffer of its own thread.
+//! A thread that touches a page is in a signal handler, where it cannot allocate. So it takes a buffer of a
+//! pool. Only a thread that no signal handler of the program can interrupt may hold one: a handler that
+//! touched a page would wait for a buffer of its own thread.
 
 use crate::prim::sync::{Mutex, thread};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
