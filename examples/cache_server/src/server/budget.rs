@@ -7,8 +7,9 @@
 //!
 //! - at once, where clients take more than they may, as replies are only seen when they are there;
 //! - at once, a client whose request alone needs more than all may take;
-//! - where a client has waited for [`PATIENCE`], the largest of those that have neither sent nor taken
-//!   anything for so long.
+//! - where a client has waited for [`PATIENCE`], the largest of those that hold much and have neither sent
+//!   nor taken anything for so long. A client that waits is not read, so that it is not counted among
+//!   these; only if all that hold much wait for each other, the largest of them is closed.
 //!
 //! `CLIENT NO-EVICT` exempts a client from being closed, not from waiting.
 
@@ -196,19 +197,50 @@ impl Clients {
         }
         let clients = self.list();
         let is_long = |since: Duration| now.saturating_sub(since) >= PATIENCE;
-        if clients.iter().any(|client| client.waits_since().is_some_and(is_long)) {
-            let idle = clients.iter().filter(|client| is_long(client.moved_at()));
-            let idle = idle.filter(|client| !client.no_evict.load(Relaxed));
-            if let Some(largest) = idle.max_by_key(|client| client.memory.load(Relaxed)) {
-                self.evict(largest);
-            }
+        if clients.iter().any(|client| client.waits_since().is_some_and(is_long))
+            && let Some(client) = whom_to_close(&clients, |client| is_long(client.moved_at()))
+        {
+            self.evict(client);
         }
     }
+}
+
+/// The client to close where one has waited for long; none while a client that holds much goes on.
+fn whom_to_close(clients: &[Arc<Client>], is_idle: impl Fn(&Client) -> bool) -> Option<&Client> {
+    let memory = |client: &&Arc<Client>| client.memory.load(Relaxed);
+    let (waiting, served): (Vec<_>, Vec<_>) = clients
+        .iter()
+        .filter(|client| memory(client) > LITTLE)
+        .partition(|client| client.waits_since().is_some());
+    let held_up = if served.is_empty() {
+        waiting
+    } else {
+        served.into_iter().filter(|client| is_idle(client)).collect()
+    };
+    let may_be_closed = held_up.into_iter().filter(|client| !client.no_evict.load(Relaxed));
+    may_be_closed.max_by_key(memory).map(|client| &**client)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_waits_is_closed_only_where_all_that_hold_much_wait() {
+        let [small, served, waits] = [1, 2, 3].map(|id| Arc::new(client(id)));
+        for (client, bytes) in [(&small, LITTLE), (&served, LITTLE + 1), (&waits, 2 * LITTLE)] {
+            client.memory.store(bytes, Relaxed);
+        }
+        waits.waits(Some(Duration::from_secs(1)));
+        let all = [small, served, waits];
+        let closed = |idle: bool| whom_to_close(&all, |_| idle).map(|client| client.id);
+        assert_eq!(closed(false), None, "one goes on");
+        assert_eq!(closed(true), Some(2), "it holds less than the one that waits, and is idle");
+        all[1].waits(Some(Duration::from_secs(1)));
+        assert_eq!(closed(false), Some(3), "both wait for each other");
+        all[2].no_evict.store(true, Relaxed);
+        assert_eq!(closed(false), Some(2));
+    }
 
     #[test]
     fn a_share_is_bytes_or_a_percentage() {
