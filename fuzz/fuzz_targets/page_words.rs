@@ -15,6 +15,9 @@ mod model;
 mod prim;
 #[allow(dead_code, reason = "others use more of it")]
 mod program;
+#[path = "../../src/stats/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "others use more of it")]
+mod stats;
 #[path = "../../src/sys/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "others use more of it")]
 mod sys;

@@ -11,6 +11,9 @@ use std::cell::RefCell;
 mod prim;
 #[allow(dead_code, reason = "others use more of it")]
 mod program;
+#[path = "../../src/stats/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "others use more of it")]
+mod stats;
 #[path = "../../src/store/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "others use more of it")]
 mod store;
