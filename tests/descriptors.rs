@@ -6,7 +6,7 @@ mod common;
 
 use common::child::{child_case, passes_in_child};
 use common::pages::{PAGE, Pages};
-use common::{Setup, quiet, setups};
+use common::{Setup, quiet, scaled, setups};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -61,7 +61,7 @@ fn close_all() {
 /// Everything that needs a descriptor: touches, eviction, and each way to bring pages back.
 fn work(arena: &Arena, pages: Pages<'_>) {
     pages.verify();
-    for round in 0..3u64 {
+    for round in 0..scaled(3u64, 1) {
         (0..PAGES).for_each(|page| pages.write(page, 7, round));
         evict(arena, PAGES / 2);
         pages.verify();
@@ -338,7 +338,7 @@ fn arenas_come_and_go_while_descriptors_are_closed() {
     if let Some((setup, _)) = case() {
         let (first, _) = arena(setup);
         let pages = Pages::filled(&first, PAGES);
-        for _ in 0..20 {
+        for _ in 0..scaled(20, 3) {
             let (other, _) = arena(setup);
             let others = Pages::filled(&other, PAGES);
             evict(&other, PAGES);
