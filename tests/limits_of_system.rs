@@ -163,7 +163,7 @@ fn the_default_reserve_shrinks_where_nothing_is_overcommitted() {
     }
 }
 
-/// Makes this process, root's, nobody's. The kernel takes its dumpability away with that.
+/// Gives the ids of the user nobody to this process of root. The kernel makes it not dumpable by that.
 fn become_nobody() {
     // SAFETY: changes the credentials of this process alone.
     unsafe {

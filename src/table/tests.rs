@@ -153,7 +153,7 @@ fn a_stored_page_can_be_released_and_is_no_longer_counted() {
     table.check().unwrap();
 }
 
-/// What is noted late must change nothing: the word belongs to somebody else by then.
+/// A touch that is noted late must change nothing: the word has another owner by then.
 #[test]
 fn only_resident_pages_are_touched() {
     let table = table();

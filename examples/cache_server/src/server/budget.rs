@@ -9,7 +9,7 @@
 //! - at once, a client whose request alone needs more than all may take;
 //! - where a client has waited for [`PATIENCE`], the largest of those that hold much and have neither sent
 //!   nor taken anything for so long. A client that waits is not read, so that it is not counted among
-//!   these; only if all that hold much wait for each other, the largest of them is closed.
+//!   these; if every client that holds much waits, the largest of them is closed.
 //!
 //! `CLIENT NO-EVICT` exempts a client from being closed, not from waiting.
 
