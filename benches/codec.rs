@@ -11,13 +11,13 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::io::Write as _;
 
-#[path = "../src/store/kinds.rs"]
+#[path = "../src/store/corpus.rs"]
 #[allow(dead_code, reason = "tests use the rest")]
-mod kinds;
+mod corpus;
 #[path = "../src/store/lz4.rs"]
 mod lz4;
 
-use kinds::{KINDS, Page};
+use corpus::{KINDS, Page};
 use lz4_flex::block::{CompressTable, compress, compress_into_with_table, decompress_into};
 
 /// 16 MiB of a kind.
@@ -45,7 +45,7 @@ fn report_ratios(kind: &str, pages: &[Page]) {
 fn encoders(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     for kind in KINDS {
-        let pages = kinds::pages(kind, 1, PAGES);
+        let pages = corpus::pages(kind, 1, PAGES);
         report_ratios(kind.0, &pages);
         let mut encoder = lz4::Encoder::new();
         let mut out = [0; lz4::ROOM];
@@ -68,7 +68,7 @@ fn decoders(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     for kind in KINDS {
         let mut encoder = lz4::Encoder::new();
-        let pages = kinds::pages(kind, 1, PAGES);
+        let pages = corpus::pages(kind, 1, PAGES);
         let blocks: Vec<_> = pages.iter().filter_map(|page| encode(&mut encoder, page)).collect();
         if blocks.len() < PAGES / 10 {
             // Pages of this kind are not kept.
@@ -86,7 +86,7 @@ fn decoders(criterion: &mut Criterion) {
 }
 
 fn checksum(criterion: &mut Criterion) {
-    let pages = kinds::pages(KINDS[0], 1, PAGES);
+    let pages = corpus::pages(KINDS[0], 1, PAGES);
     let mut group = criterion.benchmark_group("checksum");
     let crc = |page: &Page| {
         let mut hasher = crc32fast::Hasher::new();

@@ -25,24 +25,24 @@ const STRANGERS: [(&str, &str); 6] = [
 /// Files that may contain `unsafe`, and why.
 const UNSAFE: [&str; 29] = [
     // The kernel's calls.
-    "sys/cpu.rs",
-    "sys/descriptor.rs",
+    "sys/linux/cpu.rs",
+    "sys/linux/descriptor.rs",
     "sys/dumpable.rs",
     "sys/error.rs",
-    "sys/event.rs",
+    "sys/linux/event.rs",
     "sys/fork.rs",
-    "sys/futex.rs",
-    "sys/keeper.rs",
-    "sys/lazy.rs",
-    "sys/memory.rs",
-    "sys/pagemap.rs",
-    "sys/residence.rs",
-    "sys/service_stack.rs",
-    "sys/sigbus.rs",
-    "sys/signals.rs",
-    "sys/stderr.rs",
-    "sys/thread.rs",
-    "sys/uffd.rs",
+    "sys/linux/futex.rs",
+    "sys/linux/keeper.rs",
+    "sys/linux/lazy.rs",
+    "sys/linux/memory.rs",
+    "sys/linux/pagemap.rs",
+    "sys/unload.rs",
+    "sys/linux/service_stack.rs",
+    "sys/linux/sigbus.rs",
+    "sys/linux/signals.rs",
+    "sys/linux/stderr.rs",
+    "sys/linux/thread.rs",
+    "sys/linux/uffd.rs",
     // A thread's cache, found by an address that is known to that thread alone.
     "alloc/cache.rs",
     // Raw memory handed to the program, and the traits that promise things about it.
@@ -142,40 +142,6 @@ fn only_the_kernel_room_names_libc() {
         let names_it = code(&text).any(|line| line.contains("libc::"));
         assert!(!names_it || path.starts_with("sys/"), "{path} names libc");
     }
-}
-
-/// The names of the functions that a file offers to the rest of the library, tests apart.
-fn offered(text: &str) -> Vec<&str> {
-    let own = text.split("#[cfg(test)]").next().unwrap();
-    code(own)
-        .filter_map(|line| line.trim().strip_prefix("pub(crate) fn "))
-        .map(|rest| rest.split(['(', '<']).next().unwrap())
-        .collect()
-}
-
-/// A call that the simulated kernel lacks would not be noticed before the next build of it.
-#[test]
-fn the_simulated_kernel_offers_what_the_real_one_does() {
-    let files = sources("the_simulated_kernel_offers_what_the_real_one_does");
-    let find = |path: &str| files.iter().find(|(p, _)| p == path).map(|(_, text)| text);
-    let Some(chooser) = find("sys/mod.rs") else { return };
-    let mut twins = 0;
-    for (path, text) in &files {
-        let Some(name) = path.strip_prefix("sys/simulated/") else { continue };
-        let Some(real) = find(&format!("sys/{name}")).filter(|_| name != "mod.rs") else {
-            continue;
-        };
-        assert!(
-            chooser.contains(&format!("path = \"simulated/{name}\"")),
-            "{path} is never chosen"
-        );
-        let simulated = offered(text);
-        for function in offered(real) {
-            assert!(simulated.contains(&function), "{path} has no {function}");
-        }
-        twins += 1;
-    }
-    assert!(twins > 0 || files.is_empty());
 }
 
 #[test]

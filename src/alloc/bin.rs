@@ -1,7 +1,7 @@
 //! The spans of one class of one lane.
 
 use super::classes::{CHUNK_PAGES, CLASSES, Class, class};
-use super::kind::Lane;
+use super::lane::Lane;
 use super::map::BlockMap;
 use super::set::{Mask, PageSet};
 use super::span::{NONE, Span};

@@ -19,9 +19,9 @@
 use super::Heap;
 use super::bin::most_cached;
 use super::classes::{CLASSES, class};
-use super::kind::Lane;
+use super::lane::Lane;
 use super::map::BINS;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::pack::Field;
 use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
 use crate::prim::units::index;
@@ -372,7 +372,7 @@ struct Entry {
 impl Drop for Own {
     fn drop(&mut self) {
         forget_last();
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         for entry in self.0.take() {
             if let Some(heap) = entry.owner.upgrade() {
                 heap.retire(&entry.cache);
@@ -382,7 +382,7 @@ impl Drop for Own {
 }
 
 /// Has forked children go the long way, where they are noticed.
-pub(super) fn mind_forks() {
+pub(super) fn register_fork_handlers() {
     fork::in_children(forget_last);
 }
 

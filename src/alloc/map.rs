@@ -1,7 +1,7 @@
 //! What the arena's pages are handed out as, for those who look without a lock.
 
 use super::classes::{CHUNK_PAGES, CLASSES, MOST_CHUNKS};
-use super::kind::Lane;
+use super::lane::Lane;
 use super::node::Nodes;
 use crate::prim::pack::Field;
 use crate::prim::sync::plain::{AtomicU16, AtomicU32, AtomicU64, Ordering};

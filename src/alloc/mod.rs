@@ -25,7 +25,7 @@ mod cache;
 mod check;
 mod classes;
 mod clock;
-mod kind;
+mod lane;
 mod map;
 mod node;
 mod pages;
@@ -37,12 +37,12 @@ mod span;
 mod watch;
 
 pub(crate) use cache::{pop_fast, push_fast, take_block_fast};
-pub use kind::Lane;
+pub use lane::Lane;
 pub(crate) use map::BlockMap;
 pub use report::{ClassStats, HeapStats, LaneStats};
 pub(crate) use watch::bad_free;
 
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::plain::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
@@ -188,7 +188,7 @@ impl Heap {
         options: HeapOptions,
     ) -> Result<Self, SysError> {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
-        cache::mind_forks();
+        cache::register_fork_handlers();
         // A page more could not be numbered.
         let total = pages.min(u32::MAX as usize - 1);
         Ok(Self {
@@ -234,7 +234,7 @@ impl Heap {
     /// Finds room for `layout`, whose size is not zero, in `lane`.
     #[cold]
     pub(crate) fn allocate(self: &Arc<Self>, lane: Lane, layout: Layout) -> Option<Block> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         if !self.generation.is_current() {
             return None;
         }
@@ -343,7 +343,7 @@ impl Heap {
     /// Frees the block at `offset`, which was allocated for `layout`.
     #[cold]
     pub(crate) fn free(self: &Arc<Self>, offset: usize, layout: Layout) {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         // In a forked child there is nothing to free, and locks may be held for ever.
         if !self.generation.is_current() {
             return;
@@ -466,7 +466,7 @@ impl Heap {
         if class_of(old).is_some() || class_of(new).is_some() {
             return None;
         }
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         let (page, pages) = (PageIndex::containing(offset), new.size().div_ceil(PAGE_SIZE));
         let added = loop {
             let (added, end) = self.pages().grow_block(page, pages);
@@ -486,7 +486,7 @@ impl Heap {
         if class_of(old).is_some() || class_of(new).is_some() {
             return false;
         }
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         let pages = new.size().div_ceil(PAGE_SIZE);
         let Some(tail) = self.pages().shrink_block(PageIndex::containing(offset), pages) else {
             return false;

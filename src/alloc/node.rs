@@ -3,7 +3,7 @@
 //! Written under the page heap's lock. The word of a block that is in use changes for nobody but who
 //! has the block, so that one may read it without.
 
-use super::kind::Kind;
+use super::lane::Kind;
 use crate::prim::PageRange;
 use crate::prim::pack::Field;
 use crate::prim::sync::plain::{AtomicU64, Ordering};

@@ -7,7 +7,7 @@
 //! that is clean from end to end is shared again.
 
 use super::classes::CHUNK_PAGES;
-use super::kind::{Kind, Lane, Use};
+use super::lane::{Kind, Lane, Use};
 use super::map::BlockMap;
 use super::node::{Mark, Run};
 use super::runs::Runs;

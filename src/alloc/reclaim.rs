@@ -21,7 +21,7 @@ use super::pages::PageHeap;
 use super::set::{Mask, PageSet};
 use super::{Heap, cache, lock, try_lock};
 use crate::prim::PAGE_SIZE;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::plain::Ordering;
 use crate::sys::{SysError, event};
 use std::sync::{Arc, MutexGuard};
@@ -240,7 +240,7 @@ impl Heap {
     /// Gives back everything that is free, and says how many bytes of memory that was. Other threads
     /// give back what they keep when they next need more, or have no room for more.
     pub(crate) fn trim(self: &Arc<Self>) -> usize {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         let reclaiming = lock(&self.reclaiming);
         self.gather();
         // Holes first: spans whose last slot was freed meanwhile are dirty pages then.

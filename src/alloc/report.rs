@@ -2,7 +2,7 @@
 
 use super::cache::ThreadCache;
 use super::classes::{CLASSES, class};
-use super::kind::Lane;
+use super::lane::Lane;
 use super::map::BINS;
 use super::{Heap, lock};
 use crate::prim::PAGE_SIZE;

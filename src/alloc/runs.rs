@@ -6,7 +6,7 @@
 //! beside the arena, under its first page and its last, so that a run that becomes free finds its
 //! neighbours, and nothing has to be allocated for it.
 
-use super::kind::Kind;
+use super::lane::Kind;
 use super::map::BlockMap;
 use super::node::{Mark, NONE, Nodes, Run};
 use crate::prim::PageRange;

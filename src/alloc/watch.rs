@@ -4,7 +4,7 @@ use super::Heap;
 use super::classes::{CLASSES, class_of};
 use super::span::WATCHED;
 use crate::prim::PAGE_SIZE;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::sys::event;
 use core::alloc::Layout;
 
@@ -18,7 +18,7 @@ impl Heap {
     }
 
     fn note(&self, offset: usize, layout: Layout, live: bool) {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         let is_right = match self.bin_at(offset) {
             Some(bin) => {
                 let fits = class_of(layout) == Some(bin % CLASSES);

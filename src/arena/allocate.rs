@@ -4,7 +4,7 @@
 
 use super::{Arena, Inner};
 use crate::alloc::{self, HeapStats, Lane, Presence};
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use core::alloc::Layout;
@@ -93,7 +93,7 @@ impl Arena {
     /// What the allocator holds, lane by lane and size by size; none in a forked child.
     #[must_use]
     pub fn heap_stats(&self) -> Option<HeapStats> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         self.inner.generation.is_current().then(|| self.inner.parts.heap.report())
     }
 }

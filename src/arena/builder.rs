@@ -5,7 +5,7 @@ use super::error::BuildError;
 use super::limits;
 use super::{Arena, Swapping};
 use crate::fault::FaultMode;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::{PAGE_SIZE, Tick};
 use crate::sys::{self, Probe};
 use crate::table::REGION_PAGES;
@@ -214,7 +214,7 @@ impl Builder {
     /// [`BuildError`] says which option is out of range, what the system lacks, or which call
     /// failed, and what would help.
     pub fn build(self) -> Result<Arena, BuildError> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         let mut config = self.validate()?;
         let probe = sys::probe();
         config.fault_mode = choose_fault_mode(self.fault_mode, &probe);

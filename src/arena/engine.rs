@@ -12,7 +12,7 @@ use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{BATCH, Evicted, Evictor};
 use crate::fault::inline::Inline;
 use crate::fault::{Brought, Empty, FaultMode, FillError, Peeked, Resolver, handler};
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::{AtomicBool, Ordering, thread};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::stats::Counters;
@@ -189,7 +189,7 @@ impl Engine {
 
     /// Brings the pages of `range` back that are stored.
     fn bring(&self, range: PageRange, empty: Empty) -> Result<Brought, ArenaError> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         // In parts, so that a long range exceeds a limit by a part at most.
         let part = if self.mailbox.has_limit() { BATCH } else { usize::MAX };
         let mut brought = Brought::default();
@@ -369,7 +369,7 @@ impl Engine {
         if let Some((inline, _)) = &self.inline {
             inline.stop();
         }
-        self.resolver.mourn_all();
+        self.resolver.repoison_lost_pages();
         if let Err(e) = self.backing.unregister() {
             event::die("cannot let go of an arena's memory", &e);
         }

@@ -71,7 +71,7 @@ struct Loop {
     pause: Duration,
     /// When to go on with giving free memory back, if that is not done.
     sweep: Option<Instant>,
-    /// Whether [`Self::mind_the_handler`] has had something to say.
+    /// Whether [`Self::check_sigbus_handler`] has had something to say.
     warned: bool,
 }
 
@@ -107,7 +107,7 @@ impl Loop {
             while !self.mailbox.is_stopping()
                 && let Some(command) = self.mailbox.take()
             {
-                self.obey(command);
+                self.execute(command);
             }
         }
         self.mailbox.close();
@@ -125,7 +125,7 @@ impl Loop {
         self.mailbox.is_over_limit().then_some(again)
     }
 
-    fn obey(&mut self, command: Command) {
+    fn execute(&mut self, command: Command) {
         let all = self.resolver.table.all();
         match command {
             // Who asked may be gone, and who left a hint does not wait to hear.
@@ -149,7 +149,7 @@ impl Loop {
     /// Looks and evicts once, and says how many pages went.
     fn cycle(&mut self) -> usize {
         self.cycles += 1;
-        self.mind_the_handler();
+        self.check_sigbus_handler();
         self.resolver.counters.cycles.add(1);
         self.release_what_is_free();
         let now = self.now();
@@ -205,7 +205,7 @@ impl Loop {
     }
 
     /// Says so, once, when the program has installed a SIGBUS handler of its own after ours.
-    fn mind_the_handler(&mut self) {
+    fn check_sigbus_handler(&mut self) {
         if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_in_charge() {
             self.warned = true;
             event::say(format_args!(

@@ -2,7 +2,7 @@
 //!
 //! # What must not come from the arena
 //!
-//! What the library allocates itself, see [`AtWork`]. Who asks for memory while he is at work gets it
+//! What the library allocates itself, see [`InLibraryGuard`]. Who asks for memory while he is at work gets it
 //! from the system, and whoever frees a block, at work or not, is told by its address whose it is.
 //! That holds in a forked child too, where the arena's addresses are kept empty.
 //!
@@ -15,7 +15,7 @@
 
 use super::{Arena, ArenaError, Inner};
 use crate::alloc::Lane;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::sys::{self, CapabilityStatus, event, fork};
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
@@ -160,7 +160,7 @@ impl ArenaAlloc {
         if !arena.serves_system_calls() {
             return Err(StartError::system_calls());
         }
-        self.start_though_system_calls_fail(arena)
+        self.start_without_system_calls(arena)
     }
 
     /// Like [`start`](Self::start), with an arena that does not serve system calls too: for a program
@@ -172,7 +172,7 @@ impl ArenaAlloc {
     /// # Errors
     ///
     /// [`StartError::AlreadyStarted`] and [`StartError::ForkedChild`] as for `start`.
-    pub fn start_though_system_calls_fail(&self, arena: &Arena) -> Result<(), StartError> {
+    pub fn start_without_system_calls(&self, arena: &Arena) -> Result<(), StartError> {
         if !arena.inner.generation.is_current() {
             return Err(StartError::ForkedChild);
         }
@@ -203,7 +203,7 @@ impl ArenaAlloc {
     }
 
     fn serve(&self, inner: Arc<Inner>) -> &Inner {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         let (base, len) = (inner.parts.memory.base().addr(), inner.parts.memory.len());
         // The hook is there, or the arena would not be.
         let _ = fork::keep_empty_in_children(base..base + len);
@@ -219,7 +219,7 @@ impl ArenaAlloc {
     /// The arena, if a large block is to come from there.
     #[inline]
     fn serving(&self) -> Option<&Inner> {
-        if AtWork::holds() {
+        if InLibraryGuard::is_held() {
             return None;
         }
         let inner = self.inner.load(Ordering::Acquire);
@@ -360,7 +360,7 @@ fn within<T>(work: impl FnOnce() -> T) -> T {
         }
     }
     let bomb = Bomb;
-    let _at_work = AtWork::enter();
+    let _in_library = InLibraryGuard::enter();
     let done = work();
     core::mem::forget(bomb);
     done
@@ -373,7 +373,7 @@ pub enum StartError {
     /// The allocator has an arena already, or is making one.
     AlreadyStarted,
     /// System calls that are given evicted memory of the arena fail. See
-    /// [`ArenaAlloc::start_though_system_calls_fail`].
+    /// [`ArenaAlloc::start_without_system_calls`].
     SystemCalls {
         /// What would help.
         remedy: String,

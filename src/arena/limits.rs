@@ -3,7 +3,7 @@
 use super::{Arena, ArenaError};
 use crate::evict::BATCH;
 use crate::prim::PAGE_SIZE;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::plain::{AtomicUsize, Ordering};
 
 /// The least that can be asked for, in bytes: a batch of pages.
@@ -117,7 +117,7 @@ impl Arena {
         bytes: Option<usize>,
         set: fn(&Limits, Option<usize>),
     ) -> Result<(), ArenaError> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         let engine = self.inner.engine()?;
         if let Some(given) = bytes.filter(|&bytes| bytes < LEAST) {
             return Err(ArenaError::LimitTooLow { given, least: LEAST });

@@ -26,7 +26,7 @@ pub use residency::{Peek, PinGuard};
 use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
 use crate::evict::Evicted;
 use crate::fault::FaultMode;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
@@ -245,7 +245,7 @@ impl Arena {
     /// [`ArenaError::NotSwapping`] where nothing is ever evicted, [`ArenaError::ForkedChild`] in a
     /// fork.
     pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         self.inner.engine()?.evict_now()
     }
 
@@ -279,14 +279,14 @@ impl Arena {
     /// [`ArenaError::Sys`] if it refuses, likewise. [`ArenaError::NotSwapping`] for an arena that is
     /// plain memory anyway, [`ArenaError::ForkedChild`] in a fork.
     pub fn stop(&self) -> Result<(), ArenaError> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         self.inner.engine()?.stop()
     }
 
     /// What the arena holds and what it has done; nothing in a forked child.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         // In a forked child the heap's lock may be held for ever.
         if self.inner.generation.is_current() { self.inner.stats() } else { Stats::default() }
     }
@@ -302,7 +302,7 @@ impl Arena {
     /// What was found, in words. It means that this library has a bug or that its memory has been
     /// overwritten.
     pub fn check(&self) -> Result<(), String> {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         if !self.inner.generation.is_current() {
             return Err(ArenaError::ForkedChild.to_string());
         }
@@ -396,7 +396,7 @@ fn settled(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
 impl Drop for Inner {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         if self.generation.is_current() {
             if let Some(engine) = &self.parts.engine {
                 engine.shut_down();

@@ -19,7 +19,7 @@ pub(super) fn is_punctual(slept: Duration, period: Duration) -> bool {
 
 /// What has been seen of one thing: `T` says what it has to do and how far it has come.
 #[derive(Debug)]
-pub(super) struct Suspicion<T> {
+pub(super) struct StallDetector<T> {
     seen: Option<T>,
     since: Instant,
     looks: u32,
@@ -28,7 +28,7 @@ pub(super) struct Suspicion<T> {
 
 /// What a look has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Verdict {
     /// It has nothing to do, or goes on, or there is no telling yet.
     Nothing,
     /// It has been at the same for so long. This is found once a stall.
@@ -37,25 +37,25 @@ pub(super) enum Found {
     GoesOn(Duration),
 }
 
-impl<T: PartialEq> Suspicion<T> {
+impl<T: PartialEq> StallDetector<T> {
     pub(super) fn new(now: Instant) -> Self {
         Self { seen: None, since: now, looks: 0, stalled: false }
     }
 
     /// Takes a look into account: `seen` is none where there is nothing to do.
-    pub(super) fn look(&mut self, seen: Option<T>, now: Instant, punctual: bool) -> Found {
+    pub(super) fn look(&mut self, seen: Option<T>, now: Instant, punctual: bool) -> Verdict {
         let stood = now.duration_since(self.since);
         if seen.is_none() || seen != self.seen {
             let stalled = self.stalled;
             *self = Self { seen, ..Self::new(now) };
-            return if stalled { Found::GoesOn(stood) } else { Found::Nothing };
+            return if stalled { Verdict::GoesOn(stood) } else { Verdict::Nothing };
         }
         self.looks += u32::from(punctual);
         if self.looks < LOOKS || self.stalled {
-            return Found::Nothing;
+            return Verdict::Nothing;
         }
         self.stalled = true;
-        Found::Stalled(stood)
+        Verdict::Stalled(stood)
     }
 }
 
@@ -66,26 +66,26 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// What is found by a look a second, each with what it sees and whether it is punctual.
-    fn found(looks: &[(Option<u32>, bool)]) -> Vec<(usize, Found)> {
+    fn found(looks: &[(Option<u32>, bool)]) -> Vec<(usize, Verdict)> {
         let start = Instant::now();
-        let mut suspicion = Suspicion::new(start);
+        let mut suspicion = StallDetector::new(start);
         let look = |(n, (seen, punctual)): (usize, &(Option<u32>, bool))| {
             (n, suspicion.look(*seen, start + SECOND * u32::try_from(n).unwrap(), *punctual))
         };
         let found = looks.iter().enumerate().map(look);
-        found.filter(|(_, found)| *found != Found::Nothing).collect()
+        found.filter(|(_, found)| *found != Verdict::Nothing).collect()
     }
 
     #[test]
     fn what_stands_still_is_found_once_and_so_is_its_end() {
         let mut looks = vec![(Some(7), true); 20];
         looks.push((Some(8), true));
-        let stalled = (5, Found::Stalled(SECOND * 5));
-        assert_eq!(found(&looks), [stalled, (20, Found::GoesOn(SECOND * 20))]);
+        let stalled = (5, Verdict::Stalled(SECOND * 5));
+        assert_eq!(found(&looks), [stalled, (20, Verdict::GoesOn(SECOND * 20))]);
         looks[20] = (None, true);
-        assert_eq!(found(&looks), [stalled, (20, Found::GoesOn(SECOND * 20))]);
+        assert_eq!(found(&looks), [stalled, (20, Verdict::GoesOn(SECOND * 20))]);
         looks.extend([(Some(9), true); 6]);
-        assert_eq!(found(&looks)[2], (26, Found::Stalled(SECOND * 5)));
+        assert_eq!(found(&looks)[2], (26, Verdict::Stalled(SECOND * 5)));
     }
 
     #[test]

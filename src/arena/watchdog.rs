@@ -12,7 +12,7 @@
 //!   or that serves its own touch.
 
 use super::builder::Config;
-use super::stall::{Found, Suspicion, is_punctual, period};
+use super::stall::{StallDetector, Verdict, is_punctual, period};
 use crate::fault::{FaultMode, Resolver};
 use crate::prim::PageIndex;
 use crate::stats::{Progress, Seen};
@@ -20,7 +20,7 @@ use crate::sys;
 use crate::sys::bell::Bell;
 use crate::sys::event;
 use crate::sys::thread::JoinHandle;
-use crate::table::{PLACES, Sight};
+use crate::table::{PLACES, WaiterSample};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,9 +47,9 @@ impl Watchdog {
         let mut rounds = Rounds {
             resolver,
             evictor,
-            of_handlers: (0..handlers).map(|_| Suspicion::new(now)).collect(),
-            of_evictor: Suspicion::new(now),
-            of_pages: (0..PLACES).map(|_| Suspicion::new(now)).collect(),
+            of_handlers: (0..handlers).map(|_| StallDetector::new(now)).collect(),
+            of_evictor: StallDetector::new(now),
+            of_pages: (0..PLACES).map(|_| StallDetector::new(now)).collect(),
             aborts: config.abort_on_stall,
         };
         let (stopped, period) = (Arc::clone(&stop), period(config.stall_limit));
@@ -80,9 +80,9 @@ struct Rounds {
     resolver: Arc<Resolver>,
     evictor: Arc<Progress>,
     /// What each is at, and whether there are messages that it has not read.
-    of_handlers: Vec<Suspicion<(Seen, bool)>>,
-    of_evictor: Suspicion<Seen>,
-    of_pages: Vec<Suspicion<Sight>>,
+    of_handlers: Vec<StallDetector<(Seen, bool)>>,
+    of_evictor: StallDetector<Seen>,
+    of_pages: Vec<StallDetector<WaiterSample>>,
     aborts: bool,
 }
 
@@ -108,7 +108,7 @@ impl Rounds {
         report.tell(&evictor, self.of_evictor.look(at, now, punctual));
         for (place, suspicion) in self.of_pages.iter_mut().enumerate() {
             let waited = resolver.table.waited(place);
-            let page = waited.map(Sight::page);
+            let page = waited.map(WaiterSample::page);
             report.tell(&Stuck::Owner { page }, suspicion.look(waited, now, punctual));
         }
     }
@@ -141,14 +141,14 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn tell(&self, who: &Stuck, found: Found) {
+    fn tell(&self, who: &Stuck, found: Verdict) {
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         match found {
-            Found::Nothing => {}
-            Found::GoesOn(stood) => {
+            Verdict::Nothing => {}
+            Verdict::GoesOn(stood) => {
                 event::say(format_args!("{who} goes on, after {}", seconds(stood)));
             }
-            Found::Stalled(stood) => {
+            Verdict::Stalled(stood) => {
                 self.resolver.counters.stalls.add(1);
                 let at = self.at(who);
                 let stall = format!("{who} has been {at} for {}", seconds(stood));

@@ -13,7 +13,7 @@ pub(crate) const BATCH: usize = crate::sys::probe::LOCKED_PAGES;
 
 /// What has become of a page of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum ItemState {
     Claimed,
     Copied(Handle),
     /// Frozen, and known to be as it was copied.
@@ -26,7 +26,7 @@ enum Fate {
 #[derive(Clone, Copy, Debug)]
 struct Item {
     page: PageIndex,
-    fate: Fate,
+    fate: ItemState,
 }
 
 /// Claimed pages in ascending order, and room for their bytes.
@@ -60,7 +60,7 @@ impl Batch {
 
     pub(super) fn push(&mut self, page: PageIndex) {
         debug_assert!(self.items.last().is_none_or(|last| last.page < page));
-        self.items.push(Item { page, fate: Fate::Claimed });
+        self.items.push(Item { page, fate: ItemState::Claimed });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,7 +78,7 @@ impl Batch {
 fn next_run(
     items: &[Item],
     from: usize,
-    which: impl Fn(Fate) -> bool,
+    which: impl Fn(ItemState) -> bool,
 ) -> Option<(usize, PageRange)> {
     let first = from + items[from..].iter().position(|item| which(item.fate))?;
     let mut run = items[first].page.only();
@@ -140,7 +140,7 @@ impl Evictor {
     fn refuse(&mut self, now: Tick, items: Range<usize>, error: SysError, done: &mut Evicted) {
         done.refusal = Some(error);
         for i in items {
-            if self.batch.items[i].fate != Fate::Done {
+            if self.batch.items[i].fate != ItemState::Done {
                 done.refused += 1;
                 self.counters.kernel_refused.add(1);
                 self.back_out(i, |word| word.with_failure(now));
@@ -163,7 +163,7 @@ impl Evictor {
     /// Copies the pages that are still claimed into the store.
     fn copy(&mut self, now: Tick, done: &mut Evicted) {
         let mut from = 0;
-        let claimed = |fate| fate == Fate::Claimed;
+        let claimed = |fate| fate == ItemState::Claimed;
         while let Some((first, run)) = next_run(&self.batch.items, from, claimed) {
             from = first + run.pages();
             let bytes = &mut self.batch.bytes[first * PAGE_SIZE..][..run.bytes()];
@@ -173,7 +173,7 @@ impl Evictor {
         }
         for i in 0..self.batch.items.len() {
             let Item { page, fate } = self.batch.items[i];
-            if fate != Fate::Claimed {
+            if fate != ItemState::Claimed {
                 continue;
             }
             self.progress.begin(page);
@@ -186,9 +186,9 @@ impl Evictor {
             match self.store.put(&mut self.batch.compressor, bytes, page.0 as u64) {
                 Put::SameFilled(handle) => {
                     self.counters.same_filled.add(1);
-                    self.batch.items[i].fate = Fate::Copied(handle);
+                    self.batch.items[i].fate = ItemState::Copied(handle);
                 }
-                Put::Compressed(handle) => self.batch.items[i].fate = Fate::Copied(handle),
+                Put::Compressed(handle) => self.batch.items[i].fate = ItemState::Copied(handle),
                 Put::Incompressible => {
                     done.incompressible += 1;
                     self.counters.incompressible.add(1);
@@ -206,15 +206,15 @@ impl Evictor {
     /// Finds the pages that are as they were copied. Called frozen.
     fn find_intact(&mut self, now: Tick, done: &mut Evicted) {
         let mut from = 0;
-        let copied = |fate| matches!(fate, Fate::Copied(_));
+        let copied = |fate| matches!(fate, ItemState::Copied(_));
         while let Some((first, run)) = next_run(&self.batch.items, from, copied) {
             from = first + run.pages();
             let items = &mut self.batch.items;
             let found = self.tracker.intact(run, &mut |intact| {
                 for page in intact.intersection(run).iter() {
                     let item = &mut items[first + page.0 - run.start.0];
-                    if let Fate::Copied(handle) = item.fate {
-                        item.fate = Fate::Intact(handle);
+                    if let ItemState::Copied(handle) = item.fate {
+                        item.fate = ItemState::Intact(handle);
                     }
                 }
             });
@@ -229,23 +229,24 @@ impl Evictor {
         for i in 0..self.batch.items.len() {
             let Item { page, fate } = self.batch.items[i];
             match fate {
-                Fate::Intact(handle) if self.table.publish(page, handle) => {
-                    self.batch.items[i].fate = Fate::Dropping;
+                ItemState::Intact(handle) if self.table.publish(page, handle) => {
+                    self.batch.items[i].fate = ItemState::Dropping;
                 }
-                Fate::Intact(_) | Fate::Copied(_) => {
+                ItemState::Intact(_) | ItemState::Copied(_) => {
                     self.count_touched(done);
                     self.back_out(i, |word| word.with_tick(now));
                 }
-                Fate::Claimed | Fate::Dropping | Fate::Done => {}
+                ItemState::Claimed | ItemState::Dropping | ItemState::Done => {}
             }
         }
-        while let Some((first, run)) = next_run(&self.batch.items, 0, |fate| fate == Fate::Dropping)
+        while let Some((first, run)) =
+            next_run(&self.batch.items, 0, |fate| fate == ItemState::Dropping)
         {
             self.progress.begin(run.start);
             let punched = self.backing.memory().punch_locked(run);
             let mut waiting = false;
             for (i, page) in run.iter().enumerate() {
-                self.batch.items[first + i].fate = Fate::Done;
+                self.batch.items[first + i].fate = ItemState::Done;
                 waiting |= match punched {
                     Ok(()) => self.table.finish_drop(page),
                     Err(_) => {
@@ -277,11 +278,11 @@ impl Evictor {
     fn back_out(&mut self, i: usize, change: impl Fn(Word) -> Word) {
         let Item { page, fate } = self.batch.items[i];
         match fate {
-            Fate::Done => return,
-            Fate::Copied(handle) | Fate::Intact(handle) => self.store.free(handle),
-            Fate::Claimed | Fate::Dropping => {}
+            ItemState::Done => return,
+            ItemState::Copied(handle) | ItemState::Intact(handle) => self.store.free(handle),
+            ItemState::Claimed | ItemState::Dropping => {}
         }
-        self.batch.items[i].fate = Fate::Done;
+        self.batch.items[i].fate = ItemState::Done;
         self.table.disengage(page, change);
     }
 
@@ -304,18 +305,24 @@ mod tests {
     #[test]
     fn runs_are_neighbours_that_are_all_picked() {
         let pages = [3, 4, 5, 9, 10].map(PageIndex);
-        let fates = [Fate::Claimed, Fate::Claimed, Fate::Done, Fate::Claimed, Fate::Claimed];
+        let fates = [
+            ItemState::Claimed,
+            ItemState::Claimed,
+            ItemState::Done,
+            ItemState::Claimed,
+            ItemState::Claimed,
+        ];
         let items: Vec<Item> =
             pages.into_iter().zip(fates).map(|(page, fate)| Item { page, fate }).collect();
-        let run = |from, which: fn(Fate) -> bool| next_run(&items, from, which);
+        let run = |from, which: fn(ItemState) -> bool| next_run(&items, from, which);
         let any = |_| true;
         assert_eq!(run(0, any), Some((0, PageRange::new(3, 6))));
         assert_eq!(run(1, any), Some((1, PageRange::new(4, 6))));
         assert_eq!(run(3, any), Some((3, PageRange::new(9, 11))));
         assert_eq!(run(5, any), None);
-        let claimed = |fate| fate == Fate::Claimed;
+        let claimed = |fate| fate == ItemState::Claimed;
         assert_eq!(run(0, claimed), Some((0, PageRange::new(3, 5))));
         assert_eq!(run(2, claimed), Some((3, PageRange::new(9, 11))));
-        assert_eq!(run(0, |fate| fate == Fate::Dropping), None);
+        assert_eq!(run(0, |fate| fate == ItemState::Dropping), None);
     }
 }

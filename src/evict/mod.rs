@@ -6,7 +6,7 @@
 
 mod ages;
 mod batch;
-mod looks;
+mod scan_schedule;
 
 pub(crate) use ages::Ages;
 pub(crate) use batch::BATCH;
@@ -19,7 +19,7 @@ use crate::sys::backing::Backing;
 use crate::table::{PageTable, REGION_PAGES, State, Word};
 use crate::track::AccessTracker;
 use batch::Batch;
-use looks::Looks;
+use scan_schedule::ScanSchedule;
 use std::sync::Arc;
 
 /// Which pages are to go.
@@ -62,7 +62,7 @@ pub(crate) struct Evictor {
     counters: Arc<Counters>,
     /// Of the batch: pages that are claimed, or on their way out.
     progress: Arc<Progress>,
-    looks: Looks,
+    schedule: ScanSchedule,
     batch: Batch,
     /// The region to begin with: one after where the last order was fulfilled.
     cursor: usize,
@@ -79,10 +79,10 @@ impl Evictor {
         counters: Arc<Counters>,
         zeal: bool,
     ) -> Result<Self, SysError> {
-        let looks = Looks::new(table.all().pages().div_ceil(REGION_PAGES))?;
+        let schedule = ScanSchedule::new(table.all().pages().div_ceil(REGION_PAGES))?;
         let batch = Batch::new(zeal);
         let progress = Arc::default();
-        Ok(Self { backing, table, store, tracker, counters, progress, looks, batch, cursor: 0 })
+        Ok(Self { backing, table, store, tracker, counters, progress, schedule, batch, cursor: 0 })
     }
 
     /// What the evictor is at while it holds pages.
@@ -109,7 +109,7 @@ impl Evictor {
         self.table.set_now(now);
         let mut result = Ok(());
         for (region, range) in self.regions(self.table.all()) {
-            if all || self.looks.is_due(region, now) {
+            if all || self.schedule.is_due(region, now) {
                 let looked = self.look_at(region, range, now, all);
                 result = looked.and(result);
             }
@@ -129,7 +129,7 @@ impl Evictor {
         let result = self.try_look_at(region, range, now, watch);
         if result.is_err() {
             self.counters.kernel_refused.add(1);
-            self.looks.rest(region, now);
+            self.schedule.rest(region, now);
         }
         result
     }
@@ -142,14 +142,14 @@ impl Evictor {
         watch: bool,
     ) -> Result<(), SysError> {
         let mut touched = range.pages();
-        if self.looks.is_watched(region) {
+        if self.schedule.is_watched(region) {
             touched = 0;
             self.tracker.touched(range, &mut |run| {
                 touched += run.pages();
                 run.iter().for_each(|page| self.table.touch(page));
             })?;
             self.counters.pages_scanned.add(range.pages() as u64);
-            let rests = self.looks.note(region, now, touched, self.table.memory_of(region));
+            let rests = self.schedule.note(region, now, touched, self.table.memory_of(region));
             if rests && !watch {
                 return Ok(());
             }
@@ -158,8 +158,8 @@ impl Evictor {
             self.arm(range)?;
             self.counters.pages_armed.add(touched as u64);
         }
-        if !self.looks.is_watched(region) {
-            self.looks.begin(region, now);
+        if !self.schedule.is_watched(region) {
+            self.schedule.begin(region, now);
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ impl Evictor {
         let pins = self.table.pins();
         let any_pinned = pins.any();
         for (region, range) in self.regions(self.table.all()) {
-            let Some(watched) = self.looks.watched_for(region, now) else {
+            let Some(watched) = self.schedule.watched_for(region, now) else {
                 continue;
             };
             for page in range.iter().filter(|page| !any_pinned || !pins.has(*page)) {
@@ -264,15 +264,15 @@ impl Evictor {
             // Whatever is younger than a tick may have been touched since it was armed, so it is armed
             // anew; and what looks older is looked at first where that has not just been done.
             if min_age > 0 {
-                let Some(watched) = self.looks.watched_for(region, now) else { continue };
+                let Some(watched) = self.schedule.watched_for(region, now) else { continue };
                 if !pages.iter().any(|page| self.may_go(page, now, watched, min_age).is_some()) {
                     continue;
                 }
             }
-            if min_age == 0 || !self.looks.is_fresh(region, now) {
+            if min_age == 0 || !self.schedule.is_fresh(region, now) {
                 done.refusal = self.look_at(region, range, now, true).err().or(done.refusal);
             }
-            let Some(watched) = self.looks.watched_for(region, now) else { continue };
+            let Some(watched) = self.schedule.watched_for(region, now) else { continue };
             for page in pages.iter() {
                 let Some(word) = self.may_go(page, now, watched, min_age) else { continue };
                 if self.claim(page, word) {

@@ -2,7 +2,7 @@
 //!
 //! Each descriptor has a thread of its own, so that no two wake up for one message. Waking up is
 //! nine tenths of a fault, so one that serves faults that follow each other closely looks for the
-//! next one for a while before it sleeps, where that helps ([`Patience`]).
+//! next one for a while before it sleeps, where that helps ([`PollTuner`]).
 
 use super::{Resolved, Resolver};
 use crate::prim::sync::{AtomicUsize, Ordering, thread};
@@ -46,11 +46,11 @@ fn serve(
     let progress = resolver.progress(number);
     progress.set_thread(sys::thread::id());
     let mut messages = [UffdMsg::default(); MESSAGES];
-    let mut patience = Patience::new(cpu::count());
+    let mut poll_tuner = PollTuner::new(cpu::count());
     loop {
         let mut got = uffd.read(&mut messages)?;
         if got == 0 {
-            got = patience.look(uffd, &resolver.looking, &mut messages)?;
+            got = poll_tuner.look(uffd, &resolver.looking, &mut messages)?;
         }
         if got == 0 {
             let asleep = Instant::now();
@@ -58,7 +58,7 @@ fn serve(
                 Woken::Raised => return Ok(()),
                 Woken::Readable => {
                     let now = Instant::now();
-                    patience.woken(now.duration_since(asleep), now);
+                    poll_tuner.woken(now.duration_since(asleep), now);
                     continue;
                 }
             }
@@ -68,7 +68,7 @@ fn serve(
             // A part of the page: it may ring, and wait for the evictor.
             filled();
         }
-        patience.served(got, Instant::now());
+        poll_tuner.served(got, Instant::now());
         progress.end();
     }
 }
@@ -91,14 +91,14 @@ fn serve_one(resolver: &Resolver, progress: &Progress, message: &UffdMsg) -> Res
 
 /// What a handler does when it has no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum WaitMode {
     /// It sleeps, and has to be woken.
     Sleep,
     /// It looks for the next message for a while before it sleeps.
     Look,
 }
 
-impl Way {
+impl WaitMode {
     const fn other(self) -> Self {
         match self {
             Self::Sleep => Self::Look,
@@ -112,8 +112,8 @@ impl Way {
 /// processor, which would be idle else and take long to wake itself), and on how many threads touch
 /// pages.
 #[derive(Debug)]
-struct Patience {
-    way: Way,
+struct PollTuner {
+    way: WaitMode,
     /// Messages since the way was chosen, and when that was.
     messages: u32,
     since: Instant,
@@ -138,10 +138,10 @@ const TRY_SELDOM: u32 = 1 << 12;
 /// Nobody is to look for what comes more seldom: nanoseconds.
 const RARE: u64 = 200_000;
 
-impl Patience {
+impl PollTuner {
     fn new(processors: usize) -> Self {
         Self {
-            way: Way::Sleep,
+            way: WaitMode::Sleep,
             messages: 0,
             since: Instant::now(),
             pace: [None; 2],
@@ -158,7 +158,7 @@ impl Patience {
         looking: &AtomicUsize,
         messages: &mut [UffdMsg],
     ) -> Result<usize, SysError> {
-        if self.way == Way::Sleep {
+        if self.way == WaitMode::Sleep {
             return Ok(0);
         }
         let mut got = Ok(0);
@@ -192,7 +192,7 @@ impl Patience {
         // Nobody touched anything for a while, which tells nothing of a pace; but it may be that
         // looking keeps the toucher off the processor, so that is taken for slow.
         (self.messages, self.since) = (0, now);
-        if self.way == Way::Look {
+        if self.way == WaitMode::Look {
             self.choose(2 * RARE);
         }
     }
@@ -203,10 +203,10 @@ impl Patience {
         *known = Some(known.map_or(pace, |before| (before * 3).saturating_add(pace) / 4));
         let better = match self.pace {
             // Nobody looks for what comes seldom.
-            [Some(sleep), _] if sleep > RARE => Way::Sleep,
-            [Some(sleep), Some(look)] if look >= sleep => Way::Sleep,
-            [Some(_), _] => Way::Look,
-            [None, _] => Way::Sleep,
+            [Some(sleep), _] if sleep > RARE => WaitMode::Sleep,
+            [Some(sleep), Some(look)] if look >= sleep => WaitMode::Sleep,
+            [Some(_), _] => WaitMode::Look,
+            [None, _] => WaitMode::Sleep,
         };
         if self.way == better {
             self.until_try = self.until_try.saturating_sub(1);
@@ -215,7 +215,7 @@ impl Patience {
             self.try_every = (self.try_every * 2).min(TRY_SELDOM);
             self.until_try = self.try_every;
         }
-        let tries = self.until_try == 0 && self.pace[Way::Sleep as usize] <= Some(RARE);
+        let tries = self.until_try == 0 && self.pace[WaitMode::Sleep as usize] <= Some(RARE);
         if tries {
             self.until_try = self.try_every;
         }
@@ -229,11 +229,11 @@ mod tests {
 
     /// How many of ten thousand choices are for looking.
     fn looks(sleep: u64, look: u64) -> usize {
-        let mut patience = Patience::new(8);
+        let mut poll_tuner = PollTuner::new(8);
         let mut looks = 0;
         for _ in 0..10_000 {
-            patience.choose(if patience.way == Way::Look { look } else { sleep });
-            looks += usize::from(patience.way == Way::Look);
+            poll_tuner.choose(if poll_tuner.way == WaitMode::Look { look } else { sleep });
+            looks += usize::from(poll_tuner.way == WaitMode::Look);
         }
         looks
     }
@@ -249,38 +249,42 @@ mod tests {
 
     #[test]
     fn what_has_become_better_is_found_out() {
-        let mut patience = Patience::new(8);
-        (0..1000)
-            .for_each(|_| patience.choose(if patience.way == Way::Look { 9_000 } else { 5_000 }));
+        let mut poll_tuner = PollTuner::new(8);
+        (0..1000).for_each(|_| {
+            poll_tuner.choose(if poll_tuner.way == WaitMode::Look { 9_000 } else { 5_000 })
+        });
         for _ in 0..20_000 {
-            patience.choose(if patience.way == Way::Look { 1_000 } else { 5_000 });
+            poll_tuner.choose(if poll_tuner.way == WaitMode::Look { 1_000 } else { 5_000 });
         }
-        assert_eq!(patience.way, Way::Look);
+        assert_eq!(poll_tuner.way, WaitMode::Look);
     }
 
     #[test]
     fn a_long_sleep_is_no_pace_and_ends_a_look() {
-        let mut patience = Patience::new(8);
-        patience.choose(1_000);
-        assert_eq!(patience.way, Way::Look);
-        let start = patience.since;
-        patience.woken(Duration::from_nanos(RARE), start);
-        assert_eq!(patience.way, Way::Look);
-        patience.woken(Duration::from_secs(1), start);
-        assert_eq!((patience.way, patience.pace), (Way::Sleep, [Some(1_000), Some(2 * RARE)]));
-        patience.served(TURN as usize - 1, start);
-        patience.woken(Duration::from_secs(1), start + Duration::from_secs(1));
-        patience.served(TURN as usize, start + Duration::from_secs(1));
-        assert_eq!(patience.pace[0], Some(750), "only what came after the sleep");
+        let mut poll_tuner = PollTuner::new(8);
+        poll_tuner.choose(1_000);
+        assert_eq!(poll_tuner.way, WaitMode::Look);
+        let start = poll_tuner.since;
+        poll_tuner.woken(Duration::from_nanos(RARE), start);
+        assert_eq!(poll_tuner.way, WaitMode::Look);
+        poll_tuner.woken(Duration::from_secs(1), start);
+        assert_eq!(
+            (poll_tuner.way, poll_tuner.pace),
+            (WaitMode::Sleep, [Some(1_000), Some(2 * RARE)])
+        );
+        poll_tuner.served(TURN as usize - 1, start);
+        poll_tuner.woken(Duration::from_secs(1), start + Duration::from_secs(1));
+        poll_tuner.served(TURN as usize, start + Duration::from_secs(1));
+        assert_eq!(poll_tuner.pace[0], Some(750), "only what came after the sleep");
     }
 
     #[test]
     fn the_pace_is_time_by_messages() {
-        let mut patience = Patience::new(8);
-        let start = patience.since;
-        patience.served(TURN as usize - 1, start + Duration::from_millis(1));
-        assert_eq!(patience.pace, [None; 2]);
-        patience.served(1, start + Duration::from_micros(u64::from(TURN) * 7));
-        assert_eq!(patience.pace[Way::Sleep as usize], Some(7000));
+        let mut poll_tuner = PollTuner::new(8);
+        let start = poll_tuner.since;
+        poll_tuner.served(TURN as usize - 1, start + Duration::from_millis(1));
+        assert_eq!(poll_tuner.pace, [None; 2]);
+        poll_tuner.served(1, start + Duration::from_micros(u64::from(TURN) * 7));
+        assert_eq!(poll_tuner.pace[WaitMode::Sleep as usize], Some(7000));
     }
 }

@@ -11,14 +11,14 @@
 //! its signals blocked for that time: a handler of its own that touched one of those pages would
 //! wait for the very thread that it interrupted.
 
-mod ahead;
 pub(crate) mod handler;
 pub(crate) mod inline;
-mod neighbours;
 mod pages;
 mod peek;
+mod readahead;
 mod restore;
 mod scratch;
+mod zero_fill;
 
 pub(crate) use pages::FillError;
 pub(crate) use peek::Peeked;
@@ -33,13 +33,13 @@ use crate::sys::backing::Backing;
 use crate::sys::event;
 use crate::table::{PageTable, State, Waiters, Word};
 use crate::track::AccessTracker;
-use ahead::Ahead;
-use neighbours::Neighbours;
 use pages::Content;
+use readahead::Readahead;
 use scratch::Scratches;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
+use zero_fill::ZeroFillWindow;
 
 /// Who brings back a page that was touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,8 +126,8 @@ pub(crate) struct Resolver {
     pub(crate) tracker: Arc<dyn AccessTracker>,
     pub(crate) counters: Arc<Counters>,
     map: Arc<BlockMap>,
-    ahead: Ahead,
-    neighbours: Neighbours,
+    ahead: ZeroFillWindow,
+    neighbours: Readahead,
     scratches: Scratches,
     /// Handlers that are looking for a message rather than sleep.
     looking: AtomicUsize,
@@ -152,8 +152,8 @@ impl Resolver {
             tracker,
             counters,
             map,
-            ahead: Ahead::default(),
-            neighbours: Neighbours::new(),
+            ahead: ZeroFillWindow::default(),
+            neighbours: Readahead::new(),
             scratches: Scratches::new(),
             looking: AtomicUsize::new(0),
             progress,
@@ -196,7 +196,7 @@ impl Resolver {
                     }
                 }
                 State::Lost => {
-                    if self.mourn(page, seen) {
+                    if self.repoison(page, seen) {
                         return Resolved::Lost;
                     }
                 }
@@ -258,24 +258,24 @@ impl Resolver {
 
     /// Makes sure that whoever touches a lost page learns of it: poison does not outlast the page's
     /// being taken out of the page table. False if the page is not what it was any more.
-    fn mourn(&self, page: PageIndex, seen: Word) -> bool {
-        let taken = self.table.begin_mourning(page, seen).is_ok();
+    fn repoison(&self, page: PageIndex, seen: Word) -> bool {
+        let taken = self.table.begin_repoison(page, seen).is_ok();
         if taken {
             self.poison(page);
-            self.wake(page.only(), self.table.finish_mourning(page));
+            self.wake(page.only(), self.table.finish_repoison(page));
         }
         taken
     }
 
     /// Makes sure of it for all lost pages, before nobody serves touches any more.
-    pub(crate) fn mourn_all(&self) {
+    pub(crate) fn repoison_lost_pages(&self) {
         if self.table.lost() == 0 {
             return;
         }
         for page in self.table.extent().iter() {
             loop {
                 let seen = self.table.load(page);
-                if seen.state() != State::Lost || self.mourn(page, seen) {
+                if seen.state() != State::Lost || self.repoison(page, seen) {
                     break;
                 }
             }

@@ -130,7 +130,7 @@ fn what_the_kernel_does_not_take_stays_stored_but_for_the_touched_page() {
         for (gone, touched) in (0..RUN).flat_map(|gone| (0..RUN).map(move |i| (gone, i))) {
             let run = it.stored(RUN, 0);
             let [gone, page] = [gone, touched].map(|i| PageIndex(run.start.0 + i));
-            it.resolver.backing.memory().replace_by_nothing(gone.only()).unwrap();
+            it.resolver.backing.memory().map_inaccessible(gone.only()).unwrap();
             let (resolved, there) = it.restore_within(run, page);
             let case = format!("{page:?} of {run:?} without {gone:?}");
             let expected = match page.cmp(&gone) {
@@ -156,7 +156,7 @@ fn a_range_comes_back_up_to_what_the_kernel_does_not_take() {
     each("a_range_comes_back_up_to", |mut it| {
         let run = it.stored(40, 0);
         let gone = PageIndex(run.start.0 + 20);
-        it.resolver.backing.memory().replace_by_nothing(gone.only()).unwrap();
+        it.resolver.backing.memory().map_inaccessible(gone.only()).unwrap();
         assert!(matches!(it.resolver.restore(run, Empty::Leave), Err(FillError::Sys(_))));
         for page in run.iter() {
             assert_eq!(it.is_right(page), page < gone, "{page:?}");

@@ -1,7 +1,7 @@
 //! Units, bit fields, the one switch for atomics, and whose work a thread does. No kernel, no
 //! `unsafe`, no other room.
 
-pub(crate) mod own;
+pub(crate) mod in_library;
 pub(crate) mod pack;
 #[cfg(all(thermocline_sim, not(loom)))]
 pub(crate) mod schedule;

@@ -1,4 +1,4 @@
-use super::kinds::{KINDS, Numbers, Page, pages};
+use super::corpus::{KINDS, Numbers, Page, pages};
 use super::lz4::{Encoder, MAX, Malformed, PAGE, ROOM, decode};
 use lz4_flex::block::{compress, decompress_into};
 use proptest::prelude::*;

@@ -164,7 +164,7 @@ impl Store {
 }
 
 #[cfg(test)]
-mod kinds;
+mod corpus;
 #[cfg(test)]
 mod lz4_tests;
 #[cfg(test)]

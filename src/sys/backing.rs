@@ -193,7 +193,7 @@ impl Backing {
                 return Ok(());
             }
         }
-        self.keeper.call(|| self.memory.replace_by_nothing(range))?;
+        self.keeper.call(|| self.memory.map_inaccessible(range))?;
         self.wake(range)
     }
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::memory::SharedMemory;
-use super::pagemap::{Looking, Pagemap};
+use super::pagemap::{PageFilter, Pagemap};
 use super::uapi::*;
 use super::uffd::{Outcome, Uffd};
 use crate::prim::sync::thread::{JoinHandle, yield_now};
@@ -22,7 +22,7 @@ struct Fixture {
     pagemap: Pagemap,
     mode: u64,
     #[cfg(thermocline_sim)]
-    kernel: Arc<super::simulated::Kernel>,
+    kernel: Arc<super::platform::Kernel>,
 }
 
 /// A thread that touches a page, and whether it is done.
@@ -34,7 +34,7 @@ struct Touch {
 impl Fixture {
     fn new(features: u64, mode: u64) -> Self {
         #[cfg(thermocline_sim)]
-        let kernel = super::simulated::Kernel::boot();
+        let kernel = super::platform::Kernel::boot();
         let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
         let uffd = Uffd::open(UFFD_FEATURE_MISSING_SHMEM | features).unwrap();
         let mode = UFFDIO_REGISTER_MODE_MISSING | mode;
@@ -138,7 +138,7 @@ impl Fixture {
         touch
     }
 
-    fn found(&self, looking: Looking) -> Vec<usize> {
+    fn found(&self, looking: PageFilter) -> Vec<usize> {
         let mut pages = Vec::new();
         let end = self.address(0) + (PAGES * PAGE_SIZE) as u64;
         let mut visit = |start, end| {
@@ -180,9 +180,9 @@ fn pages_are_put_only_where_there_are_none() {
         assert_eq!(it.copy(0, 3, 9), Outcome::Partial(PAGE_SIZE));
         it.memory.zap(one(1)).unwrap();
         assert_eq!(it.copy(1, 1, 8), Outcome::Exists, "in the page cache alone");
-        assert_eq!(it.found(Looking::Present), [0]);
+        assert_eq!(it.found(PageFilter::Present), [0]);
         assert_eq!((it.touch(0, None), it.touch(1, None)), (9, 7));
-        assert_eq!(it.found(Looking::Present), [0, 1]);
+        assert_eq!(it.found(PageFilter::Present), [0, 1]);
         it.memory.lock(one(2)).unwrap();
         it.memory.unlock(one(2)).unwrap();
         assert_eq!(it.touch(2, None), 0, "the second view fills holes");
@@ -266,7 +266,7 @@ fn poison_is_put_where_nothing_is_mapped_and_goes_when_the_page_table_is_emptied
         let touch = it.waits(0, None, MISSING);
         assert_eq!(it.copy(0, 1, 8), Outcome::Done);
         assert_eq!(touch.thread.join().unwrap(), 8);
-        it.memory.replace_by_nothing(one(2)).unwrap();
+        it.memory.map_inaccessible(one(2)).unwrap();
         assert_eq!((it.poison(2), it.copy(2, 1, 7)), (Outcome::Gone, Outcome::Gone));
         it.memory.restore_view(one(2)).unwrap();
         assert_eq!(it.touch(2, Some(5)), 5, "nobody is registered for it");
@@ -301,12 +301,12 @@ fn read_write_protection_is_for_what_is_mapped_and_waits_in_sync_mode_alone() {
         let arm = || it.uffd.rw_protect(it.address(0), PAGES * PAGE_SIZE, true).unwrap();
         assert_eq!(arm(), Outcome::Done);
         assert_eq!(
-            (it.found(Looking::Untouched), it.found(Looking::Accessed)),
+            (it.found(PageFilter::Untouched), it.found(PageFilter::Accessed)),
             (vec![0, 1], vec![])
         );
         assert_eq!((it.touch(0, None), it.touch(2, None)), (7, 7), "no message");
         assert_eq!(
-            (it.found(Looking::Untouched), it.found(Looking::Accessed)),
+            (it.found(PageFilter::Untouched), it.found(PageFilter::Accessed)),
             (vec![1], vec![0, 2])
         );
         assert_eq!(arm(), Outcome::Done);

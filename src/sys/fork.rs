@@ -85,7 +85,7 @@ impl Generation {
     /// The generation of this process; from here on forks are counted.
     pub(crate) fn current() -> Result<Self, SysError> {
         let hooked = HOOK.get_or_init(|| {
-            super::residence::stay();
+            super::unload::stay();
             // SAFETY: the hook is a function of ours that adds to an atomic, which is
             // async-signal-safe, and it is never unloaded.
             match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {

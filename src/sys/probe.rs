@@ -8,7 +8,7 @@ use super::pagemap::Pagemap;
 use super::route::{self, OpenError};
 use super::uapi::*;
 use super::uffd::Uffd;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::{PAGE_SIZE, PageRange};
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub(crate) const LOCKED_PAGES: usize = 64;
 /// ```
 #[must_use]
 pub fn probe() -> Probe {
-    let _at_work = AtWork::enter();
+    let _in_library = InLibraryGuard::enter();
     let descriptor = Uffd::supported();
     let pagemap = Pagemap::open();
     Probe {

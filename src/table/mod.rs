@@ -11,11 +11,11 @@
 //! words are statistics and `Relaxed`.
 
 mod pins;
-mod waited;
+mod waiter_log;
 mod word;
 
 pub(crate) use pins::Pins;
-pub(crate) use waited::{PLACES, Sight};
+pub(crate) use waiter_log::{PLACES, WaiterSample};
 pub(crate) use word::{State, Word};
 
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, thread};
@@ -25,7 +25,7 @@ use crate::sys::memory::LazySlice;
 use crate::sys::{SysError, futex};
 use crossbeam::utils::CachePadded;
 use std::time::Duration;
-use waited::Waited;
+use waiter_log::WaiterLog;
 
 /// Pages in a region, the unit in which the table keeps sums: as many as one page table maps.
 pub(crate) const REGION_PAGES: usize = 512;
@@ -61,7 +61,7 @@ pub(crate) struct PageTable {
     words: LazySlice<AtomicU64>,
     in_memory: LazySlice<AtomicU32>,
     pins: Pins,
-    waited: Waited,
+    waited: WaiterLog,
     resident: CachePadded<AtomicUsize>,
     stored: CachePadded<AtomicUsize>,
     lost: AtomicUsize,
@@ -76,7 +76,7 @@ impl PageTable {
             words: LazySlice::new(pages)?,
             in_memory: LazySlice::new(pages.div_ceil(REGION_PAGES))?,
             pins: Pins::new(pages)?,
-            waited: Waited::default(),
+            waited: WaiterLog::default(),
             resident: CachePadded::new(AtomicUsize::new(0)),
             stored: CachePadded::new(AtomicUsize::new(0)),
             lost: AtomicUsize::new(0),
@@ -293,13 +293,13 @@ impl PageTable {
     }
 
     /// `Lost` to `Filling`: the caller makes sure that a toucher learns of it.
-    pub(crate) fn begin_mourning(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
+    pub(crate) fn begin_repoison(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert_eq!(seen.state(), State::Lost);
         self.step(page, seen, seen.with_state(State::Filling))
     }
 
     /// `Filling` back to `Lost`.
-    pub(crate) fn finish_mourning(&self, page: PageIndex) -> Waiters {
+    pub(crate) fn finish_repoison(&self, page: PageIndex) -> Waiters {
         self.leave(page, State::Filling, Word::lost())
     }
 

@@ -178,11 +178,11 @@ fn who_mourns_a_page_owns_it_and_a_late_one_does_not() {
     table.begin_fill(PAGE, was).unwrap();
     let _ = table.lose(PAGE, was);
     let lost = table.load(PAGE);
-    table.begin_mourning(PAGE, lost).unwrap();
+    table.begin_repoison(PAGE, lost).unwrap();
     assert_eq!(table.load(PAGE).state(), State::Filling);
-    assert_eq!(table.begin_mourning(PAGE, lost).unwrap_err().state(), State::Filling);
+    assert_eq!(table.begin_repoison(PAGE, lost).unwrap_err().state(), State::Filling);
     table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
-    assert_eq!(table.finish_mourning(PAGE), Waiters(true));
+    assert_eq!(table.finish_repoison(PAGE), Waiters(true));
     assert_eq!(table.load(PAGE).state(), State::Lost);
     table.check().unwrap();
 }

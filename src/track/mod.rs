@@ -9,7 +9,7 @@ mod zap;
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::sys::backing::Backing;
-use crate::sys::pagemap::{Looking, Pagemap};
+use crate::sys::pagemap::{PageFilter, Pagemap};
 use crate::sys::uffd::Outcome;
 use crate::sys::{SysError, uapi};
 use std::fmt;
@@ -180,7 +180,7 @@ fn scan_pages(
     backing: &Backing,
     pagemap: &Pagemap,
     range: PageRange,
-    looking: Looking,
+    looking: PageFilter,
     visit: &mut dyn FnMut(PageRange),
 ) -> Result<(), SysError> {
     if range.is_empty() {

@@ -20,7 +20,7 @@ use super::{AccessTracker, Gaps, Tracker, protect, scan_pages};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
-use crate::sys::pagemap::{Looking, Pagemap};
+use crate::sys::pagemap::{PageFilter, Pagemap};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Rwp {
             }
         };
         let mut gaps = Gaps::new(range, &mut map);
-        scan_pages(&self.backing, &self.pagemap, range, Looking::Present, &mut |run| {
+        scan_pages(&self.backing, &self.pagemap, range, PageFilter::Present, &mut |run| {
             gaps.except(run);
         })?;
         gaps.finish();
@@ -70,7 +70,7 @@ impl AccessTracker for Rwp {
     }
 
     fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
-        scan_pages(&self.backing, &self.pagemap, range, Looking::Accessed, visit)
+        scan_pages(&self.backing, &self.pagemap, range, PageFilter::Accessed, visit)
     }
 
     fn hold(&self, range: PageRange) -> Result<(), SysError> {
@@ -87,7 +87,7 @@ impl AccessTracker for Rwp {
     }
 
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
-        scan_pages(&self.backing, &self.pagemap, range, Looking::Untouched, visit)
+        scan_pages(&self.backing, &self.pagemap, range, PageFilter::Untouched, visit)
     }
 
     fn thaw(&self, within: PageRange) -> Result<(), SysError> {

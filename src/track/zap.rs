@@ -13,7 +13,7 @@ use super::{AccessTracker, Gaps, Tracker, protect, scan_pages};
 use crate::prim::PageRange;
 use crate::sys::SysError;
 use crate::sys::backing::Backing;
-use crate::sys::pagemap::{Looking, Pagemap};
+use crate::sys::pagemap::{PageFilter, Pagemap};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl AccessTracker for Zap {
     }
 
     fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
-        scan_pages(&self.backing, &self.pagemap, range, Looking::Present, visit)
+        scan_pages(&self.backing, &self.pagemap, range, PageFilter::Present, visit)
     }
 
     fn hold(&self, range: PageRange) -> Result<(), SysError> {

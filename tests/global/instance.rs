@@ -31,7 +31,7 @@ fn is_filled(block: *mut u8, len: usize) -> bool {
 fn started(setup: Setup, reserve: usize) -> (ArenaAlloc, Arena) {
     let arena = quiet(setup).reserve(reserve).build().unwrap();
     let alloc = ArenaAlloc::new(1000);
-    alloc.start_though_system_calls_fail(&arena).unwrap();
+    alloc.start_without_system_calls(&arena).unwrap();
     (alloc, arena)
 }
 
@@ -158,7 +158,7 @@ fn an_allocator_has_one_arena() {
     for setup in setups("an_allocator_has_one_arena") {
         let (alloc, arena) = started(setup, 1 << 30);
         let other = quiet(setup).build().unwrap();
-        assert_eq!(alloc.start_though_system_calls_fail(&other), Err(StartError::AlreadyStarted));
+        assert_eq!(alloc.start_without_system_calls(&other), Err(StartError::AlreadyStarted));
         // It lives on without whoever built it.
         drop(arena);
         // SAFETY: a layout with bytes.
@@ -185,7 +185,7 @@ fn an_arena_that_serves_no_system_calls_is_refused_with_the_remedy() {
         let privileged = thermocline::probe().route().unwrap().serves_system_calls();
         assert_eq!(remedy.contains("/dev/userfaultfd"), !privileged, "{error}");
         assert!(alloc.arena().is_none());
-        alloc.start_though_system_calls_fail(&arena).unwrap();
+        alloc.start_without_system_calls(&arena).unwrap();
     }
 }
 
@@ -208,6 +208,6 @@ fn a_function_that_gives_no_arena_is_asked_once() {
         let arena = quiet(setup).build().unwrap();
         // One can still be had, once.
         let first = alloc.arena().is_none();
-        assert_eq!(alloc.start_though_system_calls_fail(&arena).is_ok(), first);
+        assert_eq!(alloc.start_without_system_calls(&arena).is_ok(), first);
     }
 }

@@ -75,7 +75,7 @@ impl Collector for Figures {
             ("values_demoted", "Values that moved from the hot lane", events.demoted),
             ("values_lost", "Values whose stored copy was damaged", events.lost),
             ("refaults", "Touches that brought a page back", stats.refaults),
-            ("pages_brought_along", "Neighbours brought back with those", stats.brought_along),
+            ("pages_brought_along", "Readahead brought back with those", stats.brought_along),
             ("pages_prefetched", "Pages brought back before a touch", stats.prefetched),
             ("pages_evicted", "Pages that were compressed", stats.evicted),
             ("pages_incompressible", "Pages that did not compress", stats.incompressible),

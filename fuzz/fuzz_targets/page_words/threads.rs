@@ -115,7 +115,7 @@ impl Threads {
                 (done, seen.page.to(State::Filling), Business::Lifting(seen))
             }
             State::Lost => {
-                let done = self.table.begin_mourning(page, seen.word);
+                let done = self.table.begin_repoison(page, seen.word);
                 (done, seen.page.to(State::Filling), Business::Mourning)
             }
             State::Filling | State::Dropping => {
@@ -173,7 +173,7 @@ impl Threads {
                 let next = was.to(State::Resident).touched(now);
                 (table.finish_lift(page, word), next, counted)
             }
-            Business::Mourning => (table.finish_mourning(page), Page::LOST, counted),
+            Business::Mourning => (table.finish_repoison(page), Page::LOST, counted),
             Business::Releasing(Seen { word, page: was }) => match how % 4 {
                 0 if was.state != State::Stored => (table.abort_release(page, word), was, counted),
                 _ => (table.finish_release(page, word), Page::EMPTY, Nowhere),

@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::scenario::Scenario;
 use crate::prim::schedule::number_after;
-use crate::sys::simulated::{Call, Chance, Injected, Made, is_asked_again, outcomes};
+use crate::sys::platform::{Call, Chance, Injected, Made, is_asked_again, outcomes};
 use std::collections::BTreeMap;
 
 /// How a run differs from the plain one.

@@ -17,7 +17,7 @@ mod world;
 
 use crate::prim::schedule::{self, Failure, Plan, Ran};
 use crate::prim::sync::thread;
-use crate::sys::simulated::{Cost, Kernel, Made};
+use crate::sys::platform::{Cost, Kernel, Made};
 use deviation::{Case, Deviation, Misfortune, Novelties, forgotten, pairs, samples, singles};
 use report::Table;
 use scenario::{Scenario, scenarios};

@@ -13,7 +13,7 @@ use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::sys::event::Event;
 use crate::sys::memory::SharedMemory;
-use crate::sys::simulated::{Cost, Kernel, Sigbus};
+use crate::sys::platform::{Cost, Kernel, Sigbus};
 use crate::sys::thread::JoinHandle;
 use crate::table::{REGION_PAGES, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -1,10 +1,10 @@
 //! Simulated events, and the end of a simulated process.
 
-use super::error::SysError;
-use super::simulated::Kernel;
-use super::simulated::waiters::{On, Sleeper};
+use super::Kernel;
 use super::uffd::Uffd;
+use super::waiters::{On, Sleeper};
 use crate::prim::sync::thread;
+use crate::sys::error::SysError;
 use core::fmt;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Sleeping on a word, simulated: nothing times out, so that a wake-up that is forgotten shows.
 
-use super::simulated::Kernel;
-use super::simulated::waiters::{On, Sleeper};
+use super::Kernel;
+use super::waiters::{On, Sleeper};
 use crate::prim::sync::{AtomicU64, Ordering, thread};
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The simulated keeper: nothing closes simulated descriptors, so every thread can use them.
 
 use super::descriptor::Descriptor;
-use super::error::SysError;
 use super::event::Event;
+use crate::sys::error::SysError;
 use std::sync::Arc;
 
 #[derive(Debug)]

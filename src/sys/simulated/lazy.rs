@@ -1,7 +1,7 @@
 //! Tables for a model checker, whose atomics are more than zeros in memory.
 
-use super::error::SysError;
 use crate::prim::sync::{Ordering, plain};
+use crate::sys::error::SysError;
 use std::ops::Deref;
 
 /// Atomics that can be made, and made zero again.

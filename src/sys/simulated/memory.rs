@@ -1,9 +1,9 @@
 //! The simulated memfd, and the application's view of it.
 
-use super::error::SysError;
-use super::simulated::kernel::BASE;
-use super::simulated::{Call, Entry, Injected, Kernel, Page};
+use super::kernel::BASE;
+use super::{Call, Entry, Injected, Kernel, Page};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use crate::sys::error::SysError;
 use std::sync::Arc;
 
 pub(crate) use super::lazy::LazySlice;
@@ -149,7 +149,7 @@ impl SharedMemory {
         Ok((pages * PAGE_SIZE) as u64)
     }
 
-    pub(crate) fn replace_by_nothing(&self, range: PageRange) -> Result<(), SysError> {
+    pub(crate) fn map_inaccessible(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Replace, "mmap(MAP_FIXED)", range)?;
         self.map_over(range, true);
         Ok(())

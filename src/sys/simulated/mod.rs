@@ -1,7 +1,7 @@
 //! A kernel that is not there.
 //!
-//! Under `--cfg thermocline_sim` the files of this folder take the place of those of the same names
-//! beside it, and the rest of the library runs on them unchanged. An arena is a list of [`Page`]s
+//! Under `--cfg thermocline_sim` the files of this folder take the place of the files of the same names
+//! in `linux`, and the rest of the library runs on them unchanged. An arena is a list of [`Page`]s
 //! then, what a program does to its memory are calls of [`Kernel::read`] and [`Kernel::write`], and
 //! descriptors, messages and waiters are lists too. Each call is many steps, one for each page at
 //! least, at which other threads may go on.
@@ -27,11 +27,25 @@
 //! at once by all), accesses that are no faults but torn (a touch is whole), and all that the kernel
 //! does wrong.
 
-pub(super) mod kernel;
+pub(crate) mod cpu;
+pub(crate) mod descriptor;
+pub(crate) mod event;
+pub(crate) mod futex;
+pub(crate) mod keeper;
+mod kernel;
+// Lazily reserved tables are ordinary memory. Only the model checker's atomics need a twin.
+#[cfg_attr(not(loom), path = "../linux/lazy.rs")]
+pub(crate) mod lazy;
+pub(crate) mod memory;
 mod outcomes;
 mod page;
+pub(crate) mod pagemap;
+pub(crate) mod sigbus;
+pub(crate) mod signals;
+pub(crate) mod thread;
 mod touch;
-pub(super) mod waiters;
+pub(crate) mod uffd;
+mod waiters;
 
 pub(crate) use kernel::{Call, Kernel};
 pub(crate) use outcomes::Injected;

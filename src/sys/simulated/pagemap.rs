@@ -1,15 +1,15 @@
 //! The simulated `PAGEMAP_SCAN`.
 
-use super::error::SysError;
-use super::simulated::kernel::BASE;
-use super::simulated::{Call, Entry, Injected, Kernel};
+use super::kernel::BASE;
+use super::{Call, Entry, Injected, Kernel};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageRange};
+use crate::sys::error::SysError;
 use std::sync::Arc;
 
 /// Which pages a scan looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looking {
+pub(crate) enum PageFilter {
     Present,
     Accessed,
     Untouched,
@@ -40,7 +40,7 @@ impl Pagemap {
         &self,
         start: u64,
         end: u64,
-        looking: Looking,
+        looking: PageFilter,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
         let range = PageRange::within(index(start) - BASE, index(end - start));
@@ -50,9 +50,9 @@ impl Pagemap {
         for page in range.iter() {
             let entry = self.0.with(|state| state.page(page).entry);
             let found = match (looking, entry) {
-                (Looking::Present, Entry::Present { .. }) => true,
-                (Looking::Accessed, Entry::Present { read_write, .. }) => !read_write,
-                (Looking::Untouched, Entry::Present { read_write, .. }) => read_write,
+                (PageFilter::Present, Entry::Present { .. }) => true,
+                (PageFilter::Accessed, Entry::Present { read_write, .. }) => !read_write,
+                (PageFilter::Untouched, Entry::Present { read_write, .. }) => read_write,
                 _ => false,
             };
             if found {

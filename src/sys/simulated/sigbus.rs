@@ -1,11 +1,11 @@
 //! The simulated process's handler for SIGBUS.
 
-use super::simulated::Kernel;
+use super::Kernel;
 use crate::prim::sync::thread;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use super::serve::{MAX_SERVERS, RegisterError, Serve, Served};
+pub(crate) use crate::sys::serve::{MAX_SERVERS, RegisterError, Serve, Served};
 
 /// A server that is registered for as long as this lives.
 #[derive(Debug)]

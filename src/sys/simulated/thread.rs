@@ -1,7 +1,7 @@
 //! The library's own threads, which take turns with all others.
 
-use super::simulated::Kernel;
-use crate::prim::own::AtWork;
+use super::Kernel;
+use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use std::io;
 
@@ -24,7 +24,7 @@ pub(crate) fn spawn(
     Ok(JoinHandle(thread::start(name.to_owned(), move || {
         kernel.enter();
         Kernel::phase(phase);
-        let _at_work = AtWork::enter();
+        let _in_library = InLibraryGuard::enter();
         body();
     })))
 }

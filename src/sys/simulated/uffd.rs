@@ -1,17 +1,17 @@
 //! The simulated userfaultfd descriptor.
 
-use super::error::SysError;
-use super::outcome::outcome;
-use super::simulated::kernel::{BASE, Descriptor, State};
-use super::simulated::waiters::Reason;
-use super::simulated::{Call, Entry, Injected, Kernel};
-use super::uapi::*;
+use super::kernel::{BASE, Descriptor, State};
+use super::waiters::Reason;
+use super::{Call, Entry, Injected, Kernel};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
+use crate::sys::error::SysError;
+use crate::sys::outcome::outcome;
+use crate::sys::uapi::*;
 use std::sync::Arc;
 
-pub use super::route::DescriptorRoute;
-pub(crate) use super::{outcome::Outcome, route::OpenError};
+pub use crate::sys::route::DescriptorRoute;
+pub(crate) use crate::sys::{outcome::Outcome, route::OpenError};
 
 /// What a call changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

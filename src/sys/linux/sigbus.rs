@@ -25,12 +25,12 @@
 
 #![allow(unsafe_code)]
 
-use super::error::SysError;
-use super::fork::Generation;
 use super::service_stack;
 use super::signals::{self, Uncancellable};
 use crate::prim::sync::plain::Mutex;
 use crate::prim::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use crate::sys::error::SysError;
+use crate::sys::fork::Generation;
 use core::ffi::{c_int, c_void};
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -40,7 +40,7 @@ use core::sync::atomic::AtomicPtr;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::thread;
 
-pub(crate) use super::serve::{MAX_SERVERS, RegisterError, Serve, Served};
+pub(crate) use crate::sys::serve::{MAX_SERVERS, RegisterError, Serve, Served};
 
 /// A range of addresses and who serves it.
 struct Slot {

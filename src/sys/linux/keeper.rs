@@ -19,12 +19,12 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::{self, Descriptor};
-use super::error::SysError;
 use super::event::Event;
 use super::futex;
 use super::stderr;
 use super::thread::JoinHandle;
 use crate::prim::sync::{AtomicBool, AtomicU64, Ordering, thread};
+use crate::sys::error::SysError;
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_uint, c_void};
 use core::fmt;

@@ -8,7 +8,7 @@
 use super::descriptor;
 use super::event::DieOnPanic;
 use super::signals::SignalsBlocked;
-use crate::prim::own::AtWork;
+use crate::prim::in_library::InLibraryGuard;
 use core::ffi::c_void;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use std::ffi::CString;
@@ -45,7 +45,7 @@ impl Drop for JoinHandle {
     }
 }
 
-/// Starts a thread that is [at work](AtWork) for the library from its first line on. If it panics the process
+/// Starts a thread that is [at work](InLibraryGuard) for the library from its first line on. If it panics the process
 /// is aborted, with `failed` as the reason. It shares the descriptor table of the calling thread.
 pub(crate) fn spawn(
     name: &str,
@@ -106,7 +106,7 @@ fn check(errno: libc::c_int) -> io::Result<()> {
 }
 
 extern "C" fn run(start: *mut c_void) -> *mut c_void {
-    AtWork::for_ever();
+    InLibraryGuard::enter_for_thread();
     // SAFETY: made by `spawn` for this thread.
     let start = unsafe { Box::from_raw(start.cast::<Start>()) };
     let Start { name, failed, own_table, body } = *start;
@@ -139,11 +139,11 @@ mod tests {
         static HOLDS: AtomicBool = AtomicBool::new(false);
         let body = || {
             let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
-            HOLDS.store(AtWork::holds() && name == "thermocline-t\n", Ordering::Relaxed);
+            HOLDS.store(InLibraryGuard::is_held() && name == "thermocline-t\n", Ordering::Relaxed);
         };
         spawn("thermocline-t", "a test failed", body).unwrap().join().unwrap();
         assert!(HOLDS.load(Ordering::Relaxed));
-        assert!(!AtWork::holds());
+        assert!(!InLibraryGuard::is_held());
     }
 
     #[test]

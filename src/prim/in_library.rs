@@ -17,12 +17,12 @@ thread_local! {
 /// This thread is at work for the library while this lives.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct AtWork {
+pub(crate) struct InLibraryGuard {
     // The depth is the thread's own.
     _not_send: PhantomData<*const ()>,
 }
 
-impl AtWork {
+impl InLibraryGuard {
     #[inline]
     pub(crate) fn enter() -> Self {
         DEPTH.set(DEPTH.get() + 1);
@@ -31,18 +31,18 @@ impl AtWork {
 
     /// What the library's own threads do first. It holds in the destructors of the thread's locals,
     /// which run after its last line.
-    pub(crate) fn for_ever() {
+    pub(crate) fn enter_for_thread() {
         std::mem::forget(Self::enter());
     }
 
     /// Whether this thread is.
     #[inline]
-    pub(crate) fn holds() -> bool {
+    pub(crate) fn is_held() -> bool {
         DEPTH.get() > 0
     }
 }
 
-impl Drop for AtWork {
+impl Drop for InLibraryGuard {
     #[inline]
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
@@ -56,16 +56,16 @@ mod tests {
 
     #[test]
     fn a_thread_is_at_work_until_it_has_left_as_often_as_it_has_entered() {
-        assert!(!AtWork::holds());
-        let outer = AtWork::enter();
+        assert!(!InLibraryGuard::is_held());
+        let outer = InLibraryGuard::enter();
         let unwound = std::panic::catch_unwind(|| {
-            let _inner = AtWork::enter();
+            let _inner = InLibraryGuard::enter();
             panic!("an inner part fails");
         });
-        assert!(unwound.is_err() && AtWork::holds());
-        assert!(!thread::spawn(AtWork::holds).join().unwrap(), "others are not");
+        assert!(unwound.is_err() && InLibraryGuard::is_held());
+        assert!(!thread::spawn(InLibraryGuard::is_held).join().unwrap(), "others are not");
         drop(outer);
-        assert!(!AtWork::holds());
+        assert!(!InLibraryGuard::is_held());
     }
 
     #[test]
@@ -73,14 +73,14 @@ mod tests {
         struct AtTheEnd(std::sync::mpsc::Sender<bool>);
         impl Drop for AtTheEnd {
             fn drop(&mut self) {
-                let _ = self.0.send(AtWork::holds());
+                let _ = self.0.send(InLibraryGuard::is_held());
             }
         }
         thread_local!(static LOCAL: Cell<Option<AtTheEnd>> = const { Cell::new(None) });
         let (sender, holds) = std::sync::mpsc::channel();
         let own = thread::spawn(move || {
             LOCAL.set(Some(AtTheEnd(sender)));
-            AtWork::for_ever();
+            InLibraryGuard::enter_for_thread();
         });
         own.join().unwrap();
         assert_eq!(holds.recv(), Ok(true));

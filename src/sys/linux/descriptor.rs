@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 
-use super::error::SysError;
+use crate::sys::error::SysError;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};

@@ -6,7 +6,7 @@
 //! * *Trails.* For each part of the arena the last few runs that were brought back are
 //!   remembered. A fault next to the end of one continues it, in its direction, and from the second
 //!   time on (once may be chance) with a window twice as large; a fault elsewhere begins a new one.
-//! * *Mood.* How large windows begin and may become, for the arena as a whole. It rises while runs
+//! * *ReadaheadTuner.* How large windows begin and may become, for the arena as a whole. It rises while runs
 //!   are continued again and again, and falls when what was brought along is not wanted.
 //! * *Samples.* Of every few runs one is watched after it was put in place, as if it were to be
 //!   evicted, and looked at some runs later: which of the pages that came along were touched?
@@ -52,7 +52,7 @@ const TURN: u32 = 32;
 const SAMPLE_EVERY: u32 = 16;
 
 #[derive(Debug, Default)]
-struct Trail {
+struct StreamHistory {
     runs: [AtomicU64; RUNS],
     oldest: AtomicU64,
 }
@@ -61,7 +61,7 @@ struct Trail {
 /// the largest window. At [`LARGEST`], where it begins, windows begin with one page and may grow to
 /// the largest.
 #[derive(Debug)]
-struct Mood {
+struct ReadaheadTuner {
     level: AtomicU32,
     begun: AtomicU32,
     continued: AtomicU32,
@@ -86,14 +86,14 @@ pub(super) struct Plan {
 }
 
 #[derive(Debug)]
-pub(super) struct Neighbours {
-    trails: Box<[CachePadded<Trail>]>,
-    mood: CachePadded<Mood>,
+pub(super) struct Readahead {
+    trails: Box<[CachePadded<StreamHistory>]>,
+    mood: CachePadded<ReadaheadTuner>,
 }
 
-impl Neighbours {
+impl Readahead {
     pub(super) fn new() -> Self {
-        let mood = Mood {
+        let mood = ReadaheadTuner {
             level: AtomicU32::new(LARGEST),
             begun: AtomicU32::new(0),
             continued: AtomicU32::new(0),
@@ -109,7 +109,7 @@ impl Neighbours {
         }
     }
 
-    fn trail(&self, page: PageIndex) -> &Trail {
+    fn trail(&self, page: PageIndex) -> &StreamHistory {
         &self.trails[(page.0 >> REGION_SHIFT) % PLACES]
     }
 
@@ -228,7 +228,7 @@ mod tests {
 
     /// Brings back what is touched of `touches`, and gives the length of each run.
     struct Reader {
-        neighbours: Neighbours,
+        neighbours: Readahead,
         here: std::collections::BTreeSet<usize>,
         runs: Vec<usize>,
         watched: Vec<(PageRange, usize)>,
@@ -238,7 +238,7 @@ mod tests {
     impl Reader {
         fn new() -> Self {
             Self {
-                neighbours: Neighbours::new(),
+                neighbours: Readahead::new(),
                 here: Default::default(),
                 runs: Vec::new(),
                 watched: Vec::new(),

@@ -35,10 +35,10 @@
 #![allow(unsafe_code)]
 
 use super::cpu;
-use super::error::SysError;
-use super::fork::Generation;
 use super::signals;
 use crate::prim::PAGE_SIZE;
+use crate::sys::error::SysError;
+use crate::sys::fork::Generation;
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};

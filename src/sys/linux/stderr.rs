@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)]
 
-use super::error::SysError;
+use crate::sys::error::SysError;
 use core::ffi::{c_int, c_void};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_thread_with_a_table_of_its_own_reaches_standard_error() {
         const TEST: &str =
-            "sys::stderr::tests::a_thread_with_a_table_of_its_own_reaches_standard_error";
+            "sys::platform::stderr::tests::a_thread_with_a_table_of_its_own_reaches_standard_error";
         if !Keeper::start(&[]).unwrap().has_own_table() {
             skip(TEST, "descriptor table", "a thread may have no table of its own here");
             return;

@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::{Descriptor, read_exact_at};
-use super::error::SysError;
 use super::lazy::advise;
 use crate::prim::{PageIndex, PageRange};
+use crate::sys::error::SysError;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
@@ -221,12 +221,12 @@ impl SharedMemory {
     ///
     /// For the keeper, which has a descriptor table of its own: by the time of the mapping the new file's
     /// number could mean another file in the program's table.
-    pub(crate) fn replace_by_nothing(&self, range: PageRange) -> Result<(), SysError> {
+    pub(crate) fn map_inaccessible(&self, range: PageRange) -> Result<(), SysError> {
         let empty = memfd(c"thermocline-lost")?;
         self.map_over(range, empty.as_raw_fd(), 0)
     }
 
-    /// Puts the memory back in place of what [`replace_by_nothing`](Self::replace_by_nothing) put
+    /// Puts the memory back in place of what [`map_inaccessible`](Self::map_inaccessible) put
     /// there, or of a poisoned range. The range must be registered anew afterwards. For the keeper, too.
     pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
         let number = self.file.checked("mmap(MAP_FIXED)")?;
@@ -356,7 +356,7 @@ mod tests {
     fn a_lost_view_comes_back_empty_of_traps() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         write(&memory, PAGE_SIZE, 9);
-        memory.replace_by_nothing(PageRange::new(1, 2)).unwrap();
+        memory.map_inaccessible(PageRange::new(1, 2)).unwrap();
         memory.restore_view(PageRange::new(1, 2)).unwrap();
         assert_eq!(load(&memory, PAGE_SIZE), 9);
     }

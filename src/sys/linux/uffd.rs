@@ -5,14 +5,14 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::{self, Descriptor};
-use super::error::SysError;
-use super::outcome::outcome;
-use super::uapi::*;
+use crate::sys::error::SysError;
+use crate::sys::outcome::outcome;
+use crate::sys::uapi::*;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-pub use super::route::DescriptorRoute;
-pub(crate) use super::{outcome::Outcome, route::OpenError};
+pub use crate::sys::route::DescriptorRoute;
+pub(crate) use crate::sys::{outcome::Outcome, route::OpenError};
 
 /// What a call changes, and so what it could do by a number that means another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

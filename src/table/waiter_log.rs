@@ -18,19 +18,19 @@ const NOTED: Field = PAGE.then(31);
 /// A hint, and no part of the protocol: where all places are taken, a further page is left out, and
 /// one that was noted too late stays until somebody [looks](PageTable::waited).
 #[derive(Debug, Default)]
-pub(super) struct Waited {
+pub(super) struct WaiterLog {
     places: [AtomicU64; PLACES],
     noted: AtomicU64,
 }
 
 /// A page that was waited for. Two that are equal say that its owner has not gone on in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sight {
+pub(crate) struct WaiterSample {
     place: u64,
     word: Word,
 }
 
-impl Sight {
+impl WaiterSample {
     pub(crate) fn page(self) -> PageIndex {
         page_in(self.place)
     }
@@ -42,7 +42,7 @@ fn page_in(place: u64) -> PageIndex {
     PageIndex(PAGE.get(place) as usize - 1)
 }
 
-impl Waited {
+impl WaiterLog {
     /// Somebody waits for the owner of `page`.
     pub(super) fn note(&self, page: PageIndex) {
         let is_there = |place: &AtomicU64| {
@@ -79,7 +79,7 @@ fn free(place: &AtomicU64, seen: u64) {
 
 impl PageTable {
     /// The page in that place, of [`PLACES`], if it is waited for still.
-    pub(crate) fn waited(&self, place: usize) -> Option<Sight> {
+    pub(crate) fn waited(&self, place: usize) -> Option<WaiterSample> {
         let place = &self.waited.places[place];
         let seen = place.load(Ordering::Relaxed);
         if seen == 0 {
@@ -88,7 +88,7 @@ impl PageTable {
         let word = self.load(page_in(seen));
         let owned = matches!(word.state(), State::Filling | State::Dropping);
         if owned && word.waiting() {
-            return Some(Sight { place: seen, word });
+            return Some(WaiterSample { place: seen, word });
         }
         free(place, seen);
         None

@@ -9,7 +9,7 @@ use crate::prim::{PageIndex, PageRange};
 ///
 /// Shared by all faults without a lock: a race costs a window that is smaller than it could be.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
+pub(super) struct ZeroFillWindow {
     /// Where the last window ended.
     next: AtomicU64,
     window: AtomicU64,
@@ -18,7 +18,7 @@ pub(super) struct Ahead {
 /// Pages in the largest window: 2 MiB, one page table.
 const LARGEST_WINDOW: u64 = 512;
 
-impl Ahead {
+impl ZeroFillWindow {
     /// The pages to give memory to when `page` is touched. The part of the block that begins with it,
     /// so many pages at most, is to be had of `rest`.
     pub(super) fn window(
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn windows_grow_with_a_run_and_end_with_it() {
-        let ahead = Ahead::default();
+        let ahead = ZeroFillWindow::default();
         let mut at = 100;
         let mut sizes = Vec::new();
         for _ in 0..12 {

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use super::error::SysError;
 use super::stderr;
+use crate::sys::error::SysError;
 use core::fmt::{self, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 

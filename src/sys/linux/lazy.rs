@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code)]
 
-use super::error::SysError;
 use crate::prim::PAGE_SIZE;
 use crate::prim::sync::plain::{AtomicU16, AtomicU32, AtomicU64};
+use crate::sys::error::SysError;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::ops::Deref;
 

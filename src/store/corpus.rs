@@ -278,7 +278,7 @@ fn periods(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
 /// This file and the codec's own source over and over, never at the same place in a page.
 fn source(_: &mut Numbers, bytes: usize) -> Vec<u8> {
     let own = concat!(
-        include_str!("kinds.rs"),
+        include_str!("corpus.rs"),
         include_str!("lz4.rs"),
         include_str!("slab.rs"),
         include_str!("lz4_tests.rs"),

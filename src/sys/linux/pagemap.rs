@@ -6,16 +6,16 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::{Descriptor, read_exact_at};
-use super::error::SysError;
-use super::uapi::{
+use crate::prim::units::{PAGE_SHIFT, index};
+use crate::sys::error::SysError;
+use crate::sys::uapi::{
     PAGE_IS_ACCESSED, PAGE_IS_PRESENT, PAGEMAP_PRESENT, PAGEMAP_SCAN, PageRegion, PmScanArg,
 };
-use crate::prim::units::{PAGE_SHIFT, index};
 use std::fs::File;
 
 /// Which pages a scan looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looking {
+pub(crate) enum PageFilter {
     /// Mapped in the page table.
     Present,
     /// Touched since they were read-write protected, or never protected (Linux 7.3).
@@ -40,9 +40,9 @@ impl Pagemap {
         let file = Descriptor::new(file.into())?;
         let mut this = Self { file, has_scan: true, has_accessed: true };
         // An empty range: the masks are checked before the range is walked.
-        this.has_scan = this.scan_once(0, 0, Looking::Present, &mut []).is_ok();
+        this.has_scan = this.scan_once(0, 0, PageFilter::Present, &mut []).is_ok();
         this.has_accessed =
-            this.has_scan && this.scan_once(0, 0, Looking::Accessed, &mut []).is_ok();
+            this.has_scan && this.scan_once(0, 0, PageFilter::Accessed, &mut []).is_ok();
         Ok(this)
     }
 
@@ -66,10 +66,10 @@ impl Pagemap {
         &self,
         start: u64,
         end: u64,
-        looking: Looking,
+        looking: PageFilter,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
-        if looking == Looking::Present && !self.has_scan {
+        if looking == PageFilter::Present && !self.has_scan {
             return self.scan_file(start, end, visit);
         }
         let mut regions = [PageRegion::default(); 16];
@@ -89,13 +89,13 @@ impl Pagemap {
         &self,
         start: u64,
         end: u64,
-        looking: Looking,
+        looking: PageFilter,
         regions: &mut [PageRegion],
     ) -> Result<(usize, u64), SysError> {
         let (mask, inverted) = match looking {
-            Looking::Present => (PAGE_IS_PRESENT, 0),
-            Looking::Accessed => (PAGE_IS_ACCESSED, 0),
-            Looking::Untouched => (PAGE_IS_PRESENT | PAGE_IS_ACCESSED, PAGE_IS_ACCESSED),
+            PageFilter::Present => (PAGE_IS_PRESENT, 0),
+            PageFilter::Accessed => (PAGE_IS_ACCESSED, 0),
+            PageFilter::Untouched => (PAGE_IS_PRESENT | PAGE_IS_ACCESSED, PAGE_IS_ACCESSED),
         };
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
@@ -189,7 +189,7 @@ mod tests {
             if file {
                 pagemap.scan_file(start, end, &mut visit).unwrap();
             } else {
-                pagemap.scan(start, end, Looking::Present, &mut visit).unwrap();
+                pagemap.scan(start, end, PageFilter::Present, &mut visit).unwrap();
             }
             seen
         };

@@ -15,9 +15,9 @@ use crate::prim::sync::{AtomicU64, Ordering};
 use crate::sys::SysError;
 use crate::sys::memory::LazySlice;
 
-/// A region rests for 2^level - 1 looks.
+/// A region rests for 2^level - 1 schedule.
 const MOST_RESTING: u64 = 5;
-/// A quiet region is looked at every 2^(level - 1) looks.
+/// A quiet region is looked at every 2^(level - 1) schedule.
 const MOST_QUIET: u64 = 5;
 
 const WATCHED: Field = Field::lowest(1);
@@ -32,9 +32,9 @@ const DUE: Field = SINCE.then(Tick::BITS);
 
 /// A word per region, zero being one that was never looked at. Used by one thread.
 #[derive(Debug)]
-pub(super) struct Looks(LazySlice<AtomicU64>);
+pub(super) struct ScanSchedule(LazySlice<AtomicU64>);
 
-impl Looks {
+impl ScanSchedule {
     pub(super) fn new(regions: usize) -> Result<Self, SysError> {
         LazySlice::new(regions).map(Self)
     }
@@ -124,15 +124,15 @@ mod tests {
     const REGION: usize = 3;
 
     /// Looks at the region eight times as soon as it is due, and says how long each wait was.
-    fn waits(looks: &Looks, now: &mut Tick, touched: usize) -> Vec<u32> {
+    fn waits(schedule: &ScanSchedule, now: &mut Tick, touched: usize) -> Vec<u32> {
         let mut look = || {
             let before = *now;
-            if !looks.is_watched(REGION) {
-                looks.begin(REGION, *now);
+            if !schedule.is_watched(REGION) {
+                schedule.begin(REGION, *now);
                 *now = now.after(1);
             }
-            looks.note(REGION, *now, touched, 512);
-            while !looks.is_due(REGION, *now) {
+            schedule.note(REGION, *now, touched, 512);
+            while !schedule.is_due(REGION, *now) {
                 *now = now.after(1);
             }
             before.age_at(*now)
@@ -142,28 +142,28 @@ mod tests {
 
     #[test]
     fn hot_regions_rest_and_are_looked_at_again_when_they_cool() {
-        let looks = Looks::new(8).unwrap();
+        let schedule = ScanSchedule::new(8).unwrap();
         let mut now = Tick::new(u64::from(Tick::MAX_AGE) - 10);
-        assert!(looks.is_due(REGION, now));
+        assert!(schedule.is_due(REGION, now));
         // From the second on a tick of watching, then the rest.
-        assert_eq!(waits(&looks, &mut now, 500), [2, 1, 4, 8, 16, 32, 32, 32]);
-        assert_eq!(looks.watched_for(REGION, now), None);
-        looks.begin(REGION, now);
-        assert!(!looks.note(REGION, now.after(1), 100, 512));
-        assert_eq!(looks.watched_for(REGION, now.after(2)), Some(2));
-        assert!(!looks.note(REGION, now.after(2), 512, 512), "once is no habit");
+        assert_eq!(waits(&schedule, &mut now, 500), [2, 1, 4, 8, 16, 32, 32, 32]);
+        assert_eq!(schedule.watched_for(REGION, now), None);
+        schedule.begin(REGION, now);
+        assert!(!schedule.note(REGION, now.after(1), 100, 512));
+        assert_eq!(schedule.watched_for(REGION, now.after(2)), Some(2));
+        assert!(!schedule.note(REGION, now.after(2), 512, 512), "once is no habit");
     }
 
     #[test]
     fn quiet_regions_are_looked_at_more_seldom_until_they_are_touched() {
-        let looks = Looks::new(8).unwrap();
+        let schedule = ScanSchedule::new(8).unwrap();
         let mut now = Tick::new(5);
-        looks.begin(REGION, now);
-        assert_eq!(waits(&looks, &mut now, 0), [1, 2, 4, 8, 16, 16, 16, 16]);
-        assert!(!looks.is_fresh(REGION, now));
-        looks.note(REGION, now, 1, 512);
-        assert!(looks.is_fresh(REGION, now) && !looks.is_fresh(REGION, now.after(1)));
-        assert!(!looks.is_due(REGION, now) && looks.is_due(REGION, now.after(1)));
-        assert_eq!(looks.watched_for(REGION, now), Some(now.raw() - 5));
+        schedule.begin(REGION, now);
+        assert_eq!(waits(&schedule, &mut now, 0), [1, 2, 4, 8, 16, 16, 16, 16]);
+        assert!(!schedule.is_fresh(REGION, now));
+        schedule.note(REGION, now, 1, 512);
+        assert!(schedule.is_fresh(REGION, now) && !schedule.is_fresh(REGION, now.after(1)));
+        assert!(!schedule.is_due(REGION, now) && schedule.is_due(REGION, now.after(1)));
+        assert_eq!(schedule.watched_for(REGION, now), Some(now.raw() - 5));
     }
 }

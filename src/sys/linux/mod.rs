@@ -1,0 +1,16 @@
+//! The calls of the running Linux kernel.
+
+pub(crate) mod cpu;
+pub(crate) mod descriptor;
+pub(crate) mod event;
+pub(crate) mod futex;
+pub(crate) mod keeper;
+pub(crate) mod lazy;
+pub(crate) mod memory;
+pub(crate) mod pagemap;
+mod service_stack;
+pub(crate) mod sigbus;
+pub(crate) mod signals;
+mod stderr;
+pub(crate) mod thread;
+pub(crate) mod uffd;
