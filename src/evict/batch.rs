@@ -109,7 +109,7 @@ impl Evictor {
                 self.drop_intact(now, done);
                 if let Err(e) = self.tracker.thaw(within) {
                     // Every touch of a watched page would wait for a handler from here on.
-                    event::die("cannot let touches through again", &e);
+                    event::abort_process("cannot let touches through again", &e);
                 }
                 let frozen = u64::try_from(frozen_from.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.counters.freezes.add(1);
@@ -293,7 +293,7 @@ impl Evictor {
 
     fn wake(&self, run: PageRange) {
         if let Err(e) = self.table.wake(&self.backing, run) {
-            event::die("cannot wake the waiters of a dropped page", &e);
+            event::abort_process("cannot wake the waiters of a dropped page", &e);
         }
     }
 }

@@ -210,7 +210,7 @@ impl Resolver {
         match self.zero_run(range) {
             (0, None) => None,
             (0, Some(FillError::NoMemory)) => {
-                event::say(format_args!("a thread waits for memory for a page that it touched"));
+                event::report(format_args!("a thread waits for memory for a page that it touched"));
                 None
             }
             (0, Some(error)) => {
@@ -228,7 +228,7 @@ impl Resolver {
     /// Gives access to the page, which the caller has taken.
     fn lift(&self, page: PageIndex, was: Word) -> Resolved {
         if let Err(e) = self.tracker.lift(page.only()) {
-            event::die("cannot give access to a page", &e);
+            event::abort_process("cannot give access to a page", &e);
         }
         self.wake(page.only(), self.table.finish_lift(page, was));
         if was.state() == State::Claimed {
@@ -252,7 +252,7 @@ impl Resolver {
         if waiters.0
             && let Err(e) = self.table.wake(&self.backing, range)
         {
-            event::die("cannot wake the waiters of a page", &e);
+            event::abort_process("cannot wake the waiters of a page", &e);
         }
     }
 
@@ -284,7 +284,7 @@ impl Resolver {
 
     fn poison(&self, page: PageIndex) {
         if let Err(e) = self.backing.poison(page) {
-            event::die("cannot poison a lost page", &e);
+            event::abort_process("cannot poison a lost page", &e);
         }
     }
 }

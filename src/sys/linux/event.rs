@@ -73,7 +73,7 @@ pub(crate) fn wait_readable(fd: &impl AsRawFd, event: &Event) -> Result<Woken, S
 }
 
 /// Writes a line to standard error, without allocating or locking. Errors are to be given as `{:#}`.
-pub(crate) fn say(what: fmt::Arguments<'_>) {
+pub(crate) fn report(what: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; 512], len: 0 };
     // A line that is too long is cut.
     let _ = writeln!(line, "thermocline: {what}");
@@ -84,20 +84,20 @@ pub(crate) fn say(what: fmt::Arguments<'_>) {
 ///
 /// For what must not happen while threads are parked on pages that only the caller could bring
 /// back: a dead process can be restarted, a hanging one is found by nobody.
-pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
+pub(crate) fn abort_process(what: &str, why: &dyn fmt::Display) -> ! {
     stderr::forward_captured();
-    say(format_args!("{what}: {why:#}; threads may be waiting for evicted pages, so: abort"));
+    report(format_args!("{what}: {why:#}; threads may be waiting for evicted pages, so: abort"));
     std::process::abort()
 }
 
 /// Aborts the process if the thread that holds it panics: somebody would wait for it for ever.
 #[derive(Debug)]
-pub(crate) struct DieOnPanic(pub(crate) &'static str);
+pub(crate) struct AbortOnPanic(pub(crate) &'static str);
 
-impl Drop for DieOnPanic {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            die(self.0, &"it panicked, see the message above");
+            abort_process(self.0, &"it panicked, see the message above");
         }
     }
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::descriptor;
-use super::event::DieOnPanic;
+use super::event::AbortOnPanic;
 use super::signals::SignalsBlocked;
 use crate::prim::in_library::InLibraryGuard;
 use core::ffi::c_void;
@@ -117,7 +117,7 @@ extern "C" fn run(start: *mut c_void) -> *mut c_void {
     unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr()) };
     // The guard ends the process on a panic, so that nothing unwinds any further.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        let _die = DieOnPanic(failed);
+        let _die = AbortOnPanic(failed);
         body();
     }));
     core::ptr::null_mut()

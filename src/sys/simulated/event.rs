@@ -58,11 +58,11 @@ pub(crate) fn wait_readable(uffd: &Uffd, event: &Event) -> Result<Woken, SysErro
 }
 
 /// Notes what would be written to standard error.
-pub(crate) fn say(what: fmt::Arguments<'_>) {
-    Kernel::current().say(what.to_string());
+pub(crate) fn report(what: fmt::Arguments<'_>) {
+    Kernel::current().report(what.to_string());
 }
 
 /// Ends the run.
-pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
+pub(crate) fn abort_process(what: &str, why: &dyn fmt::Display) -> ! {
     thread::abort(format!("{what}: {why:#}"))
 }

@@ -232,7 +232,7 @@ impl Kernel {
         self.with(|state| state.cost.is_some())
     }
 
-    pub(crate) fn say(&self, what: String) {
+    pub(crate) fn report(&self, what: String) {
         self.with(|state| state.said.push(what));
     }
 
