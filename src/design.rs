@@ -10,7 +10,7 @@
 //!
 //! # The life of a page
 //!
-//! 1. **empty.** The program allocates, and gets addresses that have no memory yet.
+//! 1. **Empty.** The program allocates, and gets addresses that have no memory yet.
 //! 2. **First touch.** The kernel finds no page and reports the fault through a userfaultfd. A handler
 //!    thread reads the message, or the faulting thread serves itself in its SIGBUS handler. Either puts
 //!    zeros in place (`UFFDIO_ZEROPAGE`). The page is *filling* meanwhile and *resident* afterwards.
@@ -19,10 +19,10 @@
 //!    evictor writes the present tick into their words. The *age* of a page is the ticks since then.
 //! 4. **Cold.** A page is evicted when its age reaches the cold age. Where the arena is above a limit, the
 //!    oldest pages are evicted sooner.
-//! 5. **On its way out.** The evictor takes up to 64 neighbouring pages at a time. It *claims* them,
-//!    *detaches* them, compresses them into the store, and *commits*: it drops each page that no thread has
-//!    touched meanwhile, and the memory goes back to the system. A page that was touched meanwhile stays.
-//! 6. **stored.** The compressed bytes lie in the store. The page has an address and no memory.
+//! 5. **On its way out.** The evictor takes a batch of up to 64 pages of a region at a time. It *claims*
+//!    them, *detaches* them, compresses them into the store, and *commits*: it drops each page that no thread
+//!    has touched meanwhile, and the memory goes back to the system. A page that was touched meanwhile stays.
+//! 6. **Stored.** The compressed bytes lie in the store. The page has an address and no memory.
 //! 7. **Touched again.** The next touch is a *refault*. The thread that serves it takes the page to
 //!    *filling*, decompresses the bytes into a buffer, verifies their checksum, and has the kernel put
 //!    them in place (`UFFDIO_COPY`). It brings neighbours too, where it expects touches of them. The
@@ -48,13 +48,14 @@
 //! |------|---------|---------------------------------|
 //! | touch | an access by the program to arena memory, read or write | access, reference |
 //! | faulting thread | the thread whose touch the kernel could not resolve by itself | faulting task |
+//! | fault | a touch that reaches the library: no page, or a protected one | userfault: missing, wp, rwp |
 //! | refault | a fault that brings a stored page back | refault (`mm/workingset.c`), swap-in |
 //! | handler thread | reads fault messages from a userfaultfd and serves them | fault-handling thread (`userfaultfd(2)`), pager |
 //! | inline | the faulting thread serves itself in its SIGBUS handler | `UFFD_FEATURE_SIGBUS` |
 //! | evictor | the thread that scans and evicts, one per arena | kswapd |
 //! | keeper | the thread with its own descriptor table | `CLOSE_RANGE_UNSHARE` |
 //! | watchdog | the thread that finds stalls | khungtaskd |
-//! | stall | a thread or an owner has stood at the same page for the stall limit | hung task |
+//! | stall | a thread of the arena, or the owner of a page, makes no progress for the stall limit | hung task |
 //! | page word | 64 bits per page: state, waiting bit, tick, handle | page-table entry, swap entry |
 //! | empty | never written, or released; reads as zeros | no entry in page table or page cache |
 //! | filling | one thread fills the page, lifts its protection, reads its copy or releases it | locked (`PG_locked`) |
@@ -69,15 +70,16 @@
 //! | scan | ask the kernel which armed pages were touched | `PAGEMAP_SCAN`; idle page tracking, DAMON sampling |
 //! | rwp | arm by read-write protection | `UFFDIO_RWPROTECT` (Linux 7.3) |
 //! | zap | arm by emptying the page-table entry; the page cache keeps the bytes | `MADV_DONTNEED` (`zap_page_range_single`) |
-//! | tick | a fixed quantum of time, the unit of ages | generation (MGLRU), aggregation interval (DAMON) |
+//! | scan interval | the time from one scan of an ordinary region to the next | aggregation interval (DAMON) |
+//! | tick | a fixed quantum of time, the unit of ages | generation (MGLRU) |
 //! | age | ticks since the last noticed touch | idle time; `age` (DAMON) |
 //! | cold age | the age from which a page is evicted in any case | `min_age` (DAMON_RECLAIM) |
 //! | region | 2 MiB, 512 pages: the unit of scanning | what one page table maps (PMD) |
 //! | rest | a hot region is neither armed nor scanned for some scan intervals | back-off |
 //! | batch | up to 64 pages of one region that are evicted together | folio batch |
-//! | detach | make a batch unreachable, or make each later touch show | unmap (`try_to_unmap`) |
-//! | commit | publish the handles and drop the pages | remove from the page cache |
-//! | cancel | make a page of the batch resident again | put back (`folio_putback_lru`) |
+//! | detach | copy the bytes of a batch after making touches of it impossible or noticeable | unmap (`try_to_unmap`) |
+//! | commit | publish the handles of the unchanged pages and drop these pages | remove from the page cache |
+//! | cancel | end the detachment; pages that stay are resident again | put back (`folio_putback_lru`) |
 //! | freeze, thaw | switch rwp from async to sync mode, and back | `UFFDIO_SET_MODE` (Linux 7.3) |
 //! | punch | give pages of the memfd back to the system | hole punch (`fallocate(2)`, `MADV_REMOVE`) |
 //! | poison, heal | make an access SIGBUS; make the page an ordinary one again | `UFFDIO_POISON`, `PTE_MARKER_POISONED` |
@@ -86,23 +88,23 @@
 //! | stream, window | runs of refaults that continue each other; the pages that one refault brings | `file_ra_state` |
 //! | ensure, prefetch | bring a range back before a touch; ask the evictor to do so | `MADV_POPULATE_WRITE`, `MADV_WILLNEED` |
 //! | pin | keep pages in memory until the guard is dropped | `mlock(2)`, `pin_user_pages` |
-//! | peek | read a stored page and leave it stored | |
+//! | peek | read a stored page and leave it stored | — |
 //! | store | compressed pages, in memory outside the arena | zswap pool, zram |
 //! | slab, slot | 64 KiB of equal slots; room for one compressed page | zspage, object (zsmalloc) |
 //! | handle | 40 bits by which the store finds a page's bytes | zsmalloc handle, swap entry |
 //! | same-filled page | a page of one repeated 32-bit word, kept in its handle | same page (zram) |
 //! | codec | a way to compress a page, with or without a dictionary | `comp_algorithm` (zram) |
-//! | heap | which bytes of the arena are handed out | heap |
-//! | class, span, chunk | a slot size; 64 KiB chunks cut into slots of one class | size class, span (tcmalloc), slab (jemalloc) |
+//! | arena, heap | a range of addresses with its threads; the allocator of its bytes | region; arena (glibc, jemalloc) |
+//! | class, span, chunk | a slot size; chunks cut into slots of one class; 64 KiB | size class, span (tcmalloc), slab (jemalloc) |
 //! | bin | the spans of one class of one lane | bin (jemalloc) |
 //! | magazine | slots of one bin that a thread keeps for itself | magazine (Bonwick), thread cache |
 //! | lane | a part of the heap with pages of its own: hot, ordinary or cold | hot-cold allocation (tcmalloc) |
-//! | hole | a page of a span that no used slot reaches into | |
+//! | hole | a page of a span that no used slot reaches into | — |
 //! | dirty run | free pages that still have memory | dirty extent (jemalloc) |
 //! | trim | release holes and dirty runs now | `malloc_trim(3)` |
-//! | stripe | a part of the arena whose faults go to one descriptor | |
+//! | stripe | a part of the arena whose faults go to one descriptor | — |
 //! | route | how the userfaultfd was opened: device or system call, with kernel faults or without | `/dev/userfaultfd`, `UFFD_USER_MODE_ONLY` |
-//! | delegated call | a descriptor call that the keeper makes for a thread of the program | |
+//! | delegated call | a descriptor call that the keeper makes for a thread of the program | — |
 //! | service stack | the library's stack on which the SIGBUS handler works | alternate stack (`sigaltstack(2)`) |
 //!
 //! # All steps of a page word
@@ -136,16 +138,15 @@
 //!
 //! # How touches are noticed
 //!
-//! A tracker has a `Watch`, which arms pages and names the touched ones. No message is sent for a touch of
-//! an armed page. There are two:
+//! A `Watch` arms pages, and names the armed pages that the program has touched. The kernel sends no message
+//! for such a touch. There are two kinds, one per [`Tracker`](crate::Tracker):
 //!
 //! * `rwp` (Linux 7.3): `UFFDIO_RWPROTECT` takes access away from pages. In async mode the kernel gives
 //!   access back at the first touch, and `PAGEMAP_SCAN` lists the pages that have it.
 //! * `zap` (Linux 5.19): `MADV_DONTNEED` empties the page-table entries. On shared memory the page cache keeps
-//!   the contents. A touch maps the page again, so the mapped pages are the touched ones.
-//!
-//! Tracker and backing are a pair that the type system checks: emptying page-table entries keeps the contents
-//! on shared backings only, so `zap` exists for those alone.
+//!   the contents. A touch maps the page again, so the mapped pages are the touched ones. On private memory
+//!   the contents would be lost, so the type of a backing says whether it is shared, and `zap` starts on a
+//!   shared one only.
 //!
 //! Ages are counted in ticks. A tick is a fixed quantum of time. It does not depend on the scan interval, nor
 //! on how often the evictor scans early because of a limit.
@@ -158,28 +159,30 @@
 //!   rests for one scan interval, then for 3, 7, up to 31. A resting region is not armed, so that touches of
 //!   hot memory cost no faults.
 //!
-//! The ages of all pages that could go are the input of `policy`, a pure function. Its plan: pages at the
-//! cold age go; above a limit the oldest go, and a sixty-fourth of the limit more than necessary. If that does
-//! not suffice, the evictor scans the resting regions too and plans again.
+//! A pure function in `policy` makes a plan from the ages of all pages that could go. Pages at the cold age
+//! go. Above a limit the oldest pages go, and a sixty-fourth of the limit more than necessary. If the plan does
+//! not bring the arena below its limit, the evictor scans the resting regions too and plans again.
 //!
 //! # How a page is evicted
 //!
-//! The evictor claims up to 64 pages of a region as a batch. A fault on a claimed page takes the page back.
-//! For the batch the tracker's `Isolation` offers `detach`, `commit` and `cancel`; compressing comes between
-//! the first two. `Isolation` belongs to one tracker and one backing.
+//! The evictor claims up to 64 pages of a region as a batch, run by run of neighbours. A fault on a claimed
+//! page takes the page back. The evictor then detaches the batch, compresses it and commits it. An `Isolation`,
+//! one per tracker and backing, offers `detach`, `commit` and `cancel`:
 //!
-//! | step             | `rwp`                                              | `zap`                              |
-//! |------------------|----------------------------------------------------|------------------------------------|
-//! | detach           | `mlock` the pages; map and arm those not mapped     | write-protect the pages            |
-//! | compress         | read the bytes through the memfd, compress, put them into the store | the same          |
+//! | step             | `rwp`                                               | `zap`                              |
+//! |------------------|-----------------------------------------------------|------------------------------------|
+//! | detach: protect  | `mlock` the pages; map and arm those not mapped     | write-protect the pages            |
+//! | detach: read     | copy the bytes through the memfd                    | the same                           |
+//! | compress         | compress the claimed pages, put them into the store      | the same                           |
 //! | commit: freeze   | sync mode (`UFFDIO_SET_MODE`)                       | nothing to do                      |
 //! | commit: check    | a page that is still protected is unchanged         | a page that is not mapped is cold  |
 //! | commit: publish  | claimed to dropping, with the handle in the word    | the same                           |
-//! | commit: punch    | hole punch in the memfd, run by run; dropping to stored; wake | the same                |
-//! | commit: thaw     | async mode, which wakes every waiter; `munlock`     | lift the write protection          |
+//! | commit: punch    | hole punch in the memfd, run by run; dropping to stored; wake the waiters | the same     |
+//! | commit: thaw     | async mode, which wakes every waiter                | nothing to do                      |
+//! | cancel           | `munlock`                                           | lift the write protection, wake    |
 //!
-//! The evictor cancels each page that was touched, does not compress, or finds the store full, and each page
-//! about which the kernel refuses a call.
+//! A page stays if it was touched, does not compress, or finds the store full, or if the kernel refuses a call
+//! about it. Cancel comes last in any case: it ends the detachment of every run, and each claim that is left.
 //!
 //! * Detach under `rwp` locks pages (through a second mapping of the memfd, which the program never sees)
 //!   because the kernel keeps read-write protection in the entries of mapped pages only. It would lose the
@@ -251,7 +254,7 @@
 //! # Why no byte is ever wrong
 //!
 //! 1. *Bytes are dropped only when their copy is in the store and no writer can reach them.* Between the copy
-//!    and the punch, the protection stops each writer, or the check of the commit has seen it. A fault lifts
+//!    and the punch, the protection stops each writer, or the check of the commit sees it. A fault lifts
 //!    protection only while it owns the page (filling). So a message that is served late cannot lift
 //!    protection on which an eviction relies.
 //! 2. *Nothing of the library lives in an arena, and no lock of the library is held while arena memory is
@@ -342,14 +345,14 @@
 //!
 //! | module     | contents                                                                              |
 //! |------------|---------------------------------------------------------------------------------------|
-//! | 1 `prim`   | units, bit fields, the switch for atomics, whether a thread works for the library      |
+//! | 1 `prim`   | units, sizes, bit fields, the switch for atomics, whether a thread works for the library |
 //! | 2 `stats`  | counters and histograms that the fault path may write, and their snapshot              |
-//! | 3 `policy` | pure functions and types: eviction plan, ages, scan schedule, poll tuner, readahead tuner |
+//! | 3 `policy` | pure functions and types: eviction plan, ages, scan schedule, windows, poll and readahead tuners |
 //! | 4 `sys`    | the kernel: memory, userfaultfd, page maps, signals; the only module that names libc   |
 //! | 5 `table`  | the page words and their legal steps                                                  |
 //! | 6 `store`  | bytes in, handle out, bytes back; knows no page states                                 |
 //! | 7 `alloc`  | which bytes are handed out, and to which lane                                          |
-//! | 8 `track`  | `Watch`: which pages were touched; `Isolation`: detach, commit, cancel                 |
+//! | 8 `track`  | `Watch`: which pages were touched; `Isolation`: detach, commit, cancel; `Core`: the parts that `evict` and `fault` share |
 //! | 9 `evict`  | scan, claim, detach, compress, commit                                                 |
 //! | 10 `fault` | bring pages back, on a touch or ahead of it; release them                              |
 //! | 11 `arena` | what a program calls: `Arena`, its builder, its threads, its limits                    |
