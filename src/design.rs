@@ -264,9 +264,9 @@
 //!    ([`ArenaAlloc`](crate::ArenaAlloc)). Each thread counts how deep it is inside the library, the
 //!    library's own threads from their first line on. An allocation inside the library comes from the system.
 //! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. A thread of the
-//!    program that owns pages for a moment (`ensure`, `peek`, release) has its signals blocked meanwhile: a signal
-//!    handler that touched such a page would wait for the thread that it interrupted. The SIGBUS handler runs
-//!    with all signals blocked, and saves errno.
+//!    program that owns pages for a moment (`ensure`, `peek`, release) has its signals blocked meanwhile: a signal handler
+//!    that touched such a page would wait for the thread that it interrupted. The SIGBUS handler runs with all
+//!    signals blocked, and saves errno.
 //! 4. *An error on the way out leaves the page in memory, and is counted. An error on the way in is SIGBUS.*
 //!    Each page in a slab has a checksum (CRC-32) over its own bytes and its number, which is verified before
 //!    the bytes are given back. The exception: while the kernel has no memory, the faulting thread waits.
@@ -281,11 +281,14 @@
 //!
 //! # The calls on pages
 //!
-//! `sys::backing` owns the memfd and its descriptors. It decides how a batch is read, discarded, populated,
-//! poisoned and healed, in pages counted from the arena's start. A call may do a part of its range, or fail
-//! because the address space changed meanwhile. One retry loop in `sys::backing` handles that for all calls:
-//! it goes on after the part that is done, and repeats on shorter runs when the program has cut the mapping
-//! into pieces (`mlock`, `mprotect` or `madvise` on a part).
+//! `sys::backing` owns the memfd, its two mappings and the descriptors. It decides how pages, counted from the
+//! arena's start, are read, filled, discarded, protected, poisoned and healed. The program uses the first
+//! mapping. The second is never registered with a userfaultfd; it serves to lock and to drop pages.
+//!
+//! The kernel may do a part of a call's range, or nothing while the address space changes (EAGAIN). On older
+//! kernels (6.1 for one) a range must lie in one mapping, and the program may have cut the arena's mapping into
+//! pieces (`mlock`, `mprotect` or `madvise` on a part). One loop inside `sys::backing` deals with these cases
+//! for all calls: it goes on after the part that is done, repeats the call, or makes it on shorter runs.
 //!
 //! # The store
 //!
