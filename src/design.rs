@@ -17,8 +17,8 @@
 //! 3. **Watched.** The evictor, a thread of the arena, *arms* resident pages. From then on the kernel
 //!    remembers which of them the program touches. A *scan* asks the kernel for the touched pages, and the
 //!    evictor writes the present tick into their words. The *age* of a page is the ticks since then.
-//! 4. **Cold.** A page is evicted when its age reaches the cold age. Where the arena is above a limit, the
-//!    oldest pages are evicted sooner.
+//! 4. **Cold.** The evictor evicts a page when its age reaches the cold age. Where the arena is above a limit,
+//!    it evicts the oldest pages sooner.
 //! 5. **On its way out.** The evictor takes a batch of up to 64 pages of a region at a time. It *claims*
 //!    them, *detaches* them, compresses them into the store, and *commits*: it drops each page that no thread
 //!    has touched meanwhile, and the memory goes back to the system. A page that was touched meanwhile stays.
@@ -229,15 +229,16 @@
 //! One call, `UFFDIO_COPY`, puts a run of up to sixteen pages in place, from one of as many buffers as there
 //! are processors (2 to 64). The run is the touched page and its readahead:
 //!
-//! * For each part of the arena the last seven runs are remembered. A fault at the end of a run continues it
-//!   as a stream. From the second continuation on the window doubles, up to sixteen pages.
-//! * Where streams are continued again and again, windows begin with more than one page.
-//! * Of every sixteenth run with readahead the additional pages are armed, and scanned some runs later. Where
-//!   untouched pages outnumber touched ones, windows begin and end smaller, down to one page. The counters in
-//!   [`Stats`](crate::Stats) are `readahead_pages`, `readahead_sampled_hits` and `readahead_sampled_misses`.
+//! * The library remembers the last seven runs of each part of the arena. A fault at the end of a run
+//!   continues it as a stream. From the second continuation on the window doubles, up to sixteen pages.
+//! * While faults continue streams again and again, windows begin with more than one page.
+//! * Every sixteenth run with readahead is a sample: the thread that brings it arms the additional pages, and
+//!   the next sample scans them. Where untouched pages outnumber touched ones, windows begin and end
+//!   smaller, down to one page. The counters in [`Stats`](crate::Stats) are `readahead_pages`,
+//!   `readahead_sampled_hits` and `readahead_sampled_misses`.
 //!
-//! First touches one after the other are zero-filled in windows that double, up to 2 MiB and the end of the
-//! block.
+//! A first touch right after the previous one populates a window that doubles each time, up to 2 MiB and the
+//! end of the block.
 //!
 //! A program that knows what it will touch need not fault. [`ensure`](crate::Arena::ensure) reads the words
 //! and brings missing pages back in runs. [`peek`](crate::Arena::peek) owns a stored page while it
@@ -253,8 +254,8 @@
 //!
 //! # Why no byte is ever wrong
 //!
-//! 1. *Bytes are dropped only when their copy is in the store and no writer can reach them.* Between the copy
-//!    and the punch, the protection stops each writer, or the check of the commit sees it. A fault lifts
+//! 1. *The evictor drops bytes only when their copy is in the store and no writer can reach them.* Between the
+//!    copy and the punch, the protection stops each writer, or the check of the commit sees it. A fault lifts
 //!    protection only while it owns the page (filling). So a message that is served late cannot lift
 //!    protection on which an eviction relies.
 //! 2. *Nothing of the library lives in an arena, and no lock of the library is held while arena memory is
@@ -264,12 +265,13 @@
 //!    ([`ArenaAlloc`](crate::ArenaAlloc)). Each thread counts how deep it is inside the library, the
 //!    library's own threads from their first line on. An allocation inside the library comes from the system.
 //! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. A thread of the
-//!    program that owns pages for a moment (`ensure`, `peek`, release) has its signals blocked meanwhile: a signal handler
-//!    that touched such a page would wait for the thread that it interrupted. The SIGBUS handler runs with all
-//!    signals blocked, and saves errno.
+//!    program that owns pages for a moment (`ensure`, `peek`, release) has its signals blocked meanwhile: a
+//!    signal handler that touched such a page would wait for the thread that it interrupted. The SIGBUS
+//!    handler runs with all signals blocked, and saves errno.
 //! 4. *An error on the way out leaves the page in memory, and is counted. An error on the way in is SIGBUS.*
-//!    Each page in a slab has a checksum (CRC-32) over its own bytes and its number, which is verified before
-//!    the bytes are given back. The exception: while the kernel has no memory, the faulting thread waits.
+//!    Each page in a slab has a checksum (CRC-32) over its own bytes and its number. The store verifies it
+//!    before it gives the bytes back. One error is not SIGBUS: while the kernel has no memory, the faulting
+//!    thread waits.
 //! 5. *A child after fork has no mapping of the arena* (`MADV_DONTFORK`).
 //! 6. *Stopping an arena brings everything back first.* A handler thread that fails aborts the process. The
 //!    watchdog, which does nothing else, finds one that is stuck. Five times in each
@@ -315,16 +317,16 @@
 //!   in, with no lock and no read-modify-write. An empty or full magazine exchanges half of its slots with the
 //!   bin. A thread that ends gives all of its magazines back.
 //! * A larger block is a run of *pages*. A thread keeps a few such runs for its next request of the same size.
-//!   Free runs are found by two-level segregated fit.
+//!   The heap finds free runs by two-level segregated fit.
 //! * A [`Lane`](crate::Lane) cuts its spans and its runs from separate 2 MiB regions of its own. Where no
 //!   region is left, lanes share the free pages one by one.
-//! * A *hole* is a page of a span that no used slot reaches into. Holes are released while the rest of the
-//!   span stays in use: by `trim`, and by the evictor in spans that have handed out nothing for a while, in
-//!   steps of about a millisecond. Meanwhile the bin hands out none of the span's slots. When the bin later
-//!   hands out a slot in a released page, the page is populated first.
+//! * A *hole* is a page of a span that no used slot reaches into. `trim` releases holes while the rest of the
+//!   span stays in use. So does the evictor, in spans that have handed out nothing for a while, in steps of
+//!   about a millisecond. Meanwhile the bin hands out none of the span's slots. Before the bin hands out a
+//!   slot in a released page, the library populates the page.
 //! * Pages that become free are *dirty*. They keep their memory until 32 milliseconds have passed in which
-//!   allocations did not need that many of them. Then they are released. Evicted ones among them are
-//!   forgotten, not brought back.
+//!   allocations did not need that many of them. Then the heap releases them. It forgets the stored copies of
+//!   evicted pages among them, and brings none back.
 //!
 //! # Without a kernel
 //!
@@ -332,7 +334,8 @@
 //! memory. One place chooses between them. `prim` has a scheduler that decides which thread goes on at each
 //! access to a shared word and at each call. `scripts/simulate` runs the engine on both, unchanged: each
 //! scenario once as it is, and once for each outcome that each of its calls may have and for each thread that
-//! may go on at each of its steps. A failure is printed with the deviation that led to it, and repeats.
+//! may go on at each of its steps. The script prints a failure with the deviation that led to it, and the
+//! failure repeats.
 //!
 //! `scripts/loom` has a model checker do the same for two or three threads on one or two pages, in every order
 //! (up to a bound of preemptions), with the words' memory orderings as loom models them.
