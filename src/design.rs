@@ -332,10 +332,10 @@
 //!
 //! `sys` has two folders with the same file names: `linux` makes the calls, `simulated` is a kernel in
 //! memory. One place chooses between them. `prim` has a scheduler that decides which thread goes on at each
-//! access to a shared word and at each call. `scripts/simulate` runs the engine on both, unchanged: each
-//! scenario once as it is, and once for each outcome that each of its calls may have and for each thread that
-//! may go on at each of its steps. The script prints a failure with the deviation that led to it, and the
-//! failure repeats.
+//! access to a shared word and at each call. `scripts/simulate` runs the unchanged engine on the simulated
+//! kernel under this scheduler: each scenario once as it is, and once for each outcome that each of its calls
+//! may have and for each thread that may go on at each of its steps. The script prints a failure with the
+//! deviation that led to it, and the failure repeats.
 //!
 //! `scripts/loom` has a model checker do the same for two or three threads on one or two pages, in every order
 //! (up to a bound of preemptions), with the words' memory orderings as loom models them.
