@@ -272,6 +272,6 @@ impl Heap {
 fn say_refused(e: SysError) {
     // A fuzzer has it refused all the time.
     if !cfg!(fuzzing) {
-        event::say(format_args!("freed memory cannot be given back: {e:#}"));
+        event::report(format_args!("freed memory cannot be given back: {e:#}"));
     }
 }

@@ -35,7 +35,7 @@ impl Heap {
 /// Ends the process because memory is freed that was not allocated so, before damage is done.
 #[cold]
 pub(crate) fn bad_free(offset: usize, layout: Layout) -> ! {
-    event::say(format_args!(
+    event::report(format_args!(
         "memory is freed twice, with another layout, or is no block of this arena: {} bytes at offset \
          {offset:#x}; abort",
         layout.size()

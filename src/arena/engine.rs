@@ -320,7 +320,7 @@ impl Engine {
         }
         self.resolver.repoison_lost_pages();
         if let Err(e) = self.core.backing.unregister() {
-            event::die("cannot let go of an arena's memory", &e);
+            event::abort_process("cannot let go of an arena's memory", &e);
         }
         // Nothing is left in it, and the evictor's thread, which trims it otherwise, is no more.
         self.core.store.trim();

@@ -203,9 +203,9 @@ impl Loop {
 
     /// Says so, once, when the program has installed a SIGBUS handler of its own after ours.
     fn check_sigbus_handler(&mut self) {
-        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_in_charge() {
+        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_installed() {
             self.warned = true;
-            event::say(format_args!(
+            event::report(format_args!(
                 "another handler for SIGBUS has been installed; for what is not its own it has to \
                  call the one that it has replaced (see FaultMode::Inline)"
             ));

@@ -314,7 +314,7 @@ impl Detached for Flush<'_> {
                 } == Waiters(true);
             }
             if waiting && let Err(e) = core.table.wake(&core.backing, run) {
-                event::die("cannot wake the waiters of a dropped page", &e);
+                event::abort_process("cannot wake the waiters of a dropped page", &e);
             }
             match discarded {
                 Ok(()) => {

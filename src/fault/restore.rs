@@ -139,7 +139,7 @@ impl Resolver {
             // Not before: a toucher who went on could touch all of it unseen. Those who wait on the
             // pages' words are woken as these change.
             if let Err(e) = self.core.backing.wake(intact) {
-                event::die("cannot wake the waiters of a page", &e);
+                event::abort_process("cannot wake the waiters of a page", &e);
             }
         }
         let there = PageRange::new(intact.start.0, intact.start.0 + done);
@@ -162,7 +162,7 @@ impl Resolver {
                 }
                 // The copy is good, so the toucher may as well go on waiting.
                 Some(FillError::NoMemory) => {
-                    event::say(format_args!("a thread waits for memory for an evicted page"));
+                    event::report(format_args!("a thread waits for memory for an evicted page"));
                 }
                 Some(error) => {
                     self.lose(page, scratch.word(page), &error);
