@@ -19,7 +19,7 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Execution {
-    Out,
+    Done,
     /// It was not executed, because it needs memory that is not free now. The worker retries it.
     Later,
 }
@@ -35,7 +35,7 @@ pub fn execute(
 ) -> Execution {
     if matches!(request.found, Found::NoCommand) && is_http(request.args[0]) {
         session.close = true;
-        return Execution::Out;
+        return Execution::Done;
     }
     let start = out.len();
     let mut reply = Reply::new(out, session.protocol);
@@ -57,7 +57,7 @@ pub fn execute(
     if !session.wants_reply() {
         out.truncate(start);
     }
-    Execution::Out
+    Execution::Done
 }
 
 /// Whether this is an HTTP request: a web page may make a browser send commands in its body. Redis
@@ -151,8 +151,8 @@ mod tests {
     fn said(server: &Server, session: &mut Session, args: &[&[u8]]) -> String {
         let mut out = Vec::new();
         let request = Request { args, found: table().find(args) };
-        let carried = execute(server, session, &server.workers[0], request, 0, &mut out);
-        assert_eq!(carried, Execution::Out);
+        let execution = execute(server, session, &server.workers[0], request, 0, &mut out);
+        assert_eq!(execution, Execution::Done);
         out.escape_ascii().to_string()
     }
 

@@ -60,7 +60,7 @@ impl Condition {
         let mut condition = Self::default();
         for word in &call.args[3..] {
             *match word {
-                word if is(word, "NX") => &mut condition.never_executed,
+                word if is(word, "NX") => &mut condition.never,
                 word if is(word, "XX") => &mut condition.some,
                 word if is(word, "GT") => &mut condition.later,
                 word if is(word, "LT") => &mut condition.sooner,
@@ -70,7 +70,7 @@ impl Condition {
                 }
             } = true;
         }
-        let Self { never_executed, some, later, sooner } = condition;
+        let Self { never, some, later, sooner } = condition;
         let conflict = if never && (some || later || sooner) {
             "NX and XX, GT or LT"
         } else if later && sooner {

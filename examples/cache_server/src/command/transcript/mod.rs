@@ -93,8 +93,8 @@ impl Client {
         let request = Request { args: &args, found: table().find(&args) };
         let (session, stats) = (&mut self.session, WorkerStats::default());
         let mut out = Vec::new();
-        let carried = execute(&self.server, session, &stats, request, self.now, &mut out);
-        assert_eq!(carried, Execution::Out);
+        let execution = execute(&self.server, session, &stats, request, self.now, &mut out);
+        assert_eq!(execution, Execution::Done);
         shown(&out)
     }
 }
