@@ -26,9 +26,9 @@ const LAST_BYTES: usize = 1 << 20;
 pub enum Turn {
     /// It can continue at once.
     Again,
-    /// A request waits_for_memory for memory. The worker tries it again some milliseconds later.
+    /// A request waits for memory. The worker tries it again some milliseconds later.
     Later,
-    /// It waits_for_memory for an event from the kernel.
+    /// It waits for an event from the kernel.
     Wait,
     Close,
 }
@@ -50,7 +50,7 @@ pub struct Connection {
     ended: bool,
     /// The bytes that may still be read while the server stops.
     last_bytes: Option<usize>,
-    /// The next request, or the rest of one, waits_for_memory for memory.
+    /// The next request, or the rest of one, waits for memory.
     pub waits_for_memory: bool,
     /// The connection is in its worker's list of retries.
     pub retry_scheduled: bool,
@@ -195,8 +195,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for events about room for output only while the connection waits_for_memory for it. Otherwise a client
-    /// that reads would wake the worker for nothing.
+    /// Asks for events about room for output only while the connection waits for it. A reading client
+    /// would wake the worker for nothing otherwise.
     pub fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let awaits_writable = self.output.unsent() > 0 && !self.writable;
         if awaits_writable != self.awaits_writable {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 pub const WAKER: Token = Token(usize::MAX);
 
-/// The time between two attempts of a request that waits_for_memory for memory.
+/// The time between two attempts of a request that waits for memory.
 const RETRY_AFTER: Duration = Duration::from_millis(2);
 
 /// The time for clients to receive their last replies while the server stops.
