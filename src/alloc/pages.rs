@@ -37,8 +37,8 @@ pub(super) struct PageHeap {
     epoch: u64,
     /// Low-water mark: the fewest dirty pages in this epoch. No allocation needed this many.
     low_water: usize,
-    /// How often dirty pages were given.
-    gifts: u32,
+    /// How often pages became dirty.
+    frees: u32,
     /// Pages in large blocks.
     in_blocks: usize,
     /// The number of large blocks.
@@ -56,7 +56,7 @@ impl PageHeap {
             base: base >> PAGE_SHIFT,
             epoch: 0,
             low_water: 0,
-            gifts: 0,
+            frees: 0,
             in_blocks: 0,
             blocks: 0,
         }
@@ -173,14 +173,14 @@ impl PageHeap {
 
     /// Takes back pages that may have memory.
     pub(super) fn give_dirty(&mut self, run: Run) {
-        self.gifts = self.gifts.wrapping_add(1);
+        self.frees = self.frees.wrapping_add(1);
         self.runs.insert(Run { pool: run.pool.dirty(), ..run });
     }
 
-    /// Whether the caller should read the clock: at every eighth gift, because reading it takes longer
-    /// than a gift.
+    /// Whether the caller should read the clock: at every eighth free, because reading it takes longer
+    /// than the free.
     pub(super) fn is_clock_due(&self) -> bool {
-        self.gifts.is_multiple_of(8)
+        self.frees.is_multiple_of(8)
     }
 
     /// Takes back pages that are empty.
@@ -233,7 +233,7 @@ impl PageHeap {
     }
 
     /// Makes the large block that begins with `page` longer, if the pages behind it are free. Returns
-    /// these pages, and the first page behind the block that the caller would have to free.
+    /// the added pages, and the first page behind the block that it did not get.
     pub(super) fn grow_block(
         &mut self,
         page: PageIndex,

@@ -1,11 +1,11 @@
-//! Whose turn it is.
+//! The state of a run: its tasks, and which of them has the baton.
 
 use super::{Failure, Plan, Step, number_after};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Ready,
-    /// It has given way to all others.
+    /// All other runnable tasks go first.
     Yielded,
     Parked,
     Joining(usize),
@@ -13,30 +13,31 @@ pub(super) enum Status {
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct Task {
     pub(super) name: String,
     pub(super) status: Status,
-    /// It was unparked before it parked.
+    /// Whether it was unparked before it parked.
     pub(super) token: bool,
-    pub(super) system: Option<std::thread::Thread>,
+    pub(super) thread: Option<std::thread::Thread>,
 }
 
-impl Member {
-    pub(super) fn is_able(&self) -> bool {
+impl Task {
+    pub(super) fn is_runnable(&self) -> bool {
         matches!(self.status, Status::Ready | Status::Yielded)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) members: Vec<Member>,
+    pub(super) tasks: Vec<Task>,
+    /// The task that has the baton.
     pub(super) current: usize,
     pub(super) plan: Plan,
     pub(super) steps: usize,
     pub(super) noted: Vec<Step>,
     pub(super) ended: bool,
     pub(super) failure: Option<Failure>,
-    pub(super) systems: Vec<std::thread::JoinHandle<()>>,
+    pub(super) threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl State {
@@ -45,18 +46,21 @@ impl State {
             self.ended = true;
             self.failure = Some(failure);
         }
-        self.members.iter().filter_map(|m| m.system.as_ref()).for_each(std::thread::Thread::unpark);
+        self.tasks
+            .iter()
+            .filter_map(|task| task.thread.as_ref())
+            .for_each(std::thread::Thread::unpark);
     }
 
-    pub(super) fn hand_to(&mut self, next: usize) {
-        self.members[next].status = Status::Ready;
+    fn hand_baton_to(&mut self, next: usize) {
+        self.tasks[next].status = Status::Ready;
         self.current = next;
-        if let Some(system) = &self.members[next].system {
-            system.unpark();
+        if let Some(thread) = &self.tasks[next].thread {
+            thread.unpark();
         }
     }
 
-    /// Takes a step, and says whether somebody else goes on.
+    /// Takes a step, and returns whether another task has the baton now.
     pub(super) fn take_step(&mut self, me: usize) -> bool {
         let at = self.steps;
         self.steps += 1;
@@ -64,7 +68,7 @@ impl State {
             self.end(Failure::Endless);
             return true;
         }
-        let others = || (0..self.members.len()).filter(|n| *n != me && self.members[*n].is_able());
+        let others = || (0..self.tasks.len()).filter(|n| *n != me && self.tasks[*n].is_runnable());
         if self.plan.record {
             let others = others().fold(0, |bits, n| bits | 1 << n);
             self.noted.push(Step { thread: me, others });
@@ -72,7 +76,7 @@ impl State {
         let mut next = None;
         if self.plan.switches.first().is_some_and(|(step, _)| *step == at) {
             let to = self.plan.switches.remove(0).1;
-            next = self.members.get(to).is_some_and(Member::is_able).then_some(to);
+            next = self.tasks.get(to).is_some_and(Task::is_runnable).then_some(to);
         } else if let Some(seed) = &mut self.plan.seed {
             let number = number_after(seed);
             if number.is_multiple_of(self.plan.odds) {
@@ -82,21 +86,21 @@ impl State {
         }
         match next {
             Some(next) if next != me => {
-                self.hand_to(next);
+                self.hand_baton_to(next);
                 true
             }
             _ => false,
         }
     }
 
-    /// Has the thread wait for something, and says whether somebody else goes on.
-    pub(super) fn put_aside(&mut self, me: usize, status: Status) -> bool {
-        let goes_on = match status {
-            Status::Parked => std::mem::take(&mut self.members[me].token),
-            Status::Joining(other) => self.members[other].status == Status::Done,
+    /// Blocks the task or lets it yield, and returns whether another task has the baton now.
+    pub(super) fn block(&mut self, me: usize, status: Status) -> bool {
+        let continues = match status {
+            Status::Parked => std::mem::take(&mut self.tasks[me].token),
+            Status::Joining(other) => self.tasks[other].status == Status::Done,
             _ => false,
         };
-        if goes_on {
+        if continues {
             return false;
         }
         self.steps += 1;
@@ -105,56 +109,56 @@ impl State {
             return true;
         }
         if self.plan.record {
-            // There is no choice here, but each step has its number.
+            // The plan has no choice here, but recorded steps are numbered without gaps.
             self.noted.push(Step { thread: me, others: 0 });
         }
-        self.members[me].status = status;
-        self.go_on(me);
+        self.tasks[me].status = status;
+        self.pass_baton(me);
         self.ended || self.current != me
     }
 
-    /// Hands the baton to the first who can go on.
-    pub(super) fn go_on(&mut self, me: usize) {
-        let ready = |members: &[Member]| members.iter().position(|m| m.status == Status::Ready);
-        if ready(&self.members).is_none() {
-            // All have given way. The one who has just done so is the last to go on.
-            for (number, member) in self.members.iter_mut().enumerate() {
-                if member.status == Status::Yielded && number != me {
-                    member.status = Status::Ready;
+    /// Hands the baton to the first runnable task.
+    fn pass_baton(&mut self, me: usize) {
+        let ready = |tasks: &[Task]| tasks.iter().position(|m| m.status == Status::Ready);
+        if ready(&self.tasks).is_none() {
+            // All tasks have yielded or are blocked. `me` yielded last, so it goes last.
+            for (number, task) in self.tasks.iter_mut().enumerate() {
+                if task.status == Status::Yielded && number != me {
+                    task.status = Status::Ready;
                 }
             }
         }
-        match ready(&self.members) {
-            Some(next) => self.hand_to(next),
-            None if self.members[me].status == Status::Yielded => self.hand_to(me),
+        match ready(&self.tasks) {
+            Some(next) => self.hand_baton_to(next),
+            None if self.tasks[me].status == Status::Yielded => self.hand_baton_to(me),
             None => {
-                let waits = self.members.iter().filter(|m| m.status != Status::Done);
-                let waits: Vec<_> =
-                    waits.map(|m| format!("{} is {:?}", m.name, m.status)).collect();
-                if !waits.is_empty() {
-                    self.end(Failure::Deadlock(waits.join(", ")));
+                let blocked = self.tasks.iter().filter(|m| m.status != Status::Done);
+                let blocked: Vec<_> =
+                    blocked.map(|m| format!("{} is {:?}", m.name, m.status)).collect();
+                if !blocked.is_empty() {
+                    self.end(Failure::Deadlock(blocked.join(", ")));
                 }
             }
         }
     }
 
     pub(super) fn unpark(&mut self, number: usize) {
-        let member = &mut self.members[number];
-        match member.status {
-            Status::Parked => member.status = Status::Ready,
-            _ => member.token = true,
+        let task = &mut self.tasks[number];
+        match task.status {
+            Status::Parked => task.status = Status::Ready,
+            _ => task.token = true,
         }
     }
 
     pub(super) fn finish(&mut self, me: usize) {
-        self.members[me].status = Status::Done;
-        for member in &mut self.members {
-            if member.status == Status::Joining(me) {
-                member.status = Status::Ready;
+        self.tasks[me].status = Status::Done;
+        for task in &mut self.tasks {
+            if task.status == Status::Joining(me) {
+                task.status = Status::Ready;
             }
         }
         if !self.ended {
-            self.go_on(me);
+            self.pass_baton(me);
         }
     }
 }
