@@ -5,8 +5,9 @@
 //!
 //! # Holes
 //!
-//! A *sweep* searches each span that may have holes once. A tick begins it, at most once an epoch. It
-//! defers spans with a slot allocated since the last search, and runs in steps of bounded length.
+//! A *sweep* searches each span that may have holes once. A tick begins a sweep, at most once an epoch.
+//! The sweep defers spans with a slot allocated since the last search. It works in steps of bounded
+//! length.
 //!
 //! No thread holds a bin's lock while it calls a pager. So that no slot in a hole is allocated
 //! meanwhile, the bin takes the span out of its lists until the pager returns.
@@ -141,7 +142,7 @@ impl Heap {
         self.continue_sweep(&mut reclaiming)
     }
 
-    /// Continues the sweep that a tick began for about a millisecond. Returns whether it has work left.
+    /// Works for about a millisecond on the sweep that a tick began. Returns whether it has work left.
     pub(crate) fn sweep(&self) -> bool {
         try_lock(&self.reclaiming)
             .is_some_and(|mut reclaiming| self.continue_sweep(&mut reclaiming))

@@ -33,7 +33,7 @@ pub(super) struct Span {
     fresh: u32,
     /// Pages before this one were populated once.
     populated: usize,
-    /// Pages among those that were released since, and into which no used slot reaches.
+    /// Populated pages that were released since, and into which no used slot reaches.
     released: Mask,
     /// The holes, if computed since the last change.
     holes: Option<Mask>,

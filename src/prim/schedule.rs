@@ -1,21 +1,21 @@
 //! A scheduler that runs threads one at a time, in an order that a test decides.
 //!
 //! Each task is a thread of the system that runs only while it has the *baton*. It keeps the baton until
-//! it blocks, yields ([`yield_now`]) or ends. Then the first runnable task gets it, in the order of their
-//! start, tasks that yielded last. A [`Plan`] changes the order: it may hand the baton to another task
+//! it blocks, yields ([`yield_now`]) or ends. Then the first runnable task gets it, in the order in which
+//! tasks started; tasks that yielded come last. A [`Plan`] may hand the baton to another task
 //! at every [`step`], that is at each lock, each call into the simulated kernel, and each access to a
 //! shared word that is not relaxed. So the plan determines the run, and the same plan repeats it.
 //!
 //! There are no timeouts. A run ends as a deadlock when no task is runnable, and as endless after too many
 //! steps. Then the remaining tasks unwind.
 
-mod turns;
+mod state;
 
+use state::{State, Status, Task};
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use turns::{State, Status, Task};
 
 /// Determines the order of a run.
 #[derive(Clone, Debug)]
