@@ -98,7 +98,7 @@
 //! again they begin with more than one page. Of every sixteenth run that brought company, that company is
 //! watched, by the same means as pages to be evicted, and some runs later looked at: where more
 //! was wasted than wanted, windows begin and end smaller, down to one page. The counters are in
-//! [`Stats`](crate::Stats): `brought_along`, `sampled_wanted`, `sampled_wasted`.
+//! [`Stats`](crate::Stats): `readahead_pages`, `readahead_sampled_hits`, `readahead_sampled_misses`.
 //!
 //! A program that knows what it is going to touch does not have to fault:
 //! [`ensure`](crate::Arena::ensure) is a look at the words, and brings back what is missing in runs.

@@ -43,7 +43,7 @@ fn free_half(arena: &Arena, blocks: Vec<Block>) -> Vec<Block> {
 
 /// What shows that a page was brought back.
 fn touches(stats: &Stats) -> (u64, u64, u64, usize) {
-    (stats.faults, stats.refaults, stats.prefetched, stats.resident_bytes)
+    (stats.faults, stats.refaults, stats.prefetched_pages, stats.resident_bytes)
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn allocating_leaves_cold_pages_where_they_are() {
                 })
                 .collect();
             let after = arena.stats();
-            let counts = |stats: &Stats| (stats.faults, stats.refaults, stats.prefetched);
+            let counts = |stats: &Stats| (stats.faults, stats.refaults, stats.prefetched_pages);
             assert_eq!(counts(&after), counts(&before), "{setup}, {size}: {after}");
             for (pointer, layout) in given {
                 // SAFETY: allocated above with this layout.
@@ -403,7 +403,7 @@ fn under_a_limit_what_is_hot_stays() {
         }
         let before = arena.stats();
         assert!(within() && before.stored_bytes > limit, "{setup}: {before}");
-        while arena.stats().cycles < before.cycles + 20 {
+        while arena.stats().scans < before.scans + 20 {
             verify(&hot);
         }
         // On a machine that stalls hot pages may go too, once in a while.

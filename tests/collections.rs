@@ -20,7 +20,7 @@ use std::time::Duration;
 use thermocline::{Arena, ArenaLane, Lane, Stats};
 
 fn is_enough(stats: &Stats) -> bool {
-    stats.evicted > scaled(100, 10)
+    stats.evicted_pages > scaled(100, 10)
 }
 
 /// Calls `work` in several threads, each with a number and a lane of its own, for an arena of each kind.

@@ -196,7 +196,7 @@ impl Engine {
         for part in range.chunks(part) {
             let result = self.resolver.restore(part, empty);
             if let Ok(part) = result {
-                self.counters.prefetched.add(part.restored as u64);
+                self.counters.prefetched_pages.add(part.restored as u64);
                 brought.restored += part.restored;
                 brought.lost += part.lost;
             }

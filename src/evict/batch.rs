@@ -113,14 +113,14 @@ impl Evictor {
                 }
                 let frozen = u64::try_from(frozen_from.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.counters.freezes.add(1);
-                self.counters.frozen_nanos.add(frozen);
-                self.counters.frozen_longest_nanos.raise_to(frozen);
+                self.counters.freeze_nanos.add(frozen);
+                self.counters.longest_freeze_nanos.raise_to(frozen);
             }
             Err(e) => self.refuse(now, 0..self.batch.items.len(), e, done),
         }
         for run in self.batch.held.drain(..) {
             if let Err(e) = self.tracker.release(run) {
-                self.counters.kernel_refused.add(run.pages() as u64);
+                self.counters.kernel_errors.add(run.pages() as u64);
                 done.refusal = Some(e);
             }
         }
@@ -142,7 +142,7 @@ impl Evictor {
         for i in items {
             if self.batch.items[i].fate != ItemState::Done {
                 done.refused += 1;
-                self.counters.kernel_refused.add(1);
+                self.counters.kernel_errors.add(1);
                 self.back_out(i, |word| word.with_failure(now));
             }
         }
@@ -185,18 +185,18 @@ impl Evictor {
             let bytes = &self.batch.bytes[i * PAGE_SIZE..][..PAGE_SIZE];
             match self.store.put(&mut self.batch.compressor, bytes, page.0 as u64) {
                 Put::SameFilled(handle) => {
-                    self.counters.same_filled.add(1);
+                    self.counters.same_filled_pages.add(1);
                     self.batch.items[i].fate = ItemState::Copied(handle);
                 }
                 Put::Compressed(handle) => self.batch.items[i].fate = ItemState::Copied(handle),
                 Put::Incompressible => {
                     done.incompressible += 1;
-                    self.counters.incompressible.add(1);
+                    self.counters.incompressible_pages.add(1);
                     self.back_out(i, |word| word.with_failure(now));
                 }
                 Put::Full => {
                     done.store_full = true;
-                    self.counters.store_full.add(1);
+                    self.counters.store_full_pages.add(1);
                     self.back_out(i, |word| word);
                 }
             }
@@ -262,12 +262,12 @@ impl Evictor {
             match punched {
                 Ok(()) => {
                     done.pages += run.pages();
-                    self.counters.evicted.add(run.pages() as u64);
+                    self.counters.evicted_pages.add(run.pages() as u64);
                 }
                 Err(e) => {
                     done.refusal = Some(e);
                     done.refused += run.pages();
-                    self.counters.kernel_refused.add(run.pages() as u64);
+                    self.counters.kernel_errors.add(run.pages() as u64);
                 }
             }
         }
@@ -288,7 +288,7 @@ impl Evictor {
 
     fn count_touched(&self, done: &mut Evicted) {
         done.touched += 1;
-        self.counters.touched_in_time.add(1);
+        self.counters.touched_during_eviction.add(1);
     }
 
     fn wake(&self, run: PageRange) {

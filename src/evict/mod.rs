@@ -128,7 +128,7 @@ impl Evictor {
     ) -> Result<(), SysError> {
         let result = self.try_look_at(region, range, now, watch);
         if result.is_err() {
-            self.counters.kernel_refused.add(1);
+            self.counters.kernel_errors.add(1);
             self.schedule.rest(region, now);
         }
         result
@@ -148,7 +148,7 @@ impl Evictor {
                 touched += run.pages();
                 run.iter().for_each(|page| self.table.touch(page));
             })?;
-            self.counters.pages_scanned.add(range.pages() as u64);
+            self.counters.scanned_pages.add(range.pages() as u64);
             let rests = self.schedule.note(region, now, touched, self.table.memory_of(region));
             if rests && !watch {
                 return Ok(());
@@ -156,7 +156,7 @@ impl Evictor {
         }
         if touched > 0 {
             self.arm(range)?;
-            self.counters.pages_armed.add(touched as u64);
+            self.counters.armed_pages.add(touched as u64);
         }
         if !self.schedule.is_watched(region) {
             self.schedule.begin(region, now);

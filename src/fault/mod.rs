@@ -219,7 +219,7 @@ impl Resolver {
                 Some(Resolved::Lost)
             }
             (filled, _) => {
-                self.counters.zero_fills.add(filled as u64);
+                self.counters.zero_filled_pages.add(filled as u64);
                 Some(Resolved::Zeroed)
             }
         }
@@ -232,10 +232,10 @@ impl Resolver {
         }
         self.wake(page.only(), self.table.finish_lift(page, was));
         if was.state() == State::Claimed {
-            self.counters.taken_back.add(1);
+            self.counters.evictions_cancelled.add(1);
             Resolved::TakenBack
         } else {
-            self.counters.lifted.add(1);
+            self.counters.protection_faults.add(1);
             Resolved::Lifted
         }
     }

@@ -33,7 +33,7 @@ impl Resolver {
         let (resolved, run) = self.restore_within(plan.window, page, was);
         self.neighbours.note(plan, run);
         if run.pages() > 1 {
-            self.counters.brought_along.add(run.pages() as u64 - 1);
+            self.counters.readahead_pages.add(run.pages() as u64 - 1);
         }
         resolved
     }
@@ -207,8 +207,8 @@ impl Resolver {
             });
             if looked.is_ok() {
                 let [wanted, wasted] = [touched, watched.pages() - touched].map(|n| n as u64);
-                self.counters.sampled_wanted.add(wanted);
-                self.counters.sampled_wasted.add(wasted);
+                self.counters.readahead_sampled_hits.add(wanted);
+                self.counters.readahead_sampled_misses.add(wasted);
                 self.neighbours.learn(wanted, wasted);
             }
         }
