@@ -266,7 +266,7 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
             let region = regions(&arena);
             let layout = layout(size, 8);
             let hot: Vec<_> = (0..count).map(|_| arena.hot().allocate(layout).unwrap()).collect();
-            let cold = arena.handle().in_lane(Lane::Cold);
+            let cold = arena.lane(Lane::Cold);
             // One stays in each region, which becomes anybody's once nothing is in it.
             let mut kept = HashMap::new();
             let mut freed = 0;
@@ -282,7 +282,7 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
             }
             assert!(freed > 0, "{size} bytes: each in a region of its own");
             for lane in [Lane::Cold, Lane::Default] {
-                let handle = arena.handle().in_lane(lane);
+                let handle = arena.lane(lane);
                 let others: Vec<_> = (0..count).map(|_| handle.allocate(layout).unwrap()).collect();
                 for block in others {
                     let place = region(block.addr().get());

@@ -426,14 +426,15 @@ fn stopping_loses_nothing_and_leaves_ordinary_memory() {
 }
 
 #[test]
-fn handles_keep_the_memory_alive() {
-    for setup in setups("handles_keep_the_memory_alive") {
+fn a_collection_with_a_clone_keeps_the_memory() {
+    for setup in setups("a_collection_with_a_clone_keeps_the_memory") {
         let arena = quiet(setup).build().unwrap();
-        let handle = arena.handle();
-        let mut numbers = AVec::new_in(handle.clone());
+        let mut numbers = AVec::new_in(arena.clone());
+        assert!(*numbers.allocator() == arena);
+        assert!(arena.hot().arena() == &arena && arena.hot() != arena.cold());
         numbers.extend((0..100_000u64).map(|n| n * 3));
-        drop((arena, handle));
-        let evicted = numbers.allocator().arena().evict_now().unwrap();
+        drop(arena);
+        let evicted = numbers.allocator().evict_now().unwrap();
         assert!(evicted.pages > 150, "{evicted:?}");
         let thread = std::thread::spawn(move || verify(&numbers));
         thread.join().unwrap();

@@ -206,7 +206,7 @@ impl Model<'_> {
             Step::Resize { pick, lane, size, shift, zeroed } => {
                 let Some(mut block) = self.remove(pick) else { return };
                 let (old, new) = (block.layout, layout(size, 1 << shift));
-                let handle = arena.handle().in_lane(lane);
+                let handle = arena.lane(lane);
                 // SAFETY: the block was allocated with the old layout, and has the new one from
                 // here on.
                 let given = unsafe {

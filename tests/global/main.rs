@@ -126,7 +126,7 @@ fn collections_hold_what_was_put_into_them() {
         let arena = zeal(Setup::parse(&case)).build().unwrap();
         let wrong = wrong_under(|| {
             GLOBAL.start_without_system_calls(&arena).unwrap();
-            Some(arena.handle().arena())
+            Some(arena.clone())
         });
         assert_eq!(wrong, 0, "{}", arena.stats());
         let stats = arena.stats();
