@@ -144,7 +144,7 @@ impl Engine {
         for part in range.chunks(part) {
             let result = self.resolver.restore(part, empty);
             if let Ok(part) = result {
-                self.core.counters.prefetched.add(part.restored as u64);
+                self.core.counters.prefetched_pages.add(part.restored as u64);
                 brought.restored += part.restored;
                 brought.lost += part.lost;
             }
