@@ -1,21 +1,19 @@
-//! The time of one page in our LZ4 coder and in `lz4_flex`, for each corpus of pages.
+//! The cost of encoding and decoding a page, for each corpus of pages.
 //!
 //! ```text
-//! cargo bench --bench codec
-//! cargo bench --bench codec --features lz4_flex/safe-encode,lz4_flex/safe-decode
+//! cargo bench --bench codec -- --quick
+//! cargo bench --bench codec --features lz4_flex/safe-encode,lz4_flex/safe-decode -- --quick
 //! ```
 //!
-//! The features of `lz4_flex` are additive: any crate of a program can switch the safe code on. So both
-//! builds count.
+//! The second command measures the safe code of `lz4_flex`. Features are additive, so any crate of a
+//! program can select it. The benchmark prints which decoder is linked, and the compression ratios, where
+//! a block that the store refuses counts as a page.
 //!
-//! Each round works through all slices of a corpus. The coders take turns slice by slice, on slices far
-//! apart, so that no coder finds a page in the caches that the other has just read. A slice takes less
-//! than a time slice of the scheduler. The table sums the fastest time, and the median time, of each slice.
+//! Times are per page. The benchmark takes pages and blocks in turn from more memory than the caches hold.
 
-use std::fmt::Write as _;
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::io::Write as _;
-use std::time::{Duration, Instant};
 
 #[path = "../src/store/corpus.rs"]
 #[allow(dead_code, reason = "tests use the rest")]
@@ -23,163 +21,90 @@ mod corpus;
 #[path = "../src/store/lz4.rs"]
 mod lz4;
 
-use corpus::{KINDS, Page};
-use lz4_flex::block::{
-    CompressTable, DecompressError, compress_into_with_table, decompress_into,
-    get_maximum_output_size,
-};
+use corpus::{CORPORA, Page};
+use lz4_flex::block::{DecompressError, decompress_into};
 
 /// 16 MiB of a corpus.
 const PAGES: usize = (16 << 20) / lz4::PAGE;
-const SLICE: usize = 64;
-const ROUNDS: usize = 31;
 
-fn say(line: &str) {
+fn encode(encoder: &mut lz4::Encoder, page: &Page) -> Option<Vec<u8>> {
+    let mut out = [0; lz4::ROOM];
+    encoder.encode(page, &mut out).map(|len| out[..len].to_vec())
+}
+
+fn print(line: &str) {
     std::io::stdout().write_all(line.as_bytes()).expect("standard output");
 }
 
-/// Which decoder of `lz4_flex` is linked. The safe one compares the output's size first.
-fn build() -> &'static str {
+/// Prints which decoder of `lz4_flex` is linked. For this match, which begins before the page and ends
+/// behind it, each of them returns another error.
+fn print_build() {
     let block = [0x1F, 7, 9, 0, 0xFF, 0xFF, 0];
-    match decompress_into(&block, &mut [0; 16]) {
-        Err(DecompressError::OutputTooSmall { .. }) => "safe",
-        Err(DecompressError::OffsetOutOfBounds) => "unsafe",
-        other => panic!("{other:?}"),
-    }
+    print(match decompress_into(&block, &mut [0; 16]) {
+        Err(DecompressError::OutputTooSmall { .. }) => "lz4_flex: safe decoder\n",
+        Err(DecompressError::OffsetOutOfBounds) => "lz4_flex: decoder with raw pointers\n",
+        _ => "lz4_flex: unknown decoder\n",
+    });
 }
 
-/// Times the sides on every slice, in turn, and gives the sums of minima and of medians.
-fn compare<T, const N: usize>(
-    items: &[T],
-    mut sides: [&mut dyn FnMut(&T); N],
-) -> [[Duration; 2]; N] {
-    let slices: Vec<&[T]> = items.chunks(SLICE).collect();
-    let mut times = [(); N].map(|()| vec![Vec::new(); slices.len()]);
-    for round in 0..ROUNDS {
-        for at in 0..slices.len() {
-            for turn in 0..N {
-                let side = (turn + round) % N;
-                let slice = (at + side * slices.len() / N) % slices.len();
-                let start = Instant::now();
-                slices[slice].iter().for_each(|item| sides[side](item));
-                times[side][slice].push(start.elapsed());
-            }
-        }
-    }
-    times.map(|slices| {
-        let mut sums = [Duration::ZERO; 2];
-        for mut times in slices {
-            times.sort_unstable();
-            sums[0] += times[0];
-            sums[1] += times[ROUNDS / 2];
-        }
-        sums
-    })
+fn print_ratio(corpus: &str, pages: &[Page]) {
+    let mut encoder = lz4::Encoder::new();
+    let stored: usize = pages
+        .iter()
+        .map(|page| encode(&mut encoder, page).map_or(lz4::PAGE, |block| block.len()))
+        .sum();
+    let ratio = (pages.len() * lz4::PAGE) as f64 / stored as f64;
+    print(&format!("ratio/{corpus}: {ratio:.3}\n"));
 }
 
-fn report(what: &str, corpus: &str, pages: usize, [ours, flex]: [[Duration; 2]; 2]) -> [f64; 2] {
-    let micros = |sum: Duration| sum.as_secs_f64() * 1e6 / pages as f64;
-    let ratio = |i: usize| flex[i].as_secs_f64() / ours[i].as_secs_f64();
-    say(&format!(
-        "| {what} | {corpus} | {:.2} / {:.2} | {:.2} / {:.2} | {:.2} / {:.2} |\n",
-        micros(ours[0]),
-        micros(ours[1]),
-        micros(flex[0]),
-        micros(flex[1]),
-        ratio(0),
-        ratio(1),
-    ));
-    [ratio(0), ratio(1)]
-}
-
-fn main() {
-    let build = build();
-    say(&format!(
-        "lz4_flex: {build} decoder\n\n\
-         | | corpus | ours, us a page, min / median | lz4_flex | lz4_flex : ours |\n|---|---|---|---|---|\n"
-    ));
-    let mut sizes = String::new();
-    let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
-    for kind in KINDS {
-        let pages = corpus::pages(kind, 1, PAGES);
+fn encoders(criterion: &mut Criterion) {
+    print_build();
+    let mut group = criterion.benchmark_group("encode");
+    for corpus in CORPORA {
+        let pages = corpus::pages(corpus, 1, PAGES);
+        print_ratio(corpus.0, &pages);
         let mut encoder = lz4::Encoder::new();
         let mut out = [0; lz4::ROOM];
-        let mut table = CompressTable::small();
-        let mut large = CompressTable::large();
-        let mut room = [0; get_maximum_output_size(lz4::PAGE)];
-        let mut again = room;
-        let [ours, small, big] = compare(
-            &pages,
-            [
-                &mut |page: &Page| {
-                    black_box(encoder.encode(page, black_box(&mut out)));
-                },
-                &mut |page: &Page| {
-                    let _ =
-                        black_box(compress_into_with_table(page, black_box(&mut room), &mut table));
-                },
-                &mut |page: &Page| {
-                    let _ = black_box(compress_into_with_table(
-                        page,
-                        black_box(&mut again),
-                        &mut large,
-                    ));
-                },
-            ],
-        );
-        ratios[0].push(report("encode", kind.0, PAGES, [ours, small]));
-        ratios[1].push(report("encode, large table", kind.0, PAGES, [ours, big]));
+        let mut turn = pages.iter().cycle();
+        group.bench_function(BenchmarkId::from_parameter(corpus.0), |bencher| {
+            bencher.iter(|| encoder.encode(turn.next().expect("a cycle"), black_box(&mut out)));
+        });
+    }
+}
 
-        let kept = |len: usize| if len > lz4::MAX { lz4::PAGE } else { len };
-        let ours: Vec<_> = pages
-            .iter()
-            .filter_map(|page| encoder.encode(page, &mut out).map(|l| out[..l].to_vec()))
-            .collect();
-        let mut bytes_with = |table: &mut CompressTable| -> usize {
-            pages
-                .iter()
-                .map(|page| kept(compress_into_with_table(page, &mut room, table).unwrap()))
-                .sum()
-        };
-        let (flex, flex_large) = (bytes_with(&mut table), bytes_with(&mut large));
-        let bytes = ours.iter().map(Vec::len).sum::<usize>() + (PAGES - ours.len()) * lz4::PAGE;
-        let _ = writeln!(
-            sizes,
-            "| {} | {:.3} | {:.3} | {:.3} |",
-            kind.0,
-            (PAGES * lz4::PAGE) as f64 / bytes as f64,
-            (PAGES * lz4::PAGE) as f64 / flex as f64,
-            (PAGES * lz4::PAGE) as f64 / flex_large as f64,
-        );
-        if ours.len() < PAGES / 10 {
+fn decoders(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    for corpus in CORPORA {
+        let mut encoder = lz4::Encoder::new();
+        let pages = corpus::pages(corpus, 1, PAGES);
+        let blocks: Vec<_> = pages.iter().filter_map(|page| encode(&mut encoder, page)).collect();
+        if blocks.len() < PAGES / 10 {
+            // The store refuses the pages of this corpus.
             continue;
         }
-        let (mut page, mut other) = ([0; lz4::PAGE], [0; lz4::PAGE]);
-        let times = compare(
-            &ours,
-            [
-                &mut |block: &Vec<u8>| {
-                    let _ = black_box(lz4::decode(block, black_box(&mut page)));
-                },
-                &mut |block: &Vec<u8>| {
-                    let _ = black_box(decompress_into(block, black_box(&mut other)));
-                },
-            ],
-        );
-        ratios[2].push(report("decode", kind.0, ours.len(), times));
+        let mut turn = blocks.iter().cycle();
+        let mut page = [0; lz4::PAGE];
+        group.bench_function(BenchmarkId::from_parameter(corpus.0), |bencher| {
+            bencher.iter(|| lz4::decode(turn.next().expect("a cycle"), black_box(&mut page)));
+        });
     }
-    for (what, ratios) in ["encode", "encode, large table", "decode"].iter().zip(ratios) {
-        let mean =
-            |i: usize| (ratios.iter().map(|r| r[i].ln()).sum::<f64>() / ratios.len() as f64).exp();
-        let wins = ratios.iter().filter(|r| r[0] >= 1.15).count();
-        say(&format!(
-            "{what}: geometric mean {:.3} / {:.3}; ours wins by 15 percent on {wins} of {} corpora\n",
-            mean(0),
-            mean(1),
-            ratios.len()
-        ));
-    }
-    say(&format!(
-        "\n| corpus | ratio, ours | ratio, lz4_flex | large table |\n|---|---|---|---|\n{sizes}"
-    ));
 }
+
+fn checksum(criterion: &mut Criterion) {
+    let pages = corpus::pages(CORPORA[0], 1, PAGES);
+    let mut group = criterion.benchmark_group("checksum");
+    let crc = |page: &Page| {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&7_u64.to_le_bytes());
+        hasher.update(page);
+        hasher.finalize()
+    };
+    let mut turn = pages.iter().cycle();
+    group.bench_function("cold", |bencher| {
+        bencher.iter(|| crc(turn.next().expect("a cycle")));
+    });
+    group.bench_function("hot", |bencher| bencher.iter(|| crc(black_box(&pages[0]))));
+}
+
+criterion_group!(benches, encoders, decoders, checksum);
+criterion_main!(benches);

@@ -166,6 +166,8 @@ impl Store {
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod lz4_reference;
+#[cfg(test)]
 mod lz4_tests;
 #[cfg(test)]
 mod tests;
