@@ -79,11 +79,11 @@ impl Collector for Figures {
             ("values_demoted", "Values that moved from the hot lane", events.demoted),
             ("values_lost", "Values whose stored copy was damaged", events.lost),
             ("refaults", "Touches that restored a page", stats.refaults),
-            ("pages_brought_along", "Pages restored by readahead", stats.brought_along),
-            ("pages_prefetched", "Pages restored before a touch", stats.prefetched),
-            ("pages_evicted", "Evicted pages", stats.evicted),
-            ("pages_incompressible", "Pages that did not compress", stats.incompressible),
-            ("store_full", "Pages kept because the store was full", stats.store_full),
+            ("pages_brought_along", "Pages restored by readahead", stats.readahead_pages),
+            ("pages_prefetched", "Pages restored before a touch", stats.prefetched_pages),
+            ("pages_evicted", "Evicted pages", stats.evicted_pages),
+            ("pages_incompressible", "Pages that did not compress", stats.incompressible_pages),
+            ("store_full", "Pages kept because the store was full", stats.store_full_pages),
         ] {
             counter(&mut to, name, help, value)?;
         }
