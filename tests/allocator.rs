@@ -47,8 +47,8 @@ fn touches(stats: &Stats) -> (u64, u64, u64, usize) {
 }
 
 #[test]
-fn freeing_leaves_cold_pages_where_they_are() {
-    for setup in setups("freeing_leaves_cold_pages") {
+fn freeing_touches_no_cold_page() {
+    for setup in setups("freeing_touches_no_cold_page") {
         let arena = quiet(setup).build().unwrap();
         for (count, size) in [(scaled(20_000, 4000), SMALL), (40, LARGE), (10, HUGE)] {
             let blocks = blocks(&arena, count, size);
@@ -70,8 +70,8 @@ fn freeing_leaves_cold_pages_where_they_are() {
 }
 
 #[test]
-fn allocating_leaves_cold_pages_where_they_are() {
-    for setup in setups("allocating_leaves_cold_pages") {
+fn allocating_touches_no_cold_page() {
+    for setup in setups("allocating_touches_no_cold_page") {
         let arena = quiet(setup).build().unwrap();
         for (count, size) in [(scaled(20_000, 4000), SMALL), (40, LARGE), (10, HUGE)] {
             let kept = free_half(&arena, blocks(&arena, count, size));
@@ -103,8 +103,8 @@ fn allocating_leaves_cold_pages_where_they_are() {
 
 /// What nobody needs any more takes no place in the store, whether anybody asks for memory or not.
 #[test]
-fn freeing_gives_up_the_place_in_the_store_at_once() {
-    for setup in setups("freeing_gives_up_the_place_in_the_store") {
+fn freeing_drops_stored_pages_at_once() {
+    for setup in setups("freeing_drops_stored_pages_at_once") {
         let arena = quiet(setup).build().unwrap();
         for (count, size) in [(20, LARGE), (10, HUGE)] {
             let mut blocks = blocks(&arena, count, size);
@@ -142,8 +142,8 @@ fn freeing_gives_up_the_place_in_the_store_at_once() {
 }
 
 #[test]
-fn trim_gives_everything_back_that_is_free() {
-    for setup in setups("trim_gives_everything_back") {
+fn trim_gives_all_free_memory_back() {
+    for setup in setups("trim_gives_all_free_memory_back") {
         let arena = quiet(setup).build().unwrap();
         let mut random = Random::new(3);
         for lane in Lane::ALL {
@@ -229,9 +229,9 @@ fn blocks_of_different_lanes_share_no_region() {
 }
 
 #[test]
-fn a_block_grows_into_no_other_lane() {
+fn growing_a_block_takes_no_memory_of_another_lane() {
     use allocator_api2::alloc::Allocator;
-    for setup in setups("a_block_grows_into_no_other_lane") {
+    for setup in setups("growing_a_block_takes_no_memory_of_another_lane") {
         let arena = quiet(setup).build().unwrap();
         let region = regions(&arena);
         let two_mib = layout(2 << 20, 8);
@@ -257,9 +257,9 @@ fn a_block_grows_into_no_other_lane() {
 }
 
 #[test]
-fn a_block_goes_back_to_its_lane_whoever_frees_it() {
+fn a_freed_block_goes_back_to_the_lane_that_allocated_it() {
     use allocator_api2::alloc::Allocator;
-    for setup in setups("a_block_goes_back_to_its_lane") {
+    for setup in setups("a_freed_block_goes_back_to_the_lane_that_allocated_it") {
         for (size, count) in [(64, 2000), (3000, 500), (LARGE, 40), (HUGE, 4)] {
             // Where nothing was free before, blocks that follow each other lie together.
             let arena = quiet(setup).build().unwrap();
@@ -303,8 +303,8 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
 }
 
 #[test]
-fn what_is_adopted_is_what_it_was() {
-    for setup in setups("what_is_adopted") {
+fn adopting_keeps_the_content() {
+    for setup in setups("adopting_keeps_the_content") {
         let arena = quiet(setup).build().unwrap();
         let region = regions(&arena);
         let hot = region(
@@ -352,8 +352,8 @@ fn what_is_adopted_is_what_it_was() {
 }
 
 #[test]
-fn what_cannot_be_adopted_is_given_back() {
-    for setup in setups("what_cannot_be_adopted") {
+fn a_failed_adoption_returns_the_object() {
+    for setup in setups("a_failed_adoption_returns_the_object") {
         let arena = quiet(setup).reserve(2 << 20).build().unwrap();
         let mut vec: AVec<String> = AVec::new();
         vec.extend((0..100_000).map(|n: u32| n.to_string()));
@@ -376,8 +376,8 @@ fn what_cannot_be_adopted_is_given_back() {
 /// Each page of the cold lane has as many objects as each of the hot one, and were they mixed, every
 /// page would have a hot one.
 #[test]
-fn under_a_limit_what_is_hot_stays() {
-    for setup in setups("under_a_limit_what_is_hot_stays") {
+fn under_a_limit_objects_of_the_hot_lane_stay_resident() {
+    for setup in setups("under_a_limit_objects_of_the_hot_lane_stay_resident") {
         let limit = 4 << 20;
         let arena = quiet(setup)
             .resident_limit(limit)
@@ -424,8 +424,8 @@ fn freed_bytes(address: usize, layout: Layout) -> Vec<u8> {
 }
 
 #[test]
-fn freed_memory_is_overwritten_where_that_was_asked_for() {
-    for setup in setups("freed_memory_is_overwritten") {
+fn poison_freed_overwrites_freed_memory() {
+    for setup in setups("poison_freed_overwrites_freed_memory") {
         let arena = quiet(setup).poison_freed().build().unwrap();
         for size in [24, 700, 20_000, LARGE] {
             let block = Block::allocate(&arena, layout(size, 8), 1);

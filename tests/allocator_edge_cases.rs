@@ -64,8 +64,8 @@ fn is_empty(arena: &Arena, what: &str) {
 }
 
 #[test]
-fn an_arena_can_be_filled_and_emptied_again_and_again() {
-    for setup in setups("an_arena_can_be_filled") {
+fn an_arena_can_be_filled_and_emptied_repeatedly() {
+    for setup in setups("an_arena_can_be_filled_and_emptied_repeatedly") {
         for reserve in [2 << 20, 12 << 20] {
             let interval = Duration::from_millis(1);
             let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
@@ -91,8 +91,8 @@ fn an_arena_can_be_filled_and_emptied_again_and_again() {
 
 /// To the last byte, in blocks of one size.
 #[test]
-fn equal_blocks_fill_an_arena() {
-    for setup in setups("equal_blocks_fill_an_arena") {
+fn equal_blocks_fill_an_arena_to_the_last_byte() {
+    for setup in setups("equal_blocks_fill_an_arena_to_the_last_byte") {
         let arena = quiet(setup).reserve(4 << 20).build().unwrap();
         for size in [64 << 10, 1 << 20, 4 << 20, 4096, 32 << 10, 1024] {
             let equal = layout(size, 8);
@@ -113,8 +113,8 @@ fn equal_blocks_fill_an_arena() {
 
 /// Nobody is refused because what is free is being given back to the system that very moment.
 #[test]
-fn memory_on_its_way_back_to_the_system_is_no_less_free() {
-    for setup in setups("memory_on_its_way_back") {
+fn memory_that_is_being_released_can_be_allocated() {
+    for setup in setups("memory_that_is_being_released_can_be_allocated") {
         let arena = quiet(setup)
             .reserve(16 << 20)
             .scan_interval(Duration::from_millis(1))
@@ -139,13 +139,13 @@ fn memory_on_its_way_back_to_the_system_is_no_less_free() {
 
 /// All that may be asked for.
 #[test]
-fn the_largest_reserve_can_be_had() {
-    for setup in setups("the_largest_reserve") {
+fn an_arena_can_reserve_16_tib() {
+    for setup in setups("an_arena_can_reserve_16_tib") {
         let arena = match quiet(setup).reserve(16 << 40).build() {
             Ok(arena) => arena,
             Err(e) => {
                 let reason = format!("no 16 TiB of address space: {e}");
-                common::skip("the_largest_reserve", "16tib", &reason);
+                common::skip("an_arena_can_reserve_16_tib", "16tib", &reason);
                 continue;
             }
         };
@@ -162,8 +162,8 @@ fn the_largest_reserve_can_be_had() {
 }
 
 #[test]
-fn layouts_that_cannot_be_are_refused() {
-    for setup in setups("layouts_that_cannot_be") {
+fn impossible_layouts_are_refused() {
+    for setup in setups("impossible_layouts_are_refused") {
         let arena = quiet(setup).reserve(64 << 20).build().unwrap();
         let most = isize::MAX as usize;
         let absurd = [
@@ -205,8 +205,8 @@ fn layouts_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn layouts_without_bytes_take_nothing() {
-    for setup in setups("layouts_without_bytes") {
+fn zero_sized_layouts_take_no_memory() {
+    for setup in setups("zero_sized_layouts_take_no_memory") {
         let arena = quiet(setup).build().unwrap();
         let handle = arena.handle();
         for shift in [0, 3, 12, 13, 21, 40, 62] {
@@ -328,8 +328,8 @@ const WATCHED: [&str; 8] = [
 ];
 
 #[test]
-fn who_frees_what_is_not_theirs_is_ended_with_a_message() {
-    const TEST: &str = "who_frees_what_is_not_theirs_is_ended_with_a_message";
+fn wrong_frees_end_the_process_with_a_message() {
+    const TEST: &str = "wrong_frees_end_the_process_with_a_message";
     if let Some(case) = child_case() {
         let (setup, case) = case.split_once(' ').unwrap();
         let (setup, poison) = match setup.strip_suffix("/poison") {

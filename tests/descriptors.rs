@@ -99,7 +99,7 @@ fn case() -> Option<(Setup, String)> {
 /// The kernel ends the registration of memory with the last descriptor, and then gives zeros for
 /// evicted pages.
 #[test]
-fn an_arena_outlives_the_closing_of_all_descriptors() {
+fn an_arena_works_after_the_program_closed_all_descriptors() {
     if let Some((setup, _)) = case() {
         let (arena, _) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -112,11 +112,11 @@ fn an_arena_outlives_the_closing_of_all_descriptors() {
         pages.verify();
         return;
     }
-    in_children("an_arena_outlives_the_closing_of_all_descriptors", &[""]);
+    in_children("an_arena_works_after_the_program_closed_all_descriptors", &[""]);
 }
 
 #[test]
-fn an_arena_outlives_the_closing_of_each_descriptor() {
+fn an_arena_works_after_the_program_closed_any_one_descriptor() {
     if let Some((setup, nth)) = case() {
         let (arena, numbers) = arena(setup);
         let Some(number) = numbers.get(nth.parse::<usize>().unwrap()) else { return };
@@ -127,7 +127,10 @@ fn an_arena_outlives_the_closing_of_each_descriptor() {
         work(&arena, pages);
         return;
     }
-    in_children("an_arena_outlives_the_closing_of_each_descriptor", &["0", "1", "2", "3", "4"]);
+    in_children(
+        "an_arena_works_after_the_program_closed_any_one_descriptor",
+        &["0", "1", "2", "3", "4"],
+    );
 }
 
 /// A file that must stay as it is, by all of the arena's numbers.
@@ -165,7 +168,7 @@ fn foreign_file() -> File {
 }
 
 #[test]
-fn a_file_that_gets_the_number_of_a_descriptor_stays_as_it_is() {
+fn a_file_at_the_number_of_a_closed_descriptor_is_not_changed() {
     if let Some((setup, _)) = case() {
         let (arena, numbers) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -186,12 +189,12 @@ fn a_file_that_gets_the_number_of_a_descriptor_stays_as_it_is() {
         foreign.verify();
         return;
     }
-    in_children("a_file_that_gets_the_number_of_a_descriptor_stays_as_it_is", &[""]);
+    in_children("a_file_at_the_number_of_a_closed_descriptor_is_not_changed", &[""]);
 }
 
 /// Another userfaultfd takes calls that the arena's would take, and has waiters of its own.
 #[test]
-fn another_userfaultfd_by_the_number_of_a_descriptor_changes_nothing() {
+fn a_userfaultfd_at_the_number_of_a_closed_descriptor_is_not_used() {
     if let Some((setup, _)) = case() {
         let (arena, numbers) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -211,7 +214,7 @@ fn another_userfaultfd_by_the_number_of_a_descriptor_changes_nothing() {
         pages.verify();
         return;
     }
-    in_children("another_userfaultfd_by_the_number_of_a_descriptor_changes_nothing", &[""]);
+    in_children("a_userfaultfd_at_the_number_of_a_closed_descriptor_is_not_used", &[""]);
 }
 
 /// An arena without a userfaultfd drops memory too.
@@ -303,7 +306,7 @@ fn no_descriptor_has_the_number_of_a_standard_stream() {
 
 /// `fork`, `posix_spawn` and `exec` after all descriptors were closed, and in a child.
 #[test]
-fn programs_are_run_and_children_closed_without_descriptors() {
+fn fork_and_exec_work_after_all_descriptors_are_closed() {
     if let Some((setup, _)) = case() {
         let (arena, _) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -329,12 +332,12 @@ fn programs_are_run_and_children_closed_without_descriptors() {
         pages.verify();
         return;
     }
-    in_children("programs_are_run_and_children_closed_without_descriptors", &[""]);
+    in_children("fork_and_exec_work_after_all_descriptors_are_closed", &[""]);
 }
 
 /// A thread that ends must not take the table along that other arenas' threads have.
 #[test]
-fn arenas_come_and_go_while_descriptors_are_closed() {
+fn arenas_are_built_and_dropped_while_descriptors_are_closed() {
     if let Some((setup, _)) = case() {
         let (first, _) = arena(setup);
         let pages = Pages::filled(&first, PAGES);
@@ -348,7 +351,7 @@ fn arenas_come_and_go_while_descriptors_are_closed() {
         work(&first, pages);
         return;
     }
-    in_children("arenas_come_and_go_while_descriptors_are_closed", &[""]);
+    in_children("arenas_are_built_and_dropped_while_descriptors_are_closed", &[""]);
 }
 
 #[test]
@@ -376,7 +379,7 @@ fn too_few_descriptors_are_an_error_with_a_remedy() {
 
 /// A sandbox that forbids `close_range(2)` leaves the arena's threads in the program's table.
 #[test]
-fn an_arena_works_where_it_may_have_no_table_of_its_own() {
+fn an_arena_works_without_a_descriptor_table_of_its_own() {
     if let Some((setup, _)) = case() {
         common::child::forbid(libc::SYS_close_range);
         let probe = thermocline::probe();
@@ -390,7 +393,7 @@ fn an_arena_works_where_it_may_have_no_table_of_its_own() {
         numbers.iter().for_each(|number| assert!(!is_open(*number), "{number} was left open"));
         return;
     }
-    let test = "an_arena_works_where_it_may_have_no_table_of_its_own";
+    let test = "an_arena_works_without_a_descriptor_table_of_its_own";
     in_children(test, &[""]);
     let probe = thermocline::probe();
     let table = probe.capabilities().into_iter().find(|c| c.name() == "descriptor table").unwrap();

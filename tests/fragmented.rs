@@ -102,8 +102,8 @@ fn trims_to_what_is_live(arena: &Arena, setup: &str) {
 }
 
 #[test]
-fn trim_leaves_the_pages_with_a_live_byte() {
-    for setup in setups("trim_leaves_the_pages_with_a_live_byte") {
+fn trim_keeps_only_pages_with_a_live_byte() {
+    for setup in setups("trim_keeps_only_pages_with_a_live_byte") {
         trims_to_what_is_live(&quiet(setup).build().unwrap(), &setup.to_string());
         let poisons = quiet(setup).poison_freed().build().unwrap();
         trims_to_what_is_live(&poisons, &format!("{setup}, poisoned"));
@@ -111,8 +111,8 @@ fn trim_leaves_the_pages_with_a_live_byte() {
 }
 
 #[test]
-fn trim_does_so_when_the_arena_is_stopped() {
-    for setup in setups("trim_does_so_when_the_arena_is_stopped") {
+fn trim_releases_the_holes_of_a_stopped_arena() {
+    for setup in setups("trim_releases_the_holes_of_a_stopped_arena") {
         let arena = quiet(setup).build().unwrap();
         let mut random = Random::new(7);
         let live = fragment(&arena, count(), &mut random);
@@ -128,9 +128,9 @@ fn trim_does_so_when_the_arena_is_stopped() {
 }
 
 #[test]
-fn trim_does_so_in_plain_memory() {
+fn trim_releases_the_holes_of_plain_memory() {
     if child_case().is_none() {
-        passes_in_child("trim_does_so_in_plain_memory", "plain");
+        passes_in_child("trim_releases_the_holes_of_plain_memory", "plain");
         return;
     }
     forbid_userfaultfd();
@@ -141,8 +141,8 @@ fn trim_does_so_in_plain_memory() {
 
 /// What was evicted of a hole is forgotten, and nothing is brought back for that.
 #[test]
-fn trim_forgets_holes_that_were_evicted() {
-    for setup in setups("trim_forgets_holes_that_were_evicted") {
+fn trim_drops_evicted_holes_without_restoring_them() {
+    for setup in setups("trim_drops_evicted_holes_without_restoring_them") {
         let arena = quiet(setup).build().unwrap();
         let (live, freed) = blocks(&arena, count(), &mut Random::new(9));
         evict_everything(&arena);
@@ -165,8 +165,8 @@ fn attentive(builder: Builder) -> Builder {
 }
 
 #[test]
-fn holes_go_by_themselves_after_a_while() {
-    for setup in setups("holes_go_by_themselves_after_a_while") {
+fn holes_are_released_after_a_while() {
+    for setup in setups("holes_are_released_after_a_while") {
         let arena = attentive(quiet(setup)).build().unwrap();
         // A thread that is there keeps some blocks for itself: see below.
         let work = || fragment(&arena, count(), &mut Random::new(13));
@@ -184,8 +184,8 @@ fn holes_go_by_themselves_after_a_while() {
 /// A thread that has fallen silent keeps what it kept. That is little, but each block may keep the two
 /// pages in memory that it lies on.
 #[test]
-fn a_silent_thread_keeps_the_pages_of_its_blocks_and_no_others() {
-    for setup in setups("a_silent_thread_keeps_the_pages_of_its_blocks") {
+fn an_idle_thread_keeps_only_the_pages_of_its_cached_blocks() {
+    for setup in setups("an_idle_thread_keeps_only_the_pages_of_its_cached_blocks") {
         let arena = attentive(quiet(setup)).build().unwrap();
         let live = fragment(&arena, count(), &mut Random::new(13));
         eventually(&arena, "giving holes back", |stats| {
@@ -202,8 +202,8 @@ fn a_silent_thread_keeps_the_pages_of_its_blocks_and_no_others() {
 
 /// Threads go on with the heap while holes are released, by trimming and by themselves.
 #[test]
-fn threads_go_on_meanwhile() {
-    for setup in setups("threads_go_on_meanwhile") {
+fn threads_use_the_heap_while_holes_are_released() {
+    for setup in setups("threads_use_the_heap_while_holes_are_released") {
         for poison in [false, true] {
             let builder = attentive(quiet(setup));
             let builder = if poison { builder.poison_freed() } else { builder };

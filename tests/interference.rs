@@ -52,8 +52,8 @@ fn stopping_while_pages_are_touched_for_the_first_time() {
 
 /// Calls on a part of a block cut its mapping in pieces, which no call of ours may span.
 #[test]
-fn mappings_that_the_program_has_cut_to_pieces() {
-    for setup in setups("mappings_that_the_program_has_cut") {
+fn madvise_on_parts_of_a_block_is_tolerated() {
+    for setup in setups("madvise_on_parts_of_a_block_is_tolerated") {
         for advice in [libc::MADV_RANDOM, libc::MADV_DODUMP] {
             let arena = quiet(setup).build().unwrap();
             let pages = Pages::new(&arena, 4096);
@@ -135,7 +135,7 @@ fn freeing_pages_that_were_just_taken_back() {
 /// A thread that talks to the evictor is interrupted by a handler that touches evicted pages, again
 /// and again. The threads that serve those pages talk to the evictor too.
 #[test]
-fn interrupting_whoever_talks_to_the_evictor() {
+fn signal_handlers_interrupt_a_thread_that_calls_the_evictor() {
     static ADDRESS: AtomicUsize = AtomicUsize::new(0);
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     const PAGES: usize = 4096;
@@ -149,7 +149,7 @@ fn interrupting_whoever_talks_to_the_evictor() {
         }
     }
 
-    for setup in setups("interrupting_whoever_talks_to_the_evictor") {
+    for setup in setups("signal_handlers_interrupt_a_thread_that_calls_the_evictor") {
         let arena = quiet(setup)
             .resident_limit(1 << 20)
             .scan_interval(Duration::from_millis(10))

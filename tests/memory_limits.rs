@@ -18,8 +18,8 @@ fn cost(stats: &Stats) -> usize {
 }
 
 #[test]
-fn the_memory_limit_counts_the_store_too() {
-    for setup in setups("the_memory_limit_counts_the_store_too") {
+fn the_memory_limit_includes_the_store() {
+    for setup in setups("the_memory_limit_includes_the_store") {
         let limit = 22 << 20;
         let arena = quiet(setup).memory_limit(limit).build().unwrap();
         let numbers = fill(&arena, 4 << 20);
@@ -44,10 +44,10 @@ fn read_all(pages: Pages<'_>, seed: usize) -> usize {
 
 /// A fault brings pages back in microseconds. The evictor takes longer to evict as many.
 #[test]
-fn readers_do_not_outrun_the_evictor() {
+fn fast_readers_stay_near_the_memory_limit() {
     const MIB: usize = 1 << 20;
     const READERS: usize = 2;
-    for setup in setups("readers_do_not_outrun_the_evictor") {
+    for setup in setups("fast_readers_stay_near_the_memory_limit") {
         let (limit, data) = scaled((48 * MIB, 256 * MIB), (8 * MIB, 24 * MIB));
         let arena = quiet(setup).reserve(1 << 30).memory_limit(limit).build().unwrap();
         let pages = Pages::new(&arena, data / PAGE);
@@ -109,8 +109,8 @@ fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
 }
 
 #[test]
-fn the_excess_is_what_is_above_the_limits() {
-    for setup in setups("the_excess_is_what_is_above") {
+fn excess_bytes_counts_the_bytes_above_the_limits() {
+    for setup in setups("excess_bytes_counts_the_bytes_above_the_limits") {
         let arena = quiet(setup).build().unwrap();
         let mut noise = 1u64;
         let mut numbers = allocator_api2::vec::Vec::new_in(&arena);
@@ -143,8 +143,8 @@ fn the_excess_is_what_is_above_the_limits() {
 type Set = fn(&Arena, Option<usize>) -> Result<(), ArenaError>;
 
 #[test]
-fn limits_change_while_the_arena_works() {
-    for setup in setups("limits_change_while_the_arena_works") {
+fn limits_can_change_at_run_time() {
+    for setup in setups("limits_can_change_at_run_time") {
         let arena = quiet(setup).build().unwrap();
         let numbers = fill(&arena, 2 << 20);
         let whole = arena.stats().resident_bytes;
@@ -167,8 +167,8 @@ fn limits_change_while_the_arena_works() {
 }
 
 #[test]
-fn a_limit_that_nothing_can_be_done_with_changes_nothing() {
-    for setup in setups("a_limit_that_nothing_can_be_done_with") {
+fn a_refused_limit_changes_nothing() {
+    for setup in setups("a_refused_limit_changes_nothing") {
         let arena = quiet(setup).resident_limit(4 << 20).build().unwrap();
         let too_low = Err(ArenaError::LimitTooLow { given: 1000, least: 256 << 10 });
         assert_eq!(arena.set_resident_limit(Some(1000)), too_low);

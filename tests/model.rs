@@ -32,8 +32,8 @@ fn nothing_is_wrong(program: Program, arena: &Arena, between: impl Fn(u64)) {
 }
 
 #[test]
-fn under_a_tiny_limit() {
-    for setup in setups("model::under_a_tiny_limit") {
+fn nothing_is_wrong_under_a_tiny_limit() {
+    for setup in setups("model::nothing_is_wrong_under_a_tiny_limit") {
         let arena = quiet(setup)
             .resident_limit(4 << 20)
             .scan_interval(Duration::from_millis(5))
@@ -50,8 +50,8 @@ fn under_a_tiny_limit() {
 }
 
 #[test]
-fn while_freed_memory_is_overwritten() {
-    for setup in setups("model::while_freed_memory_is_overwritten") {
+fn nothing_is_wrong_with_poisoned_blocks() {
+    for setup in setups("model::nothing_is_wrong_with_poisoned_blocks") {
         let interval = Duration::from_millis(1);
         let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
         let arena = builder.poison_freed().build().unwrap();
@@ -60,8 +60,8 @@ fn while_freed_memory_is_overwritten() {
 }
 
 #[test]
-fn where_the_store_is_full() {
-    for setup in setups("model::where_the_store_is_full") {
+fn nothing_is_wrong_with_a_full_store() {
+    for setup in setups("model::nothing_is_wrong_with_a_full_store") {
         let interval = Duration::from_millis(1);
         let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
         let arena = builder.store_limit(1 << 20).build().unwrap();
@@ -71,8 +71,8 @@ fn where_the_store_is_full() {
 
 /// Blocks of an arena that is brought to a stand go on as plain memory.
 #[test]
-fn before_and_after_the_arena_is_stopped() {
-    for setup in setups("model::before_and_after_the_arena_is_stopped") {
+fn nothing_is_wrong_before_and_after_a_stop() {
+    for setup in setups("model::nothing_is_wrong_before_and_after_a_stop") {
         let interval = Duration::from_millis(1);
         let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
         nothing_is_wrong(program(4), &arena, |round| {
@@ -84,9 +84,9 @@ fn before_and_after_the_arena_is_stopped() {
 }
 
 #[test]
-fn in_plain_memory() {
+fn nothing_is_wrong_in_plain_memory() {
     if child_case().is_none() {
-        passes_in_child("in_plain_memory", "plain");
+        passes_in_child("nothing_is_wrong_in_plain_memory", "plain");
         return;
     }
     forbid_userfaultfd();
@@ -346,8 +346,8 @@ fn programs_that_stop_the_arena_do_what_the_model_does() {
 
 /// The same programs, with limits that change under their threads.
 #[test]
-fn while_limits_change() {
-    for setup in setups("model::while_limits_change") {
+fn nothing_is_wrong_while_limits_change() {
+    for setup in setups("model::nothing_is_wrong_while_limits_change") {
         let arena = quiet(setup)
             .scan_interval(Duration::from_millis(1))
             .cold_age(Duration::from_secs(500))

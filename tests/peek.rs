@@ -32,8 +32,8 @@ fn is_right(start: usize, peeked: &[u8]) -> bool {
 }
 
 #[test]
-fn what_is_peeked_at_stays_where_it_is() {
-    for setup in setups("what_is_peeked_at_stays_where_it_is") {
+fn peeking_leaves_pages_stored() {
+    for setup in setups("peeking_leaves_pages_stored") {
         let arena = quiet(setup).build().unwrap();
         let all = fill(&arena, 64);
         evict_everything(&arena);
@@ -64,8 +64,8 @@ fn what_is_peeked_at_stays_where_it_is() {
 }
 
 #[test]
-fn peeking_where_nothing_is_stored_is_reading() {
-    for setup in setups("peeking_where_nothing_is_stored") {
+fn peeking_at_resident_memory_returns_it_in_place() {
+    for setup in setups("peeking_at_resident_memory_returns_it_in_place") {
         let arena = quiet(setup).build().unwrap();
         let all = fill(&arena, 8);
         let mut buffer = Vec::new();
@@ -81,8 +81,8 @@ fn peeking_where_nothing_is_stored_is_reading() {
 /// Pages are owned for as long as they are peeked at. Those who touch, evict or free them meanwhile
 /// wait for no longer than that, and nobody reads anything else.
 #[test]
-fn peeking_while_others_touch_evict_and_free() {
-    for setup in setups("peeking_while_others_touch") {
+fn peeking_while_other_threads_touch_evict_and_free() {
+    for setup in setups("peeking_while_other_threads_touch_evict_and_free") {
         let arena = quiet(setup).build().unwrap();
         let all = fill(&arena, 32);
         let done = AtomicBool::new(false);

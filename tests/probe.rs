@@ -9,7 +9,7 @@ use thermocline::{Arena, CapabilityStatus, Swapping, Tracker};
 
 /// The matrix says of each kernel what it must have and what it must not have.
 #[test]
-fn the_probe_knows_this_kernel() {
+fn the_probe_finds_the_expected_features() {
     let probe = thermocline::probe();
     println!("{probe}");
     let present = |name: &str| {
@@ -29,7 +29,11 @@ fn the_probe_knows_this_kernel() {
         }
     }
     if std::env::var("THERMOCLINE_EXPECT").is_err() {
-        common::skip("the_probe_knows_this_kernel", "", "THERMOCLINE_EXPECT says nothing of it");
+        common::skip(
+            "the_probe_finds_the_expected_features",
+            "",
+            "THERMOCLINE_EXPECT says nothing of it",
+        );
     }
 }
 
@@ -48,10 +52,14 @@ fn every_missing_capability_has_a_reason_and_a_remedy() {
 
 /// Read-write protection is taken where it is to be had, and nowhere else.
 #[test]
-fn the_default_tracker_is_the_best_one_here() {
+fn the_default_tracker_is_rwp_where_the_kernel_has_it() {
     let probe = thermocline::probe();
     if !probe.can_swap() {
-        common::skip("the_default_tracker", "userfaultfd", "no tracker works here");
+        common::skip(
+            "the_default_tracker_is_rwp_where_the_kernel_has_it",
+            "userfaultfd",
+            "no tracker works here",
+        );
         return;
     }
     let best = if probe.can_rwp() { Tracker::Rwp } else { Tracker::Zap };

@@ -44,8 +44,8 @@ fn a_forked_child_gets_sigsegv_and_never_other_bytes() {
 }
 
 #[test]
-fn a_forked_child_is_refused_rather_than_hung() {
-    for setup in setups("a_forked_child_is_refused") {
+fn calls_in_a_forked_child_return_errors() {
+    for setup in setups("calls_in_a_forked_child_return_errors") {
         let (arena, numbers) = arena_with_numbers(setup);
         let status = fork(|| {
             let mut refused = 0;
@@ -69,8 +69,8 @@ fn a_forked_child_is_refused_rather_than_hung() {
 }
 
 #[test]
-fn a_child_may_have_an_arena_of_its_own() {
-    for setup in setups("a_child_may_have_an_arena") {
+fn a_forked_child_may_build_an_arena() {
+    for setup in setups("a_forked_child_may_build_an_arena") {
         let (_arena, _) = arena_with_numbers(setup);
         let status = fork(|| {
             let (arena, numbers) = arena_with_numbers(setup);
@@ -95,8 +95,8 @@ fn programs_can_be_run_while_pages_are_evicted() {
 
 /// `read(2)` into, and `write(2)` out of, pages that are evicted.
 #[test]
-fn system_calls_on_evicted_pages() {
-    for setup in setups("system_calls_on_evicted_pages") {
+fn system_calls_on_evicted_pages_are_served_or_fail_with_efault() {
+    for setup in setups("system_calls_on_evicted_pages_are_served_or_fail_with_efault") {
         let (arena, numbers) = arena_with_numbers(setup);
         arena.evict_now().unwrap();
         let mut pipe = [0; 2];
@@ -132,8 +132,8 @@ fn system_calls_on_evicted_pages() {
 /// Pages in memory, watched or not, are nothing special to a system call, whatever the privileges,
 /// while nothing is being evicted.
 #[test]
-fn system_calls_on_watched_pages() {
-    for setup in setups("system_calls_on_watched_pages") {
+fn system_calls_on_armed_pages_succeed() {
+    for setup in setups("system_calls_on_armed_pages_succeed") {
         let interval = Duration::from_millis(1);
         let builder = quiet(setup).scan_interval(interval);
         let arena = builder.cold_age(Duration::from_secs(500)).build().unwrap();
@@ -153,8 +153,8 @@ fn system_calls_on_watched_pages() {
 }
 
 #[test]
-fn without_userfaultfd_the_arena_says_why_or_works_as_plain_memory() {
-    const TEST: &str = "without_userfaultfd_the_arena_says_why_or_works_as_plain_memory";
+fn without_userfaultfd_build_names_the_remedy_or_gives_plain_memory() {
+    const TEST: &str = "without_userfaultfd_build_names_the_remedy_or_gives_plain_memory";
     if child_case().is_none() {
         let output = in_child(TEST, "forbidden");
         assert!(output.status.success(), "{}", text(&output));
@@ -187,16 +187,20 @@ fn without_userfaultfd_the_arena_says_why_or_works_as_plain_memory() {
 
 /// What is not about the system is an error, plain memory or not.
 #[test]
-fn plain_memory_is_no_answer_to_bad_options() {
+fn or_plain_memory_does_not_hide_bad_options() {
     let error = Arena::builder().reserve(1).or_plain_memory().build().unwrap_err();
     assert!(matches!(error, BuildError::InvalidOption { option: "reserve", .. }), "{error}");
 }
 
 #[test]
-fn a_tracker_that_is_not_here_is_refused_by_name_with_the_remedy() {
+fn a_missing_tracker_is_refused_with_the_remedy() {
     let probe = thermocline::probe();
     if probe.can_rwp() || !probe.can_zap() {
-        common::skip("a_tracker_that_is_not_here", "-rwp", "every tracker is here, or none");
+        common::skip(
+            "a_missing_tracker_is_refused_with_the_remedy",
+            "-rwp",
+            "every tracker is here, or none",
+        );
         return;
     }
     let error = quiet(Setup::parse("rwp/handler")).build().unwrap_err();
@@ -345,7 +349,7 @@ fn touch_beyond_a_file() {
 
 /// A handler that is installed later and passes on what is not its own has a mask of its own.
 #[test]
-fn a_later_handler_may_pass_on_what_is_not_its_own() {
+fn a_later_sigbus_handler_with_a_mask_of_its_own_may_call_ours() {
     use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
     type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
     static BEFORE: AtomicUsize = AtomicUsize::new(0);
@@ -365,7 +369,7 @@ fn a_later_handler_may_pass_on_what_is_not_its_own() {
             unsafe { (number(numbers, at) != at as u64).then(|| libc::_exit(3)) };
         }
     }
-    const TEST: &str = "a_later_handler_may_pass_on_what_is_not_its_own";
+    const TEST: &str = "a_later_sigbus_handler_with_a_mask_of_its_own_may_call_ours";
     if let Some((setup, _)) = inline_case() {
         let (arena, numbers) = arena_with_numbers(setup);
         let flags = libc::SA_SIGINFO | libc::SA_NODEFER;
@@ -402,7 +406,7 @@ fn a_later_handler_may_pass_on_what_is_not_its_own() {
 
 /// What was there before the arena's handler is called as the kernel would call it.
 #[test]
-fn the_handler_before_is_called_as_often_as_it_would_be() {
+fn the_previous_sigbus_handler_is_called_as_the_kernel_would_call_it() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn once(_: libc::c_int) {
@@ -411,7 +415,7 @@ fn the_handler_before_is_called_as_often_as_it_would_be() {
             unsafe { libc::_exit(3) };
         }
     }
-    const TEST: &str = "the_handler_before_is_called_as_often_as_it_would_be";
+    const TEST: &str = "the_previous_sigbus_handler_is_called_as_the_kernel_would_call_it";
     if let Some((setup, case)) = inline_case() {
         if case == "reset" {
             install(libc::SIGBUS, once as extern "C" fn(_) as usize, libc::SA_RESETHAND);
@@ -441,7 +445,7 @@ fn the_handler_before_is_called_as_often_as_it_would_be() {
 
 /// A thread that is to be cancelled touches pages until it comes to where it can be.
 #[test]
-fn a_thread_is_not_cancelled_while_it_is_served() {
+fn a_thread_is_not_cancelled_during_a_fault() {
     use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
     static NUMBERS: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
     static CANCELLED: AtomicBool = AtomicBool::new(false);
@@ -458,7 +462,7 @@ fn a_thread_is_not_cancelled_while_it_is_served() {
         DONE.store(good, Ordering::Release);
         core::ptr::null_mut()
     }
-    const TEST: &str = "a_thread_is_not_cancelled_while_it_is_served";
+    const TEST: &str = "a_thread_is_not_cancelled_during_a_fault";
     if let Some((setup, _)) = inline_case() {
         // Whoever brings a page back rings the evictor, by write(2).
         let arena = quiet(setup).resident_limit(1 << 18).build().unwrap();

@@ -57,8 +57,8 @@ fn touch(pages: Pages<'_>, order: impl Iterator<Item = usize>) -> Since {
 }
 
 #[test]
-fn memory_read_from_end_to_end_is_hardly_any_faults() {
-    for setup in setups("memory_read_from_end_to_end") {
+fn sequential_reads_fault_on_few_pages() {
+    for setup in setups("sequential_reads_fault_on_few_pages") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for backwards in [false, true] {
@@ -77,9 +77,9 @@ fn memory_read_from_end_to_end_is_hardly_any_faults() {
 }
 
 #[test]
-fn clusters_touched_out_of_order_are_far_fewer_faults_than_pages() {
+fn touches_of_clusters_fault_on_few_pages() {
     const CLUSTER: usize = 16;
-    for setup in setups("clusters_touched_out_of_order") {
+    for setup in setups("touches_of_clusters_fault_on_few_pages") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         let clusters = shuffled(count() / CLUSTER);
@@ -91,8 +91,8 @@ fn clusters_touched_out_of_order_are_far_fewer_faults_than_pages() {
 }
 
 #[test]
-fn random_touches_bring_hardly_anything_along() {
-    for setup in setups("random_touches") {
+fn random_touches_cause_little_readahead() {
+    for setup in setups("random_touches_cause_little_readahead") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         // A tenth of the pages, so that few of them are neighbours by chance.
@@ -112,9 +112,9 @@ fn random_touches_bring_hardly_anything_along() {
 
 /// Two pages, and then a gap: a second touch next to the first may be a beginning, and is not.
 #[test]
-fn pairs_with_gaps_waste_a_bounded_share() {
+fn readahead_after_pairs_wastes_a_bounded_share() {
     const GAP: usize = 20;
-    for setup in setups("pairs_with_gaps") {
+    for setup in setups("readahead_after_pairs_wastes_a_bounded_share") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for _ in 0..3 {
@@ -134,8 +134,8 @@ fn pairs_with_gaps_waste_a_bounded_share() {
 
 /// What was learnt from one kind of touches must not stand in the way of the next.
 #[test]
-fn what_pays_is_found_out_again_after_what_does_not() {
-    for setup in setups("what_pays_is_found_out_again") {
+fn readahead_resumes_after_a_phase_of_random_touches() {
+    for setup in setups("readahead_resumes_after_a_phase_of_random_touches") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for _ in 0..2 {
@@ -152,8 +152,8 @@ fn what_pays_is_found_out_again_after_what_does_not() {
 }
 
 #[test]
-fn neighbours_are_right_while_everything_is_evicted_all_the_time() {
-    for setup in setups("neighbours_are_right") {
+fn readahead_restores_the_right_bytes_under_zeal() {
+    for setup in setups("readahead_restores_the_right_bytes_under_zeal") {
         let interval = Duration::from_millis(1);
         let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
         let pages = Pages::filled(&arena, 2000);

@@ -71,8 +71,8 @@ fn contains_all(output: &Output, words: &[&str]) -> bool {
 }
 
 #[test]
-fn a_stuck_handler_is_told_of_each_time() {
-    const TEST: &str = "a_stuck_handler_is_told_of_each_time";
+fn a_stuck_handler_is_reported_each_time() {
+    const TEST: &str = "a_stuck_handler_is_reported_each_time";
     if let Some(case) = child_case() {
         let arena = quick(Setup::parse(&case)).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
@@ -103,8 +103,8 @@ fn a_stuck_handler_is_told_of_each_time() {
 }
 
 #[test]
-fn a_stuck_handler_is_the_end_where_that_was_asked_for() {
-    const TEST: &str = "a_stuck_handler_is_the_end_where_that_was_asked_for";
+fn abort_on_stall_ends_the_process_of_a_stuck_handler() {
+    const TEST: &str = "abort_on_stall_ends_the_process_of_a_stuck_handler";
     if let Some(case) = child_case() {
         let arena = quick(Setup::parse(&case)).abort_on_stall().build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
@@ -170,8 +170,8 @@ fn stop_until_told(arena: &Arena, thread: i32, words: &str) {
 }
 
 #[test]
-fn an_evictor_that_holds_pages_for_ever_is_told_of() {
-    const TEST: &str = "an_evictor_that_holds_pages_for_ever_is_told_of";
+fn a_stuck_evictor_is_reported() {
+    const TEST: &str = "a_stuck_evictor_is_reported";
     if let Some(case) = child_case() {
         let arena = zeal(quick(Setup::parse(&case))).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
@@ -199,8 +199,8 @@ fn an_evictor_that_holds_pages_for_ever_is_told_of() {
 
 /// A thread of the program's own, which was bringing pages back that others touch.
 #[test]
-fn whoever_owns_a_page_for_ever_is_told_of() {
-    const TEST: &str = "whoever_owns_a_page_for_ever_is_told_of";
+fn a_stuck_owner_of_a_page_is_reported() {
+    const TEST: &str = "a_stuck_owner_of_a_page_is_reported";
     if let Some(case) = child_case() {
         let arena = quick(Setup::parse(&case)).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
@@ -247,8 +247,8 @@ fn whoever_owns_a_page_for_ever_is_told_of() {
 /// Neither a processor that has too much to do nor a process that is stopped, as by a debugger or with
 /// its machine, is a thread that is stuck.
 #[test]
-fn a_starved_and_stopped_process_tells_of_nothing() {
-    const TEST: &str = "a_starved_and_stopped_process_tells_of_nothing";
+fn a_starved_and_stopped_process_reports_no_stall() {
+    const TEST: &str = "a_starved_and_stopped_process_reports_no_stall";
     if let Some(case) = child_case() {
         let limit = Duration::from_secs(scaled(2, 4));
         let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall());

@@ -195,8 +195,8 @@ fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl
 
 /// Everything is evicted again and again, in large batches and page by page.
 #[test]
-fn under_zeal() {
-    for setup in setups("under_zeal") {
+fn no_byte_is_wrong_under_zeal() {
+    for setup in setups("no_byte_is_wrong_under_zeal") {
         let interval = Duration::from_millis(1);
         let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build();
         let time = Duration::from_secs(scaled(10, 3));
@@ -206,8 +206,8 @@ fn under_zeal() {
 
 /// The limits rule: a quarter of the data fits in memory.
 #[test]
-fn under_a_tiny_limit() {
-    for setup in setups("under_a_tiny_limit") {
+fn no_byte_is_wrong_under_a_tiny_limit() {
+    for setup in setups("no_byte_is_wrong_under_a_tiny_limit") {
         let arena = quiet(setup)
             .resident_limit(8 << 20)
             .scan_interval(Duration::from_millis(5))
@@ -222,8 +222,8 @@ fn under_a_tiny_limit() {
 
 /// Everything that can be asked of an arena is asked all the time.
 #[test]
-fn while_told_what_to_do() {
-    for setup in setups("while_told_what_to_do") {
+fn no_byte_is_wrong_during_advice_and_evictions() {
+    for setup in setups("no_byte_is_wrong_during_advice_and_evictions") {
         let arena = quiet(setup).handler_threads(4).store_limit(16 << 20).build().unwrap();
         let mut shared = AVec::with_capacity_in(200_000, &arena);
         shared.extend((0..200_000u64).map(|n| n << 3));

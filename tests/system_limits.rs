@@ -83,8 +83,8 @@ fn the_default_reserve_shrinks_under_a_limit_on_address_space() {
 }
 
 #[test]
-fn a_reserve_that_was_asked_for_is_had_or_refused() {
-    const TEST: &str = "a_reserve_that_was_asked_for_is_had_or_refused";
+fn an_explicit_reserve_is_granted_or_refused() {
+    const TEST: &str = "an_explicit_reserve_is_granted_or_refused";
     const GIB: usize = 1 << 30;
     let Some(case) = child_case() else {
         setups(TEST).iter().for_each(|setup| drop(passes_in_child(TEST, &setup.to_string())));
@@ -145,8 +145,8 @@ impl Drop for Overcommit {
 /// `vm.overcommit_memory=2` counts the store, which is as large as the reserve, against the machine's
 /// memory. Only where the machine is the test's own.
 #[test]
-fn the_default_reserve_shrinks_where_nothing_is_overcommitted() {
-    const TEST: &str = "the_default_reserve_shrinks_where_nothing_is_overcommitted";
+fn the_default_reserve_shrinks_without_overcommit() {
+    const TEST: &str = "the_default_reserve_shrinks_without_overcommit";
     if std::env::var_os("THERMOCLINE_CHAOS_MACHINE").is_none() {
         skip(TEST, "", "the machine is not the test's own (THERMOCLINE_CHAOS_MACHINE)");
         return;
@@ -174,8 +174,8 @@ fn become_nobody() {
 }
 
 #[test]
-fn a_process_that_changed_its_ids_is_told_what_helps() {
-    const TEST: &str = "a_process_that_changed_its_ids_is_told_what_helps";
+fn after_a_change_of_ids_errors_name_the_remedy() {
+    const TEST: &str = "after_a_change_of_ids_errors_name_the_remedy";
     // SAFETY: takes nothing and returns an integer.
     if unsafe { libc::getuid() } != 0 {
         skip(TEST, "root", "only root can change its ids");

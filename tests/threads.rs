@@ -51,8 +51,8 @@ fn nothing_is_left(arena: &Arena) {
 }
 
 #[test]
-fn what_a_thread_keeps_comes_back_when_it_ends() {
-    for setup in setups("what_a_thread_keeps") {
+fn the_cache_of_an_ending_thread_is_freed() {
+    for setup in setups("the_cache_of_an_ending_thread_is_freed") {
         let arena = small_arena(setup);
         let kept = thread::scope(|scope| {
             let work = || {
@@ -77,8 +77,8 @@ fn what_a_thread_keeps_comes_back_when_it_ends() {
 }
 
 #[test]
-fn thousands_of_short_lives_leave_nothing_behind() {
-    for setup in setups("thousands_of_short_lives") {
+fn thousands_of_short_threads_leave_nothing_behind() {
+    for setup in setups("thousands_of_short_threads_leave_nothing_behind") {
         let arena = small_arena(setup);
         let mut held = Vec::new();
         for round in 0..scaled(500, 20) {
@@ -111,8 +111,8 @@ fn thousands_of_short_lives_leave_nothing_behind() {
 
 /// Threads that live for long use arenas that do not, some of which they are the last to let go.
 #[test]
-fn arenas_come_and_go_while_threads_live() {
-    for setup in setups("arenas_come_and_go") {
+fn long_lived_threads_use_arenas_that_are_dropped() {
+    for setup in setups("long_lived_threads_use_arenas_that_are_dropped") {
         let mut threads = Vec::new();
         for number in 0..3u64 {
             let (sender, receiver) = channel::<ArenaHandle>();
@@ -288,8 +288,8 @@ fn an_arena_may_end_before_the_threads_that_have_used_it() {
 }
 
 #[test]
-fn a_handle_is_as_good_as_the_arena() {
-    for setup in setups("a_handle_is_as_good") {
+fn a_handle_works_like_the_arena() {
+    for setup in setups("a_handle_works_like_the_arena") {
         let arena = small_arena(setup);
         let handle = arena.handle();
         let mut numbers = AVec::new_in(handle.in_lane(Lane::Cold));
@@ -314,8 +314,8 @@ fn a_handle_is_as_good_as_the_arena() {
 
 /// Threads that end in a forked child, and the one that goes on there, owe the arena nothing.
 #[test]
-fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
-    for setup in setups("a_forked_child_can_neither") {
+fn allocating_and_freeing_in_a_forked_child_is_refused() {
+    for setup in setups("allocating_and_freeing_in_a_forked_child_is_refused") {
         let arena = small_arena(setup);
         let sizes = [16, 3000, 100_000, 1 << 20];
         let blocks: Vec<_> = sizes
@@ -373,8 +373,8 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
 /// The thread that forks ends in the child as it would have ended here, and so does the process: all
 /// destructors run.
 #[test]
-fn a_forked_child_may_end_in_good_order() {
-    for setup in setups("a_forked_child_may_end") {
+fn a_forked_child_may_run_its_destructors() {
+    for setup in setups("a_forked_child_may_run_its_destructors") {
         let arena = small_arena(setup);
         let theirs = arena.handle();
         let status = thread::spawn(move || {

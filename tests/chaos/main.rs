@@ -36,10 +36,10 @@ use case::Case;
 use common::child::child_case;
 use common::setups;
 
-const TEST: &str = "no_word_is_wrong_whatever_goes_on";
+const TEST: &str = "no_word_is_wrong_under_disturbances";
 
 #[test]
-fn no_word_is_wrong_whatever_goes_on() {
+fn no_word_is_wrong_under_disturbances() {
     if let Some(case) = child_case() {
         return run::run(&Case::parse(&case));
     }

@@ -61,9 +61,9 @@ fn a_block_moves_when_it_crosses_the_threshold_and_keeps_its_bytes() {
 }
 
 #[test]
-fn zeros_are_not_touched_but_where_others_were_before() {
+fn alloc_zeroed_writes_only_to_reused_pages() {
     const LEN: usize = 256 << 20;
-    for setup in setups("zeros_are_not_touched") {
+    for setup in setups("alloc_zeroed_writes_only_to_reused_pages") {
         let (alloc, arena) = started(setup, 1 << 30);
         for _ in 0..2 {
             // SAFETY: a layout with bytes.
@@ -99,8 +99,8 @@ fn zeros_are_not_touched_but_where_others_were_before() {
 }
 
 #[test]
-fn beyond_the_reserve_there_is_nothing() {
-    for setup in setups("beyond_the_reserve") {
+fn allocations_beyond_the_reserve_return_null() {
+    for setup in setups("allocations_beyond_the_reserve_return_null") {
         let (alloc, arena) = started(setup, 4 << 20);
         // SAFETY: layouts with bytes.
         let (none, some) = unsafe { (alloc.alloc(layout(8 << 20)), alloc.alloc(layout(1 << 20))) };
@@ -128,8 +128,8 @@ fn beyond_the_reserve_there_is_nothing() {
 }
 
 #[test]
-fn an_alignment_beyond_a_page_is_kept() {
-    for setup in setups("an_alignment_beyond_a_page") {
+fn alignments_above_a_page_are_kept() {
+    for setup in setups("alignments_above_a_page_are_kept") {
         let (alloc, arena) = started(setup, 1 << 30);
         for shift in 0..20 {
             let layout = Layout::from_size_align(3000, 1 << shift).unwrap();
@@ -190,7 +190,7 @@ fn an_arena_that_serves_no_system_calls_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_function_that_gives_no_arena_is_asked_once() {
+fn a_build_function_without_a_result_is_called_once() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let alloc = ArenaAlloc::lazy(1000, || {
@@ -204,7 +204,7 @@ fn a_function_that_gives_no_arena_is_asked_once() {
     once(1000);
     once(100_000);
     assert_eq!(ASKED.load(Ordering::Relaxed), 1);
-    for setup in setups("a_function_that_gives_no_arena") {
+    for setup in setups("a_build_function_without_a_result_is_called_once") {
         let arena = quiet(setup).build().unwrap();
         // One can still be had, once.
         let first = alloc.arena().is_none();

@@ -17,8 +17,8 @@ use thermocline::{Arena, Swapping};
 
 /// Neither what the library's threads allocate, nor what others do inside it.
 #[test]
-fn nothing_of_the_library_lies_in_the_arena() {
-    let test = "lives::nothing_of_the_library_lies_in_the_arena";
+fn the_library_allocates_nothing_in_the_arena() {
+    let test = "lives::the_library_allocates_nothing_in_the_arena";
     in_each_setup(test, quiet, |setup, arena| {
         let numbers: Vec<u64> = (0..300_000).map(|n| mix(1, n)).collect();
         let allocated = || arena.stats().allocated_bytes;
@@ -57,8 +57,8 @@ fn nothing_of_the_library_lies_in_the_arena() {
 }
 
 #[test]
-fn other_arenas_come_and_go() {
-    in_each_setup("lives::other_arenas_come_and_go", zeal, |setup, arena| {
+fn other_arenas_are_built_and_dropped() {
+    in_each_setup("lives::other_arenas_are_built_and_dropped", zeal, |setup, arena| {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             for seed in 0..2 {
@@ -99,8 +99,8 @@ impl Drop for Last {
 }
 
 #[test]
-fn threads_allocate_until_their_last_moment() {
-    in_each_setup("lives::threads_allocate_until_their_last_moment", zeal, |_, arena| {
+fn destructors_of_ending_threads_may_allocate() {
+    in_each_setup("lives::destructors_of_ending_threads_may_allocate", zeal, |_, arena| {
         thread_local!(static LAST: Cell<Option<Last>> = const { Cell::new(None) });
         // An emulated machine may be through with all threads before the evictor has had its first turn.
         let (least, most) = (scaled(200, 20), 4000);
@@ -154,8 +154,8 @@ fn a_forked_child_allocates_from_the_system() {
 }
 
 #[test]
-fn programs_are_run() {
-    in_each_setup("lives::programs_are_run", zeal, |_, arena| {
+fn child_programs_run() {
+    in_each_setup("lives::child_programs_run", zeal, |_, arena| {
         for _ in 0..scaled(20, 3) {
             assert!(Command::new("/bin/true").status().unwrap().success());
             let mut forked = Command::new("/bin/true");
@@ -202,8 +202,8 @@ extern "C" fn at_exit() {
 }
 
 #[test]
-fn a_program_ends_while_its_threads_go_on() {
-    const TEST: &str = "lives::a_program_ends_while_its_threads_go_on";
+fn a_process_exits_while_its_threads_allocate() {
+    const TEST: &str = "lives::a_process_exits_while_its_threads_allocate";
     if let Some(case) = child_case() {
         let arena = zeal(Setup::parse(&case)).build().unwrap();
         GLOBAL.start_without_system_calls(&arena).unwrap();

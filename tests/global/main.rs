@@ -120,8 +120,8 @@ fn wrong_under(arena: impl Fn() -> Option<Arena> + Sync) -> usize {
 }
 
 #[test]
-fn collections_hold_what_was_put_into_them() {
-    const TEST: &str = "collections_hold_what_was_put_into_them";
+fn collections_keep_their_content() {
+    const TEST: &str = "collections_keep_their_content";
     if let Some(case) = child_case() {
         let arena = zeal(Setup::parse(&case)).build().unwrap();
         let wrong = wrong_under(|| {
@@ -141,8 +141,8 @@ fn collections_hold_what_was_put_into_them() {
 
 /// What was allocated before `main` is the system's, and moves when it grows.
 #[test]
-fn blocks_from_before_the_start_go_on_living() {
-    in_each_setup("blocks_from_before_the_start_go_on_living", zeal, |_, arena| {
+fn blocks_allocated_before_the_start_stay_valid() {
+    in_each_setup("blocks_allocated_before_the_start_stay_valid", zeal, |_, arena| {
         let mut early = EARLY.lock().unwrap();
         assert!(arena.ensure(early.as_slice()).is_err(), "it lies elsewhere");
         early.extend(EARLY_LEN..2 * EARLY_LEN);
@@ -176,16 +176,16 @@ fn works_before_main() {
 }
 
 #[test]
-fn an_arena_is_made_before_main_when_it_is_needed() {
-    for setup in setups("an_arena_is_made_before_main") {
+fn the_lazy_allocator_builds_its_arena_before_main() {
+    for setup in setups("the_lazy_allocator_builds_its_arena_before_main") {
         ends_well("no test at all", &format!("lazy {setup}"));
     }
 }
 
 /// The harness itself, too, with all that it reads and writes.
 #[test]
-fn an_arena_is_made_for_an_unsuspecting_program() {
-    const TEST: &str = "an_arena_is_made_for_an_unsuspecting_program";
+fn the_lazy_allocator_serves_the_test_harness_itself() {
+    const TEST: &str = "the_lazy_allocator_serves_the_test_harness_itself";
     if child_case().is_some() {
         assert_eq!(wrong_under(|| GLOBAL.arena()), 0);
         println!("{}", "as many words as make a large block ".repeat(100));

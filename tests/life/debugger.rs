@@ -83,8 +83,8 @@ fn mostly_evicted(setup: Setup) -> (Arena, usize) {
 
 /// Nobody is told anything that is not so, and nobody waits, in a process that runs.
 #[test]
-fn others_read_evicted_pages_or_are_refused() {
-    const TEST: &str = "debugger::others_read_evicted_pages_or_are_refused";
+fn other_processes_read_evicted_pages_or_get_an_error() {
+    const TEST: &str = "debugger::other_processes_read_evicted_pages_or_get_an_error";
     if child_case().is_none() {
         in_each_setup(TEST);
         return;
@@ -133,8 +133,8 @@ impl Drop for GoOn {
 
 /// A debugger's calls never wait; `process_vm_readv(2)` does where handlers would have to serve it.
 #[test]
-fn a_stopped_process_can_be_looked_into() {
-    const TEST: &str = "debugger::a_stopped_process_can_be_looked_into";
+fn a_stopped_process_can_be_read() {
+    const TEST: &str = "debugger::a_stopped_process_can_be_read";
     if child_case().is_none() {
         in_each_setup(TEST);
         return;
@@ -222,8 +222,8 @@ fn has_gdb(test: &str) -> bool {
 }
 
 #[test]
-fn gdb_attaches_and_is_refused_what_is_evicted() {
-    const TEST: &str = "debugger::gdb_attaches_and_is_refused_what_is_evicted";
+fn gdb_attaches_and_cannot_read_evicted_pages() {
+    const TEST: &str = "debugger::gdb_attaches_and_cannot_read_evicted_pages";
     if let Some(setup) = setup_of_child() {
         let (arena, address) = mostly_evicted(setup);
         allow_tracing();
@@ -258,8 +258,8 @@ fn gdb_attaches_and_is_refused_what_is_evicted() {
 
 /// Touches that are served inline are signals to it, which it has to be told to pass on.
 #[test]
-fn a_program_is_debugged_while_its_pages_come_and_go() {
-    const TEST: &str = "debugger::a_program_is_debugged_while_its_pages_come_and_go";
+fn a_program_runs_under_gdb_while_its_pages_are_evicted() {
+    const TEST: &str = "debugger::a_program_runs_under_gdb_while_its_pages_are_evicted";
     if let Some(setup) = setup_of_child() {
         assert_eq!(way_of_child(), "debugged");
         let arena = quiet(setup).build().unwrap();

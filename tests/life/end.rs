@@ -56,8 +56,8 @@ fn assert_ended(way: &str, expected: End, output: &Output) {
 
 /// The harness returns from `main` when its tests have passed, whatever other threads do.
 #[test]
-fn a_process_ends_while_threads_fault_and_pages_go() {
-    const TEST: &str = "end::a_process_ends_while_threads_fault_and_pages_go";
+fn a_process_ends_while_threads_fault_and_pages_are_evicted() {
+    const TEST: &str = "end::a_process_ends_while_threads_fault_and_pages_are_evicted";
     if let Some(setup) = setup_of_child() {
         busy(setup);
         end(&way_of_child());
@@ -75,8 +75,8 @@ fn a_process_ends_while_threads_fault_and_pages_go() {
 
 /// With the only handler stopped they would wait for ever.
 #[test]
-fn threads_that_are_parked_in_faults_keep_no_process_alive() {
-    const TEST: &str = "end::threads_that_are_parked_in_faults_keep_no_process_alive";
+fn threads_that_wait_in_faults_do_not_delay_the_end_of_the_process() {
+    const TEST: &str = "end::threads_that_wait_in_faults_do_not_delay_the_end_of_the_process";
     const MAY_NOT: i32 = 43;
     if let Some(setup) = setup_of_child() {
         let arena = Box::leak(Box::new(quiet(setup).handler_threads(1).build().unwrap()));
@@ -109,8 +109,8 @@ fn threads_that_are_parked_in_faults_keep_no_process_alive() {
 
 /// Blocks that a panicking thread holds are freed, evicted or not, while others wait for pages.
 #[test]
-fn a_panic_frees_what_the_thread_holds() {
-    const TEST: &str = "end::a_panic_frees_what_the_thread_holds";
+fn a_panicking_thread_frees_its_blocks() {
+    const TEST: &str = "end::a_panicking_thread_frees_its_blocks";
     if child_case().is_none() {
         in_each_setup(TEST);
         return;

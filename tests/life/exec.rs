@@ -77,8 +77,8 @@ unsafe fn by_posix_spawn(path: *const c_char, argv: *const *const c_char) -> i32
 }
 
 #[test]
-fn programs_are_run_in_every_way_while_pages_come_and_go() {
-    const TEST: &str = "exec::programs_are_run_in_every_way_while_pages_come_and_go";
+fn programs_can_be_run_in_every_way_while_pages_are_evicted() {
+    const TEST: &str = "exec::programs_can_be_run_in_every_way_while_pages_are_evicted";
     if let Some(setup) = setup_of_child() {
         let (_, pages) = busy(setup);
         let argv = [TRUE.as_ptr(), ptr::null()];
@@ -139,8 +139,8 @@ fn strings_for_a_program_may_lie_in_an_arena_where_system_calls_are_served() {
 }
 
 #[test]
-fn a_process_becomes_another_program_while_its_threads_fault() {
-    const TEST: &str = "exec::a_process_becomes_another_program_while_its_threads_fault";
+fn exec_works_while_other_threads_fault() {
+    const TEST: &str = "exec::exec_works_while_other_threads_fault";
     if let Some(setup) = setup_of_child() {
         busy(setup);
         panic!("{}", Command::new("/bin/echo").arg("another program").exec());

@@ -57,8 +57,8 @@ fn owner_ends(setup: Setup, pinned: bool, locked: Locked, look: impl FnOnce(Robu
 }
 
 #[test]
-fn robust_mutexes_in_pinned_memory_outlive_their_owner() {
-    for setup in setups("robust::robust_mutexes_in_pinned_memory_outlive_their_owner") {
+fn robust_mutexes_in_pinned_memory_can_be_recovered() {
+    for setup in setups("robust::robust_mutexes_in_pinned_memory_can_be_recovered") {
         for locked in [Locked::ArenaLast, Locked::ArenaFirst] {
             owner_ends(setup, true, locked, |ordinary, in_arena| {
                 assert!(in_arena.is_inherited(), "{setup}");
@@ -71,9 +71,9 @@ fn robust_mutexes_in_pinned_memory_outlive_their_owner() {
 /// The kernel gives up at the first mutex that it cannot reach: this one, and those that were locked
 /// before it, stay locked.
 #[test]
-fn a_robust_mutex_in_an_evicted_page_is_lost_with_those_locked_before_it() {
+fn a_robust_mutex_in_an_evicted_page_stays_locked_with_those_locked_before_it() {
     const TEST: &str =
-        "robust::a_robust_mutex_in_an_evicted_page_is_lost_with_those_locked_before_it";
+        "robust::a_robust_mutex_in_an_evicted_page_stays_locked_with_those_locked_before_it";
     for setup in setups(TEST) {
         owner_ends(setup, false, Locked::ArenaLast, |ordinary, in_arena| {
             assert!(ordinary.is_orphaned(), "{setup}");

@@ -104,11 +104,12 @@ fn passing_a_signal_on_takes_less_than_a_kib_of_stack_beyond_the_frame() {
 /// A goroutine's stack ends where another object begins, and Go's runtime gives each of its threads an
 /// alternate stack for signals.
 #[test]
-fn nothing_is_written_below_a_toucher_that_has_an_alternate_stack() {
+fn nothing_is_written_below_a_faulting_thread_with_an_alternate_stack() {
     // What the function that touches has below the address that it knows, and the red zone.
     const OWN: usize = 1 << 10;
     const LEN: usize = 256 << 10;
-    for setup in inline_setups("nothing_is_written_below_a_toucher") {
+    for setup in inline_setups("nothing_is_written_below_a_faulting_thread_with_an_alternate_stack")
+    {
         let arena = quiet(setup).build().unwrap();
         let pages = Pages::filled(&arena, 500);
         evict(&arena, 500);

@@ -60,9 +60,8 @@ impl Copy {
 }
 
 #[test]
-fn three_copies_of_the_library_serve_each_others_threads_on_a_small_stack() {
-    const TEST: &str =
-        "copies::three_copies_of_the_library_serve_each_others_threads_on_a_small_stack";
+fn three_copies_of_the_library_share_a_small_signal_stack() {
+    const TEST: &str = "copies::three_copies_of_the_library_share_a_small_signal_stack";
     let Some(case) = child_case() else {
         if path().is_none() {
             skip(TEST, "plugin", "the plugin is not here (cargo build --example plugin)");
