@@ -1,4 +1,4 @@
-//! An arena as a program sees it, in its own process.
+//! The public calls of an arena.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -36,7 +36,7 @@ fn evicted_pages_come_back_on_touch() {
         assert!(arena.stats().memory_bytes >= 8 << 20);
         let evicted = arena.evict_now().unwrap();
         let after = arena.stats();
-        // A handler that is late may still be at work on a page.
+        // A late handler thread may still own a page.
         assert!(evicted.pages >= 2040, "{setup}: {evicted:?}\n{after}");
         assert_eq!(after.resident_bytes as u64, after.memory_bytes, "{after}");
         assert!(after.saved_bytes() > 2 << 20 && after.ratio().unwrap() > 1.5, "{after}");
@@ -62,12 +62,12 @@ fn idle_pages_are_evicted_and_busy_pages_stay_resident() {
         let busy = fill(&arena, 1 << 15);
         let (looked, mut sum) = (Instant::now(), 0);
         while arena.stats().evicted < 1000 {
-            // Touched far more often than once in a cold age.
+            // Touched many times in each cold age.
             sum += busy.iter().step_by(64).sum::<u64>();
             assert!(looked.elapsed() < Duration::from_secs(120), "{}", arena.stats());
         }
         std::hint::black_box(sum);
-        // On a machine that stalls for a cold age busy pages may go too, once in a while.
+        // A machine that stalls for a cold age may make the evictor take busy pages now and then.
         assert!(arena.stats().refaults <= 64, "{setup}: {}", arena.stats());
         verify(&idle);
         verify(&busy);
@@ -112,7 +112,7 @@ fn the_resident_limit_is_kept_at_any_cold_age() {
     }
 }
 
-/// Long before the next look is due.
+/// The next scan would be due in an hour.
 #[test]
 fn pages_above_the_limit_are_evicted_before_the_next_scan() {
     for setup in setups("pages_above_the_limit_are_evicted_before_the_next_scan") {
@@ -126,7 +126,7 @@ fn pages_above_the_limit_are_evicted_before_the_next_scan() {
     }
 }
 
-/// What a program prefetches stays for a while, whether or not it was in memory already.
+/// Prefetched pages stay resident for a cold age, also if they were resident before.
 #[test]
 fn prefetched_pages_count_as_touched() {
     for setup in setups("prefetched_pages_count_as_touched") {
@@ -194,19 +194,19 @@ fn freeing_gives_memory_and_store_space_back() {
     for setup in setups("freeing_gives_memory_back") {
         let arena = quiet(setup).build().unwrap();
         let numbers = fill(&arena, 1 << 19);
-        let others = fill(&arena, 1 << 19);
+        let kept = fill(&arena, 1 << 19);
         arena.evict_now().unwrap();
         verify(&numbers[..1 << 18]);
         drop(numbers);
         arena.check().unwrap();
         let stats = arena.stats();
-        assert_eq!(stats.stored_bytes, others.len() * 8, "{stats}");
-        assert_eq!(stats.allocated_bytes, others.len() * 8, "{stats}");
+        assert_eq!(stats.stored_bytes, kept.len() * 8, "{stats}");
+        assert_eq!(stats.allocated_bytes, kept.len() * 8, "{stats}");
         assert_eq!(arena.trim() as u64, stats.memory_bytes);
         assert_eq!(arena.stats().memory_bytes, 0);
-        drop(others);
+        drop(kept);
         assert_eq!((arena.stats().stored_bytes, arena.stats().compressed_bytes), (0, 0));
-        // Empty slabs go at the next cycle.
+        // The evictor frees empty slabs in its next cycle.
         arena.evict_now().unwrap();
         assert_eq!(arena.stats().store_bytes, 0, "{}", arena.stats());
         arena.check().unwrap();
@@ -255,7 +255,7 @@ fn growing_and_shrinking_keep_the_content() {
             verify(&numbers);
             arena.check().unwrap();
         }
-        // Zeros where a block grows, whatever lay there before.
+        // A block grows by zeros, also where other bytes were before.
         let (small, large) =
             (Layout::array::<u8>(5000).unwrap(), Layout::array::<u8>(9 * PAGE).unwrap());
         let block = arena.allocate(Layout::array::<u8>(20 * PAGE).unwrap()).unwrap();
@@ -319,7 +319,7 @@ fn with_a_full_store_the_other_pages_stay_resident() {
         assert!(stats.store_bytes <= 1 << 20 && stats.resident_bytes > 4 << 20, "{stats}");
         verify(&numbers);
         arena.check().unwrap();
-        // What was brought back has left room for others.
+        // Restored pages have left room in the store.
         assert!(arena.evict_now().unwrap().pages > 0);
         verify(&numbers);
     }
@@ -351,7 +351,7 @@ fn prefetch_restores_exactly_its_range() {
         let faults = arena.stats().faults;
         assert_eq!(part[77], (512 * 100 + 77) * 3);
         assert!(part.iter().zip(512 * 100..).all(|(number, n)| *number == n * 3));
-        assert_eq!(arena.stats().faults, faults, "what was prefetched faults no more");
+        assert_eq!(arena.stats().faults, faults, "prefetched pages raise no fault");
         assert_eq!((arena.stats().prefetched, arena.stats().resident_bytes), (50, 50 * PAGE));
         arena.advise(&numbers[..512 * 10], Advice::WillNeed).unwrap();
         eventually(&arena, "the ten pages", |stats| stats.prefetched == 60);
@@ -408,7 +408,7 @@ fn a_stopped_arena_keeps_all_bytes_as_ordinary_memory() {
             assert_eq!(refused, Err(ArenaError::NotSwapping));
         }
         verify(&numbers);
-        // Allocating and freeing go on, and freed memory is zero again and given back.
+        // Allocating and freeing still work, and freed memory is released and reads as zeros.
         let more = fill(&arena, 1 << 20);
         verify(&more);
         drop(more);

@@ -1,4 +1,4 @@
-//! Limits on what an arena costs, and changing them while it works.
+//! `memory_limit` and `resident_limit`, and changing them at run time.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
@@ -12,7 +12,7 @@ use common::{SetOnDrop, quiet, scaled, setups};
 use std::sync::atomic::{AtomicBool, Ordering};
 use thermocline::{Arena, ArenaError, Stats};
 
-/// Pages in memory and the store's.
+/// Bytes of resident pages and of the store.
 fn cost(stats: &Stats) -> usize {
     stats.resident_bytes + stats.store_bytes
 }
@@ -25,24 +25,24 @@ fn the_memory_limit_includes_the_store() {
         let numbers = fill(&arena, 4 << 20);
         for _ in 0..2 {
             eventually(&arena, "the limit", |stats| cost(stats) <= limit);
-            // Nothing is touched now, so nothing changes until it is.
+            // No thread touches a page now, so the figures do not change.
             let stats = arena.stats();
-            assert!(stats.store_bytes > 1 << 20, "{setup}: a store that matters: {stats}");
-            assert!(stats.resident_bytes > 1 << 20, "{setup}: what fits stays: {stats}");
+            assert!(stats.store_bytes > 1 << 20, "{setup}: the store is too small to matter: {stats}");
+            assert!(stats.resident_bytes > 1 << 20, "{setup}: too much was evicted: {stats}");
             verify(&numbers);
         }
         arena.check().unwrap();
     }
 }
 
-/// Reads all pages, in an order of its own, and says how many were wrong.
+/// Reads all pages, in an order that depends on `seed`, and returns how many were wrong.
 fn read_all(pages: Pages<'_>, seed: usize) -> usize {
     // A step that is coprime to the count visits every page; a step of one reads from end to end.
     let step = if seed == 0 { 1 } else { 104_729 };
     (0..pages.count).filter(|n| !pages.is_right((n * step + seed) % pages.count)).count()
 }
 
-/// A fault brings pages back in microseconds. The evictor takes longer to evict as many.
+/// A fault restores pages faster than the evictor evicts them, so readers have to wait for it.
 #[test]
 fn fast_readers_stay_near_the_memory_limit() {
     const MIB: usize = 1 << 20;
@@ -86,7 +86,7 @@ fn fast_readers_stay_near_the_memory_limit() {
     }
 }
 
-/// Data that does not compress cannot go, so that waiting for it would only cost time.
+/// The evictor cannot evict data that does not compress, so waiting for it would only cost time.
 #[test]
 fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
     for setup in setups("a_limit_that_cannot_be_kept_makes_no_thread_wait") {
@@ -103,7 +103,7 @@ fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
         }
         let stats = arena.stats();
         assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
-        // Each page was a chance to wait.
+        // Each of the pages could have made the thread wait.
         assert!(stats.limit_waits < 1000, "{setup}: {stats}");
     }
 }
@@ -121,7 +121,7 @@ fn excess_bytes_counts_the_bytes_above_the_limits() {
             noise ^ noise >> 29
         }));
         assert_eq!(arena.excess_bytes(), 0, "{setup}: no limit");
-        // What does not compress cannot go.
+        // The evictor cannot evict pages that do not compress.
         arena.set_resident_limit(Some(1 << 20)).unwrap();
         let over = |stats: &Stats| stats.resident_bytes - (1 << 20);
         eventually(&arena, "all of it tried", |stats| stats.incompressible >= 1000);
@@ -129,7 +129,7 @@ fn excess_bytes_counts_the_bytes_above_the_limits() {
         assert!(over(&stats) > 2 << 20 && arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
         arena.set_resident_limit(None).unwrap();
         assert_eq!(arena.excess_bytes(), 0, "{setup}");
-        // Nor can the store, which is all that there is.
+        // The evictor cannot shrink a store that is above the limit by itself.
         drop(numbers);
         arena.trim();
         let stored = fill(&arena, 1 << 20);
@@ -154,10 +154,10 @@ fn limits_can_change_at_run_time() {
                 set(&arena, Some(limit)).unwrap();
                 eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit);
             }
-            // Without it nothing that has come back goes again: nobody looks for an hour.
+            // Without a limit restored pages stay resident: the next scan is due in an hour.
             set(&arena, None).unwrap();
             verify(&numbers);
-            assert_eq!(arena.evict_now().map(drop), Ok(()), "nothing is under way any more");
+            assert_eq!(arena.evict_now().map(drop), Ok(()), "an eviction is still under way");
             let evicted = arena.stats().evicted;
             verify(&numbers);
             assert_eq!(arena.stats().evicted, evicted, "{setup}");
