@@ -11,12 +11,12 @@ use super::lane::{Kind, Lane, Use};
 use super::map::BlockMap;
 use super::node::{Mark, Run};
 use super::runs::Runs;
-use crate::prim::units::PAGE_SHIFT;
+use crate::prim::geometry::PAGE_SHIFT;
 use crate::prim::{PageIndex, PageRange};
 use std::sync::Arc;
 
 /// Pages in a region, the unit in which lanes take memory, and trackers look at it.
-const REGION: usize = 512;
+const REGION: usize = crate::prim::REGION_PAGES;
 
 /// Pages that were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

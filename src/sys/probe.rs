@@ -9,13 +9,10 @@ use super::route::{self, OpenError};
 use super::uapi::*;
 use super::uffd::Uffd;
 use crate::prim::in_library::InLibraryGuard;
-use crate::prim::{PAGE_SIZE, PageRange};
+use crate::prim::{BATCH_PAGES, PAGE_SIZE, PageRange};
 use std::fmt;
 
 pub use super::route::DescriptorRoute;
-
-/// Pages that the read-write-protection tracker holds in memory at a time while it evicts them.
-pub(crate) const LOCKED_PAGES: usize = 64;
 
 /// Asks the kernel for everything that the library makes use of, or could.
 ///
@@ -48,7 +45,7 @@ pub fn probe() -> Probe {
 }
 
 fn try_lock() -> Result<(), SysError> {
-    let pages = PageRange::new(0, LOCKED_PAGES);
+    let pages = PageRange::new(0, BATCH_PAGES);
     let memory = SharedMemory::new(pages.bytes())?;
     memory.lock(pages)?;
     memory.unlock(pages)
@@ -281,7 +278,7 @@ impl Probe {
     fn lock(&self) -> Capability {
         let status = match self.lock {
             Ok(()) => CapabilityStatus::Present {
-                how: format!("{} KiB at a time", LOCKED_PAGES * PAGE_SIZE / 1024),
+                how: format!("{} KiB at a time", BATCH_PAGES * PAGE_SIZE / 1024),
             },
             Err(e) => CapabilityStatus::missing(
                 e.to_string(),

@@ -6,10 +6,10 @@
 //! and grow with their distance from it: sixteen to each doubling, so that a terabyte is a few
 //! hundred mappings and not a million.
 
-use crate::prim::PageRange;
+use crate::prim::{PageRange, REGION_PAGES};
 
-/// Pages in the shortest stripe, of which every other is a multiple: a region of the page table.
-pub(crate) const SHORTEST: usize = 512;
+/// Pages in the shortest stripe. The length of every other stripe is a multiple of it.
+pub(crate) const SHORTEST: usize = REGION_PAGES;
 
 /// log2 of the stripes in a doubling.
 const STEP_BITS: u32 = 4;
