@@ -1,4 +1,4 @@
-//! Arenas that are full, layouts that cannot be, and programs that free what is not theirs.
+//! Full arenas, extreme layouts, and wrong frees.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 use thermocline::{AllocError, Arena, Lane};
 
-/// One of the sizes that what is left of an arena can still have room for, and a block of it.
+/// Allocates a block of random layout, of at most `size` bytes, in a random lane.
 fn any_block(arena: &Arena, random: &mut Random, size: usize, n: u64) -> Result<Block, AllocError> {
     let layout = layout(1 + random.below(size), 1 << random.below(6));
     let lane = Lane::ALL[random.below(3)];
@@ -28,7 +28,7 @@ fn any_block(arena: &Arena, random: &mut Random, size: usize, n: u64) -> Result<
     Ok(Block::new(given, layout, n))
 }
 
-/// Blocks of all sizes, and then of smaller ones, until there is not a page left.
+/// Allocates blocks of all sizes, and then smaller ones, until no page is free.
 fn fill(arena: &Arena, random: &mut Random) -> Vec<Block> {
     let mut blocks = Vec::new();
     for size in [300_000, 100_000, 30_000, 1000] {
@@ -40,7 +40,7 @@ fn fill(arena: &Arena, random: &mut Random) -> Vec<Block> {
             }
         }
     }
-    // Whatever its size, a block that is aligned to more than a page has pages of its own.
+    // A block that is aligned to more than a page has pages of its own, at any size.
     for align in [8192, 4 << 20, 2 << 20] {
         let layout = layout(1, align);
         while let Ok(given) = arena.allocate(layout) {
@@ -53,7 +53,7 @@ fn fill(arena: &Arena, random: &mut Random) -> Vec<Block> {
 fn is_empty(arena: &Arena, what: &str) {
     arena.check().unwrap();
     assert_eq!(arena.stats().allocated_bytes, 0, "{what}: {}", arena.stats());
-    // All of it in one piece.
+    // One block can take the whole arena.
     let whole = layout(arena.stats().reserved_bytes, 4096);
     let block = arena.allocate(whole).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(arena.heap_stats().unwrap().free_bytes, 0);
@@ -75,7 +75,7 @@ fn an_arena_can_be_filled_and_emptied_repeatedly() {
                 let what = format!("{setup}, {reserve}, round {round}");
                 let mut blocks = fill(&arena, &mut random);
                 let stats = arena.heap_stats().unwrap();
-                // Single pages at odd places.
+                // At most single pages between blocks are free.
                 assert!(stats.free_bytes < reserve / 16, "{what}: {stats}");
                 arena.check().unwrap();
                 while !blocks.is_empty() {
@@ -89,7 +89,6 @@ fn an_arena_can_be_filled_and_emptied_repeatedly() {
     }
 }
 
-/// To the last byte, in blocks of one size.
 #[test]
 fn equal_blocks_fill_an_arena_to_the_last_byte() {
     for setup in setups("equal_blocks_fill_an_arena_to_the_last_byte") {
@@ -111,7 +110,7 @@ fn equal_blocks_fill_an_arena_to_the_last_byte() {
     }
 }
 
-/// Nobody is refused because what is free is being given back to the system that very moment.
+/// Allocations succeed while the evictor releases the free memory that they need.
 #[test]
 fn memory_that_is_being_released_can_be_allocated() {
     for setup in setups("memory_that_is_being_released_can_be_allocated") {
@@ -137,7 +136,7 @@ fn memory_that_is_being_released_can_be_allocated() {
     }
 }
 
-/// All that may be asked for.
+/// The largest allowed reserve.
 #[test]
 fn an_arena_can_reserve_16_tib() {
     for setup in setups("an_arena_can_reserve_16_tib") {
@@ -187,7 +186,7 @@ fn impossible_layouts_are_refused() {
             for block in [&small, &large] {
                 if size >= block.layout.size() {
                     let handle = arena.handle();
-                    // SAFETY: the block is this test's; it stays where it cannot grow.
+                    // SAFETY: the block is this test's; a failed call leaves it in place.
                     let (grown, zeroed) = unsafe {
                         let grown = handle.grow(block.pointer, block.layout, absurd);
                         (grown, handle.grow_zeroed(block.pointer, block.layout, absurd))
@@ -219,9 +218,9 @@ fn zero_sized_layouts_take_no_memory() {
             }
         }
         assert_eq!(arena.stats().allocated_bytes, 0);
-        // From nothing to something and back.
+        // From zero bytes to some and back.
         let (nothing, something) = (layout(0, 8), layout(1000, 8));
-        // SAFETY: each block is used with the layout that it has got last.
+        // SAFETY: each call gets the block's present layout.
         unsafe {
             let given = handle.allocate(nothing).unwrap().cast();
             let mut block =
@@ -238,10 +237,10 @@ fn zero_sized_layouts_take_no_memory() {
     }
 }
 
-/// What a program does wrong, each by a name.
+/// Frees a block in a wrong way, by the name of the case.
 fn misbehave(arena: &Arena, case: &str) {
     let allocate = |layout| arena.allocate(layout).unwrap().cast::<u8>();
-    // SAFETY: none of this may be done: the arena is to notice and to end the process.
+    // SAFETY: none: each case is a wrong free, which the arena must notice.
     let free = |pointer: NonNull<u8>, layout: Layout| unsafe { arena.deallocate(pointer, layout) };
     let (small, large, huge) = (layout(100, 8), layout(100_000, 8), layout(1 << 20, 8));
     let twice = |layout| {
@@ -257,12 +256,12 @@ fn misbehave(arena: &Arena, case: &str) {
         "small twice" => twice(small),
         "large twice" => twice(large),
         "huge twice" => twice(huge),
-        "small twice, others in between" => {
+        "small twice, with frees in between" => {
             let blocks: Vec<_> = (0..1000).map(|_| allocate(small)).collect();
             blocks.iter().for_each(|block| free(*block, small));
             free(blocks[500], small);
         }
-        "huge twice, after it was given back" => {
+        "huge twice, with a trim in between" => {
             let block = allocate(huge);
             free(block, huge);
             arena.trim();
@@ -301,10 +300,10 @@ fn misbehave(arena: &Arena, case: &str) {
     }
 }
 
-/// Those that are found out in any build.
+/// Cases that every build notices.
 const ALWAYS: [&str; 11] = [
     "huge twice",
-    "huge twice, after it was given back",
+    "huge twice, with a trim in between",
     "large as small",
     "large as another large",
     "huge as less",
@@ -316,9 +315,10 @@ const ALWAYS: [&str; 11] = [
     "of another arena",
 ];
 
-const WATCHED: [&str; 8] = [
+/// Cases that only builds with debug assertions notice.
+const WITH_DEBUG_ASSERTIONS: [&str; 8] = [
     "small twice",
-    "small twice, others in between",
+    "small twice, with frees in between",
     "large twice",
     "small as another small",
     "small as large",
@@ -342,8 +342,8 @@ fn wrong_frees_end_the_process_with_a_message() {
         return;
     }
     for setup in setups(TEST) {
-        let watched = WATCHED.iter().filter(|_| cfg!(debug_assertions));
-        for case in ALWAYS.iter().chain(watched) {
+        let more = WITH_DEBUG_ASSERTIONS.iter().filter(|_| cfg!(debug_assertions));
+        for case in ALWAYS.iter().chain(more) {
             for poison in ["", "/poison"] {
                 let output = in_child(TEST, &format!("{setup}{poison} {case}"));
                 let said = text(&output);

@@ -191,7 +191,7 @@ fn a_file_at_the_number_of_a_closed_descriptor_is_not_changed() {
     in_children("a_file_at_the_number_of_a_closed_descriptor_is_not_changed", &[""]);
 }
 
-/// Another userfaultfd accepts the arena's calls, but for its own waiters.
+/// Another userfaultfd would accept the arena's calls, and wake only its own waiters.
 #[test]
 fn a_userfaultfd_at_the_number_of_a_closed_descriptor_is_not_used() {
     if let Some((setup, _)) = case() {

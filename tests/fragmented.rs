@@ -68,7 +68,7 @@ fn verify(blocks: &[Block]) {
 }
 
 /// Fragments the heap, trims it, and uses it again.
-fn trims_to_what_is_live(arena: &Arena, setup: &str) {
+fn check_trim(arena: &Arena, setup: &str) {
     let mut random = Random::new(5);
     let mut live = fragment(arena, count(), &mut random);
     let before = arena.stats();
@@ -104,9 +104,9 @@ fn trims_to_what_is_live(arena: &Arena, setup: &str) {
 #[test]
 fn trim_keeps_only_pages_with_a_live_byte() {
     for setup in setups("trim_keeps_only_pages_with_a_live_byte") {
-        trims_to_what_is_live(&quiet(setup).build().unwrap(), &setup.to_string());
+        check_trim(&quiet(setup).build().unwrap(), &setup.to_string());
         let poisons = quiet(setup).poison_freed().build().unwrap();
-        trims_to_what_is_live(&poisons, &format!("{setup}, poisoned"));
+        check_trim(&poisons, &format!("{setup}, poisoned"));
     }
 }
 
@@ -136,7 +136,7 @@ fn trim_releases_the_holes_of_plain_memory() {
     forbid_userfaultfd();
     let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
     assert!(arena.evict_now().is_err());
-    trims_to_what_is_live(&arena, "plain");
+    check_trim(&arena, "plain");
 }
 
 /// Trim drops the stored pages of a hole, and restores no page for that.

@@ -12,6 +12,11 @@ use common::{SetOnDrop, quiet, scaled, setups};
 use std::sync::atomic::{AtomicBool, Ordering};
 use thermocline::{Arena, ArenaError, Stats};
 
+/// A MiB, or a quarter of it under emulation.
+fn unit() -> usize {
+    scaled(1 << 20, 1 << 18)
+}
+
 /// Bytes of resident pages and of the store.
 fn cost(stats: &Stats) -> usize {
     stats.resident_bytes + stats.store_bytes
@@ -20,15 +25,18 @@ fn cost(stats: &Stats) -> usize {
 #[test]
 fn the_memory_limit_includes_the_store() {
     for setup in setups("the_memory_limit_includes_the_store") {
-        let limit = 22 << 20;
+        let limit = 22 * unit();
         let arena = quiet(setup).memory_limit(limit).build().unwrap();
-        let numbers = fill(&arena, 4 << 20);
+        let numbers = fill(&arena, 4 * unit() as u64);
         for _ in 0..2 {
             eventually(&arena, "the limit", |stats| cost(stats) <= limit);
             // No thread touches a page now, so the figures do not change.
             let stats = arena.stats();
-            assert!(stats.store_bytes > 1 << 20, "{setup}: the store is too small to matter: {stats}");
-            assert!(stats.resident_bytes > 1 << 20, "{setup}: too much was evicted: {stats}");
+            assert!(
+                stats.store_bytes > unit(),
+                "{setup}: the store is too small to matter: {stats}"
+            );
+            assert!(stats.resident_bytes > unit(), "{setup}: too much was evicted: {stats}");
             verify(&numbers);
         }
         arena.check().unwrap();
@@ -146,11 +154,11 @@ type Set = fn(&Arena, Option<usize>) -> Result<(), ArenaError>;
 fn limits_can_change_at_run_time() {
     for setup in setups("limits_can_change_at_run_time") {
         let arena = quiet(setup).build().unwrap();
-        let numbers = fill(&arena, 2 << 20);
+        let numbers = fill(&arena, 2 * unit() as u64);
         let whole = arena.stats().resident_bytes;
-        assert!(whole >= 16 << 20);
+        assert!(whole >= 16 * unit());
         for set in [Arena::set_resident_limit as Set, Arena::set_memory_limit] {
-            for limit in [12 << 20, 8 << 20] {
+            for limit in [12 * unit(), 8 * unit()] {
                 set(&arena, Some(limit)).unwrap();
                 eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit);
             }
@@ -169,13 +177,13 @@ fn limits_can_change_at_run_time() {
 #[test]
 fn a_refused_limit_changes_nothing() {
     for setup in setups("a_refused_limit_changes_nothing") {
-        let arena = quiet(setup).resident_limit(4 << 20).build().unwrap();
+        let arena = quiet(setup).resident_limit(4 * unit()).build().unwrap();
         let too_low = Err(ArenaError::LimitTooLow { given: 1000, least: 256 << 10 });
         assert_eq!(arena.set_resident_limit(Some(1000)), too_low);
         assert_eq!(arena.set_memory_limit(Some(1000)), too_low);
-        let numbers = fill(&arena, 2 << 20);
-        eventually(&arena, "the limit", |stats| stats.resident_bytes <= 4 << 20);
-        assert!(arena.stats().resident_bytes > 1 << 20, "{setup}: {}", arena.stats());
+        let numbers = fill(&arena, 2 * unit() as u64);
+        eventually(&arena, "the limit", |stats| stats.resident_bytes <= 4 * unit());
+        assert!(arena.stats().resident_bytes > unit(), "{setup}: {}", arena.stats());
         verify(&numbers);
         arena.stop().unwrap();
         assert_eq!(arena.set_memory_limit(None), Err(ArenaError::NotSwapping));
@@ -186,9 +194,9 @@ fn a_refused_limit_changes_nothing() {
 fn a_stopped_arena_has_no_store() {
     for setup in setups("a_stopped_arena_has_no_store") {
         let arena = quiet(setup).build().unwrap();
-        let numbers = fill(&arena, 1 << 20);
+        let numbers = fill(&arena, unit() as u64);
         evict_everything(&arena);
-        assert!(arena.stats().store_bytes > 1 << 20, "{setup}: {}", arena.stats());
+        assert!(arena.stats().store_bytes > unit(), "{setup}: {}", arena.stats());
         arena.stop().unwrap();
         assert_eq!(arena.stats().store_bytes, 0, "{setup}: {}", arena.stats());
         verify(&numbers);

@@ -1,5 +1,5 @@
-//! Random programs against a plain model, in arenas of all kinds. Other and more programs of one thread
-//! than usual: `THERMOCLINE_SEED=7 THERMOCLINE_CASES=1000 cargo test --test model programs_of`.
+//! Random programs against a plain model, in arenas of all kinds. For more programs of one thread, with
+//! another seed: `THERMOCLINE_SEED=7 THERMOCLINE_CASES=1000 cargo test --test model programs_of`.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -19,7 +19,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use thermocline::{Advice, Arena, Lane};
 
-/// Seeds differ from test to test, and are said where one fails.
+/// A program of four threads. A failure prints its seed.
 fn program(seed: u64) -> Program {
     let operations = scaled(24_000, 1600);
     Program { seed, threads: 4, operations, bytes: 4 << 20, rounds: 4, limits: false }
@@ -69,7 +69,7 @@ fn nothing_is_wrong_with_a_full_store() {
     }
 }
 
-/// Blocks of an arena that is brought to a stand go on as plain memory.
+/// After a stop the blocks are plain memory.
 #[test]
 fn nothing_is_wrong_before_and_after_a_stop() {
     for setup in setups("model::nothing_is_wrong_before_and_after_a_stop") {
@@ -115,7 +115,7 @@ enum Step {
     Stop,
 }
 
-/// With `last`, which not every program has, among the steps.
+/// Random steps, with `last` as one of the kinds.
 fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
     let size = prop_oneof![
         6 => 1usize..600,
@@ -153,7 +153,7 @@ fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..120)
 }
 
-/// The blocks there are, and what each must hold.
+/// The live blocks with their content.
 struct Model<'a> {
     arena: &'a Arena,
     claims: &'a Claims,
@@ -161,7 +161,7 @@ struct Model<'a> {
     stamps: u64,
 }
 
-/// Blocks in all, so that the arena has room for them wherever they lie.
+/// The largest number of blocks. The arena has room for as many in any arrangement.
 const MOST: usize = 40;
 
 impl Model<'_> {
@@ -207,8 +207,7 @@ impl Model<'_> {
                 let Some(mut block) = self.remove(pick) else { return };
                 let (old, new) = (block.layout, layout(size, 1 << shift));
                 let handle = arena.handle().in_lane(lane);
-                // SAFETY: the block was allocated with the old layout, and has the new one from
-                // here on.
+                // SAFETY: the block was allocated with the old layout, and has the new one from here on.
                 let given = unsafe {
                     match (size < old.size(), zeroed) {
                         (true, _) => handle.shrink(block.pointer, old, new).unwrap(),
@@ -256,7 +255,7 @@ impl Model<'_> {
             }
             Step::Peek(pick) => {
                 if let Some(block) = self.picked(pick) {
-                    // What is in the buffer already must not show.
+                    // `peek` must not return the buffer's old content.
                     let mut buffer = vec![0x5a; 100];
                     assert_eq!(block.wrong_at_a_peek(arena, &mut buffer), 0, "{block:?}");
                 }
@@ -298,7 +297,7 @@ fn from_environment<T: FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no such number: {text}")))
 }
 
-/// The same programs each time, or those of another seed.
+/// Runs the same programs each time, or those of the seed in the environment.
 fn runner() -> TestRunner {
     let cases = from_environment("THERMOCLINE_CASES").unwrap_or(scaled(24, 3));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -313,7 +312,7 @@ fn small_and_busy(setup: Setup) -> Arena {
     builder.reserve(512 << 20).build().unwrap()
 }
 
-/// One arena for all of them. What fails is told as the shortest program that fails.
+/// One arena for all programs. proptest prints the shortest program that fails.
 #[test]
 fn programs_of_one_thread_do_what_the_model_does() {
     for setup in setups("model::programs_of_one_thread") {
@@ -330,7 +329,7 @@ fn programs_of_one_thread_do_what_the_model_does() {
     }
 }
 
-/// What goes on as plain memory is asked the same, and may answer that it evicts nothing.
+/// After the stop the calls about residence may return `NotSwapping`.
 #[test]
 fn programs_that_stop_the_arena_do_what_the_model_does() {
     for setup in setups("model::programs_that_stop_the_arena") {
@@ -344,7 +343,7 @@ fn programs_that_stop_the_arena_do_what_the_model_does() {
     }
 }
 
-/// The same programs, with limits that change under their threads.
+/// The threads change the limits too.
 #[test]
 fn nothing_is_wrong_while_limits_change() {
     for setup in setups("model::nothing_is_wrong_while_limits_change") {

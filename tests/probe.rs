@@ -1,4 +1,4 @@
-//! What the probe says of a kernel, against what is known of it.
+//! `probe` against the known features of a kernel.
 
 #![allow(missing_docs)]
 
@@ -7,7 +7,7 @@ mod common;
 use common::expected;
 use thermocline::{Arena, CapabilityStatus, Swapping, Tracker};
 
-/// The matrix says of each kernel what it must have and what it must not have.
+/// `scripts/boot` sets the features that each kernel must and must not have.
 #[test]
 fn the_probe_finds_the_expected_features() {
     let probe = thermocline::probe();
@@ -29,11 +29,7 @@ fn the_probe_finds_the_expected_features() {
         }
     }
     if std::env::var("THERMOCLINE_EXPECT").is_err() {
-        common::skip(
-            "the_probe_finds_the_expected_features",
-            "",
-            "THERMOCLINE_EXPECT says nothing of it",
-        );
+        common::skip("the_probe_finds_the_expected_features", "", "THERMOCLINE_EXPECT is not set");
     }
 }
 
@@ -50,7 +46,6 @@ fn every_missing_capability_has_a_reason_and_a_remedy() {
     }
 }
 
-/// Read-write protection is taken where it is to be had, and nowhere else.
 #[test]
 fn the_default_tracker_is_rwp_where_the_kernel_has_it() {
     let probe = thermocline::probe();
@@ -71,7 +66,7 @@ fn the_default_tracker_is_rwp_where_the_kernel_has_it() {
     assert_eq!(arena.route(), probe.route());
 }
 
-/// Without privileges only faults of user code are served, and the library knows it.
+/// Without privileges a userfaultfd serves only faults of user code, and `route` says so.
 #[test]
 fn the_route_fits_the_privileges() {
     let probe = thermocline::probe();

@@ -1,5 +1,4 @@
-//! The child process: one arena after the other, in each of which some threads work and others disturb
-//! them.
+//! The child process: one arena after the other. In each of them some threads work while disturbances run.
 
 use super::case::Case;
 use super::common::blocks::{Claims, Random};

@@ -143,7 +143,12 @@ impl Standing {
             (HEADER..WORDS).for_each(|at| self.compare(address, page, at));
         }
         let sum: u64 = (0..count).map(|page| pages.read(page, COUNT)).sum();
-        assert_eq!(sum, self.added.load(Ordering::SeqCst), "the sum of the counters: {}", arena.stats());
+        assert_eq!(
+            sum,
+            self.added.load(Ordering::SeqCst),
+            "the sum of the counters: {}",
+            arena.stats()
+        );
         assert_eq!(self.wrong.load(Ordering::SeqCst), 0, "wrong words: {}", arena.stats());
         pages.free();
     }

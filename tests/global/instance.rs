@@ -1,4 +1,4 @@
-//! The allocator by itself: one that is not the process's.
+//! An `ArenaAlloc` that is not the global allocator.
 
 use super::common::pages::{PAGE, evict};
 use super::common::{Setup, quiet, setups};
@@ -19,12 +19,12 @@ fn is_in(arena: &Arena, block: *mut u8) -> bool {
 }
 
 fn fill(block: *mut u8, len: usize) {
-    // SAFETY: the caller's block, which has so many bytes.
+    // SAFETY: the caller's block, which has `len` bytes.
     (0..len).for_each(|i| unsafe { block.add(i).write((i % 251) as u8) });
 }
 
 fn is_filled(block: *mut u8, len: usize) -> bool {
-    // SAFETY: the caller's block, which has so many bytes.
+    // SAFETY: the caller's block, which has `len` bytes.
     (0..len).all(|i| unsafe { block.add(i).read() } == (i % 251) as u8)
 }
 
@@ -70,7 +70,7 @@ fn alloc_zeroed_writes_only_to_reused_pages() {
             let block = unsafe { alloc.alloc_zeroed(layout(LEN)) };
             assert!(is_in(&arena, block));
             let memory = arena.stats().memory_bytes;
-            // What is populated ahead, and what the block before has not given back yet.
+            // Pages that were populated ahead, and pages of the previous block that are not released yet.
             assert!(memory <= 6 << 20, "{setup}: {memory}");
             // SAFETY: within the block.
             let at = |i: usize| unsafe { block.add(i) };
@@ -83,12 +83,12 @@ fn alloc_zeroed_writes_only_to_reused_pages() {
             // SAFETY: allocated above.
             unsafe { alloc.dealloc(block, layout(LEN)) };
         }
-        // Small ones lie on pages that are in use.
+        // Small blocks lie on pages that are in use.
         for _ in 0..2 {
             // SAFETY: a layout with bytes.
             let blocks = [(); 20].map(|()| unsafe { alloc.alloc_zeroed(layout(1000)) });
             for block in blocks {
-                // SAFETY: the block has so many bytes.
+                // SAFETY: the block has 1000 bytes.
                 assert!((0..1000).all(|i| unsafe { block.add(i).read() } == 0), "{setup}");
                 fill(block, 1000);
                 // SAFETY: allocated above, and freed once.
@@ -111,7 +111,7 @@ fn allocations_beyond_the_reserve_return_null() {
         // SAFETY: allocated above.
         assert!(unsafe { alloc.realloc(some, layout(1 << 20), 8 << 20) }.is_null());
         evict(&arena, (1 << 20) / PAGE);
-        assert!(is_filled(some, 1 << 20), "the old one goes on living");
+        assert!(is_filled(some, 1 << 20), "the old block has changed");
         // SAFETY: a layout with bytes.
         let small = unsafe { alloc.alloc(layout(500)) };
         fill(small, 500);
@@ -159,7 +159,7 @@ fn an_allocator_has_one_arena() {
         let (alloc, arena) = started(setup, 1 << 30);
         let other = quiet(setup).build().unwrap();
         assert_eq!(alloc.start_without_system_calls(&other), Err(StartError::AlreadyStarted));
-        // It lives on without whoever built it.
+        // The allocator keeps the arena after its builder drops it.
         drop(arena);
         // SAFETY: a layout with bytes.
         let block = unsafe { alloc.alloc(layout(5000)) };
@@ -206,7 +206,7 @@ fn a_build_function_without_a_result_is_called_once() {
     assert_eq!(ASKED.load(Ordering::Relaxed), 1);
     for setup in setups("a_build_function_without_a_result_is_called_once") {
         let arena = quiet(setup).build().unwrap();
-        // One can still be had, once.
+        // The allocator can still be started, once.
         let first = alloc.arena().is_none();
         assert_eq!(alloc.start_without_system_calls(&arena).is_ok(), first);
     }

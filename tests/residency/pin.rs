@@ -110,7 +110,7 @@ fn memory_may_be_freed_while_it_is_pinned() {
     }
 }
 
-/// The evictor must not count pinned pages as evictable: it evicts others to keep the limit.
+/// The evictor must not count pinned pages as evictable: it keeps the limit by unpinned pages.
 #[test]
 fn the_resident_limit_is_kept_by_evicting_unpinned_pages() {
     for setup in setups("the_resident_limit_is_kept") {
