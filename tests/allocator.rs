@@ -42,7 +42,7 @@ fn free_half(arena: &Arena, blocks: Vec<Block>) -> Vec<Block> {
 
 /// Figures that change when a page is brought back.
 fn touches(stats: &Stats) -> (u64, u64, u64, usize) {
-    (stats.faults, stats.refaults, stats.prefetched, stats.resident_bytes)
+    (stats.faults, stats.refaults, stats.prefetched_pages, stats.resident_bytes)
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn allocating_touches_no_cold_page() {
                 })
                 .collect();
             let after = arena.stats();
-            let counts = |stats: &Stats| (stats.faults, stats.refaults, stats.prefetched);
+            let counts = |stats: &Stats| (stats.faults, stats.refaults, stats.prefetched_pages);
             assert_eq!(counts(&after), counts(&before), "{setup}, {size}: {after}");
             for (pointer, layout) in given {
                 // SAFETY: allocated above with this layout.
@@ -264,7 +264,7 @@ fn a_freed_block_goes_back_to_the_lane_that_allocated_it() {
             let region = regions(&arena);
             let layout = layout(size, 8);
             let hot: Vec<_> = (0..count).map(|_| arena.hot().allocate(layout).unwrap()).collect();
-            let cold = arena.handle().in_lane(Lane::Cold);
+            let cold = arena.lane(Lane::Cold);
             // One block stays in each region: any lane may take an empty region.
             let mut kept = HashMap::new();
             let mut freed = 0;
@@ -280,7 +280,7 @@ fn a_freed_block_goes_back_to_the_lane_that_allocated_it() {
             }
             assert!(freed > 0, "{size} bytes: each in a region of its own");
             for lane in [Lane::Cold, Lane::Default] {
-                let handle = arena.handle().in_lane(lane);
+                let handle = arena.lane(lane);
                 let new: Vec<_> = (0..count).map(|_| handle.allocate(layout).unwrap()).collect();
                 for block in new {
                     let place = region(block.addr().get());
@@ -400,7 +400,7 @@ fn under_a_limit_objects_of_the_hot_lane_stay_resident() {
         }
         let before = arena.stats();
         assert!(within() && before.stored_bytes > limit, "{setup}: {before}");
-        while arena.stats().cycles < before.cycles + 20 {
+        while arena.stats().scans < before.scans + 20 {
             verify(&hot);
         }
         // A machine that stalls may make the evictor take hot pages now and then.

@@ -132,7 +132,7 @@ fn excess_bytes_counts_the_bytes_above_the_limits() {
         // The evictor cannot evict pages that do not compress.
         arena.set_resident_limit(Some(1 << 20)).unwrap();
         let over = |stats: &Stats| stats.resident_bytes - (1 << 20);
-        eventually(&arena, "all of it tried", |stats| stats.incompressible >= 1000);
+        eventually(&arena, "all of it tried", |stats| stats.incompressible_pages >= 1000);
         let stats = arena.stats();
         assert!(over(&stats) > 2 << 20 && arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
         arena.set_resident_limit(None).unwrap();
@@ -166,9 +166,9 @@ fn limits_can_change_at_run_time() {
             set(&arena, None).unwrap();
             verify(&numbers);
             assert_eq!(arena.evict_now().map(drop), Ok(()), "an eviction is still under way");
-            let evicted = arena.stats().evicted;
+            let evicted = arena.stats().evicted_pages;
             verify(&numbers);
-            assert_eq!(arena.stats().evicted, evicted, "{setup}");
+            assert_eq!(arena.stats().evicted_pages, evicted, "{setup}");
         }
         arena.check().unwrap();
     }

@@ -183,7 +183,7 @@ fn a_stuck_evictor_is_reported() {
                 }
             });
             let _end = SetOnDrop(&end);
-            eventually(&arena, "some eviction", |stats| stats.evicted > 100);
+            eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
             let words = "the evictor thermocline-e (thread ";
             stop_until_reported(&arena, thread_named("thermocline-e"), words);
         });
@@ -225,7 +225,7 @@ fn a_stuck_owner_of_a_page_is_reported() {
                 }
             });
             let _end = SetOnDrop(&end);
-            eventually(&arena, "some prefetching", |stats| stats.prefetched > 100);
+            eventually(&arena, "some prefetching", |stats| stats.prefetched_pages > 100);
             let words = " has been keeping page ";
             stop_until_reported(&arena, owner.load(Ordering::Acquire), words);
         });
@@ -264,7 +264,7 @@ fn a_starved_and_stopped_process_reports_no_stall() {
                 });
             }
             let _end = SetOnDrop(&end);
-            eventually(&arena, "some eviction", |stats| stats.evicted > 100);
+            eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
             let stopped = common::child::fork(|| {
                 // SAFETY: integers; the last call continues the parent.
                 unsafe {

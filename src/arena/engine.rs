@@ -144,7 +144,7 @@ impl Engine {
         for part in range.chunks(part) {
             let result = self.resolver.restore(part, empty);
             if let Ok(part) = result {
-                self.core.counters.prefetched.add(part.restored as u64);
+                self.core.counters.prefetched_pages.add(part.restored as u64);
                 brought.restored += part.restored;
                 brought.lost += part.lost;
             }
@@ -320,7 +320,7 @@ impl Engine {
         }
         self.resolver.repoison_lost_pages();
         if let Err(e) = self.core.backing.unregister() {
-            event::die("cannot let go of an arena's memory", &e);
+            event::abort_process("cannot let go of an arena's memory", &e);
         }
         // Nothing is left in it, and the evictor's thread, which trims it otherwise, is no more.
         self.core.store.trim();

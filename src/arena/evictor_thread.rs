@@ -152,7 +152,7 @@ impl Loop {
     fn cycle(&mut self) -> usize {
         self.cycles += 1;
         self.check_sigbus_handler();
-        self.resolver.core.counters.cycles.add(1);
+        self.resolver.core.counters.scans.add(1);
         self.release_what_is_free();
         let now = self.now();
         if self.config.zeal {
@@ -197,15 +197,15 @@ impl Loop {
     fn restore(&self, range: PageRange) {
         // A hint: what cannot be brought back now is brought back when it is touched.
         if let Ok(brought) = self.resolver.restore(range, Empty::Leave) {
-            self.resolver.core.counters.prefetched.add(brought.restored as u64);
+            self.resolver.core.counters.prefetched_pages.add(brought.restored as u64);
         }
     }
 
     /// Says so, once, when the program has installed a SIGBUS handler of its own after ours.
     fn check_sigbus_handler(&mut self) {
-        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_in_charge() {
+        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_installed() {
             self.warned = true;
-            event::say(format_args!(
+            event::report(format_args!(
                 "another handler for SIGBUS has been installed; for what is not its own it has to \
                  call the one that it has replaced (see FaultMode::Inline)"
             ));

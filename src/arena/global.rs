@@ -355,7 +355,7 @@ fn within<T>(work: impl FnOnce() -> T) -> T {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
-            event::say(format_args!("a panic in the allocator, see the message above: abort"));
+            event::report(format_args!("a panic in the allocator, see the message above: abort"));
             std::process::abort();
         }
     }

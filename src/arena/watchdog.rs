@@ -146,16 +146,19 @@ impl Report<'_> {
         match found {
             Verdict::Nothing => {}
             Verdict::GoesOn(stood) => {
-                event::say(format_args!("{who} goes on, after {}", seconds(stood)));
+                event::report(format_args!("{who} goes on, after {}", seconds(stood)));
             }
             Verdict::Stalled(stood) => {
                 self.resolver.core.counters.stalls.add(1);
                 let at = self.at(who);
                 let stall = format!("{who} has been {at} for {}", seconds(stood));
                 if self.aborts {
-                    event::die("a stall, and Builder::abort_on_stall was asked for", &stall);
+                    event::abort_process(
+                        "a stall, and Builder::abort_on_stall was asked for",
+                        &stall,
+                    );
                 }
-                event::say(format_args!(
+                event::report(format_args!(
                     "{stall}; touches of evicted pages wait for it. What a thread is doing is in wchan, \
                      status and stack of /proc/{}/task/THREAD, and in a debugger",
                     std::process::id()

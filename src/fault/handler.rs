@@ -32,7 +32,7 @@ pub(crate) fn spawn(
     let failed = "a fault handler failed";
     sys::thread::spawn(&format!("thermocline-f{number}"), failed, move || {
         if let Err(e) = serve(&resolver, number, &stop, &filled) {
-            event::die(failed, &e);
+            event::abort_process(failed, &e);
         }
     })
 }

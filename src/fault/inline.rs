@@ -74,7 +74,7 @@ impl Inline {
     fn is_readable(&self, page: PageIndex) -> bool {
         let read = self.resolver.core.backing.check_readable(page);
         if let Err(e) = &read {
-            event::say(format_args!("page {} of an arena cannot be read: {e:#}", page.0));
+            event::report(format_args!("page {} of an arena cannot be read: {e:#}", page.0));
         }
         read.is_ok()
     }

@@ -190,7 +190,7 @@ impl Resolver {
         match self.zero_run(range) {
             (0, None) => None,
             (0, Some(FillError::NoMemory)) => {
-                event::say(format_args!("a thread waits for memory for a page that it touched"));
+                event::report(format_args!("a thread waits for memory for a page that it touched"));
                 None
             }
             (0, Some(error)) => {
@@ -199,7 +199,7 @@ impl Resolver {
                 Some(Resolved::Lost)
             }
             (filled, _) => {
-                self.core.counters.zero_fills.add(filled as u64);
+                self.core.counters.zero_filled_pages.add(filled as u64);
                 Some(Resolved::Zeroed)
             }
         }
@@ -208,14 +208,14 @@ impl Resolver {
     /// Gives access to the page, which the caller has taken.
     fn lift(&self, page: PageIndex, was: Word) -> Resolved {
         if let Err(e) = self.core.isolation.admit(page.only()) {
-            event::die("cannot give access to a page", &e);
+            event::abort_process("cannot give access to a page", &e);
         }
         self.wake(page.only(), self.core.table.finish_lift(page, was));
         if was.state() == State::Claimed {
-            self.core.counters.taken_back.add(1);
+            self.core.counters.evictions_cancelled.add(1);
             Resolved::TakenBack
         } else {
-            self.core.counters.lifted.add(1);
+            self.core.counters.protection_faults.add(1);
             Resolved::Lifted
         }
     }
@@ -232,7 +232,7 @@ impl Resolver {
         if waiters.0
             && let Err(e) = self.core.table.wake(&self.core.backing, range)
         {
-            event::die("cannot wake the waiters of a page", &e);
+            event::abort_process("cannot wake the waiters of a page", &e);
         }
     }
 
@@ -264,7 +264,7 @@ impl Resolver {
 
     fn poison(&self, page: PageIndex) {
         if let Err(e) = self.core.backing.poison(page) {
-            event::die("cannot poison a lost page", &e);
+            event::abort_process("cannot poison a lost page", &e);
         }
     }
 }

@@ -15,7 +15,7 @@ const STRETCH: usize = REGION_PAGES;
 impl Resolver {
     /// Gives up a page that the caller has taken: whoever touches it gets SIGBUS.
     pub(super) fn lose(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
-        event::say(format_args!("page {} of an arena is lost: {why:#}", page.0));
+        event::report(format_args!("page {} of an arena is lost: {why:#}", page.0));
         if was.state() == State::Stored {
             self.core.store.free(was.handle());
         }

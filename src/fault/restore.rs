@@ -35,7 +35,7 @@ impl Resolver {
         let (resolved, run) = self.restore_within(plan.window, page, was);
         self.readahead.note(plan, run);
         if run.pages() > 1 {
-            self.core.counters.brought_along.add(run.pages() as u64 - 1);
+            self.core.counters.readahead_pages.add(run.pages() as u64 - 1);
         }
         resolved
     }
@@ -139,7 +139,7 @@ impl Resolver {
             // Not before: a toucher who went on could touch all of it unseen. Those who wait on the
             // pages' words are woken as these change.
             if let Err(e) = self.core.backing.wake(intact) {
-                event::die("cannot wake the waiters of a page", &e);
+                event::abort_process("cannot wake the waiters of a page", &e);
             }
         }
         let there = PageRange::new(intact.start.0, intact.start.0 + done);
@@ -162,7 +162,7 @@ impl Resolver {
                 }
                 // The copy is good, so the toucher may as well go on waiting.
                 Some(FillError::NoMemory) => {
-                    event::say(format_args!("a thread waits for memory for an evicted page"));
+                    event::report(format_args!("a thread waits for memory for an evicted page"));
                 }
                 Some(error) => {
                     self.lose(page, scratch.word(page), &error);
@@ -212,8 +212,8 @@ impl Resolver {
             });
             if looked.is_ok() {
                 let [wanted, wasted] = [touched, watched.pages() - touched].map(|n| n as u64);
-                self.core.counters.sampled_wanted.add(wanted);
-                self.core.counters.sampled_wasted.add(wasted);
+                self.core.counters.readahead_sampled_hits.add(wanted);
+                self.core.counters.readahead_sampled_misses.add(wasted);
                 self.readahead.learn(wanted, wasted);
             }
         }

@@ -1,5 +1,5 @@
-//! Units, bit fields, the one switch for atomics, and whose work a thread does. No kernel, no
-//! `unsafe`, no other room.
+//! Units, bit fields, the choice of atomics, and the flag of threads inside the library. Contains no
+//! system calls and no `unsafe`, and imports no other top-level module.
 
 pub(crate) mod geometry;
 pub(crate) mod in_library;

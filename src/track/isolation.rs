@@ -69,7 +69,7 @@ impl Isolation {
         batch.drop_intact(&|run| self.shared.discard_locked(run));
         if let Err(e) = self.protection.thaw(within) {
             // Every touch of an armed page would wait for a handler thread from here on.
-            event::die("cannot let touches through again", &e);
+            event::abort_process("cannot let touches through again", &e);
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ fn simultaneous_touches_of_one_page_are_one_refault() {
             assert_eq!(arena.stats().resident_bytes, PAGE, "{setup}");
         }
         let stats = arena.stats();
-        assert_eq!((stats.refaults, stats.brought_along), (rounds as u64, 0), "{setup}: {stats}");
+        assert_eq!((stats.refaults, stats.readahead_pages), (rounds as u64, 0), "{setup}: {stats}");
         arena.check().unwrap();
     }
 }

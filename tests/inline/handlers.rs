@@ -210,9 +210,9 @@ fn a_later_handler_that_calls_ours_works_and_is_reported_once() {
         assert_ne!(replaced.sa_flags & libc::SA_SIGINFO, 0);
         REPLACED.set(replaced.sa_sigaction).unwrap();
     }
-    let cycles = arena.stats().cycles;
+    let cycles = arena.stats().scans;
     let mut round = 0;
-    while round < 20 || arena.stats().cycles < cycles + 10 {
+    while round < 20 || arena.stats().scans < cycles + 10 {
         arena.evict_now().unwrap();
         pages.verify();
         if case == "later" {

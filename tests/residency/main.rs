@@ -20,5 +20,5 @@ fn bytes(pages: usize) -> usize {
 
 /// Whether the evictor took enough pages for some to be neighbours of pinned ones.
 fn is_enough(stats: &Stats) -> bool {
-    stats.evicted > 500
+    stats.evicted_pages > 500
 }

@@ -70,7 +70,7 @@ impl Backing {
                 // The kernel put this page in place by itself. It began as zeros, and the program wrote
                 // everything else that it holds. No call has woken its waiters.
                 if let Err(e) = self.wake(page.only()) {
-                    event::die("cannot wake the waiters of a page", &e);
+                    event::abort_process("cannot wake the waiters of a page", &e);
                 }
                 Ok(1)
             }
