@@ -191,3 +191,22 @@ fn the_tests_that_safety_names_exist() {
     }
     assert!(count > 50, "only {count} tests are named: is the page still read as it is written?");
 }
+
+#[test]
+fn every_test_program_is_in_the_index() {
+    const TEST: &str = "every_test_program_is_in_the_index";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md");
+    let Ok(index) = fs::read_to_string(path) else {
+        common::skip(TEST, "source", "the source is not on this machine, or may not be read");
+        return;
+    };
+    for (path, _) in files_of("tests", TEST) {
+        let Some(program) = path.strip_suffix("/main.rs").or(path.strip_suffix(".rs")) else {
+            continue;
+        };
+        // Other files of a folder are modules.
+        if !program.contains('/') {
+            assert!(index.contains(&format!("\n| `{program}` | ")), "no line for {program}");
+        }
+    }
+}

@@ -63,7 +63,7 @@ group_kills() {
     esac
 }
 
-# remove_group GROUP: for a group whose processes have ended. Tells the kernel to count nothing there any more.
+# remove_group GROUP: removes a group whose processes have ended.
 remove_group() {
     [[ -d $1 ]] || return 0
     [[ ! -e $1/memory.force_empty ]] || echo 0 >"$1/memory.force_empty" 2>/dev/null || true

@@ -49,7 +49,7 @@ measure_redis() {
     remove_groups
 }
 
-# measure_ours ROUND THREADS SIDE: the server gets a limit a little below the one at which the kernel kills it.
+# measure_ours ROUND THREADS SIDE: the server's own limit is a little below that of its control group.
 measure_ours() {
     local options
     add_group ours

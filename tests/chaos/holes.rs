@@ -33,7 +33,7 @@ fn fragment(arena: &Arena, random: &mut Random) -> Vec<Block> {
     kept
 }
 
-/// Fragments the heap and trims it a few times, in several threads, and checks the remaining blocks each time.
+/// Fragments and trims the heap a few times, in several threads, and checks the remaining blocks each time.
 pub fn make(arena: &Arena, random: &mut Random) -> u64 {
     let work = |mut random: Random| {
         let mut live = Vec::new();

@@ -1,4 +1,4 @@
-//! What a fault leaves of the faulting thread's state, and faults that meet.
+//! `errno` and the signal mask across a fault, and simultaneous faults.
 
 use super::block;
 use super::common::child::{child_case, in_child, text};

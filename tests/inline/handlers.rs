@@ -25,7 +25,7 @@ fn blocked() -> u64 {
     (1..=64).filter(|signal| has(*signal)).fold(0, |mask, signal| mask | 1 << (signal - 1))
 }
 
-/// What the handlers of this file saw.
+/// Results of the handlers in this file.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 static ADDRESS: AtomicUsize = AtomicUsize::new(0);
 static CODE: AtomicI32 = AtomicI32::new(0);
@@ -249,7 +249,7 @@ fn a_later_handler_that_calls_ours_may_be_interrupted_by_one_that_touches_pages(
         }
         return;
     };
-    // SAFETY: takes a number. It ends a thread that waits for a page of its own, which is for ever.
+    // SAFETY: takes a number. The alarm ends a process in which a thread waits for a page of its own.
     unsafe { libc::alarm(120) };
     let arena = quiet(Setup::parse(&case)).build().unwrap();
     let pages = Pages::filled(&arena, 2000);
