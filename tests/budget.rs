@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use thermocline::{Arena, ArenaError, Stats};
 
 /// Pages in memory and the store's.
-fn cost(stats: &Stats) -> usize {
+fn cost(stats: &Stats) -> u64 {
     stats.resident_bytes + stats.store_bytes
 }
 
@@ -24,7 +24,7 @@ fn the_memory_limit_counts_the_store_too() {
         let arena = quiet(setup).memory_limit(limit).build().unwrap();
         let numbers = fill(&arena, 4 << 20);
         for _ in 0..2 {
-            eventually(&arena, "the limit", |stats| cost(stats) <= limit);
+            eventually(&arena, "the limit", |stats| cost(stats) <= limit as u64);
             // Nothing is touched now, so nothing changes until it is.
             let stats = arena.stats();
             assert!(stats.store_bytes > 1 << 20, "{setup}: a store that matters: {stats}");
@@ -55,7 +55,7 @@ fn readers_do_not_outrun_the_evictor() {
         for page in 0..pages.count {
             pages.write(page, 3, page as u64 + 1);
             pages.write(page, 400, (page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            if arena.excess_bytes() > MIB {
+            if arena.excess_bytes() > MIB as u64 {
                 eventually(&arena, "the limit", |_| arena.excess_bytes() == 0);
             }
         }
@@ -82,7 +82,7 @@ fn readers_do_not_outrun_the_evictor() {
         let stats = arena.stats();
         assert!(stats.refaults > 0 && stats.limit_waits > 0, "{setup}: {stats}");
         let allowed = limit + 8 * MIB + READERS * (256 << 10);
-        assert!(peak <= allowed, "{setup}: {peak} bytes, at most {allowed}: {stats}");
+        assert!(peak <= allowed as u64, "{setup}: {peak} bytes, at most {allowed}: {stats}");
     }
 }
 
@@ -152,7 +152,7 @@ fn limits_change_while_the_arena_works() {
         for set in [Arena::set_resident_limit as Set, Arena::set_memory_limit] {
             for limit in [12 << 20, 8 << 20] {
                 set(&arena, Some(limit)).unwrap();
-                eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit);
+                eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit as u64);
             }
             // Without it nothing that has come back goes again: nobody looks for an hour.
             set(&arena, None).unwrap();

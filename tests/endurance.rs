@@ -93,7 +93,7 @@ fn no_byte_is_wrong_after_very_many_faults() {
                 arena.evict_now().unwrap();
                 // Pages that lie next to each other go together, so most should be there first.
                 for _ in 0..1000 {
-                    if arena.stats().resident_bytes >= PAGES * THREADS * PAGE * 3 / 4 {
+                    if arena.stats().resident_bytes >= (PAGES * THREADS * PAGE * 3 / 4) as u64 {
                         break;
                     }
                     thread::sleep(Duration::from_micros(200));

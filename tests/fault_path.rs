@@ -62,7 +62,7 @@ fn serving_a_fault_allocates_nothing() {
             .scan_interval(Duration::from_millis(1))
             .cold_age(Duration::from_millis(1))
             .resident_limit(1 << 20)
-            .zeal()
+            .zeal(true)
             .build()
             .unwrap();
         // Handlers have everything that they need once they have served a fault.

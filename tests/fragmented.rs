@@ -7,7 +7,7 @@ mod common;
 
 use common::blocks::{Block, Random, bytes_not_zero, evict_everything, layout};
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
-use common::pages::{PAGE, eventually};
+use common::pages::{PAGE, PAGE_BYTES, eventually};
 use common::{SetOnDrop, quiet, scaled, setups};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,7 +105,7 @@ fn trims_to_what_is_live(arena: &Arena, setup: &str) {
 fn trim_leaves_the_pages_with_a_live_byte() {
     for setup in setups("trim_leaves_the_pages_with_a_live_byte") {
         trims_to_what_is_live(&quiet(setup).build().unwrap(), &setup.to_string());
-        let poisons = quiet(setup).poison_freed().build().unwrap();
+        let poisons = quiet(setup).poison_freed(true).build().unwrap();
         trims_to_what_is_live(&poisons, &format!("{setup}, poisoned"));
     }
 }
@@ -134,7 +134,7 @@ fn trim_does_so_in_plain_memory() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(1 << 30).build().unwrap();
     assert!(arena.evict_now().is_err());
     trims_to_what_is_live(&arena, "plain");
 }
@@ -190,8 +190,8 @@ fn a_silent_thread_keeps_the_pages_of_its_blocks_and_no_others() {
         let live = fragment(&arena, count(), &mut Random::new(13));
         eventually(&arena, "giving holes back", |stats| {
             let heap = arena.heap_stats().unwrap();
-            let cached: usize = heap.lanes[0].classes.iter().map(|class| class.cached).sum();
-            is_tight(&live, stats.memory_bytes.saturating_sub((cached * 2 * PAGE) as u64))
+            let cached: u64 = heap.lanes[0].classes.iter().map(|class| class.cached).sum();
+            is_tight(&live, stats.memory_bytes.saturating_sub(cached * 2 * PAGE_BYTES))
         });
         // This is that thread, which gives all of it back when it trims.
         arena.trim();
@@ -206,7 +206,7 @@ fn threads_go_on_meanwhile() {
     for setup in setups("threads_go_on_meanwhile") {
         for poison in [false, true] {
             let builder = attentive(quiet(setup));
-            let builder = if poison { builder.poison_freed() } else { builder };
+            let builder = builder.poison_freed(poison);
             let arena = builder.build().unwrap();
             let over = AtomicBool::new(false);
             let rounds = scaled(30, 5);

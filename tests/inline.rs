@@ -5,7 +5,7 @@
 mod common;
 
 use common::child::{child_case, fork, in_child, passes_in_child, text};
-use common::pages::{PAGE, Pages, eventually, evict, rounds};
+use common::pages::{PAGE, PAGE_BYTES, Pages, eventually, evict, rounds};
 use common::signals::{Foreign, install};
 use common::stacks::{Mixed, Stack};
 use common::{SetOnDrop, Setup, inline_setups, quiet, scaled, setups};
@@ -459,10 +459,10 @@ fn many_threads_that_touch_one_page_at_once_are_one_refault() {
         let pages = Pages::new(&arena, 64 * 32);
         (0..64).for_each(|page| pages.write(page * 32, 3, (page as u64) << 8 | 5));
         arena.check().unwrap();
-        let all = arena.stats().resident_bytes / PAGE;
+        let all = arena.stats().resident_bytes / PAGE_BYTES;
         let rounds = scaled(200, 20);
         for round in 0..rounds {
-            evict(&arena, all);
+            evict(&arena, all as usize);
             let (barrier, page) = (Barrier::new(THREADS), round * 37 % 64);
             thread::scope(|scope| {
                 for _ in 0..THREADS {
@@ -475,7 +475,7 @@ fn many_threads_that_touch_one_page_at_once_are_one_refault() {
             });
             // A handler counts what it has done a moment later.
             eventually(&arena, "the refault", |stats| stats.refaults > round as u64);
-            assert_eq!(arena.stats().resident_bytes, PAGE, "{setup}");
+            assert_eq!(arena.stats().resident_bytes, PAGE_BYTES, "{setup}");
         }
         let stats = arena.stats();
         assert_eq!((stats.refaults, stats.readahead_pages), (rounds as u64, 0), "{setup}: {stats}");

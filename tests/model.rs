@@ -11,7 +11,7 @@ use common::blocks::{Block, Claims, bytes_not_zero, layout};
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
 use common::pages::eventually;
 use common::program::{Outcome, Program, asked};
-use common::{Setup, quiet, scaled, setups};
+use common::{LANES, Setup, quiet, scaled, setups};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -53,8 +53,8 @@ fn under_a_tiny_limit() {
 fn while_freed_memory_is_overwritten() {
     for setup in setups("model::while_freed_memory_is_overwritten") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
-        let arena = builder.poison_freed().build().unwrap();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
+        let arena = builder.poison_freed(true).build().unwrap();
         nothing_is_wrong(program(2), &arena, |_| ());
     }
 }
@@ -63,7 +63,7 @@ fn while_freed_memory_is_overwritten() {
 fn where_the_store_is_full() {
     for setup in setups("model::where_the_store_is_full") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
         let arena = builder.store_limit(1 << 20).build().unwrap();
         nothing_is_wrong(program(3), &arena, |_| ());
     }
@@ -74,7 +74,8 @@ fn where_the_store_is_full() {
 fn before_and_after_the_arena_is_stopped() {
     for setup in setups("model::before_and_after_the_arena_is_stopped") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         nothing_is_wrong(program(4), &arena, |round| {
             if round == 1 {
                 arena.stop().unwrap();
@@ -90,7 +91,7 @@ fn in_plain_memory() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(1 << 30).build().unwrap();
     assert!(arena.evict_now().is_err());
     nothing_is_wrong(program(5), &arena, |_| ());
     assert_eq!(arena.stats().memory_bytes, 0);
@@ -123,7 +124,7 @@ fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
         1 => 40_000usize..400_000,
         1 => 400_000usize..2 << 20,
     ];
-    let lane = (0..Lane::ALL.len()).prop_map(|lane| Lane::ALL[lane]);
+    let lane = (0..LANES.len()).prop_map(|lane| LANES[lane]);
     let shift = prop_oneof![8 => 0u32..5, 2 => 5u32..15, 1 => 15u32..22];
     let block = (lane, size, shift, any::<bool>());
     let limit = prop_oneof![1 => Just(None), 2 => (256usize << 10..4 << 20).prop_map(Some)];
@@ -283,7 +284,7 @@ fn run_steps(arena: &Arena, claims: &Claims, steps: &[Step]) {
     for step in steps {
         model.step(step);
         let usable: usize = model.blocks.iter().map(|block| block.usable).sum();
-        assert_eq!(arena.stats().allocated_bytes, usable, "{step:?}");
+        assert_eq!(arena.stats().allocated_bytes, usable as u64, "{step:?}");
     }
     arena.check().unwrap();
     while let Some(block) = model.remove(0) {
@@ -309,7 +310,7 @@ fn runner() -> TestRunner {
 
 fn small_and_busy(setup: Setup) -> Arena {
     let interval = Duration::from_millis(1);
-    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
     builder.reserve(512 << 20).build().unwrap()
 }
 

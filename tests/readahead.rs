@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::pages::{PAGE, Pages, evict};
+use common::pages::{PAGE_BYTES, Pages, evict};
 use common::{SetOnDrop, quiet, scaled, setups};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,8 +50,8 @@ fn touch(pages: Pages<'_>, order: impl Iterator<Item = usize>) -> Since {
     // A toucher goes on a moment before the handler has counted.
     pages.arena.check().unwrap();
     let after = pages.arena.stats();
-    let all = |stats: &Stats| (stats.refaults + stats.readahead_pages) as usize;
-    assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE);
+    let all = |stats: &Stats| stats.refaults + stats.readahead_pages;
+    assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE_BYTES);
     let faults = (after.refaults - before.refaults) as usize;
     Since { faults, brought: (after.readahead_pages - before.readahead_pages) as usize }
 }
@@ -155,7 +155,8 @@ fn what_pays_is_found_out_again_after_what_does_not() {
 fn neighbours_are_right_while_everything_is_evicted_all_the_time() {
     for setup in setups("neighbours_are_right") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         let pages = Pages::filled(&arena, 2000);
         let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {

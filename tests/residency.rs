@@ -5,7 +5,7 @@
 mod common;
 
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
-use common::pages::{PAGE, Pages, eventually, evict, rounds};
+use common::pages::{PAGE, PAGE_BYTES, Pages, eventually, evict, rounds};
 use common::{SetOnDrop, quiet, scaled, setups};
 use core::ffi::c_void;
 use std::fs::File;
@@ -18,8 +18,8 @@ use thermocline::{Advice, Arena, ArenaError, Stats};
 
 const OUTSIDE: Result<(), ArenaError> = Err(ArenaError::OutsideArena);
 
-fn bytes(pages: usize) -> usize {
-    pages * PAGE
+fn bytes(pages: usize) -> u64 {
+    pages as u64 * PAGE_BYTES
 }
 
 /// Runs `what` while another thread evicts all that it can, over and over.
@@ -89,7 +89,7 @@ fn ensured_memory_that_was_never_written_is_given() {
         let before = arena.stats();
         arena.ensure(pages.part(1000, 3000)).unwrap();
         let stats = arena.stats();
-        assert_eq!(stats.memory_bytes, before.memory_bytes + bytes(3000) as u64, "{setup}");
+        assert_eq!(stats.memory_bytes, before.memory_bytes + bytes(3000), "{setup}");
         assert!((1000..4000).all(|page| pages.read(page, 9) == 0));
         pages.write(2000, 0, 1);
         assert_eq!(arena.stats().faults, before.faults, "{setup}: {stats}");
@@ -162,7 +162,7 @@ fn plain_memory_is_always_there() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(64 << 20).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(64 << 20).build().unwrap();
     assert_eq!(arena.fault_mode(), None);
     let pages = Pages::new(&arena, 100);
     (0..100).for_each(|page| pages.write(page, 3, page as u64 + 1));
@@ -282,7 +282,7 @@ fn memory_that_is_freed_under_a_pin_harms_nobody() {
 fn the_resident_limit_is_kept_by_what_is_not_pinned() {
     for setup in setups("the_resident_limit_is_kept") {
         let arena = quiet(setup)
-            .resident_limit(bytes(2048))
+            .resident_limit(2048 * PAGE)
             .scan_interval(Duration::from_millis(20))
             .cold_age(Duration::from_secs(1000))
             .build()
@@ -313,7 +313,7 @@ fn the_resident_limit_is_kept_by_what_is_not_pinned() {
 fn pins_hold_while_everything_else_is_evicted_all_the_time() {
     for setup in setups("pins_hold_while") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
         let arena = builder.build().unwrap();
         let pages = Pages::filled(&arena, 1000);
         thread::scope(|scope| {
@@ -448,7 +448,7 @@ impl Scrap {
 
     fn new(folder: &std::path::Path, name: &str) -> std::io::Result<Self> {
         let this = Self(folder.join(format!("thermocline-{name}-{}", std::process::id())));
-        let words = (0..bytes(Self::PAGES) / 8).flat_map(|at| Self::word(at).to_ne_bytes());
+        let words = (0..Self::PAGES * PAGE / 8).flat_map(|at| Self::word(at).to_ne_bytes());
         std::fs::write(&this.0, words.collect::<Vec<_>>())?;
         File::open(&this.0)?.sync_all()?;
         Ok(this)
@@ -504,21 +504,21 @@ fn direct_reads_into_pinned_memory_arrive() {
             for round in rounds(&arena, scaled(1500, 60), "eviction", is_enough) {
                 let (to, from) = (round * 29 % (512 - RUN), round * 17 % (Scrap::PAGES - RUN));
                 let pinned = arena.pin(pages.part(to, RUN)).unwrap();
-                let address = pages.address + bytes(to);
+                let address = pages.address + to * PAGE;
                 // SAFETY: pages of the block, which no other thread writes to.
                 let target = unsafe {
                     let start = std::ptr::with_exposed_provenance_mut::<u8>(address);
-                    std::slice::from_raw_parts_mut(start, bytes(RUN))
+                    std::slice::from_raw_parts_mut(start, RUN * PAGE)
                 };
-                file.read_exact_at(target, bytes(from) as u64).unwrap();
+                file.read_exact_at(target, bytes(from)).unwrap();
                 // Half of the time what arrived is looked at after it was evicted.
                 let pinned = (round % 2 == 0).then_some(pinned);
                 if pinned.is_none() {
                     arena.advise(pages.part(to, RUN), Advice::Cold).unwrap();
                 }
-                for at in 0..bytes(RUN) / 8 {
+                for at in 0..RUN * PAGE / 8 {
                     let read = pages.read(to + at / 512, at % 512);
-                    let wanted = Scrap::word(bytes(from) / 8 + at);
+                    let wanted = Scrap::word(from * PAGE / 8 + at);
                     assert_eq!(read, wanted, "{setup}, {round}, word {at}");
                 }
                 // What compresses is evicted; what came from the file does not.

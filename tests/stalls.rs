@@ -36,7 +36,7 @@ fn quick(setup: Setup) -> Builder {
 /// Everything that is not touched is evicted, again and again.
 fn zeal(builder: Builder) -> Builder {
     let interval = Duration::from_millis(1);
-    builder.scan_interval(interval).cold_age(interval).zeal()
+    builder.scan_interval(interval).cold_age(interval).zeal(true)
 }
 
 /// How a child ends that may not trace.
@@ -106,7 +106,7 @@ fn a_stuck_handler_is_told_of_each_time() {
 fn a_stuck_handler_is_the_end_where_that_was_asked_for() {
     const TEST: &str = "a_stuck_handler_is_the_end_where_that_was_asked_for";
     if let Some(case) = child_case() {
-        let arena = quick(Setup::parse(&case)).abort_on_stall().build().unwrap();
+        let arena = quick(Setup::parse(&case)).abort_on_stall(true).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         evict(&arena, PAGES);
         let _stopped = stop(thread_named("thermocline-f0"));
@@ -251,7 +251,7 @@ fn a_starved_and_stopped_process_tells_of_nothing() {
     const TEST: &str = "a_starved_and_stopped_process_tells_of_nothing";
     if let Some(case) = child_case() {
         let limit = Duration::from_secs(scaled(2, 4));
-        let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall());
+        let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall(true));
         let arena = builder.build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         let end = AtomicBool::new(false);

@@ -102,7 +102,7 @@ fn builder(bytes: usize, options: &Options) -> Builder {
     match options.tracker {
         // Who asks for a tracker wants that one or a reason why not.
         Some(tracker) => builder.tracker(tracker),
-        None => builder.or_plain_memory(),
+        None => builder.plain_memory_fallback(true),
     }
 }
 

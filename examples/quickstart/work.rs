@@ -57,7 +57,7 @@ pub(crate) fn on_a_tenth(
         worked.rounds += 1;
         thread::sleep(PAUSE);
         worked.time = start.elapsed();
-        let stored = arena.stats().stored_bytes / MIB;
+        let stored = arena.stats().stored_bytes / MIB as u64;
         spinner.set_message(format!("round {}, {stored} MiB stored", worked.rounds));
         spinner.tick();
     }
@@ -68,8 +68,8 @@ pub(crate) fn on_a_tenth(
 /// Tells when the arena has evicted what there is to evict.
 struct End {
     /// Below this, growth is no growth.
-    step: usize,
-    stored: usize,
+    step: u64,
+    stored: u64,
     since: Instant,
     /// Before that nothing can have gone cold.
     not_before: Instant,

@@ -191,7 +191,7 @@ fn an_empty_span_is_forgotten_at_once_and_released_after_a_while() {
     heap.check().unwrap();
     heap.trim();
     let stats = heap.report();
-    assert_eq!((stats.held_bytes(), stats.free_bytes), (0, 1024 * PAGE_SIZE), "{stats}");
+    assert_eq!((stats.held_bytes(), stats.free_bytes), (0, 1024 * PAGE_SIZE as u64), "{stats}");
     heap.check().unwrap();
 }
 
@@ -201,7 +201,7 @@ fn no_more_is_kept_than_may_be() {
     let large = layout(300 * PAGE_SIZE, 1);
     let blocks: Vec<_> = (0..10).map(|_| offset(&heap, large).unwrap()).collect();
     blocks.iter().for_each(|offset| free(&heap, *offset, large));
-    assert!(heap.report().dirty_bytes <= 100 * PAGE_SIZE, "{}", heap.report());
+    assert!(heap.report().dirty_bytes <= 100 * PAGE_SIZE as u64, "{}", heap.report());
     assert!(notes.released() >= 2900);
     heap.check().unwrap();
 }
@@ -296,7 +296,10 @@ fn a_thread_keeps_no_more_than_a_mebibyte_in_blocks_of_pages() {
         let kept = offset(&heap, layout).unwrap();
         free(&heap, kept, layout);
         let stats = heap.report();
-        assert!(stats.cached_large_bytes >= pages * PAGE_SIZE, "the last one is kept: {stats}");
+        assert!(
+            stats.cached_large_bytes >= (pages * PAGE_SIZE) as u64,
+            "the last one is kept: {stats}"
+        );
         assert!(stats.cached_large_bytes <= 1 << 20, "{stats}");
         heap.check().unwrap();
         if pages >= 9 {
@@ -457,6 +460,6 @@ proptest! {
             free(&heap, offset, layout);
         }
         heap.trim();
-        prop_assert_eq!(heap.report().free_bytes, 1024 * PAGE_SIZE);
+        prop_assert_eq!(heap.report().free_bytes, 1024 * PAGE_SIZE as u64);
     }
 }

@@ -175,7 +175,7 @@ pub struct Claims {
 /// The address that an arena begins at, in which nothing is allocated yet.
 pub fn base_of(arena: &Arena) -> usize {
     // All of it: what it begins with is where the arena begins.
-    let layout = layout(arena.stats().reserved_bytes, 4096);
+    let layout = layout(arena.stats().reserved_bytes as usize, 4096);
     let all = arena.allocate(layout).unwrap().cast::<u8>();
     // SAFETY: just allocated, with this layout.
     unsafe { arena.deallocate(all, layout) };

@@ -20,7 +20,10 @@ use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, Builder, FaultMode, Tracker};
+use thermocline::{Arena, Builder, FaultMode, Lane, Tracker};
+
+/// All lanes, to choose one by its number.
+pub const LANES: [Lane; 3] = [Lane::Default, Lane::Hot, Lane::Cold];
 
 /// What the environment says of this kernel: `THERMOCLINE_EXPECT=rwp,pagemap_scan,-poison`. What is
 /// named must be there, and a test that skips for want of it fails; what is named with a minus must

@@ -28,7 +28,7 @@ const PAGES: usize = 300;
 /// Everything that is not touched is evicted, again and again.
 fn zeal(setup: Setup) -> Builder {
     let interval = Duration::from_millis(1);
-    quiet(setup).reserve(64 << 20).scan_interval(interval).cold_age(interval).zeal()
+    quiet(setup).reserve(64 << 20).scan_interval(interval).cold_age(interval).zeal(true)
 }
 
 /// The arena and the pages of a process in which threads touch what is being evicted, until it ends.

@@ -1,7 +1,7 @@
 //! A stack that lies in an arena: the kernel writes signal frames to it, and what it keeps of a thread.
 //! The documented way is to pin it.
 
-use super::common::pages::{PAGE, Pages, eventually};
+use super::common::pages::{PAGE, PAGE_BYTES, Pages, eventually};
 use super::common::signals::install;
 use super::common::stacks::Stack;
 use super::common::{SetOnDrop, quiet, scaled, setups};
@@ -44,7 +44,7 @@ fn a_stack_in_a_pinned_part_of_an_arena_takes_signals() {
         // Where the thread is done before the first eviction, there is something to bring back all the same.
         eventually(&arena, "most pages stored", |stats| {
             arena.evict_now().unwrap();
-            stats.stored_bytes > PAGES / 2 * PAGE
+            stats.stored_bytes > PAGES as u64 / 2 * PAGE_BYTES
         });
         let over = AtomicBool::new(false);
         thread::scope(|scope| {

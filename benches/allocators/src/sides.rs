@@ -83,7 +83,7 @@ impl InArena {
 
     /// An arena that only allocates. It can be had where the kernel lacks what was asked for.
     pub(crate) fn plain() -> Result<Self, Trouble> {
-        let arena = Arena::builder().tracker(Tracker::Rwp).or_plain_memory().build()?;
+        let arena = Arena::builder().tracker(Tracker::Rwp).plain_memory_fallback(true).build()?;
         match arena.swapping() {
             Swapping::Off(_) => Ok(Self(arena)),
             _ => Err("this kernel has all that arenas can ask for, so none is plain memory".into()),

@@ -46,8 +46,8 @@ pub struct Memory {
     pub swapping: Swapping,
     pub fault_mode: String,
     /// Bytes that values take in the hot, the default and the cold lane, larger ones left out.
-    pub lanes: [(&'static str, usize); 3],
-    pub large_bytes: usize,
+    pub lanes: [(&'static str, u64); 3],
+    pub large_bytes: u64,
     pub fragmentation: f64,
 }
 
@@ -81,7 +81,7 @@ impl Memory {
     }
 }
 
-fn lane_bytes(heap: &HeapStats, lane: Lane) -> usize {
+fn lane_bytes(heap: &HeapStats, lane: Lane) -> u64 {
     heap.lanes.iter().filter(|stats| stats.lane == lane).map(|stats| stats.live_bytes()).sum()
 }
 

@@ -25,7 +25,7 @@ impl Usage {
 
     /// What the arena takes.
     fn arena(&self) -> u64 {
-        self.pages() + self.stats.store_bytes as u64
+        self.pages() + self.stats.store_bytes
     }
 
     /// What the process takes. The resident set (`VmRSS`) would be too little: it leaves out pages
@@ -83,13 +83,13 @@ impl Report {
     /// Memory that the arena would take if nothing had been evicted. On a slow machine the first parts
     /// of the index are cold before the last are written; their pages count as if they were in memory.
     fn arena_before(&self) -> u64 {
-        self.before.pages() + self.before.stats.stored_bytes as u64
+        self.before.pages() + self.before.stats.stored_bytes
     }
 
     fn process_before(&self) -> Option<u64> {
         let stats = &self.before.stats;
-        let process = self.before.process()? + stats.stored_bytes as u64;
-        Some(process - stats.store_bytes as u64)
+        let process = self.before.process()? + stats.stored_bytes;
+        Some(process - stats.store_bytes)
     }
 
     fn tracker(&self) -> String {
@@ -103,7 +103,7 @@ impl Report {
         let stats = &self.after.stats;
         let (was, is) = (self.arena_before(), self.after.arena());
         let pages = Bytes(self.after.pages());
-        let parts = format!("{pages} of pages + {} of store", Bytes(stats.store_bytes as u64));
+        let parts = format!("{pages} of pages + {} of store", Bytes(stats.store_bytes));
         let saved = format!("{} of {}", percent(was, is), Bytes(was));
         let process = "RssAnon and the arena's pages, by the kernel's count";
         let saved_of_process = match (self.process_before(), self.after.process()) {

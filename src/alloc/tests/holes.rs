@@ -56,8 +56,10 @@ fn holes_are_counted_and_held_memory_is_less_without_them() {
     heap.trim();
     let after = heap.report();
     assert_eq!((after.hole_bytes(), after.live_bytes()), (0, before.live_bytes()), "{after}");
-    let released: usize = after.lanes[0].classes.iter().map(|class| class.released_bytes).sum();
-    assert!(released >= before.hole_bytes() && notes.released() >= before.hole_bytes() >> 12);
+    let released: u64 = after.lanes[0].classes.iter().map(|class| class.released_bytes).sum();
+    assert!(
+        released >= before.hole_bytes() && notes.released() as u64 >= before.hole_bytes() >> 12
+    );
     assert!(after.held_bytes() <= before.held_bytes() - before.hole_bytes(), "{before}{after}");
     assert!(after.fragmentation() < before.fragmentation());
 }
@@ -144,7 +146,7 @@ fn holes_that_cannot_be_released_are_kept_and_tried_again() {
     let holes = heap.report().hole_bytes();
     assert!(holes > 1 << 20, "{}", heap.report());
     notes.refuses.store(false, Ordering::Relaxed);
-    assert!(heap.trim() >= holes);
+    assert!(heap.trim() as u64 >= holes);
     heap.check().unwrap();
     live.into_iter().for_each(|offset| free(&heap, offset, layout(1000, 8)));
     heap.check().unwrap();

@@ -16,7 +16,7 @@ static GLOBAL: ArenaAlloc = ArenaAlloc::lazy(1, zealous);
 /// the arena; the log has no line then.
 fn zealous() -> Option<Arena> {
     let millisecond = Duration::from_millis(1);
-    let builder = Arena::builder().scan_interval(millisecond).cold_age(millisecond).zeal();
+    let builder = Arena::builder().scan_interval(millisecond).cold_age(millisecond).zeal(true);
     let arena = builder.build().ok().filter(Arena::serves_system_calls)?;
     // SAFETY: a function that may be called while the process ends.
     unsafe { libc::atexit(at_exit) };

@@ -67,7 +67,7 @@ impl Keyspace {
             }
             return;
         };
-        let stored = self.arena().stats().store_bytes;
+        let stored = self.arena().stats().store_bytes as usize;
         let left = limit.saturating_sub(tending.footprint.measure().saturating_sub(stored));
         // Fails where nothing is evicted in any case.
         let _ = self.arena().set_memory_limit(Some(left.max(LEAST)));
