@@ -1,13 +1,12 @@
-//! What a touch of an evicted page takes, by who serves it, by the order of the touches and by the
-//! number of threads that touch; and what looking for cold pages takes.
+//! The time of a touch of an evicted page, by fault mode, order of the touches and number of threads. And
+//! the time of a scan for cold pages.
 //!
 //! ```text
 //! cargo bench --bench faults -- --quick
 //! cargo bench --bench faults -- threads/inline
 //! ```
 //!
-//! Times are per page. What eviction and `prefetch` take is in `pages`, what the kernel's own swap
-//! takes in `vs_kernel`.
+//! Times are per page. `pages` measures eviction and `prefetch`, `vs_kernel` the kernel's own swap.
 
 mod common;
 
@@ -23,7 +22,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Touches one after the other: a handler that waits for the next awake is awake.
+/// Touches without pauses: a handler thread that spins for the next fault does not fall asleep.
 fn orders(criterion: &mut Criterion) {
     let orders = [
         ("random", shuffled(PAGES, 0)),
@@ -46,7 +45,7 @@ fn orders(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Touches with pauses of a millisecond, in which a handler falls asleep.
+/// Touches with pauses of a millisecond, in which a handler thread falls asleep.
 fn after_pauses(criterion: &mut Criterion) {
     const TOUCHES: u32 = 200;
     let order = shuffled(PAGES, 0);
@@ -72,7 +71,7 @@ fn after_pauses(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Pages that are asked for before they are read, one at a time.
+/// Pages that `ensure` brings back before they are read, one at a time.
 fn ensured(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
     let Some(arena) = started(quiet()) else { return };
@@ -100,7 +99,7 @@ fn ensured(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Five hundred bytes of each page, read where they are stored.
+/// Five hundred bytes of each page, read from the store with `peek`.
 fn peeked(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
     let Some(arena) = started(quiet()) else { return };
@@ -120,7 +119,7 @@ fn peeked(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Many threads at a time, each of which touches pages of its own.
+/// Threads that touch pages at the same time, each its own.
 fn threads(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
     let mut group = criterion.benchmark_group("threads");
@@ -145,9 +144,9 @@ fn threads(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The evictor's processor time for each page that it looks at, from an arena that looks as often as
-/// can be and evicts nothing. What else it does in a scan interval is in it. Looks adapt: at what is
-/// never touched, and at what always is, it looks more seldom than once in an interval.
+/// The evictor's processor time per page that it scans, in an arena that scans as often as possible and
+/// evicts nothing. The time includes its other work in a scan interval. Scans adapt: the evictor scans
+/// regions that are never or always touched less than once in an interval.
 fn looks(criterion: &mut Criterion) {
     const WINDOW: Duration = Duration::from_millis(200);
     let often = quiet().scan_interval(Duration::from_millis(1)).cold_age(HOUR / 10);
@@ -178,7 +177,7 @@ fn looks(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The time that processors spent on the evictor's thread; there is one while one arena lives.
+/// The processor time of the evictor thread. There is one such thread, because there is one arena.
 fn evictor_time() -> Duration {
     let threads = fs::read_dir("/proc/self/task").expect("Linux").flatten();
     let nanos = threads.filter_map(|thread| {
@@ -190,7 +189,7 @@ fn evictor_time() -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
-/// What `times` of it take, where `done` took `time`.
+/// The time for `times` operations, if `done` operations took `time`.
 #[expect(clippy::cast_precision_loss, reason = "a time that was measured")]
 fn scaled(time: Duration, done: u64, times: u64) -> Duration {
     time.mul_f64(times as f64 / done.max(1) as f64)
@@ -198,7 +197,7 @@ fn scaled(time: Duration, done: u64, times: u64) -> Duration {
 
 criterion_group! {
     name = benches;
-    // Short: what is measured is microseconds, and each sample has thousands of them.
+    // Short, because an operation takes microseconds and each sample has thousands of them.
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

@@ -1,11 +1,11 @@
-//! What pages cost on their way out and back, and what blocks cost.
+//! The time of evicting pages and bringing them back, and of allocating blocks.
 //!
 //! ```text
 //! cargo bench --bench pages -- --quick
 //! ```
 //!
-//! Times are per page where elements are counted (`elem`), else per operation. Nothing is evicted
-//! in the background: each benchmark says when.
+//! Times are per page where criterion counts elements (`elem`), else per operation. The arenas evict
+//! nothing in the background.
 
 mod common;
 
@@ -53,9 +53,9 @@ fn pages(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One thread touches pages in the store, one at a time. It needs one handler, but how many there
-/// are has a say in where the one that serves it wakes: waking a sleeping processor takes longer
-/// than all the rest.
+/// One thread touches stored pages, one at a time. It needs one handler thread. But the number of handler
+/// threads influences on which processor one wakes, and waking a sleeping processor takes longer than
+/// the rest of the fault.
 fn refaults(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
     let mut group = criterion.benchmark_group("refault");
@@ -73,8 +73,8 @@ fn refaults(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Allocates a block and frees it, without touching it. From a page up that is a matter of the
-/// kernel's: the pages are given zeros, and taken away again.
+/// Allocates a block and frees it, without touching it. For blocks of a page or more the kernel takes
+/// most of the time: it zeroes the pages and frees them.
 fn blocks(criterion: &mut Criterion) {
     let Some(arena) = started(quiet()) else { return };
     let mut group = criterion.benchmark_group("blocks");
@@ -95,7 +95,7 @@ fn block(bytes: usize, allocator: impl Allocator) {
 
 criterion_group! {
     name = benches;
-    // Short: what is measured is microseconds, and each sample has thousands of them.
+    // Short, because an operation takes microseconds and each sample has thousands of them.
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

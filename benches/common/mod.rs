@@ -1,5 +1,5 @@
-//! What the benchmarks share: arenas in which nothing happens by itself, data, and orders in which
-//! pages are touched.
+//! Shared by the benchmarks: arenas without background work, data, and orders in which threads touch
+//! pages.
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
@@ -17,29 +17,29 @@ pub(crate) const PAGE: usize = 4096;
 /// Pages of [`records`].
 pub(crate) const PAGES: usize = (32 << 20) / PAGE;
 
-/// Pages that did not go, or were there already, are not to be timed as if they had: at most this
-/// part of them may be missing.
+/// The most pages that an eviction may leave resident, or that a restore may find resident already. More
+/// would distort the times.
 pub(crate) const FEW: usize = PAGES / 50;
 
-/// Neighbouring pages that are touched together in [`clustered`] order.
+/// Neighbouring pages that [`clustered`] order keeps together.
 pub(crate) const CLUSTER: usize = 16;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// Both ways in which an arena brings a touched page back.
+/// Both ways in which an arena serves faults.
 pub(crate) const MODES: [FaultMode; 2] = [FaultMode::Inline, FaultMode::Handler];
 
-/// A quiet arena that brings pages back in this way.
+/// A quiet arena that serves faults in this way.
 pub(crate) fn in_mode(mode: FaultMode) -> Builder {
     quiet().fault_mode(mode)
 }
 
-/// An arena that looks at nothing and evicts nothing unless it is told to.
+/// An arena that scans and evicts nothing by itself.
 pub(crate) fn quiet() -> Builder {
     Arena::builder().reserve(1 << 30).scan_interval(HOUR).cold_age(HOUR)
 }
 
-/// None, and a word about it, where arenas cannot swap.
+/// Builds the arena. `None`, and a line on standard error, if arenas cannot swap here.
 pub(crate) fn started(builder: Builder) -> Option<Arena> {
     match builder.build() {
         Ok(arena) => Some(arena),
@@ -51,9 +51,9 @@ pub(crate) fn started(builder: Builder) -> Option<Arena> {
     }
 }
 
-/// A sequence of numbers that look random (xorshift64), another for each seed.
+/// Pseudorandom numbers (xorshift64), a different sequence for each seed.
 pub(crate) fn numbers(seed: u64) -> impl Iterator<Item = u64> {
-    // The product of an odd number and one that is not zero is not zero.
+    // The product of an odd number and a number other than zero is not zero.
     let mut x = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
     std::iter::repeat_with(move || {
         x ^= x << 13;
@@ -63,7 +63,7 @@ pub(crate) fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The numbers below `count` in an order that no readahead guesses.
+/// The numbers below `count` in an order that readahead cannot predict.
 pub(crate) fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     let mut order: Vec<(u64, usize)> = numbers(seed).skip(8).zip(0..count).collect();
     order.sort_unstable();
@@ -76,7 +76,7 @@ pub(crate) fn clustered(count: usize, seed: u64) -> Vec<usize> {
     clusters.into_iter().flat_map(|c| c * CLUSTER..(c + 1) * CLUSTER).collect()
 }
 
-/// Pages of records such as servers keep, of which LZ4 makes about a half. They all differ.
+/// Pages of JSON records, as servers have them. All differ, and LZ4 halves their size.
 pub(crate) fn records(arena: &Arena) -> ArenaVec<u8, &Arena> {
     let mut text = ArenaVec::with_capacity_in(PAGES * PAGE, arena);
     let mut record = String::new();
@@ -108,13 +108,13 @@ pub(crate) fn evict(arena: &Arena) -> Duration {
     time
 }
 
-/// Brings back what is in the store, so that all pages go the next time, and evicts it.
+/// Brings back all stored pages, so that the eviction takes every page, and evicts.
 pub(crate) fn evict_again(arena: &Arena, bytes: &[u8]) {
     arena.prefetch(bytes).expect("the arena swaps");
     evict(arena);
 }
 
-/// Reads `order` pages, each of which is in the store.
+/// Reads the pages of `order`, all of which are stored.
 pub(crate) fn touch(arena: &Arena, bytes: &[u8], order: &[usize]) -> Duration {
     let brought = || arena.stats().refaults + arena.stats().readahead_pages;
     let before = brought();
@@ -128,7 +128,7 @@ pub(crate) fn touch(arena: &Arena, bytes: &[u8], order: &[usize]) -> Duration {
     time
 }
 
-/// Has `act` work on `times` pages, all of which are in the store, as many in a round as there are.
+/// Calls `act` with `times` stored pages in all, at most [`PAGES`] at a time.
 pub(crate) fn evicted_pages(
     times: u64,
     order: &[usize],
@@ -147,8 +147,8 @@ pub(crate) fn evicted_pages(
     time
 }
 
-/// Has so many threads touch what `order` names, each of them its own part, and says how long it
-/// took from the first touch to the last.
+/// Lets `threads` threads touch the pages of `order`, each its own part, and returns the time from the
+/// first touch to the last.
 pub(crate) fn together(order: &[usize], threads: usize, touch: impl Fn(usize) + Sync) -> Duration {
     let barrier = Barrier::new(threads);
     let (barrier, touch) = (&barrier, &touch);

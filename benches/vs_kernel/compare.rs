@@ -1,4 +1,4 @@
-//! The alternations: what is measured, in which order, and under which names.
+//! The alternations: the measurements, their order and their names.
 
 use crate::Trouble;
 use crate::data::{Data, WORDS};
@@ -14,16 +14,16 @@ use thermocline::FaultMode;
 
 const THREADS: [usize; 4] = [1, 2, 16, 64];
 
-/// Touches with pauses, of which each takes more than a millisecond.
+/// The number of touches with pauses. Each takes more than a millisecond.
 const PAUSES: usize = 300;
 
-/// Pages that did not go are touched at no cost: at most one in fifty may stay, or as many as lie in
-/// the lists that processors keep of pages they have just met, which `MADV_PAGEOUT` leaves alone.
+/// The most pages that may stay resident, because touching these costs nothing: one in fifty, or as many
+/// as lie in the per-processor lists of recently faulted pages, which `MADV_PAGEOUT` skips.
 fn few(pages: usize) -> usize {
     (pages / 50).max(64)
 }
 
-/// All that is measured.
+/// The sides to measure.
 #[derive(Debug)]
 pub(crate) struct Sides {
     pub(crate) kernel: Option<Kernel>,
@@ -43,7 +43,7 @@ enum Who {
 }
 
 impl Who {
-    /// What stands behind the name of a measurement.
+    /// The end of a measurement's name.
     fn suffix(self) -> &'static str {
         match self {
             Self::Arena(FaultMode::Handler) => "_handler",
@@ -60,16 +60,16 @@ impl Who {
     }
 }
 
-/// A side, and what was done to it.
+/// A side and its state.
 struct Turn<'a> {
     who: Who,
     side: &'a dyn Side,
     data: Data,
-    /// How often all of it was written.
+    /// How often all pages were written.
     round: u64,
-    /// A write was lost.
+    /// Whether a write was lost.
     wrong: bool,
-    /// Pages that went in this alternation, and the time that it took.
+    /// Pages evicted in this alternation, and the processor time of that.
     gone: (usize, Duration),
 }
 
@@ -78,7 +78,7 @@ impl<'a> Turn<'a> {
         Self { who, side, data, round: 0, wrong: false, gone: (0, Duration::ZERO) }
     }
 
-    /// Writes all pages and sends them away.
+    /// Writes all pages and evicts them.
     fn evict(&mut self) -> Result<(), Trouble> {
         self.round += 1;
         self.wrong |= !write_all(self.side, self.data, self.round);
@@ -93,8 +93,8 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// Measures all sides in turn, so often, after once for nothing: then both sides' stores have the
-/// memory that they need.
+/// Measures all sides in turn, `alternations` times. One round before that is not counted: it lets the
+/// sides' stores grow to the size that they need.
 pub(crate) fn compare(
     sides: &Sides,
     pages: usize,
@@ -126,14 +126,14 @@ pub(crate) fn compare(
         note(&mut figures, "evict", "", &evictions.collect::<Vec<_>>());
     }
 
-    // A page of which a write was lost may hold the right words by now.
+    // A page that lost a write may hold the right words now, so `turn.wrong` counts too.
     let wrong =
         |turn: &Turn<'_>| wrong_pages(turn.side, data, turn.round).max(usize::from(turn.wrong));
     let wrong_pages = turns.iter().map(wrong).sum();
     Ok(Outcome { figures, wrong_pages })
 }
 
-/// Every page once in this order; returns the kernel's figures.
+/// Touches every page once in this order. Returns the kernel's figures.
 fn refaults(
     turns: &mut [Turn<'_>],
     pattern: Pattern,
@@ -180,7 +180,7 @@ fn asleep(
     Ok(())
 }
 
-/// Asking for a page before it is read, beside the kernel's plain touches.
+/// `Arena::ensure` before each read, compared with the kernel's plain touches.
 fn ensure(
     arena: &Evicting,
     turns: &mut [Turn<'_>],
@@ -245,7 +245,7 @@ fn each(touches: &[(Who, Touches)], of: impl Fn(&Touches) -> f64) -> Vec<(Who, f
     touches.iter().map(|(who, touches)| (*who, of(touches))).collect()
 }
 
-/// A time on all sides, and the arenas' divided by the kernel's.
+/// Records a time of each side, and the arenas' divided by the kernel's.
 fn note(figures: &mut Figures, name: &str, statistic: &str, nanos: &[(Who, f64)]) {
     let kernel = nanos.iter().find(|(who, _)| *who == Who::Kernel).map(|(_, nanos)| *nanos);
     for (who, nanos) in nanos {

@@ -1,25 +1,24 @@
-//! What the pages hold. Each page can be made again from its number, so nothing has to be kept to
-//! compare it with.
+//! The contents of the pages. They follow from the page's number, so a comparison needs no copy.
 
 use crate::common::{PAGE, numbers};
 use std::fmt::Write as _;
 
 pub(crate) const WORDS: usize = PAGE / size_of::<u64>();
 
-/// The word of each page that is written before each eviction.
+/// The index, in each page, of the word that is written before each eviction.
 pub(crate) const MARK: usize = WORDS - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Data {
     /// Records and prose, page by page.
     Mixed,
-    /// Lines of JSON such as servers keep.
+    /// Lines of JSON, as servers have them.
     Records,
     /// Sentences of English words.
     Prose,
-    /// Nodes that point to each other, with small numbers in between.
+    /// Nodes that point to each other, with small numbers between the pointers.
     Pointers,
-    /// Nothing, which both sides know how to store without compressing it.
+    /// Only zeros, which both sides store without compression.
     Zeros,
 }
 
@@ -49,11 +48,11 @@ impl Data {
         }
     }
 
-    /// What is in the marked word after so many rounds of writing.
+    /// The value of the marked word after `round` rounds of writing.
     pub(crate) fn mark(self, page: usize, round: u64) -> u64 {
         match (self, round) {
             (_, 0) => self.page(page)[MARK],
-            // Written all the same, so that the page is dirty.
+            // The word is written too, which makes the page dirty.
             (Self::Zeros, _) => 0,
             _ => round,
         }
@@ -133,7 +132,7 @@ fn sentence(text: &mut String, random: &mut impl FnMut() -> u64) {
         "every",
     ];
     for place in 0..6 + random() % 12 {
-        // The product of two makes some phrases common and others rare.
+        // The product of two numbers makes some phrases common and some rare.
         let n = random();
         let pick = (n % 48) * (n >> 32) % 48 / 2 + n % 24;
         let phrase = PHRASES[usize::try_from(pick).unwrap_or(0) % PHRASES.len()];

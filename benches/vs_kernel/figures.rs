@@ -1,4 +1,4 @@
-//! What was measured, a value for each alternation, and how it is printed.
+//! Figures: a value for each alternation, and how they are printed.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ impl Figures {
     }
 }
 
-/// Lines of a name, a value and a unit with single spaces: the median of all alternations, and of
-/// ratios also the least and the greatest.
+/// Lines of a name, a value and a unit with single spaces. The value is the median of all alternations;
+/// ratios have lines for the least and the greatest value too.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Figure { name, unit, values } in &self.0 {

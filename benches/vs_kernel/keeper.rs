@@ -1,9 +1,8 @@
-//! Swap on a compressed device of our own, and its removal whatever becomes of the benchmark.
+//! Swap on a zram device of the benchmark's own, which is removed however the benchmark ends.
 //!
-//! The device is set up by a second process, the keeper, which takes it away again when its standard
-//! input ends. That happens when [`Swap`] is dropped, and just as well when the benchmark panics or
-//! is killed by any signal. The keeper has a process group of its own and ignores the signals that
-//! ask it to end.
+//! A second process, the keeper, sets up the device, and removes it when its standard input ends. That
+//! happens when [`Swap`] is dropped, and also when the benchmark panics or a signal kills it. The keeper
+//! has a process group of its own and ignores the signals that ask a process to end.
 
 use crate::Trouble;
 use crate::common::PAGE;
@@ -19,7 +18,7 @@ use std::time::Duration;
 const CONTROL: &str = "/sys/class/zram-control";
 const READY: &str = "ready";
 
-/// A device that is swapped to as long as this lives.
+/// A swap device that exists as long as this value.
 #[derive(Debug)]
 pub(crate) struct Swap {
     keeper: Child,
@@ -28,10 +27,10 @@ pub(crate) struct Swap {
 }
 
 impl Swap {
-    /// Room for `pages` pages. The error says in words what stands in the way.
+    /// Creates a device for `pages` pages. The error says in words why that failed.
     pub(crate) fn start(pages: usize) -> Result<Self, Trouble> {
-        // Only this process may hold the other end of the keeper's input; std opens pipes so that
-        // programs that are started later do not inherit them.
+        // Only this process may hold the other end of the keeper's input. Std opens pipes close-on-exec,
+        // so programs that are started later do not inherit it.
         let mut keeper = Command::new(std::env::current_exe()?)
             .args(["--keep-swap", &(pages * PAGE).to_string()])
             .stdin(Stdio::piped())
@@ -52,7 +51,7 @@ impl Swap {
         }
     }
 
-    /// Bytes on the device, as the kernel counts its swap.
+    /// Bytes swapped to the device, as the kernel counts them.
     pub(crate) fn used_bytes(&self) -> io::Result<usize> {
         let swaps = fs::read_to_string("/proc/swaps")?;
         let ours = format!("/dev/{}", self.device);
@@ -61,7 +60,7 @@ impl Swap {
         used.map(|kib| kib << 10).ok_or_else(|| io::Error::other(format!("{ours} is not in use")))
     }
 
-    /// Bytes that were swapped, and bytes of memory that the device takes for them.
+    /// Bytes that were swapped, and bytes of memory that the device uses for them.
     pub(crate) fn compression(&self) -> io::Result<(usize, usize)> {
         let stat = fs::read_to_string(Path::new("/sys/block").join(&self.device).join("mm_stat"))?;
         let mut figures = stat.split_whitespace().map_while(|figure| figure.parse().ok());
@@ -72,12 +71,12 @@ impl Swap {
 impl Drop for Swap {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // It says itself what it could not take away.
+        // The keeper itself reports a device that it could not remove.
         let _ = self.keeper.wait();
     }
 }
 
-/// The keeper's life.
+/// The main function of the keeper.
 pub(crate) fn keep(bytes: usize) -> Result<(), Trouble> {
     kernel::outlive_signals();
     let device = match Device::start(bytes) {
@@ -85,17 +84,17 @@ pub(crate) fn keep(bytes: usize) -> Result<(), Trouble> {
         Err(reason) => return Ok(writeln!(io::stdout(), "{reason}")?),
     };
     writeln!(io::stdout(), "{READY} {} {}", device.name(), device.algorithm()?)?;
-    // Nothing is ever sent.
+    // The benchmark sends nothing: this waits for the end of the input.
     io::stdin().read_to_end(&mut Vec::new())?;
     device.remove()
 }
 
-/// A zram device that was added by this process. It is removed when dropped, however far it came.
+/// A zram device that this process added. Dropping removes it, whether or not its setup was complete.
 #[derive(Debug)]
 struct Device {
     number: usize,
-    /// The kernel's number for this disk, which no other disk has or had (`diskseq`, Linux 5.15). A device
-    /// that was removed by another program leaves `number` to the next one.
+    /// The kernel's sequence number of this disk, which it never uses again (`diskseq`, Linux 5.15). If
+    /// another program removes the device, the next device may get the same `number`.
     sequence: Option<String>,
     swapped_to: bool,
     removed: bool,
@@ -110,10 +109,11 @@ impl Device {
         device.sequence = device.read_sequence();
         let setting = device.sys("comp_algorithm");
         if let Err(e) = fs::write(&setting, "lz4") {
-            // It goes on with the kernel's choice, which is in the report.
+            // The keeper continues with the kernel's default, which the report names.
             writeln!(io::stderr(), "{}: no lz4: {e}", setting.display())?;
         }
-        // Much more than is used, which costs nothing: where few slots are free the kernel searches.
+        // Much more than the benchmark uses. That costs nothing, and with few free slots the kernel would
+        // search for them.
         device.set("disksize", &((bytes * 4).max(1 << 30)).to_string())?;
         let node = device.node();
         fs::OpenOptions::new()
@@ -146,7 +146,7 @@ impl Device {
         fs::read_to_string(self.sys("diskseq")).ok()
     }
 
-    /// Fails if another device has the number by now.
+    /// Fails if another device has the number now.
     fn check_identity(&self) -> Result<(), Trouble> {
         if self.read_sequence() == self.sequence {
             Ok(())
@@ -160,7 +160,7 @@ impl Device {
         fs::write(&path, value).map_err(|e| format!("{}: {e}", path.display()).into())
     }
 
-    /// The one in brackets.
+    /// The algorithm in use: the kernel's file has it in brackets.
     fn algorithm(&self) -> Result<String, Trouble> {
         let all = fs::read_to_string(self.sys("comp_algorithm"))?;
         let chosen = all.split(['[', ']']).nth(1).unwrap_or("unknown");
@@ -168,36 +168,36 @@ impl Device {
     }
 
     fn remove(mut self) -> Result<(), Trouble> {
-        self.take_away()
+        self.try_remove()
     }
 
-    fn take_away(&mut self) -> Result<(), Trouble> {
+    fn try_remove(&mut self) -> Result<(), Trouble> {
         self.removed = true;
         self.check_identity()?;
         if self.swapped_to {
             kernel::swap_off(&self.node())
                 .map_err(|e| format!("swapoff {}: {e}", self.node().display()))?;
         }
-        // Programs that watch devices may have it open for a moment.
-        patiently(|| self.check_identity().and_then(|()| self.set("reset", "1")))?;
+        // Programs that watch devices may have it open for a short time.
+        retry(|| self.check_identity().and_then(|()| self.set("reset", "1")))?;
         let control = Path::new(CONTROL).join("hot_remove");
         let number = self.number.to_string();
-        patiently(|| self.check_identity().and_then(|()| Ok(fs::write(&control, &number)?)))
+        retry(|| self.check_identity().and_then(|()| Ok(fs::write(&control, &number)?)))
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
         if !self.removed
-            && let Err(e) = self.take_away()
+            && let Err(e) = self.try_remove()
         {
-            // Where this cannot be written, there is nobody to read it either.
+            // If standard error is closed, there is no other place for the message.
             let _ = writeln!(io::stderr(), "{} stays behind: {e}", self.name());
         }
     }
 }
 
-fn patiently(mut attempt: impl FnMut() -> Result<(), Trouble>) -> Result<(), Trouble> {
+fn retry(mut attempt: impl FnMut() -> Result<(), Trouble>) -> Result<(), Trouble> {
     for _ in 0..50 {
         if attempt().is_ok() {
             return Ok(());
@@ -208,7 +208,7 @@ fn patiently(mut attempt: impl FnMut() -> Result<(), Trouble>) -> Result<(), Tro
 }
 
 /// The first page of a swap area (`union swap_header` of the kernel): 1024 bytes for a boot loader,
-/// then version, last page and number of bad pages, and the signature in the last ten bytes.
+/// then the version, last page and number of bad pages, and the signature in the last ten bytes.
 fn header(bytes: usize) -> [u8; PAGE] {
     const SIGNATURE: &[u8; 10] = b"SWAPSPACE2";
     let last = u32::try_from(bytes / PAGE - 1).unwrap_or(u32::MAX);

@@ -1,5 +1,5 @@
-//! An arena beside the kernel's own swap to zram: the same data, the same order of touches, taking
-//! turns in one run.
+//! Compares an arena with the kernel's own swap to zram: the same data and order of touches, in turn in
+//! one run.
 //!
 //! ```text
 //! cargo bench --bench vs_kernel
@@ -7,13 +7,13 @@
 //! scripts/boot --bench 7.3
 //! ```
 //!
-//! 1. [`sides`] are private anonymous memory that `MADV_PAGEOUT` sends to a zram device
+//! 1. [`sides`] are private anonymous memory that `MADV_PAGEOUT` swaps to a zram device
 //!    ([`keeper`]), and arenas that `evict_now` empties. Both hold the same [`data`].
-//! 2. [`compare`] sends both away and touches both, again and again, and [`measure`] takes the times.
-//! 3. Every byte is compared at the end.
+//! 2. [`compare`] evicts and touches both again and again, and [`measure`] takes the times.
+//! 3. At the end the benchmark compares every byte.
 //!
-//! Both sides are one process's memory in pages of 4 KiB. Before each eviction every page is
-//! written, so that neither side can get by with a copy that it still has.
+//! Both sides are memory of one process in pages of 4 KiB. The benchmark writes every page before each
+//! eviction, so that neither side can reuse a stored copy.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -36,7 +36,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 
-/// What kept the program from doing its job, in words.
+/// Why the program failed, in words.
 type Trouble = Box<dyn Error>;
 
 fn main() -> ExitCode {
@@ -49,17 +49,17 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(trouble) => {
-            // Where this cannot be written, there is nobody to read it either.
+            // If standard error is closed, there is no other place for the message.
             let _ = writeln!(io::stderr(), "vs_kernel: {trouble}");
             ExitCode::from(2)
         }
     }
 }
 
-/// Measures, prints, and says whether all bytes were right.
+/// Measures and prints, and returns whether all bytes were right.
 fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Trouble> {
     let pages = (options.mib << 20) / PAGE;
-    say_what_matters(options, out)?;
+    print_environment(options, out)?;
     let arena = |mode| Evicting::new(pages, options.data, mode, options.tracker);
     let mut sides = Sides { kernel: None, arenas: Vec::new() };
     match kernel_side(pages, options) {
@@ -99,7 +99,7 @@ fn kernel_side(pages: usize, options: &Options) -> Result<Kernel, Trouble> {
     Kernel::new(pages, options.data)
 }
 
-fn say_what_matters(options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn print_environment(options: &Options, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# kernel {}", setting("/proc/sys/kernel/osrelease"))?;
     writeln!(out, "# cpus {}", thread::available_parallelism().map_or(0, usize::from))?;
     writeln!(out, "# vm.page-cluster {}", setting("/proc/sys/vm/page-cluster"))?;
@@ -112,7 +112,7 @@ fn say_what_matters(options: &Options, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# a look at the clock {:.0} ns", measure::clock_overhead())
 }
 
-/// What a file of the kernel's says, or that there is none.
+/// The contents of a kernel file, or "absent".
 fn setting(path: &str) -> String {
     fs::read_to_string(path).map_or_else(|_| "absent".to_owned(), |text| text.trim().to_owned())
 }

@@ -1,4 +1,4 @@
-//! Touching pages and taking the time.
+//! Timed touches of pages.
 
 use crate::common::CLUSTER;
 use crate::data::WORDS;
@@ -9,25 +9,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a touch takes, in nanoseconds.
+/// The time of a touch, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Touches {
     pub(crate) median: f64,
     pub(crate) mean: f64,
     pub(crate) p99: f64,
-    /// Time of all processors, per touch.
+    /// Processor time of all threads, per touch.
     pub(crate) cpu: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
     Random,
-    /// Clusters in random order, the pages of a cluster from first to last.
+    /// Clusters in random order, the pages of a cluster in ascending order.
     Clustered,
     Sequential,
 }
 
-/// The words to read: one in each page, at a place that differs from page to page.
+/// The words to read: one in each page, at an index that differs from page to page.
 pub(crate) fn visits(pattern: Pattern, pages: usize, seed: u64) -> Vec<usize> {
     let order = match pattern {
         Pattern::Random => common::shuffled(pages, seed),
@@ -35,12 +35,11 @@ pub(crate) fn visits(pattern: Pattern, pages: usize, seed: u64) -> Vec<usize> {
         Pattern::Sequential => (0..pages).collect(),
     };
     debug_assert_eq!(pages % CLUSTER, 0);
-    // An odd step visits all words of a page before one comes again.
+    // An odd step visits all words of a page before it repeats one.
     order.into_iter().map(|page| page * WORDS + (page * 73 + 5) % WORDS).collect()
 }
 
-/// Reads every word of `visits` and takes the time of each, which includes that of one look at the
-/// clock.
+/// Reads every word of `visits`. The time of each read includes one reading of the clock.
 pub(crate) fn touch_each(words: &[AtomicU64], visits: &[usize]) -> Touches {
     timed(visits, |visit| {
         black_box(words[visit].load(Ordering::Relaxed));
@@ -49,12 +48,12 @@ pub(crate) fn touch_each(words: &[AtomicU64], visits: &[usize]) -> Touches {
     .expect("reading does not fail")
 }
 
-/// The same for anything that is done for a visit.
+/// The same with any action for a visit.
 pub(crate) fn timed(
     visits: &[usize],
     mut act: impl FnMut(usize) -> Result<(), Trouble>,
 ) -> Result<Touches, Trouble> {
-    // Not zeros, which would be memory that is yet to be touched.
+    // Not zeros: a vector of zeros would be memory that the program has not touched yet.
     let mut times = vec![u32::MAX; visits.len()];
     let cpu = cpu_time();
     let start = Instant::now();
@@ -69,7 +68,7 @@ pub(crate) fn timed(
     Ok(summary(times, total, cpu_time() - cpu))
 }
 
-/// Reads words with a pause before each, in which whoever would serve the touch falls asleep.
+/// Reads words with a pause before each, in which the thread that serves the fault falls asleep.
 pub(crate) fn touch_after_pauses(words: &[AtomicU64], visits: &[usize]) -> Touches {
     let cpu = cpu_time();
     let touch = |visit: &usize| {
@@ -83,7 +82,7 @@ pub(crate) fn touch_after_pauses(words: &[AtomicU64], visits: &[usize]) -> Touch
     summary(times.into_iter().map(nanos).collect(), total, cpu_time() - cpu)
 }
 
-/// Pages per second that `threads` threads bring back together, each of them its own.
+/// Pages per second that `threads` threads together bring back, each its own.
 pub(crate) fn throughput(words: &[AtomicU64], visits: &[usize], threads: usize) -> f64 {
     let time = common::together(visits, threads, |visit| {
         black_box(words[visit].load(Ordering::Relaxed));
@@ -91,7 +90,7 @@ pub(crate) fn throughput(words: &[AtomicU64], visits: &[usize], threads: usize) 
     number(visits.len()) / time.as_secs_f64().max(1e-9)
 }
 
-/// What one look at the clock takes.
+/// The time of one reading of the clock.
 pub(crate) fn clock_overhead() -> f64 {
     let looks = [0; 10_000];
     timed(&looks, |_| Ok(())).expect("nothing is done").mean

@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use crate::Trouble;
 use crate::data::Data;
@@ -8,12 +8,12 @@ use thermocline::Tracker;
 
 pub(crate) const HELP: &str = "\
 Compares an arena with the kernel's own swap to a zram device: the same pages, touched in the same
-order, first here and then there, several times in one run.
+order, on both sides in turn, several times in one run.
 
 Usage: cargo bench --bench vs_kernel -- [OPTIONS]
 
-It takes root, the kernel module zram, and no zswap. It adds a device of its own, swaps to it with
-the highest priority while it runs, and removes it again. Where that cannot be had it says why and
+It needs root, the kernel module zram, and zswap switched off. It adds a device of its own, swaps to
+it with the highest priority while it runs, and removes it again. If that fails it says why and
 measures the arena alone.
 
 Options:
@@ -25,21 +25,21 @@ Options:
   --quick            16 MiB, 5 alternations
   --help             this text
 
-Output: lines that begin with '#' tell about the machine and what was left out. Each other line is
+Output: lines that begin with '#' describe the machine and say what was left out. Each other line is
 a name, a value and a unit, with single spaces. The value is the median of the alternations. A name
-that ends in _vs_zram is the arena's figure divided by the kernel's in the same alternation; there
-_min and _max follow. The data is written anew before each eviction. Figures of touches:
+that ends in _vs_zram is the arena's figure divided by the kernel's in the same alternation; lines
+with _min and _max follow it. The data is written again before each eviction. Figures of touches:
 
-  refault_random      the median touch; each touch is timed, a look at the clock included
-  ..._mean, _p99, _cpu   the mean, the 99th percentile, and the time of all processors per touch
+  refault_random      the median touch; each time includes one reading of the clock
+  ..._mean, _p99, _cpu   the mean, the 99th percentile, and the processor time per touch
   refault_clustered   the mean; random clusters of 16 pages, each from its first page to its last
   refault_sequential  the mean
   ..._handler         the same in an arena whose threads serve the faults
   ..._asleep          the median touch after pauses of a millisecond
-  restore_ensure      Arena::ensure for one page and a read, against a plain touch in the kernel's
-  evict               processor time per page that went: Arena::evict_now, MADV_PAGEOUT
+  restore_ensure      Arena::ensure for one page and a read; the kernel's figure is a plain touch
+  evict               processor time per evicted page: Arena::evict_now, MADV_PAGEOUT
   throughput_*_N_threads   N threads touch random pages, each its own
-  compression_*       bytes that went, per byte of memory that the compressed copies take
+  compression_*       evicted bytes per byte of memory that the compressed copies take
 
 Exit code: 0, or 1 if a byte was wrong, or 2 if nothing could be measured.
 ";
@@ -57,7 +57,7 @@ pub(crate) struct Options {
 pub(crate) enum Task {
     Help,
     Compare(Options),
-    /// Keep swap on a device of so many bytes: what the benchmark starts itself for.
+    /// Keep swap on a device of so many bytes. The benchmark starts itself as a child with this.
     KeepSwap(usize),
 }
 
@@ -88,7 +88,7 @@ impl Task {
                 Long("quick") => (options.mib, options.alternations) = (16, 5),
                 Long("keep-swap") => return Ok(Self::KeepSwap(parser.value()?.parse()?)),
                 Long("help") | Short('h') => return Ok(Self::Help),
-                // Cargo says so to every benchmark.
+                // Cargo passes this to every benchmark.
                 Long("bench") => {}
                 _ => return Err(argument.unexpected()),
             }

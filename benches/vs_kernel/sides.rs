@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use thermocline::{Arena, ArenaError, FaultMode, Tracker};
 
-/// Pages that went, and the time that all threads of the process spent on it together.
+/// Pages that an eviction took, and the processor time that all threads of the process spent on it.
 #[derive(Debug)]
 pub(crate) struct Gone {
     pub(crate) pages: usize,
@@ -24,15 +24,15 @@ pub(crate) struct Gone {
 pub(crate) trait Side: Sync {
     fn words(&self) -> &[AtomicU64];
 
-    /// Sends away every page.
+    /// Evicts every page.
     fn evict(&self) -> Result<Gone, Trouble>;
 
-    /// Bytes that have gone, for each byte of memory that they take now; none if they take nothing.
+    /// Evicted bytes per byte of memory that they take now; `None` if they take none.
     fn compression(&self) -> Result<Option<f64>, Trouble>;
 }
 
-/// Touches and writes every page, which brings all of them back and makes them differ from any copy
-/// that is still stored. False if a page does not hold what was written to it the last time.
+/// Writes to every page, which brings all of them back and makes them differ from any copy that is still
+/// stored. False if a page does not hold the value that the last call wrote.
 pub(crate) fn write_all(side: &dyn Side, data: Data, round: u64) -> bool {
     let mut right = true;
     for (page, words) in side.words().chunks_exact(WORDS).enumerate() {
@@ -42,7 +42,7 @@ pub(crate) fn write_all(side: &dyn Side, data: Data, round: u64) -> bool {
     right
 }
 
-/// The number of pages that are not what they must be after so many rounds of [`write_all`].
+/// The number of pages with wrong contents after `round` rounds of [`write_all`].
 pub(crate) fn wrong_pages(side: &dyn Side, data: Data, round: u64) -> usize {
     let pages = side.words().chunks_exact(WORDS).enumerate();
     let wrong = pages.filter(|(number, words)| {
@@ -61,10 +61,10 @@ fn fill(words: &[AtomicU64], data: Data) {
     }
 }
 
-/// Anonymous memory, and the device that it is swapped to.
+/// Anonymous memory, and the device that the kernel swaps it to.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// Before the device, so that nothing has to be brought back when it goes.
+    /// Dropped before the device, so that swapoff has no pages to bring back.
     memory: Anonymous,
     swap: Swap,
     pagemap: File,
@@ -112,7 +112,7 @@ impl Side for Kernel {
 
     fn compression(&self) -> Result<Option<f64>, Trouble> {
         let (swapped, taken) = self.swap.compression()?;
-        // Pages of zeros do not get as far as the device, but its header does.
+        // The device's header counts too, although pages of zeros do not reach the device.
         let most = swapped > size_of_val(self.words()) / 2;
         Ok((most && taken > 0).then(|| number(swapped) / number(taken)))
     }
@@ -147,7 +147,7 @@ impl Evicting {
         Ok(Self { arena, words })
     }
 
-    /// Sees to it that a page may be read.
+    /// Brings a page back.
     pub(crate) fn ensure(&self, page: usize) -> Result<(), ArenaError> {
         self.arena.ensure(&self.words[page * WORDS..(page + 1) * WORDS])
     }

@@ -1,37 +1,36 @@
-//! A program that allocates, grows, shrinks and frees in all lanes: no two blocks share a byte, no page
-//! of a block is taken from under it, what is said to be zero is, and the heap's walk through itself
-//! finds nothing wrong after any step.
+//! A program that allocates, grows, shrinks and frees in all lanes. No two blocks share a byte, the heap
+//! releases no page of a block, and clean blocks are zero. `Heap::check` finds no error after any step.
 //!
-//! There is no memory, only what the pages would hold, so that a step is soon done. Pages that are
-//! free are evicted meanwhile, and there may be no memory for a while, or none may be taken back.
+//! The pages have no memory. The target only records whether they would hold bytes, so a step is fast. It
+//! also evicts pages, and for a while has no memory or refuses to take memory back.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../src/alloc/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod alloc;
 #[path = "allocator/blocks.rs"]
 mod blocks;
 #[path = "allocator/pages.rs"]
 mod pages;
 #[path = "../../src/prim/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod prim;
-#[allow(dead_code, reason = "others use more of it")]
+#[allow(dead_code, reason = "other targets use more of it")]
 mod program;
 #[path = "../../src/stats/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod stats;
 #[path = "../../src/sys/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod sys;
 
 use blocks::Blocks;
 use program::Program;
 
-/// Steps that are taken in a thread that ends thereafter.
+/// Steps that a thread takes before it ends.
 const ELSEWHERE: usize = 8;
 
 fuzz_target!(|bytes: &[u8]| {

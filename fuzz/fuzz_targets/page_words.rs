@@ -1,8 +1,8 @@
-//! Two threads in one meet at pages in any order: each step that the states of `src/table/word.rs`
-//! allow has the outcome that they say, and all other pages stay as they are.
+//! Two simulated threads work on the same pages in any order. Each transition in the table of
+//! `src/table/word.rs` has the outcome that the table states, and no other page changes.
 //!
-//! A thread looks at a page and acts on what it has seen, however long ago that was. What it owns it
-//! leaves by one of the edges that there are. One of the two is the evictor too.
+//! A thread reads a page word, and later acts on what it read, however old that is. It leaves a page that
+//! it owns by one of the table's transitions. One of the two threads is the evictor too.
 
 #![no_main]
 
@@ -11,18 +11,18 @@ use libfuzzer_sys::fuzz_target;
 #[path = "page_words/model.rs"]
 mod model;
 #[path = "../../src/prim/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod prim;
-#[allow(dead_code, reason = "others use more of it")]
+#[allow(dead_code, reason = "other targets use more of it")]
 mod program;
 #[path = "../../src/stats/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod stats;
 #[path = "../../src/sys/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod sys;
 #[path = "../../src/table/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "other targets use more of it")]
 mod table;
 #[path = "page_words/threads.rs"]
 mod threads;

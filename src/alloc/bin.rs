@@ -1,23 +1,29 @@
-//! The spans of one class of one lane.
+//! Bins: the spans of one class of one lane.
+
+mod check;
+mod holes;
+
+pub(super) use holes::Holes;
 
 use super::classes::{CHUNK_PAGES, CLASSES, Class, class};
 use super::lane::Lane;
 use super::map::BlockMap;
-use super::set::{Mask, PageSet};
+use super::set::PageSet;
 use super::span::{NONE, Span};
 use crate::prim::PageRange;
-use crate::prim::units::{PAGE_SHIFT, index};
+use crate::prim::geometry::PAGE_SHIFT;
+use crate::prim::units::index;
 use std::collections::VecDeque;
 
 /// log2 of the bytes in a chunk.
 pub(super) const CHUNK_SHIFT: u32 = PAGE_SHIFT + CHUNK_PAGES.ilog2();
 
-/// Lists of spans that have a free slot, by how full they are.
-const LISTS: usize = 8;
+/// Lists of spans that have a free slot, by how many eighths of their slots are used.
+const FULLNESS_LISTS: usize = 8;
 
-/// Slots of `class` that a thread keeps at most, and a bin for threads that ask: 32 KiB, but from 2
-/// to 128.
-pub(super) const fn most_cached(class: Class) -> usize {
+/// The most slots of `class` in a magazine, and in a bin's transfer cache: 32 KiB, but from 2 to 128
+/// slots.
+pub(super) const fn magazine_limit(class: Class) -> usize {
     let slots = (32 << 10) / class.size as usize;
     if slots > 128 {
         128
@@ -28,38 +34,34 @@ pub(super) const fn most_cached(class: Class) -> usize {
     }
 }
 
-/// The spans of one class of one lane, and slots on their way from one thread to another.
+/// The spans of one class of one lane, and free slots on their way between threads.
 #[derive(Debug)]
 pub(super) struct Bin {
     pub(super) number: usize,
     pub(super) class: Class,
     lane: Lane,
+    /// Each span's index here is its *place*.
     spans: Vec<Span>,
-    /// Places in `spans` that nothing uses.
+    /// Indices in `spans` without a span.
     vacant: Vec<u32>,
-    heads: [u32; LISTS],
-    /// Spans without a used slot: at most one, for a block that comes and goes.
+    /// The first span of each fullness list.
+    heads: [u32; FULLNESS_LISTS],
+    /// Spans without a used slot. The bin keeps at most one, so that a program that allocates and frees
+    /// one block again and again does not create a span each time.
     empty: u32,
-    /// Slots that threads have given back and others are going to take; used, as far as the spans are
-    /// concerned.
-    stock: Vec<u64>,
-    /// Slots that the spans have handed out.
+    /// Free slots that went from magazines to the bin, for the next magazine that needs some. The spans
+    /// count them as used.
+    transfer_cache: Vec<u64>,
+    /// Slots that the spans count as used.
     used: usize,
-    /// Whether nothing has been taken since the last tick that was kept even then: slots for others, or
-    /// an empty span.
-    stale: bool,
-    /// Places of spans that may have holes, each once: of those that took a slot back, or were populated,
-    /// since the last look for holes.
-    suspects: VecDeque<u32>,
-    /// Pages of spans that have been released.
+    /// Whether the transfer cache or an empty span was there at the last tick and nothing was taken from
+    /// them since.
+    idle: bool,
+    /// Places of spans that may have holes, each once: a slot was freed or pages were populated since the
+    /// last search.
+    candidates: VecDeque<u32>,
+    /// Released pages of all spans.
     released: usize,
-}
-
-/// Holes of a span, which is releasing until [`Bin::finish_release`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Holes {
-    place: u32,
-    pub(super) pages: PageSet,
 }
 
 impl Bin {
@@ -70,12 +72,12 @@ impl Bin {
             lane: Lane::ALL[number / CLASSES],
             spans: Vec::new(),
             vacant: Vec::new(),
-            heads: [NONE; LISTS],
+            heads: [NONE; FULLNESS_LISTS],
             empty: 0,
-            stock: Vec::new(),
+            transfer_cache: Vec::new(),
             used: 0,
-            stale: false,
-            suspects: VecDeque::new(),
+            idle: false,
+            candidates: VecDeque::new(),
             released: 0,
         }
     }
@@ -84,25 +86,25 @@ impl Bin {
         self.lane
     }
 
-    /// How many spans there are.
+    /// How many spans the bin has.
     pub(super) fn spans(&self) -> usize {
         self.spans.len() - self.vacant.len()
     }
 
-    /// Slots that the spans have handed out, and those of them that lie here.
+    /// Slots that the spans count as used, and how many of them lie in the transfer cache.
     pub(super) fn used(&self) -> (usize, usize) {
-        (self.used, self.stock.len())
+        (self.used, self.transfer_cache.len())
     }
 
-    /// The list for a span, none if no slot of it may be handed out.
-    fn list_for(span: &Span) -> Option<u8> {
+    /// The list that a span belongs in; `None` if the bin may allocate none of its slots.
+    fn fullness_list(span: &Span) -> Option<u8> {
         (!span.is_full() && !span.releasing).then(|| span.eighths())
     }
 
-    /// Puts a span that is in no list into the right one.
+    /// Adds a span that is in no list to the right one.
     fn link(&mut self, place: u32) {
         let span = &mut self.spans[place as usize];
-        span.list = Self::list_for(span);
+        span.list = Self::fullness_list(span);
         let Some(list) = span.list else {
             return;
         };
@@ -113,7 +115,7 @@ impl Bin {
         }
     }
 
-    /// Takes a span out of the list that it is in.
+    /// Removes a span from its list.
     fn unlink(&mut self, place: u32) {
         let span = &mut self.spans[place as usize];
         let (next, previous) = (span.next, span.previous);
@@ -129,11 +131,11 @@ impl Bin {
         }
     }
 
-    /// Puts a span into another list if it is in the wrong one.
+    /// Moves a span to another list if it is in the wrong one.
     #[inline]
     fn relink(&mut self, place: u32) {
         let span = &self.spans[place as usize];
-        if Self::list_for(span) != span.list {
+        if Self::fullness_list(span) != span.list {
             self.relink_slow(place);
         }
     }
@@ -144,8 +146,8 @@ impl Bin {
         self.link(place);
     }
 
-    /// Hands out from one to `most` slots; none if there is none and `pages` has no room for another
-    /// span. Says which pages are to be populated.
+    /// Takes up to `most` slots, and returns how many and the pages that the caller must populate. Takes
+    /// none only if the bin has none and `pages` finds no room for another span.
     pub(super) fn take(
         &mut self,
         most: usize,
@@ -153,15 +155,15 @@ impl Bin {
         mut pages: impl FnMut(usize) -> Option<PageRange>,
         mut out: impl FnMut(u64),
     ) -> (usize, PageSet) {
-        let stocked = self.stock.len().min(most);
-        if stocked > 0 {
-            self.stock.drain(self.stock.len() - stocked..).for_each(out);
-            self.stale = false;
-            return (stocked, PageSet::NONE);
+        let cached = self.transfer_cache.len().min(most);
+        if cached > 0 {
+            self.transfer_cache.drain(self.transfer_cache.len() - cached..).for_each(out);
+            self.idle = false;
+            return (cached, PageSet::NONE);
         }
         let mut taken = 0;
         while taken < most {
-            // The fullest first: so the others get a chance to become empty.
+            // The fullest first, so that emptier spans can become empty.
             let fullest = self.heads.iter().rev().copied().find(|head| *head != NONE);
             let place = match fullest {
                 None if taken == 0 => self.add_span(map, &mut pages),
@@ -173,7 +175,7 @@ impl Bin {
             let (got, fresh) = self.take_from(place, most - taken, &mut out);
             taken += got;
             if !fresh.is_empty() {
-                // What is populated belongs to one span.
+                // A `PageSet` holds pages of one span.
                 return (taken, fresh);
             }
         }
@@ -189,7 +191,7 @@ impl Bin {
         let span = &mut self.spans[place as usize];
         if span.used == 0 {
             self.empty -= 1;
-            self.stale = false;
+            self.idle = false;
         }
         let before = span.released();
         let (got, fresh) = span.take(u32::try_from(most).unwrap_or(u32::MAX), out);
@@ -197,7 +199,7 @@ impl Bin {
         self.relink(place);
         self.used += got as usize;
         if !fresh.is_empty() {
-            self.suspect(place);
+            self.add_candidate(place);
         }
         (got as usize, fresh)
     }
@@ -211,10 +213,10 @@ impl Bin {
         let range = pages(self.class.pages as usize)?;
         let mut span = Span::new(range, self.class);
         let place = self.vacant.pop().unwrap_or_else(|| {
-            self.spans.push(Span::nowhere(self.class));
+            self.spans.push(Span::vacant(self.class));
             u32::try_from(self.spans.len() - 1).unwrap_or(NONE)
         });
-        span.listed = self.spans[place as usize].listed;
+        span.is_candidate = self.spans[place as usize].is_candidate;
         self.spans[place as usize] = span;
         map.set_span(range, self.number, place);
         self.empty += 1;
@@ -222,53 +224,52 @@ impl Bin {
         Some(place)
     }
 
-    /// Where the span of a slot of this bin is kept.
+    /// The index in `spans` of the span that holds a slot of this bin.
     fn place_of(&self, offset: u64, map: &BlockMap) -> Option<u32> {
         let chunk = index(offset >> CHUNK_SHIFT);
         let tag = map.tag(chunk).filter(|tag| tag.bin() == self.number)?;
         Some(map.place(tag.first(chunk)))
     }
 
-    /// Takes slots back, to be given to whoever asks next.
+    /// Takes slots back from a magazine: into the transfer cache if they fit, else to their spans.
     pub(super) fn give(
         &mut self,
         slots: impl ExactSizeIterator<Item = u64>,
         map: &BlockMap,
         emptied: &mut Vec<PageRange>,
     ) {
-        if self.stock.len() + slots.len() <= most_cached(self.class) {
-            self.stock.extend(slots);
+        if self.transfer_cache.len() + slots.len() <= magazine_limit(self.class) {
+            self.transfer_cache.extend(slots);
         } else {
-            slots.for_each(|slot| self.put_back(slot, map, emptied));
+            slots.for_each(|slot| self.free(slot, map, emptied));
         }
     }
 
-    /// Puts a slot back where it came from. Pages of spans that are not needed any more are added
-    /// to `emptied`.
-    fn put_back(&mut self, offset: u64, map: &BlockMap, emptied: &mut Vec<PageRange>) {
+    /// Frees a slot in its span. Adds the pages of removed spans to `emptied`.
+    fn free(&mut self, offset: u64, map: &BlockMap, emptied: &mut Vec<PageRange>) {
         let Some(place) = self.place_of(offset, map) else {
             debug_assert!(false, "{offset:#x} is no slot of {:?}", self.class);
             return;
         };
         let span = &mut self.spans[place as usize];
         span.give(offset);
-        // A span that is releasing is looked at again at the end of that.
+        // `finish_release` decides about a span that is releasing.
         let is_empty = span.used == 0 && !span.releasing;
-        let listed = span.listed;
+        let is_candidate = span.is_candidate;
         self.used -= 1;
         self.relink(place);
-        if !listed {
-            self.suspect(place);
+        if !is_candidate {
+            self.add_candidate(place);
         }
         if is_empty {
             self.keep_or_remove(place, map, emptied);
         }
     }
 
-    /// Decides about a span that has no used slot any more.
+    /// Keeps or removes a span that has lost its last used slot.
     fn keep_or_remove(&mut self, place: u32, map: &BlockMap, emptied: &mut Vec<PageRange>) {
         self.empty += 1;
-        // A block that comes and goes takes no span along, where that is short.
+        // See `empty`. Longer spans are always removed.
         if self.empty > 1 || self.class.pages as usize > CHUNK_PAGES {
             emptied.push(self.remove(place, map));
         }
@@ -278,108 +279,31 @@ impl Bin {
         self.unlink(place);
         self.empty -= 1;
         self.vacant.push(place);
-        let listed = self.spans[place as usize].listed;
-        let mut nowhere = Span::nowhere(self.class);
-        nowhere.listed = listed;
-        let span = core::mem::replace(&mut self.spans[place as usize], nowhere);
+        let mut vacant = Span::vacant(self.class);
+        vacant.is_candidate = self.spans[place as usize].is_candidate;
+        let span = core::mem::replace(&mut self.spans[place as usize], vacant);
         self.released -= span.released().count();
         map.clear_span(span.pages);
         span.pages
     }
 
-    /// Notes that a span may have holes.
-    #[cold]
-    fn suspect(&mut self, place: u32) {
-        let span = &mut self.spans[place as usize];
-        if !core::mem::replace(&mut span.listed, true) {
-            self.suspects.push_back(place);
-        }
-    }
-
-    /// How many spans there are that may have holes.
-    pub(super) fn suspects(&self) -> usize {
-        self.suspects.len()
-    }
-
-    /// Looks for a span that has holes among the next `most` that may have some, and says at how many it
-    /// looked. With `idle_only`, those spans are left for another time of which slots have been handed
-    /// out since the last look.
-    pub(super) fn begin_release(&mut self, most: usize, idle_only: bool) -> (usize, Option<Holes>) {
-        for looks in 1..=most {
-            let Some(place) = self.suspects.pop_front() else {
-                break;
-            };
-            let span = &mut self.spans[place as usize];
-            span.listed = false;
-            if core::mem::take(&mut span.warm) && idle_only {
-                self.suspect(place);
-                continue;
-            }
-            let pages = span.holes();
-            if !pages.is_empty() {
-                self.empty -= u32::from(span.used == 0);
-                span.releasing = true;
-                self.unlink(place);
-                return (looks, Some(Holes { place, pages }));
-            }
-        }
-        (most, None)
-    }
-
-    /// Ends what [`begin_release`](Self::begin_release) began, after the pages of `released` have been
-    /// released. Pages of a span that is not needed any more are added to `emptied`.
-    pub(super) fn finish_release(
-        &mut self,
-        holes: Holes,
-        released: Mask,
-        map: &BlockMap,
-        emptied: &mut Vec<PageRange>,
-    ) {
-        let Holes { place, pages } = holes;
-        let span = &mut self.spans[place as usize];
-        self.released -= span.released().count();
-        span.release(released);
-        self.released += span.released().count();
-        let is_empty = span.used == 0;
-        self.link(place);
-        if released != pages.mask {
-            self.suspect(place);
-        }
-        if is_empty {
-            self.keep_or_remove(place, map, emptied);
-        }
-    }
-
-    /// Pages in holes. Takes the longer the more spans have changed since the last look for holes.
-    pub(super) fn hole_pages(&mut self) -> usize {
-        let spans = &mut self.spans;
-        let holes = self.suspects.iter().map(|place| spans[*place as usize].holes().mask.count());
-        holes.sum()
-    }
-
-    /// Pages of spans that have been released.
-    pub(super) fn released_pages(&self) -> usize {
-        self.released
-    }
-
-    /// Puts back what is kept for others, and gives up spans without a used slot.
+    /// Empties the transfer cache, and removes spans without a used slot.
     pub(super) fn trim(&mut self, map: &BlockMap, emptied: &mut Vec<PageRange>) {
-        for slot in core::mem::take(&mut self.stock) {
-            self.put_back(slot, map, emptied);
+        for slot in core::mem::take(&mut self.transfer_cache) {
+            self.free(slot, map, emptied);
         }
-        self.drop_empty(map, emptied);
+        self.remove_empty(map, emptied);
     }
 
-    /// Gives up a span that has had no used slot since the last tick, and slots that nobody asked for.
+    /// Trims the bin if nothing was taken from its transfer cache and its empty span since the last tick.
     pub(super) fn tick(&mut self, map: &BlockMap, emptied: &mut Vec<PageRange>) {
-        if self.stale {
+        if self.idle {
             self.trim(map, emptied);
         }
-        self.stale = self.empty > 0 || !self.stock.is_empty();
+        self.idle = self.empty > 0 || !self.transfer_cache.is_empty();
     }
 
-    /// Gives up a span without a used slot.
-    fn drop_empty(&mut self, map: &BlockMap, emptied: &mut Vec<PageRange>) {
+    fn remove_empty(&mut self, map: &BlockMap, emptied: &mut Vec<PageRange>) {
         while self.empty > 0 {
             let mut place = self.heads[0];
             while self.spans[place as usize].used > 0 {
@@ -389,61 +313,15 @@ impl Bin {
         }
     }
 
-    /// Notes that a program has got the slot at `offset`, or given it back; false if that cannot be.
+    /// Records that the program got the slot at `offset`, or gave it back; false if no slot begins there,
+    /// or if the record says so already.
     pub(super) fn watch(&mut self, offset: u64, live: bool, map: &BlockMap) -> bool {
         let place = self.place_of(offset, map);
         place.is_some_and(|place| self.spans[place as usize].watch(offset, live))
     }
 
-    /// Whether the slot that begins at `offset` is handed out.
+    /// Whether a slot begins at `offset` and its span counts it as used.
     pub(super) fn is_used(&self, offset: u64, map: &BlockMap) -> bool {
         self.place_of(offset, map).is_some_and(|place| self.spans[place as usize].is_used(offset))
-    }
-
-    /// Checks all spans and lists, and says how many pages the spans have.
-    pub(super) fn check(&self, map: &BlockMap) -> Result<usize, String> {
-        let (mut used, mut pages, mut empty, mut open, mut released) = (0, 0, 0, 0, 0);
-        for (place, span) in self.spans.iter().enumerate().filter(|(_, s)| !s.pages.is_empty()) {
-            span.check()?;
-            let known = self.place_of(span.pages.start.offset() as u64, map);
-            if known.map(|known| known as usize) != Some(place) {
-                return Err(format!("the map has {known:?} for span {place}: {span:?}"));
-            }
-            used += span.used as usize;
-            pages += span.pages.pages();
-            empty += u32::from(span.used == 0 && !span.releasing);
-            open += usize::from(Self::list_for(span).is_some());
-            released += span.released().count();
-            if !span.listed && !span.releasing && span.has_holes() {
-                return Err(format!("the holes of span {place} are not noted: {span:?}"));
-            }
-        }
-        let mut suspects: Vec<_> = self.suspects.iter().copied().collect();
-        suspects.sort_unstable();
-        let mut noted = (0..).zip(&self.spans).filter(|(_, span)| span.listed).map(|(at, _)| at);
-        if !suspects.into_iter().eq(noted.by_ref()) {
-            return Err(format!("not those may have holes that are listed: {self:?}"));
-        }
-        let mut listed = 0;
-        for (list, head) in self.heads.iter().enumerate() {
-            let (mut place, mut previous) = (*head, NONE);
-            while place != NONE {
-                let span = &self.spans[place as usize];
-                let right = Self::list_for(span).map(usize::from) == Some(list);
-                if !right || span.list != Self::list_for(span) || span.previous != previous {
-                    return Err(format!("in list {list} behind {previous}: {span:?}"));
-                }
-                listed += 1;
-                (previous, place) = (place, span.next);
-            }
-        }
-        if let Some(slot) = self.stock.iter().find(|slot| !self.is_used(**slot, map)) {
-            return Err(format!("{slot:#x} is kept for others and free"));
-        }
-        let found = (used, empty, open, released);
-        if found != (self.used, self.empty, listed, self.released) {
-            return Err(format!("bin {}: {found:?}, counted {self:?}", self.number));
-        }
-        Ok(pages)
     }
 }

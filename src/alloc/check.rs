@@ -1,11 +1,11 @@
-//! A walk through everything that the heap knows.
+//! A check of the invariants of the whole heap.
 
 use super::map::BINS;
 use super::{Heap, lock};
 use std::collections::HashSet;
 
 impl Heap {
-    /// Checks every structure against the others. Holds only while nobody allocates or frees.
+    /// Checks that all structures agree. No other thread may allocate or free meanwhile.
     pub(crate) fn check(&self) -> Result<(), String> {
         let caches = lock(&self.caches);
         let mut in_spans = 0;
@@ -19,16 +19,18 @@ impl Heap {
                 for slot in cache.slots(bin) {
                     if !held.is_used(slot, &self.map) || !seen.insert(slot) {
                         return Err(format!(
-                            "a thread keeps {slot:#x}, which is free or another's"
+                            "a thread caches {slot:#x}, which is free or in two caches"
                         ));
                     }
                 }
             }
         }
         for block in caches.iter().flat_map(|cache| cache.blocks()) {
-            let known = self.map.nodes().block_at(block.start.0).map(|known| known.range);
+            let known = self.map.boundaries().block_at(block.start.0).map(|known| known.range);
             if known != Some(block) || !seen.insert(block.start.offset() as u64) {
-                return Err(format!("a thread keeps {block:?}, which is {known:?}"));
+                return Err(format!(
+                    "a thread caches {block:?}, which is {known:?} or in two caches"
+                ));
             }
         }
         let pages = self.pages();

@@ -1,21 +1,21 @@
-//! The clock by which free pages keep their memory, in epochs.
+//! The clock that decides how long free pages keep their memory, in epochs.
 
 #[cfg(any(test, fuzzing))]
 use crate::prim::sync::plain::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
-#[cfg_attr(any(test, fuzzing), allow(dead_code, reason = "tests say themselves what time it is"))]
+#[cfg_attr(any(test, fuzzing), allow(dead_code, reason = "tests set the time"))]
 pub(super) struct Clock {
     started: Instant,
-    /// Epochs that a test has put it forward by.
+    /// Epochs that a test has moved the clock forward by.
     #[cfg(any(test, fuzzing))]
     forward: AtomicU32,
 }
 
-#[cfg_attr(any(test, fuzzing), allow(dead_code, reason = "tests say themselves what time it is"))]
+#[cfg_attr(any(test, fuzzing), allow(dead_code, reason = "tests set the time"))]
 impl Clock {
-    /// Free pages that nobody has needed for so long give up their memory.
+    /// Free pages that no allocation needed for a whole epoch are released.
     const EPOCH: Duration = Duration::from_millis(32);
 
     pub(super) fn new() -> Self {
@@ -26,7 +26,7 @@ impl Clock {
         }
     }
 
-    /// Epochs since the heap was made; in the heap's own tests, those that the test says.
+    /// Epochs since the heap was created; in tests and fuzz targets, the epochs of [`pass`](super::Heap::pass).
     pub(super) fn epoch(&self) -> u64 {
         #[cfg(any(test, fuzzing))]
         return self.forward.load(Ordering::Relaxed).into();
@@ -40,7 +40,7 @@ impl Clock {
 
 #[cfg(any(test, fuzzing))]
 impl super::Heap {
-    /// Puts the heap's clock forward.
+    /// Moves the heap's clock forward.
     pub(crate) fn pass(&self, epochs: u32) {
         self.clock.forward.fetch_add(epochs, Ordering::Relaxed);
     }

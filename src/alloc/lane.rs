@@ -1,18 +1,18 @@
-//! What free pages are kept for.
+//! Lanes, and the pools of free pages that they keep.
 
-/// Which objects lie together: pages get as cold as the warmest object on them.
+/// Which objects share pages. A page is as warm as the warmest object on it.
 ///
-/// Each lane hands out memory of its own 2 MiB regions, so that a caller who knows what is going to
-/// be touched often keeps that apart from what is not.
+/// Each lane allocates from 2 MiB regions of its own. So a caller that knows which objects will be
+/// touched often can keep them apart from the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Lane {
-    /// Where the caller does not know.
+    /// Objects of unknown use.
     #[default]
     Default,
-    /// What is going to be touched again and again.
+    /// Objects that will be touched again and again.
     Hot,
-    /// What is going to sleep.
+    /// Objects that will not be touched for long.
     Cold,
 }
 
@@ -32,39 +32,40 @@ impl Lane {
     }
 }
 
-/// What a run of pages is used for.
+/// The purpose that a lane keeps pages for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     /// Spans of small slots, in whole chunks.
     Spans,
-    /// Blocks of pages, of any length.
+    /// Large blocks, of any number of pages.
     Blocks,
 }
 
-/// Which free runs a run belongs to, and may grow together with.
+/// A pool of free pages: shared, or those of a lane and a use, clean or dirty. Free runs merge only within
+/// a pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind(u8);
+pub(super) struct Pool(u8);
 
-impl Kind {
+impl Pool {
     /// Empty pages that no lane has taken.
     pub(super) const SHARED: Self = Self(0);
 
     pub(super) const COUNT: usize = 1 + 4 * Lane::COUNT;
 
-    /// Empty pages that a lane keeps for a use.
+    /// Empty pages of a lane and a use.
     pub(super) const fn clean(lane: Lane, usage: Use) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "less than COUNT")]
         let raw = 1 + 4 * lane.index() as u8 + 2 * usage as u8;
         Self(raw)
     }
 
-    /// The same with pages that were in use and have not been given back.
+    /// The pool of the same lane and use for pages that were in use and have not been released.
     pub(super) const fn dirty(self) -> Self {
         debug_assert!(self.0 != 0);
         Self(((self.0 - 1) | 1) + 1)
     }
 
-    /// The lane of pages that are not shared.
+    /// The lane of a pool that is not shared.
     #[inline]
     pub(super) const fn lane(self) -> Lane {
         debug_assert!(self.0 != 0);
@@ -75,7 +76,7 @@ impl Kind {
         self.0 != 0 && (self.0 - 1) & 1 == 1
     }
 
-    /// The same with empty pages.
+    /// The pool of the same lane and use for empty pages.
     pub(super) const fn cleaned(self) -> Self {
         if self.is_dirty() { Self(self.0 - 1) } else { self }
     }
@@ -99,7 +100,7 @@ impl Kind {
     }
 }
 
-impl core::fmt::Debug for Kind {
+impl core::fmt::Debug for Pool {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Some(rest) = self.0.checked_sub(1) else {
             return f.write_str("shared");
@@ -115,11 +116,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_apart() {
-        let mut seen = vec![Kind::SHARED];
+    fn every_pool_has_its_own_number() {
+        let mut seen = vec![Pool::SHARED];
         for lane in Lane::ALL {
             for usage in [Use::Spans, Use::Blocks] {
-                let clean = Kind::clean(lane, usage);
+                let clean = Pool::clean(lane, usage);
                 assert!(!clean.is_dirty() && clean.dirty().is_dirty());
                 assert_eq!(
                     (clean.dirty().cleaned(), clean.dirty().dirty()),
@@ -128,6 +129,6 @@ mod tests {
                 seen.extend([clean, clean.dirty()]);
             }
         }
-        assert_eq!(seen, Kind::all().collect::<Vec<_>>());
+        assert_eq!(seen, Pool::all().collect::<Vec<_>>());
     }
 }

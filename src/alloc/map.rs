@@ -1,25 +1,25 @@
-//! What the arena's pages are handed out as, for those who look without a lock.
+//! What each page of the arena belongs to. Readers need no lock.
 
-use super::classes::{CHUNK_PAGES, CLASSES, MOST_CHUNKS};
+use super::boundary::Boundaries;
+use super::classes::{CHUNK_PAGES, CLASSES, MAX_CHUNKS};
 use super::lane::Lane;
-use super::node::Nodes;
 use crate::prim::pack::Field;
 use crate::prim::sync::plain::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::prim::{PageIndex, PageRange};
 use crate::sys::SysError;
 use crate::sys::memory::LazySlice;
 
-/// How many bins there are: a class of a lane each.
+/// The number of bins: one for each class of each lane.
 pub(super) const BINS: usize = CLASSES * Lane::COUNT;
 
 const BIN: Field = Field::lowest(8);
-/// How many chunks lie between the span's first and this one.
+/// How many chunks of the span lie before this one.
 const CHUNK: Field = BIN.then(3);
 const IN_SPAN: Field = CHUNK.then(1);
 
-const _: () = assert!(BINS <= 1 << 8 && MOST_CHUNKS <= 1 << 3 && IN_SPAN.end() <= u16::BITS);
+const _: () = assert!(BINS <= 1 << 8 && MAX_CHUNKS <= 1 << 3 && IN_SPAN.end() <= u16::BITS);
 
-/// A span that a chunk belongs to.
+/// The bin of the span that a chunk belongs to, and the chunk's place in the span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u16);
 
@@ -34,22 +34,22 @@ impl Tag {
         BIN.get_u32(self.0 as u64) as usize
     }
 
-    /// The number of the span's first chunk, where `chunk` is this one's.
+    /// The span's first chunk, if this is the tag of `chunk`.
     pub(super) const fn first(self, chunk: usize) -> usize {
         chunk - CHUNK.get_u32(self.0 as u64) as usize
     }
 }
 
-/// What each chunk and each page is handed out as.
+/// What each chunk and each page belongs to.
 #[derive(Debug)]
 pub(crate) struct BlockMap {
-    /// Per chunk, the span that it belongs to.
+    /// Per chunk, its [`Tag`]; zero outside spans.
     tags: LazySlice<AtomicU16>,
-    /// Per chunk that begins a span, where its bin keeps that.
+    /// Per chunk that begins a span, the span's place in its bin.
     places: LazySlice<AtomicU32>,
-    /// A bit per page: it is the last one of a block of pages.
+    /// A bit per page: set for the last page of a large block.
     last: LazySlice<AtomicU64>,
-    nodes: Nodes,
+    boundaries: Boundaries,
 }
 
 impl BlockMap {
@@ -58,23 +58,23 @@ impl BlockMap {
             tags: LazySlice::new(pages.div_ceil(CHUNK_PAGES))?,
             places: LazySlice::new(pages.div_ceil(CHUNK_PAGES))?,
             last: LazySlice::new(pages.div_ceil(64))?,
-            nodes: Nodes::new(pages)?,
+            boundaries: Boundaries::new(pages)?,
         })
     }
 
-    pub(super) fn nodes(&self) -> &Nodes {
-        &self.nodes
+    pub(super) fn boundaries(&self) -> &Boundaries {
+        &self.boundaries
     }
 
-    /// The tag of the chunk that holds the byte at `offset`.
+    /// The tag of `chunk`; `None` outside spans.
     #[inline]
     pub(super) fn tag(&self, chunk: usize) -> Option<Tag> {
-        // Whoever asks on behalf of a block has got it after the tag was set.
+        // The owner of a block got it after the tag was set, so it sees the tag.
         let tag = self.tags.get(chunk)?.load(Ordering::Relaxed);
         (tag != 0).then_some(Tag(tag))
     }
 
-    /// Tags the chunks of a span, which its bin keeps at `place`.
+    /// Tags the chunks of a span whose place in its bin is `place`.
     pub(super) fn set_span(&self, pages: PageRange, bin: usize, place: u32) {
         let first = pages.start.0 / CHUNK_PAGES;
         self.places[first].store(place, Ordering::Relaxed);
@@ -83,12 +83,12 @@ impl BlockMap {
         }
     }
 
-    /// Where the bin keeps the span that begins with `chunk`.
+    /// The place, in its bin, of the span that begins with `chunk`.
     pub(super) fn place(&self, chunk: usize) -> u32 {
         self.places[chunk].load(Ordering::Relaxed)
     }
 
-    /// Takes the tags off the chunks of a span.
+    /// Clears the tags of a span's chunks.
     pub(super) fn clear_span(&self, pages: PageRange) {
         for chunk in pages.start.0 / CHUNK_PAGES..pages.end.0 / CHUNK_PAGES {
             self.tags[chunk].store(0, Ordering::Relaxed);
@@ -109,13 +109,13 @@ impl BlockMap {
         self.last[word].fetch_and(!bit, Ordering::Relaxed);
     }
 
-    /// The pages from `page` to the end of the block of pages that it lies in, at most `most` of
-    /// them; the page alone if it lies in no such block. May be called from a fault.
+    /// The pages from `page` to the end of the large block that it lies in, at most `most` of them;
+    /// only `page` if it lies in a span. A fault may call this.
     pub(crate) fn rest_of_block(&self, page: PageIndex, most: usize) -> PageRange {
         if self.tag(page.0 / CHUNK_PAGES).is_some() {
             return page.only();
         }
-        let end = self.nodes.len().min(page.0 + most);
+        let end = self.boundaries.len().min(page.0 + most);
         let mut at = page.0;
         while at < end {
             let bits = self.last[at / 64].load(Ordering::Relaxed) >> (at % 64);
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_tell_their_span_and_pages_their_block() {
+    fn chunks_name_their_span_and_pages_the_end_of_their_block() {
         let map = BlockMap::new(1024).unwrap();
         map.set_span(PageRange::new(32, 96), 239, 7);
         for chunk in 2..6 {

@@ -1,221 +1,236 @@
-//! Which pages are free, and for whom.
+//! The page heap: the pages of an arena that no span has.
 //!
-//! A lane takes regions of 2 MiB from what is shared and cuts spans and blocks of pages from regions of
-//! their own, so that small objects do not lie among large ones nor warm among cold. Pages that become
-//! free are *dirty*: they keep their memory for a while, because giving it back and getting it again
-//! costs more than most programs do with it in between. Then they are released and *clean*; a region
-//! that is clean from end to end is shared again.
+//! A lane takes 2 MiB regions from the shared pool, and allocates spans and large blocks from different
+//! regions. So small objects do not lie among large ones, nor warm ones among cold. Freed pages are
+//! *dirty*: they keep their memory for a while, because most programs allocate again soon, and giving
+//! memory back and populating it again costs more than that. Later they are released and *clean*. A
+//! region of clean pages returns to the shared pool.
 
+use super::boundary::{Boundary, Run};
 use super::classes::CHUNK_PAGES;
-use super::lane::{Kind, Lane, Use};
+use super::lane::{Lane, Pool, Use};
 use super::map::BlockMap;
-use super::node::{Mark, Run};
-use super::runs::Runs;
-use crate::prim::units::PAGE_SHIFT;
-use crate::prim::{PageIndex, PageRange};
+use super::runs::FreeRuns;
+use crate::prim::geometry::PAGE_SHIFT;
+use crate::prim::{PageIndex, PageRange, REGION_PAGES};
 use std::sync::Arc;
 
-/// Pages in a region, the unit in which lanes take memory, and trackers look at it.
-const REGION: usize = 512;
-
-/// Pages that were taken.
+/// Pages that an allocation took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) range: PageRange,
-    /// Whether they are empty, all of them.
+    /// Whether all of them are empty.
     pub(super) clean: bool,
 }
 
-/// All pages of an arena that no span has.
+/// The free runs, and a count of large blocks.
 #[derive(Debug)]
 pub(super) struct PageHeap {
-    runs: Runs,
+    runs: FreeRuns,
     map: Arc<BlockMap>,
-    /// The number in memory of the arena's first page.
+    /// The arena's address, in pages.
     base: usize,
-    /// The time, by the clock by which dirty pages are kept.
+    /// The current epoch.
     epoch: u64,
-    /// The fewest dirty pages that there have been since then: these nobody has needed.
-    spare: usize,
-    /// How often something was given back.
-    given: u32,
-    /// Pages in blocks.
+    /// Low-water mark: the fewest dirty pages in this epoch. No allocation needed this many.
+    low_water: usize,
+    /// How often pages became dirty.
+    frees: u32,
+    /// Pages in large blocks.
     in_blocks: usize,
+    /// The number of large blocks.
     blocks: usize,
 }
 
 impl PageHeap {
-    /// So many free pages at address `base`.
+    /// A heap of `pages` free pages at address `base`.
     pub(super) fn new(base: usize, pages: usize, map: Arc<BlockMap>) -> Self {
-        let mut runs = Runs::new(Arc::clone(&map));
-        runs.insert(Run { range: PageRange::new(0, pages), kind: Kind::SHARED });
+        let mut runs = FreeRuns::new(Arc::clone(&map));
+        runs.insert(Run { range: PageRange::new(0, pages), pool: Pool::SHARED });
         Self {
             runs,
             map,
             base: base >> PAGE_SHIFT,
             epoch: 0,
-            spare: 0,
-            given: 0,
+            low_water: 0,
+            frees: 0,
             in_blocks: 0,
             blocks: 0,
         }
     }
 
-    /// Pages that are free and have not been released.
+    /// How many free pages have not been released.
     pub(super) fn dirty(&self) -> usize {
         self.runs.dirty()
     }
 
-    /// How many blocks there are, and pages in them.
+    /// The number of large blocks, and of pages in them.
     pub(super) fn blocks(&self) -> (usize, usize) {
         (self.blocks, self.in_blocks)
     }
 
-    /// Pages for a span: whole chunks.
+    /// Takes pages for a span: whole chunks.
     pub(super) fn take_span(&mut self, lane: Lane, pages: usize) -> Option<Taken> {
-        self.take(Kind::clean(lane, Use::Spans), pages, CHUNK_PAGES, 0)
+        self.take(Pool::clean(lane, Use::Spans), pages, CHUNK_PAGES, 0)
     }
 
-    /// A block of pages whose address is a multiple of `align` pages.
+    /// Takes a large block whose address is a multiple of `align` pages.
     pub(super) fn take_block(&mut self, lane: Lane, pages: usize, align: usize) -> Option<Taken> {
-        let kind = Kind::clean(lane, Use::Blocks);
-        let phase = self.base.wrapping_neg() & (align - 1);
-        let taken = self.take(kind, pages, align, phase)?;
-        self.note_block(Run { range: taken.range, kind });
+        let pool = Pool::clean(lane, Use::Blocks);
+        let align_offset = self.base.wrapping_neg() & (align - 1);
+        let taken = self.take(pool, pages, align, align_offset)?;
+        self.record_block(Run { range: taken.range, pool });
         Some(taken)
     }
 
-    fn note_block(&mut self, block: Run) {
-        self.map.nodes().set(block.range.start.0, Mark::FirstOfBlock, block);
+    fn record_block(&mut self, block: Run) {
+        self.map.boundaries().set(block.range.start.0, Boundary::BlockStart, block);
         self.map.set_last(block.range);
         self.in_blocks += block.range.pages();
         self.blocks += 1;
     }
 
-    fn forget_block(&mut self, block: Run) {
+    fn erase_block(&mut self, block: Run) {
         debug_assert!(self.block_at(block.range.start).is_some());
-        self.map.nodes().clear(block.range.start.0);
+        self.map.boundaries().clear(block.range.start.0);
         self.map.clear_last(block.range);
         self.in_blocks -= block.range.pages();
         self.blocks -= 1;
     }
 
     fn resize_block(&mut self, block: Run, range: PageRange) {
-        let live = self.map.nodes().is_live(block.range.start.0);
-        self.forget_block(block);
-        self.note_block(Run { range, ..block });
-        self.map.nodes().watch_block(range.start.0, live);
+        let live = self.map.boundaries().is_live(block.range.start.0);
+        self.erase_block(block);
+        self.record_block(Run { range, ..block });
+        self.map.boundaries().watch_block(range.start.0, live);
     }
 
-    fn take(&mut self, kind: Kind, pages: usize, align: usize, phase: usize) -> Option<Taken> {
-        let taken = self.find(kind, pages, align, phase);
-        self.spare = self.spare.min(self.dirty());
+    fn take(
+        &mut self,
+        pool: Pool,
+        pages: usize,
+        align: usize,
+        align_offset: usize,
+    ) -> Option<Taken> {
+        let taken = self.find(pool, pages, align, align_offset);
+        self.low_water = self.low_water.min(self.dirty());
         taken
     }
 
-    fn find(&mut self, kind: Kind, pages: usize, align: usize, phase: usize) -> Option<Taken> {
+    fn find(
+        &mut self,
+        pool: Pool,
+        pages: usize,
+        align: usize,
+        align_offset: usize,
+    ) -> Option<Taken> {
         let taken = |range: Option<PageRange>, clean| range.map(|range| Taken { range, clean });
-        taken(self.runs.take(kind.dirty(), pages, align, phase), false)
-            .or_else(|| taken(self.runs.take(kind, pages, align, phase), true))
+        taken(self.runs.take(pool.dirty(), pages, align, align_offset), false)
+            .or_else(|| taken(self.runs.take(pool, pages, align, align_offset), true))
             .or_else(|| {
-                self.take_regions(kind, pages.checked_add(align - 1)?)?;
-                taken(self.runs.take(kind, pages, align, phase), true)
+                self.claim_regions(pool, pages.checked_add(align - 1)?)?;
+                taken(self.runs.take(pool, pages, align, align_offset), true)
             })
             .or_else(|| {
-                // No region is whole any more. Then what is left is shared by the page.
-                self.gather();
-                taken(self.runs.take(Kind::SHARED, pages, align, phase), true)
+                // No whole region is shared any more. Then lanes share single pages.
+                self.share_clean();
+                taken(self.runs.take(Pool::SHARED, pages, align, align_offset), true)
             })
             .or_else(|| {
-                let mut dirty = Kind::all().filter(|kind| kind.is_dirty());
-                taken(dirty.find_map(|kind| self.runs.take(kind, pages, align, phase)), false)
+                let mut dirty = Pool::all().filter(|pool| pool.is_dirty());
+                taken(
+                    dirty.find_map(|pool| self.runs.take(pool, pages, align, align_offset)),
+                    false,
+                )
             })
     }
 
-    /// Takes regions that hold so many pages from what is shared.
-    fn take_regions(&mut self, kind: Kind, pages: usize) -> Option<()> {
-        let pages = pages.checked_next_multiple_of(REGION)?;
-        let range = self.runs.take(Kind::SHARED, pages, REGION, 0)?;
-        self.runs.insert(Run { range, kind });
+    /// Moves regions that together have `pages` pages from the shared pool to `pool`.
+    fn claim_regions(&mut self, pool: Pool, pages: usize) -> Option<()> {
+        let pages = pages.checked_next_multiple_of(REGION_PAGES)?;
+        let range = self.runs.take(Pool::SHARED, pages, REGION_PAGES, 0)?;
+        self.runs.insert(Run { range, pool });
         Some(())
     }
 
-    /// Makes all clean pages shared.
-    fn gather(&mut self) {
-        for kind in Kind::all().filter(|kind| !kind.is_dirty() && *kind != Kind::SHARED) {
-            while let Some(run) = self.runs.long(kind) {
+    /// Moves all clean pages to the shared pool.
+    fn share_clean(&mut self) {
+        for pool in Pool::all().filter(|pool| !pool.is_dirty() && *pool != Pool::SHARED) {
+            while let Some(run) = self.runs.any_longest(pool) {
                 self.runs.unlink(run);
-                self.runs.insert(Run { kind: Kind::SHARED, ..run });
+                self.runs.insert(Run { pool: Pool::SHARED, ..run });
             }
         }
     }
 
-    /// Gives back the pages of a span of `lane`, which may still have memory.
+    /// Takes back the pages of a removed span, which may have memory.
     pub(super) fn give_span(&mut self, lane: Lane, range: PageRange) {
-        self.give_dirty(Run { range, kind: Kind::clean(lane, Use::Spans) });
+        self.give_dirty(Run { range, pool: Pool::clean(lane, Use::Spans) });
     }
 
-    /// Gives back pages that may still have memory.
+    /// Takes back pages that may have memory.
     pub(super) fn give_dirty(&mut self, run: Run) {
-        self.given = self.given.wrapping_add(1);
-        self.runs.insert(Run { kind: run.kind.dirty(), ..run });
+        self.frees = self.frees.wrapping_add(1);
+        self.runs.insert(Run { pool: run.pool.dirty(), ..run });
     }
 
-    /// Whether it is worth looking at the clock, which takes longer than the rest.
-    pub(super) fn asks_the_time(&self) -> bool {
-        self.given.is_multiple_of(8)
+    /// Whether the caller should read the clock: at every eighth free, because reading it takes longer
+    /// than the free.
+    pub(super) fn is_clock_due(&self) -> bool {
+        self.frees.is_multiple_of(8)
     }
 
-    /// Gives back pages that are empty.
+    /// Takes back pages that are empty.
     pub(super) fn give_clean(&mut self, run: Run) {
-        let merged = self.runs.insert(Run { kind: run.kind.cleaned(), ..run });
-        let start = merged.range.start.0.next_multiple_of(REGION);
-        let end = merged.range.end.0 / REGION * REGION;
-        if start < end && merged.kind != Kind::SHARED {
+        let merged = self.runs.insert(Run { pool: run.pool.cleaned(), ..run });
+        let start = merged.range.start.0.next_multiple_of(REGION_PAGES);
+        let end = merged.range.end.0 / REGION_PAGES * REGION_PAGES;
+        if start < end && merged.pool != Pool::SHARED {
             let regions = PageRange::new(start, end);
             self.runs.cut(merged, regions);
-            self.runs.insert(Run { range: regions, kind: Kind::SHARED });
+            self.runs.insert(Run { range: regions, pool: Pool::SHARED });
         }
     }
 
-    /// Tells what time it is, and says how many dirty pages nobody has needed for a whole epoch.
+    /// Sets the current epoch. If it is a new one, returns the low-water mark of the last one.
     pub(super) fn set_epoch(&mut self, epoch: u64) -> usize {
         if epoch == self.epoch {
             return 0;
         }
         self.epoch = epoch;
         let dirty = self.dirty();
-        core::mem::replace(&mut self.spare, dirty)
+        core::mem::replace(&mut self.low_water, dirty)
     }
 
-    /// Takes at most `most` dirty pages, from a long run of them.
+    /// Takes at most `most` dirty pages from the end of a long run.
     pub(super) fn take_dirty(&mut self, most: usize) -> Option<Run> {
-        let dirty = Kind::all().filter(|kind| kind.is_dirty());
-        let run = dirty.filter_map(|kind| self.runs.long(kind)).max_by_key(|r| r.range.pages())?;
+        let dirty = Pool::all().filter(|pool| pool.is_dirty());
+        let run =
+            dirty.filter_map(|pool| self.runs.any_longest(pool)).max_by_key(|r| r.range.pages())?;
         let start = run.range.end.0 - run.range.pages().min(most);
         let range = PageRange::new(start, run.range.end.0);
         self.runs.cut(run, range);
-        self.spare = self.spare.min(self.dirty());
+        self.low_water = self.low_water.min(self.dirty());
         (most > 0).then_some(Run { range, ..run })
     }
 
-    /// The block that begins with `page`.
+    /// The large block that begins with `page`.
     pub(super) fn block_at(&self, page: PageIndex) -> Option<Run> {
-        self.map.nodes().block_at(page.0)
+        self.map.boundaries().block_at(page.0)
     }
 
-    /// Gives back the pages of the block that begins with `page`, which may still have memory.
-    pub(super) fn end_block(&mut self, page: PageIndex) {
+    /// Frees the large block that begins with `page`. Its pages may have memory.
+    pub(super) fn free_block(&mut self, page: PageIndex) {
         let block = self.block_at(page);
         debug_assert!(block.is_some(), "{page:?} begins no block");
         if let Some(block) = block {
-            self.forget_block(block);
+            self.erase_block(block);
             self.give_dirty(block);
         }
     }
 
-    /// Makes a block longer by the pages behind it, if they are free; names them, and whether they
-    /// are empty. Names the first page that is not free besides.
+    /// Makes the large block that begins with `page` longer, if the pages behind it are free. Returns
+    /// the added pages, and the first page behind the block that it did not get.
     pub(super) fn grow_block(
         &mut self,
         page: PageIndex,
@@ -230,50 +245,50 @@ impl PageHeap {
             let run = self
                 .runs
                 .starting_at(at)
-                .filter(|run| [block.kind, block.kind.dirty(), Kind::SHARED].contains(&run.kind));
+                .filter(|run| [block.pool, block.pool.dirty(), Pool::SHARED].contains(&run.pool));
             let Some(run) = run else {
                 break;
             };
             let taken = PageRange::new(at, run.range.end.0.min(end));
             self.runs.cut(run, taken);
-            if run.kind == Kind::SHARED {
-                // Lanes take whole regions: what is left of the last one is this lane's.
-                let rest = end.next_multiple_of(REGION).min(run.range.end.0);
+            if run.pool == Pool::SHARED {
+                // Lanes take whole regions, so the rest of the last one goes to this lane.
+                let rest = end.next_multiple_of(REGION_PAGES).min(run.range.end.0);
                 if rest > taken.end.0
                     && let Some(left) = self.runs.starting_at(taken.end.0)
                 {
                     let range = PageRange::new(taken.end.0, rest);
                     self.runs.cut(left, range);
-                    self.runs.insert(Run { range, kind: block.kind });
+                    self.runs.insert(Run { range, pool: block.pool });
                 }
             }
-            clean &= !run.kind.is_dirty();
+            clean &= !run.pool.is_dirty();
             at = taken.end.0;
         }
         let added = PageRange::new(old_end, at);
         if at < end {
-            // What was taken may be clean or not: as if it had been in use.
+            // The pages taken so far may be clean or dirty, so all of them count as dirty.
             if !added.is_empty() {
-                self.give_dirty(Run { range: added, kind: block.kind });
+                self.give_dirty(Run { range: added, pool: block.pool });
             }
             return (None, PageIndex(at));
         }
-        self.spare = self.spare.min(self.dirty());
+        self.low_water = self.low_water.min(self.dirty());
         self.resize_block(block, PageRange::new(page.0, end));
         (Some(Taken { range: added, clean }), PageIndex(at))
     }
 
-    /// Makes a block shorter. What it had beyond is a block of its own now, to be freed.
+    /// Makes a large block shorter. The rest becomes a block of its own, which the caller frees.
     pub(super) fn shrink_block(&mut self, page: PageIndex, pages: usize) -> Option<PageRange> {
         let block = self.block_at(page).filter(|block| block.range.pages() > pages)?;
         let split = PageIndex(page.0 + pages);
         self.resize_block(block, PageRange { end: split, ..block.range });
         let tail = PageRange { start: split, ..block.range };
-        self.note_block(Run { range: tail, ..block });
+        self.record_block(Run { range: tail, ..block });
         Some(tail)
     }
 
-    /// Checks the runs, and the blocks against the map.
+    /// Checks the free runs, and the large blocks against the map.
     pub(super) fn check(&self) -> Result<(), String> {
         let (mut blocks, mut pages, mut wrong) = (0, 0, None);
         self.runs.check(|block| {
@@ -284,7 +299,7 @@ impl PageHeap {
             }
         })?;
         if let Some(block) = wrong {
-            return Err(format!("the map does not know where {block:?} ends"));
+            return Err(format!("the map has another end for {block:?}"));
         }
         if (blocks, pages) != self.blocks() {
             let counted = self.blocks();
@@ -293,7 +308,7 @@ impl PageHeap {
         Ok(())
     }
 
-    /// Free pages of every kind, for a check of the sums.
+    /// How many pages are free.
     pub(super) fn free(&self) -> usize {
         self.runs.free()
     }

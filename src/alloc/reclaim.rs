@@ -1,22 +1,20 @@
-//! Giving free memory back to the system.
+//! Reclaim: giving free memory back to the system.
 //!
-//! Two kinds of memory go back: pages of free runs that are dirty, and holes, which are pages without a
-//! used slot in spans that are in use (span.rs). Both go at once when the program asks for it
-//! ([`Heap::trim`]), and by themselves after a while ([`Heap::tick`]).
+//! The heap gives back dirty runs, and holes: pages without a used slot in spans that are in use
+//! (span.rs). It gives back all of them at once in [`Heap::trim`], and idle ones in [`Heap::tick`].
 //!
 //! # Holes
 //!
-//! A *sweep* looks once at each span that may have holes. It begins with a tick, an epoch after the last
-//! sweep began at the earliest, and leaves out spans of which slots were handed out since the last look.
-//! It goes on in steps of bounded length.
+//! A *sweep* searches each span that may have holes once. A tick begins a sweep, at most once an epoch.
+//! The sweep defers spans with a slot allocated since the last search. It works in steps of bounded
+//! length.
 //!
-//! No lock is held while a pager is called, so that the slots in a hole must be kept from being handed
-//! out in another way: the bin takes the span out of its lists, and puts it back when the pager has
-//! returned.
+//! No thread holds a bin's lock while it calls a pager. So that no slot in a hole is allocated
+//! meanwhile, the bin takes the span out of its lists until the pager returns.
 
 use super::bin::Holes;
+use super::boundary::Run;
 use super::map::BINS;
-use super::node::Run;
 use super::pages::PageHeap;
 use super::set::{Mask, PageSet};
 use super::{Heap, cache, lock, try_lock};
@@ -26,61 +24,61 @@ use crate::prim::sync::plain::Ordering;
 use crate::sys::{SysError, event};
 use std::sync::{Arc, MutexGuard};
 
-/// Where the sweep for holes goes on.
+/// How far the sweep for holes has come.
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// The epoch in which it began.
     epoch: u64,
-    /// The bin that it has come to; there is none when it is over.
+    /// The current bin; [`BINS`] if no sweep is under way.
     bin: usize,
-    /// Spans of that bin that it has not looked at yet.
-    left: usize,
+    /// Candidates of that bin that it has not searched yet.
+    candidates_left: usize,
 }
 
 impl Default for Sweep {
     fn default() -> Self {
-        Self { epoch: 0, bin: BINS, left: 0 }
+        Self { epoch: 0, bin: BINS, candidates_left: 0 }
     }
 }
 
-/// What a step of a sweep may cost, in the time that a look at a span takes: a millisecond, about.
-const STEP: usize = 5000;
+/// The cost at which a step of a sweep ends, about a millisecond. The unit is the search of one span.
+const STEP_COST: usize = 5000;
 
-/// What a call to release pages costs, and each of the pages.
-const CALL: usize = 15;
-const PAGE: usize = 3;
+/// The cost of a call to release pages,
+const CALL_COST: usize = 15;
+/// and of each of the pages.
+const PAGE_COST: usize = 3;
 
-/// Spans that are looked at, at most, while a bin is locked.
-const LOOKS: usize = 256;
+/// The most spans to search while a bin is locked.
+const MAX_SEARCHED: usize = 256;
 
-/// What came of releasing holes.
+/// The outcome of releasing holes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Released {
-    /// What it cost, in the unit of [`STEP`].
+    /// In the unit of [`STEP_COST`].
     cost: usize,
     /// Pages that were in memory.
     resident: usize,
-    /// Whether the system did not take all pages back.
+    /// Whether the system refused a call.
     refused: bool,
 }
 
 impl Heap {
-    /// Releases dirty pages that no allocation has taken for a while, and further ones while there are
-    /// more than may be.
+    /// Releases the dirty pages that no allocation needed for an epoch, and those above the limit.
     pub(super) fn release_excess(&self, mut pages: MutexGuard<'_, PageHeap>) {
-        let spare = if pages.asks_the_time() { pages.set_epoch(self.clock.epoch()) } else { 0 };
+        let unneeded = if pages.is_clock_due() { pages.set_epoch(self.clock.epoch()) } else { 0 };
         let most = self.options.most_dirty + (self.total - pages.free()) / 4;
-        let excess = spare.max(pages.dirty().saturating_sub(most));
+        let excess = unneeded.max(pages.dirty().saturating_sub(most));
         drop(pages);
         if excess > 0
-            // Where others are at it already, what is left over is for the next time.
+            // If another thread reclaims already, the next call releases the rest.
             && let Some(reclaiming) = try_lock(&self.reclaiming)
         {
-            self.release_dirty_while(excess, &reclaiming);
+            self.release_dirty_locked(excess, &reclaiming);
         }
     }
 
-    /// Makes pages that were dirty clean; false if that could not be, so that they are dirty still.
+    /// Releases dirty pages; false if the system refused, so that they stay dirty.
     fn release_run(&self, run: Run) -> bool {
         let released = self.pager.release(run.range);
         let mut pages = self.pages();
@@ -89,41 +87,41 @@ impl Heap {
             Err(e) => {
                 pages.give_dirty(run);
                 drop(pages);
-                say_refused(e);
+                report_refusal(&e);
                 return false;
             }
         }
         true
     }
 
-    /// Releases all dirty pages, unless others are at it.
+    /// Releases all dirty pages, unless another thread reclaims.
     pub(crate) fn release_dirty(&self) {
         if let Some(reclaiming) = try_lock(&self.reclaiming) {
-            self.release_dirty_while(usize::MAX, &reclaiming);
+            self.release_dirty_locked(usize::MAX, &reclaiming);
         }
     }
 
-    /// Releases at most `most` dirty pages, and says how many of them were in memory.
-    fn release_dirty_while(&self, most: usize, _: &MutexGuard<'_, Sweep>) -> usize {
+    /// Releases at most `most` dirty pages, and returns how many of them were in memory.
+    fn release_dirty_locked(&self, most: usize, _: &MutexGuard<'_, Sweep>) -> usize {
         let (mut left, mut released) = (most, 0);
         loop {
             let run = self.pages().take_dirty(left);
             let Some(run) = run else {
                 return released;
             };
-            let there = self.pager.resident(run.range);
+            let resident = self.pager.resident(run.range);
             if !self.release_run(run) {
                 return released;
             }
             left -= run.range.pages();
-            released += there;
+            released += resident;
         }
     }
 
-    /// Releases what has been free for a while. To be called from time to time. Says whether
-    /// [`sweep`](Self::sweep) has something left to do.
+    /// Releases memory that was free for a while. The evictor calls it regularly. Returns whether
+    /// [`sweep`](Self::sweep) has work left.
     pub(crate) fn tick(&self) -> bool {
-        // The thread that has it may be waiting for memory, which the caller is about to find.
+        // Not a blocking lock: its holder may wait for memory that the caller is about to free.
         let Some(mut reclaiming) = try_lock(&self.reclaiming) else {
             return false;
         };
@@ -136,32 +134,33 @@ impl Heap {
         }
         self.release_idle_blocks();
         let epoch = self.clock.epoch();
-        let spare = self.pages().set_epoch(epoch);
-        self.release_dirty_while(spare, &reclaiming);
+        let unneeded = self.pages().set_epoch(epoch);
+        self.release_dirty_locked(unneeded, &reclaiming);
         if reclaiming.bin == BINS && reclaiming.epoch != epoch {
-            *reclaiming = Sweep { epoch, bin: 0, left: self.bin(0).suspects() };
+            *reclaiming = Sweep { epoch, bin: 0, candidates_left: self.bin(0).candidates() };
         }
-        self.go_on(&mut reclaiming)
+        self.continue_sweep(&mut reclaiming)
     }
 
-    /// Goes on with the sweep that a tick began, for about a millisecond. Says whether it has something
-    /// left to do.
+    /// Works for about a millisecond on the sweep that a tick began. Returns whether it has work left.
     pub(crate) fn sweep(&self) -> bool {
-        try_lock(&self.reclaiming).is_some_and(|mut reclaiming| self.go_on(&mut reclaiming))
+        try_lock(&self.reclaiming)
+            .is_some_and(|mut reclaiming| self.continue_sweep(&mut reclaiming))
     }
 
-    fn go_on(&self, sweep: &mut Sweep) -> bool {
+    fn continue_sweep(&self, sweep: &mut Sweep) -> bool {
         let mut cost = 0;
         while sweep.bin < BINS {
-            if cost >= STEP {
+            if cost >= STEP_COST {
                 return true;
             }
-            if sweep.left == 0 {
+            if sweep.candidates_left == 0 {
                 sweep.bin += 1;
-                sweep.left = self.bins.get(sweep.bin).map_or(0, |bin| lock(bin).suspects());
+                let next = self.bins.get(sweep.bin);
+                sweep.candidates_left = next.map_or(0, |bin| lock(bin).candidates());
                 continue;
             }
-            let released = self.release_holes(sweep.bin, &mut sweep.left, true);
+            let released = self.release_holes(sweep.bin, &mut sweep.candidates_left, true);
             cost += released.cost;
             if released.refused {
                 // The next sweep tries again.
@@ -171,37 +170,37 @@ impl Heap {
         false
     }
 
-    /// Looks at some of the spans of a bin that may have holes, up to the first that has some, and
-    /// releases them. Takes the spans looked at off `left`.
+    /// Searches candidates of a bin up to the first that has holes, and releases these. Subtracts the
+    /// candidates searched from `left`.
     fn release_holes(&self, bin: usize, left: &mut usize, idle_only: bool) -> Released {
-        let (looks, found) = self.bin(bin).begin_release(LOOKS.min(*left), idle_only);
-        *left -= looks;
-        let mut released = Released { cost: looks, ..Released::default() };
+        let (searched, found) = self.bin(bin).begin_release(MAX_SEARCHED.min(*left), idle_only);
+        *left -= searched;
+        let mut released = Released { cost: searched, ..Released::default() };
         if let Some(holes) = found {
             let done = self.release_set(holes.pages, &mut released);
-            self.end_release(bin, holes, done);
+            self.finish_release(bin, holes, done);
         }
         released
     }
 
-    /// Releases pages, and says which; less than all if the system refuses.
+    /// Releases pages, and returns which: not all if the system refuses a call.
     fn release_set(&self, pages: PageSet, released: &mut Released) -> Mask {
         let mut done = Mask::NONE;
         for run in pages.runs() {
             let resident = self.pager.resident(run);
             if let Err(e) = self.pager.release(run) {
-                say_refused(e);
+                report_refusal(&e);
                 released.refused = true;
                 break;
             }
             done |= pages.mask_of(run);
             released.resident += resident;
-            released.cost += CALL + PAGE * run.pages();
+            released.cost += CALL_COST + PAGE_COST * run.pages();
         }
         done
     }
 
-    fn end_release(&self, bin: usize, holes: Holes, done: Mask) {
+    fn finish_release(&self, bin: usize, holes: Holes, done: Mask) {
         let mut emptied = Vec::new();
         let lane = {
             let mut held = self.bin(bin);
@@ -211,11 +210,11 @@ impl Heap {
         self.give_spans(lane, &emptied);
     }
 
-    /// Releases all holes, and says how many of the pages were in memory.
-    fn release_all_holes_while(&self, _: &MutexGuard<'_, Sweep>) -> usize {
+    /// Releases all holes, and returns how many of the pages were in memory.
+    fn release_all_holes_locked(&self, _: &MutexGuard<'_, Sweep>) -> usize {
         let mut resident = 0;
         for bin in 0..BINS {
-            let mut left = self.bin(bin).suspects();
+            let mut left = self.bin(bin).candidates();
             while left > 0 {
                 let released = self.release_holes(bin, &mut left, false);
                 resident += released.resident;
@@ -227,38 +226,38 @@ impl Heap {
         resident
     }
 
-    /// Gives back the blocks of pages that threads have kept since the last tick.
+    /// Frees the large blocks that threads have cached since the last tick.
     fn release_idle_blocks(&self) {
-        // A thread that counts blocks must find each of them in one place or the other. Pages that were
-        // evicted meanwhile are forgotten when they are released.
+        // Under the lock, so that statistics count each block once. Pages that were evicted since the
+        // block was freed are forgotten when they are released.
         let caches = lock(&self.caches);
-        for block in caches.iter().flat_map(|cache| cache.take_idle()) {
-            self.pages().end_block(block.start);
+        for block in caches.iter().flat_map(|cache| cache.take_idle_blocks()) {
+            self.pages().free_block(block.start);
         }
     }
 
-    /// Gives back everything that is free, and says how many bytes of memory that was. Other threads
-    /// give back what they keep when they next need more, or have no room for more.
+    /// Gives back all free memory, and returns how many bytes that was. The other threads flush their
+    /// caches when they next find them empty or full.
     pub(crate) fn trim(self: &Arc<Self>) -> usize {
         let _in_library = InLibraryGuard::enter();
         let reclaiming = lock(&self.reclaiming);
-        self.gather();
-        // Holes first: spans whose last slot was freed meanwhile are dirty pages then.
-        let holes = self.release_all_holes_while(&reclaiming);
-        (holes + self.release_dirty_while(usize::MAX, &reclaiming)) * PAGE_SIZE
+        self.flush_caches();
+        // Holes first: a span whose last slot is freed meanwhile becomes dirty pages.
+        let holes = self.release_all_holes_locked(&reclaiming);
+        (holes + self.release_dirty_locked(usize::MAX, &reclaiming)) * PAGE_SIZE
     }
 
-    /// Puts together what is free, for a caller that has found no room. Leaves the holes, in which there
-    /// is room without that.
-    pub(super) fn make_room_while(self: &Arc<Self>, reclaiming: &MutexGuard<'_, Sweep>) {
-        self.gather();
-        self.release_dirty_while(usize::MAX, reclaiming);
+    /// Merges free pages, for an allocation that found no room. Does not release holes, because their
+    /// slots can be allocated anyway.
+    pub(super) fn make_room_locked(self: &Arc<Self>, reclaiming: &MutexGuard<'_, Sweep>) {
+        self.flush_caches();
+        self.release_dirty_locked(usize::MAX, reclaiming);
     }
 
-    /// Takes back what this thread and the bins keep, and asks the other threads for what they keep.
-    fn gather(self: &Arc<Self>) {
-        self.trims.fetch_add(1, Ordering::Relaxed);
-        let _ = cache::with(self, |cache| self.follow_trim(cache));
+    /// Flushes this thread's cache and trims the bins, and asks the other threads to flush theirs.
+    fn flush_caches(self: &Arc<Self>) {
+        self.trim_requests.fetch_add(1, Ordering::Relaxed);
+        let _ = cache::with(self, |cache| self.flush_if_trimmed(cache));
         for bin in &self.bins {
             let (mut emptied, mut held) = (Vec::new(), lock(bin));
             held.trim(&self.map, &mut emptied);
@@ -269,9 +268,9 @@ impl Heap {
     }
 }
 
-fn say_refused(e: SysError) {
-    // A fuzzer has it refused all the time.
+fn report_refusal(e: &SysError) {
+    // A fuzz target refuses all the time.
     if !cfg!(fuzzing) {
-        event::say(format_args!("freed memory cannot be given back: {e:#}"));
+        event::report(format_args!("freed memory cannot be given back: {e:#}"));
     }
 }

@@ -1,4 +1,4 @@
-//! What the heap holds, lane by lane and class by class.
+//! Statistics of the heap, by lane and class.
 
 use super::cache::ThreadCache;
 use super::classes::{CLASSES, class};
@@ -17,31 +17,31 @@ pub struct ClassStats {
     pub size: u64,
     /// Blocks that the program has.
     pub live: u64,
-    /// Free blocks that threads keep for themselves, or for each other.
+    /// Free blocks in the caches of threads and bins.
     pub cached: u64,
-    /// Spans, which are cut into blocks of this size.
+    /// Spans, which consist of blocks of this size.
     pub spans: u64,
     /// Bytes in the spans.
     pub span_bytes: u64,
-    /// Bytes in holes: whole pages of the spans without a byte of a live or cached block, whose memory has
-    /// not been given back yet.
+    /// Bytes in holes: whole pages of the spans without a byte of a live or cached block, whose memory the
+    /// arena has not given back yet.
     pub hole_bytes: u64,
-    /// Bytes in such pages whose memory has been given back.
+    /// Bytes in such pages whose memory the arena has given back.
     pub released_bytes: u64,
 }
 
-/// What one lane holds.
+/// Small blocks of one lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LaneStats {
-    /// Which.
+    /// The lane.
     pub lane: Lane,
-    /// The sizes of which there is a span, the smallest first.
+    /// The sizes that have a span, the smallest first.
     pub classes: Vec<ClassStats>,
 }
 
 impl LaneStats {
-    /// Bytes of small blocks that the program has, rounded up to the blocks' sizes.
+    /// Bytes of small blocks that the program has, each rounded up to its size class.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.classes.iter().map(|class| class.live * class.size).sum()
@@ -53,41 +53,41 @@ impl LaneStats {
         self.classes.iter().map(|class| class.span_bytes).sum()
     }
 
-    /// Bytes in pages of spans, but for those whose memory has been given back.
+    /// Bytes in pages of spans, less the released ones.
     fn held_bytes(&self) -> u64 {
         let held = self.classes.iter().map(|class| class.span_bytes - class.released_bytes);
         held.sum()
     }
 }
 
-/// What an arena's allocator holds. Read while others allocate and free, the figures may not quite add
-/// up.
+/// What an arena's allocator holds. If other threads allocate and free meanwhile, the figures may not
+/// quite add up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapStats {
     /// Small blocks, of 32 KiB at most.
     pub lanes: Vec<LaneStats>,
-    /// Larger blocks: how many.
+    /// The number of large blocks.
     pub large: u64,
-    /// Larger blocks: bytes in them, rounded up to pages.
+    /// Bytes in large blocks, each rounded up to pages.
     pub large_bytes: u64,
-    /// Bytes in larger blocks that threads keep for themselves.
+    /// Bytes in free large blocks that threads cache.
     pub cached_large_bytes: u64,
-    /// Bytes in free pages that have not been given back yet.
+    /// Bytes in free pages whose memory the arena has not given back yet.
     pub dirty_bytes: u64,
-    /// Bytes of address space that nothing uses.
+    /// Bytes of address space in free pages.
     pub free_bytes: u64,
 }
 
 impl HeapStats {
-    /// Bytes that the program has, rounded up to blocks' sizes and pages.
+    /// Bytes that the program has, each block rounded up to its size class or to pages.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.lanes.iter().map(LaneStats::live_bytes).sum::<u64>() + self.large_bytes
     }
 
-    /// Bytes in spans, large blocks, and free pages, but for pages whose memory has been given back: the
-    /// most memory that the blocks could take if nothing were evicted.
+    /// Bytes in spans, large blocks and free pages, except pages whose memory the arena has given back: the
+    /// most memory that the blocks could take if the arena evicted nothing.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.lanes.iter().map(LaneStats::held_bytes).sum::<u64>()
@@ -102,8 +102,8 @@ impl HeapStats {
         self.lanes.iter().flat_map(|lane| &lane.classes).map(|class| class.hole_bytes).sum()
     }
 
-    /// The part of [`held_bytes`](Self::held_bytes) that the program does not have: from 0, where
-    /// every byte is in use, to 1.
+    /// The part of [`held_bytes`](Self::held_bytes) that the program does not have, from 0 to 1. At 0
+    /// every byte is in use.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
     pub fn fragmentation(&self) -> f64 {
@@ -114,7 +114,7 @@ impl HeapStats {
     }
 }
 
-/// A line for each class that is in use, and one for what is larger.
+/// A line for each class that is in use, and one for large blocks and free pages.
 impl fmt::Display for HeapStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -153,12 +153,12 @@ fn bytes(pages: usize) -> u64 {
 impl Heap {
     fn class_stats(&self, bin: usize, caches: &[Arc<ThreadCache>]) -> ClassStats {
         let mut held = self.bin(bin);
-        let ((used, stocked), spans) = (held.used(), held.spans());
+        let ((used, in_transfer), spans) = (held.used(), held.spans());
         let (hole_pages, released_pages) = (held.hole_pages(), held.released_pages());
         let class = class(bin % CLASSES);
-        // The threads work on meanwhile.
-        let kept: usize = caches.iter().map(|cache| cache.len(bin)).sum();
-        let cached = (stocked + kept).min(used);
+        let in_magazines: usize = caches.iter().map(|cache| cache.len(bin)).sum();
+        // Threads pop and push meanwhile, so the sum may be too large.
+        let cached = (in_transfer + in_magazines).min(used);
         ClassStats {
             size: u64::from(class.size),
             live: (used - cached) as u64,
@@ -170,15 +170,16 @@ impl Heap {
         }
     }
 
-    /// Blocks of pages that the program has, pages in them, and in those that threads keep.
+    /// The number of large blocks that the program has, and pages in these and in cached ones.
     fn large(&self, caches: &[Arc<ThreadCache>]) -> (usize, usize, usize) {
-        let kept: Vec<usize> = caches.iter().flat_map(|c| c.blocks()).map(|b| b.pages()).collect();
+        let cached = caches.iter().flat_map(|c| c.blocks()).map(|b| b.pages());
+        let cached: Vec<usize> = cached.collect();
         let (blocks, pages) = self.pages().blocks();
-        let kept_pages = kept.iter().sum::<usize>().min(pages);
-        (blocks.saturating_sub(kept.len()), pages - kept_pages, kept_pages)
+        let cached_pages = cached.iter().sum::<usize>().min(pages);
+        (blocks.saturating_sub(cached.len()), pages - cached_pages, cached_pages)
     }
 
-    /// What the heap holds.
+    /// Collects the statistics.
     pub(crate) fn report(&self) -> HeapStats {
         let caches = lock(&self.caches);
         let of_lane = |lane: Lane| LaneStats {
@@ -201,7 +202,7 @@ impl Heap {
         }
     }
 
-    /// Bytes that the program has, rounded up to slots and pages, and bytes in holes.
+    /// Bytes that the program has, rounded up as in [`HeapStats::live_bytes`], and bytes in holes.
     pub(crate) fn allocated_and_holes(&self) -> (u64, u64) {
         let caches = lock(&self.caches);
         let (mut allocated, mut holes) = (bytes(self.large(&caches).1), 0);
@@ -212,7 +213,7 @@ impl Heap {
         (allocated, holes)
     }
 
-    /// Bytes that the program has, rounded up to slots and pages.
+    /// Bytes that the program has, rounded up as in [`HeapStats::live_bytes`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn allocated(&self) -> usize {
         crate::prim::units::index(self.allocated_and_holes().0)

@@ -1,10 +1,10 @@
-//! Some pages of a span.
+//! Sets of pages of a span.
 
-use super::classes::{CHUNK_PAGES, MOST_CHUNKS};
+use super::classes::{CHUNK_PAGES, MAX_CHUNKS};
 use crate::prim::{PageIndex, PageRange};
 use core::ops::{BitAnd, BitOrAssign, Range, Sub};
 
-const _: () = assert!(MOST_CHUNKS * CHUNK_PAGES <= u64::BITS as usize);
+const _: () = assert!(MAX_CHUNKS * CHUNK_PAGES <= u64::BITS as usize);
 
 /// A bit for each page of a span; the lowest bit is the span's first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +27,11 @@ impl Mask {
         self.0.count_ones() as usize
     }
 
-    /// The number of the last page, plus one.
+    /// The last page plus one; zero for the empty set.
     pub(super) const fn end(self) -> usize {
         (u64::BITS - self.0.leading_zeros()) as usize
     }
 
-    /// Each page in turn.
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
         (0..self.end()).filter(move |page| self.0 >> page & 1 == 1)
     }
@@ -60,7 +59,7 @@ impl Sub for Mask {
     }
 }
 
-/// Some pages of the span that begins with page `first` of the arena.
+/// A set of pages of the span that begins with page `first` of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PageSet {
     pub(super) first: PageIndex,
@@ -74,7 +73,7 @@ impl PageSet {
         self.mask.is_empty()
     }
 
-    /// The pages as runs of neighbours, each as long as can be.
+    /// The maximal runs of neighbouring pages.
     pub(super) fn runs(self) -> impl Iterator<Item = PageRange> {
         let mut left = self.mask.0;
         core::iter::from_fn(move || {
@@ -88,7 +87,7 @@ impl PageSet {
         })
     }
 
-    /// The pages of `run`, which is one of this set's runs.
+    /// The pages of `run`, one of this set's runs.
     pub(super) fn mask_of(self, run: PageRange) -> Mask {
         Mask::of(&(run.start.0 - self.first.0..run.end.0 - self.first.0))
     }

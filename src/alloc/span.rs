@@ -1,10 +1,11 @@
 //! A span of equal slots, and which of them are free.
 //!
-//! A *hole* is a page of a span that may have memory though no slot that reaches into it is handed out.
-//! Holes can be released while the rest of the span is in use. While that happens the span is
-//! *releasing*: its bin hands out none of its slots, and takes slots back as always. A released page is
-//! no hole any more. It becomes an ordinary page again, and is populated, when a slot that reaches
-//! into it is handed out.
+//! A *hole* is a page that may have memory although every slot that reaches into it is free. The heap
+//! releases holes while the rest of the span is in use. Meanwhile the span is *releasing*: its bin
+//! allocates none of its slots, but takes freed slots back. A *released* page is no longer a hole. It
+//! becomes an ordinary page again, and is populated, when a slot that reaches into it is allocated.
+//!
+//! Here a slot is *used* if it is not free: the program has it, or a cache.
 
 use super::classes::Class;
 use super::set::{Mask, PageSet};
@@ -13,40 +14,40 @@ use crate::prim::{PAGE_SIZE, PageRange};
 /// No span.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Pages that are populated at a time as a span's slots are handed out for the first time.
-const STRIDE: usize = 4;
+/// Pages that are populated at a time as slots are allocated for the first time.
+const POPULATE_STEP: usize = 4;
 
-/// Whether it is noted which slots a program has, in order to find those that it frees twice.
-pub(super) const WATCHED: bool = cfg!(debug_assertions);
+/// Whether the heap records which blocks the program has, to find double frees.
+pub(super) const TRACK_LIVE: bool = cfg!(debug_assertions);
 
-/// What is known of a span. All of it lies outside the arena.
+/// A span's metadata, which lies outside the arena.
 #[derive(Debug)]
 pub(super) struct Span {
     pub(super) pages: PageRange,
     class: Class,
-    /// A bit for each slot below `fresh` that is free.
+    /// A bit for each slot below `fresh`: set if it is free.
     free: Box<[u64]>,
-    /// Slots that are not free.
+    /// How many slots are used.
     pub(super) used: u32,
-    /// Slots from here on have never been handed out.
+    /// Slots from this one on have never been allocated.
     fresh: u32,
-    /// Pages from the first on that need not be populated any more.
+    /// Pages before this one were populated once.
     populated: usize,
-    /// Pages among those populated that have been released since, and have no slot that is handed out.
+    /// Populated pages that were released since, and into which no used slot reaches.
     released: Mask,
-    /// The holes, while it is known which they are.
+    /// The holes, if computed since the last change.
     holes: Option<Mask>,
-    /// Whether its holes are being released.
+    /// Whether a thread is releasing its holes.
     pub(super) releasing: bool,
-    /// Whether slots have been handed out since the last look for holes.
-    pub(super) warm: bool,
-    /// Whether its place is in the bin's list of spans that may have holes.
-    pub(super) listed: bool,
-    /// No word of `free` before this one has a bit.
+    /// Whether a slot was allocated since the last search for holes.
+    pub(super) active: bool,
+    /// Whether its place is in the bin's `candidates`.
+    pub(super) is_candidate: bool,
+    /// No word of `free` before this one has a bit set.
     hint: usize,
-    /// A bit for each slot that a program has, where that is watched.
+    /// A bit for each slot that the program has; debug builds only.
     live: Box<[u64]>,
-    /// The list of the bin that it is in.
+    /// The fullness list of the bin that it is in.
     pub(super) list: Option<u8>,
     pub(super) next: u32,
     pub(super) previous: u32,
@@ -55,7 +56,7 @@ pub(super) struct Span {
 impl Span {
     pub(super) fn new(pages: PageRange, class: Class) -> Self {
         let words = if pages.is_empty() { 0 } else { class.slots.div_ceil(64) as usize };
-        let live = if WATCHED { vec![0; words] } else { Vec::new() };
+        let live = if TRACK_LIVE { vec![0; words] } else { Vec::new() };
         Self {
             pages,
             class,
@@ -66,8 +67,8 @@ impl Span {
             released: Mask::NONE,
             holes: None,
             releasing: false,
-            warm: false,
-            listed: false,
+            active: false,
+            is_candidate: false,
             hint: 0,
             live: live.into(),
             list: None,
@@ -76,8 +77,8 @@ impl Span {
         }
     }
 
-    /// A span that has no pages.
-    pub(super) fn nowhere(class: Class) -> Self {
+    /// Fills a vacant place of the bin: a span without pages.
+    pub(super) fn vacant(class: Class) -> Self {
         Self::new(PageRange::new(0, 0), class)
     }
 
@@ -85,7 +86,7 @@ impl Span {
         self.used == self.class.slots
     }
 
-    /// Eighths of the slots that are not free, rounded down.
+    /// How many eighths of the slots are used, rounded down.
     #[expect(clippy::cast_possible_truncation, reason = "at most eight")]
     pub(super) fn eighths(&self) -> u8 {
         (self.used * 8 / self.class.slots) as u8
@@ -95,18 +96,18 @@ impl Span {
         self.pages.start.offset() as u64 + u64::from(slot) * u64::from(self.class.size)
     }
 
-    /// The slot that begins at `offset` of the arena; none if none does.
+    /// The slot that begins at `offset` of the arena, if one does and was ever allocated.
     fn slot_of(&self, offset: u64) -> Option<u32> {
         let within = u32::try_from(offset.checked_sub(self.pages.start.offset() as u64)?).ok()?;
         let slot = self.class.slot_at(within);
         (slot * self.class.size == within && slot < self.fresh).then_some(slot)
     }
 
-    /// Hands out at most `most` slots: those that have been in use before, or else, if there are none,
-    /// some that have not. Says how many, and which pages are to be populated.
+    /// Allocates at most `most` slots: freed ones, or if there are none, slots that were never allocated.
+    /// Returns how many, and the pages that the caller must populate.
     pub(super) fn take(&mut self, most: u32, mut out: impl FnMut(u64)) -> (u32, PageSet) {
         debug_assert!(!self.releasing);
-        self.warm = true;
+        self.active = true;
         self.holes = None;
         let mut taken = 0;
         while taken < most && self.hint < self.free.len() {
@@ -139,7 +140,7 @@ impl Span {
         PageSet { first: self.pages.start, mask }
     }
 
-    /// The released pages that are in use again, and are ordinary pages from now on.
+    /// Takes the pages out of `released` into which used slots reach again.
     fn take_released(&mut self) -> Mask {
         if self.released.is_empty() {
             return Mask::NONE;
@@ -149,29 +150,29 @@ impl Span {
         again
     }
 
-    /// Pages from the first on that slots reach into that have been handed out at any time.
+    /// Slots that were allocated at any time reach into the pages before this one.
     fn pages_used(&self) -> usize {
         (self.fresh as usize * self.class.size as usize).div_ceil(PAGE_SIZE)
     }
 
-    /// The pages that slots have been handed out from for the first time.
+    /// Advances `populated`, and returns the pages that the caller must populate.
     fn populate(&mut self) -> Mask {
-        let (from, to) = (self.populated, self.pages_used().next_multiple_of(STRIDE));
+        let (from, to) = (self.populated, self.pages_used().next_multiple_of(POPULATE_STEP));
         let to = to.min(self.pages.pages()).max(from);
         self.populated = to;
         Mask::of(&(from..to))
     }
 
-    /// Whether no slot is handed out that reaches into `page`, counted from the span's first.
+    /// Whether no used slot reaches into `page`, counted from the span's first.
     fn is_unused(&self, page: usize) -> bool {
         #[expect(clippy::cast_possible_truncation, reason = "spans are shorter than 2^32")]
         let (start, last) = ((page * PAGE_SIZE) as u32, (page * PAGE_SIZE + PAGE_SIZE - 1) as u32);
-        // Slots from `fresh` on are not handed out.
+        // Slots from `fresh` on are not used.
         let end = (self.class.slot_at(last) + 1).min(self.fresh);
         self.are_free(self.class.slot_at(start).min(end), end)
     }
 
-    /// Whether the slots from `start` up to `end` are free, all of which have been handed out once.
+    /// Whether the slots from `start` up to `end`, none above `fresh`, are free.
     fn are_free(&self, start: u32, end: u32) -> bool {
         let mut at = start;
         while at < end {
@@ -185,7 +186,7 @@ impl Span {
         true
     }
 
-    /// Those of `pages` that no slot reaches into that is handed out.
+    /// The pages of `pages` into which no used slot reaches.
     fn unused(&self, pages: Mask) -> Mask {
         let mut unused = Mask::NONE;
         for page in pages.iter().filter(|page| self.is_unused(*page)) {
@@ -198,32 +199,31 @@ impl Span {
         self.unused(Mask::of(&(0..self.populated)) - self.released)
     }
 
-    /// The holes.
     pub(super) fn holes(&mut self) -> PageSet {
         let holes = self.holes.unwrap_or_else(|| self.find_holes());
         self.holes = Some(holes);
         self.set(holes)
     }
 
-    /// Pages that have been released, while others of the span may be in use.
+    /// The released pages.
     pub(super) fn released(&self) -> Mask {
         self.released
     }
 
-    /// Notes that holes have been released, in which nothing was handed out meanwhile.
+    /// Ends the releasing state. `holes` were released, and no slot was allocated meanwhile.
     pub(super) fn release(&mut self, holes: Mask) {
         debug_assert!(self.releasing);
         self.releasing = false;
         self.holes = None;
         self.released |= holes;
-        // Behind what was ever handed out pages are populated ahead, several at a time.
+        // Released pages behind the last slot that was ever allocated count as never populated.
         let (used, populated) = (self.pages_used(), self.populated);
         let behind = Mask::of(&(used.min(populated)..populated)) - self.released;
         self.populated = populated.min(used.max(behind.end()));
         self.released = self.released & Mask::of(&(0..self.populated));
     }
 
-    /// Takes a slot back.
+    /// Frees the slot at `offset`.
     pub(super) fn give(&mut self, offset: u64) {
         let Some(slot) = self.slot_of(offset) else {
             debug_assert!(false, "{offset:#x} is no slot of {self:?}");
@@ -237,8 +237,8 @@ impl Span {
         self.holes = None;
     }
 
-    /// Notes that a program has got the slot at `offset`, or given it back; false if that cannot be:
-    /// no slot begins there, or it had it already, or had it not.
+    /// Records that the program got the slot at `offset`, or gave it back; false if no slot begins
+    /// there, or if the record says so already.
     pub(super) fn watch(&mut self, offset: u64, live: bool) -> bool {
         let Some(slot) = self.slot_of(offset) else {
             return false;
@@ -249,18 +249,17 @@ impl Span {
         was != live
     }
 
-    /// Whether the slot that begins at `offset` is handed out, to a program or a cache.
+    /// Whether a slot begins at `offset` and is used.
     pub(super) fn is_used(&self, offset: u64) -> bool {
         let free = |slot: u32| self.free[slot as usize / 64] >> (slot % 64) & 1 == 1;
         self.slot_of(offset).is_some_and(|slot| !free(slot))
     }
 
-    /// Whether there is a hole.
     pub(super) fn has_holes(&self) -> bool {
         !self.find_holes().is_empty()
     }
 
-    /// Checks the sums.
+    /// Checks the invariants.
     pub(super) fn check(&self) -> Result<(), String> {
         let free: u32 = self.free.iter().map(|word| word.count_ones()).sum();
         let hidden = self.free[..self.hint].iter().any(|word| *word != 0);
@@ -273,7 +272,7 @@ impl Span {
             return Err(format!("{free} slots free, {live} live: {self:?}"));
         }
         if self.unused(self.released) != self.released || self.released.end() > self.populated {
-            return Err(format!("a page was released and is in use: {self:?}"));
+            return Err(format!("a released page is in use: {self:?}"));
         }
         if self.holes.is_some_and(|holes| holes != self.find_holes()) {
             return Err(format!("the holes are {:?}: {self:?}", self.find_holes()));

@@ -1,30 +1,31 @@
-//! What is freed twice, or is no block: found before damage is done.
+//! Detects invalid frees before they corrupt the heap.
 
 use super::Heap;
 use super::classes::{CLASSES, class_of};
-use super::span::WATCHED;
+use super::span::TRACK_LIVE;
 use crate::prim::PAGE_SIZE;
 use crate::prim::in_library::InLibraryGuard;
 use crate::sys::event;
 use core::alloc::Layout;
 
 impl Heap {
-    /// In debug builds, notes that the program has got the block at `offset`, or is giving it back.
+    /// In debug builds, records that the program got the block at `offset`, or gives it back. Aborts if
+    /// the record says so already.
     #[inline]
     pub(crate) fn watch(&self, offset: usize, layout: Layout, live: bool) {
-        if WATCHED && self.generation.is_current() {
-            self.note(offset, layout, live);
+        if TRACK_LIVE && self.generation.is_current() {
+            self.record_owner(offset, layout, live);
         }
     }
 
-    fn note(&self, offset: usize, layout: Layout, live: bool) {
+    fn record_owner(&self, offset: usize, layout: Layout, live: bool) {
         let _in_library = InLibraryGuard::enter();
         let is_right = match self.bin_at(offset) {
             Some(bin) => {
                 let fits = class_of(layout) == Some(bin % CLASSES);
                 fits && self.bin(bin).watch(offset as u64, live, &self.map)
             }
-            None => self.map.nodes().watch_block(offset / PAGE_SIZE, live),
+            None => self.map.boundaries().watch_block(offset / PAGE_SIZE, live),
         };
         if !is_right {
             bad_free(offset, layout);
@@ -32,10 +33,10 @@ impl Heap {
     }
 }
 
-/// Ends the process because memory is freed that was not allocated so, before damage is done.
+/// Aborts the process: the program frees memory that it has not, or with another layout.
 #[cold]
 pub(crate) fn bad_free(offset: usize, layout: Layout) -> ! {
-    event::say(format_args!(
+    event::report(format_args!(
         "memory is freed twice, with another layout, or is no block of this arena: {} bytes at offset \
          {offset:#x}; abort",
         layout.size()

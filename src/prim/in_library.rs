@@ -1,24 +1,24 @@
-//! Whether this thread is at work for the library.
+//! Whether this thread runs code of the library.
 //!
-//! An arena may be what the process allocates from. Nothing of the library may come from there: a fault
-//! would need, to be served, what lies behind a fault; and the heap's lock would be taken by who has
-//! it. So threads of the library are at work for all of their life, and a thread of the program while
-//! it is inside the library; and what a thread allocates while it is at work comes from the system.
+//! The program's global allocator may be an arena. The library's own allocations must not come from it: a
+//! fault would need memory that faults itself, and a thread that holds the heap's lock would take it
+//! again. So allocations of a thread inside the library come from the system. Threads of the library are
+//! inside for all of their life, threads of the program during a call.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 
 thread_local! {
-    // Neither initialised nor destroyed at run time, so that it can be asked at any moment of a
-    // thread's life: before the thread's first line, and in destructors of its other locals.
+    // Needs neither initialisation nor destruction at run time. So it can be read before the thread's
+    // first line, and in the destructors of its other locals.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
-/// This thread is at work for the library while this lives.
+/// This thread is inside the library while the guard lives.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct InLibraryGuard {
-    // The depth is the thread's own.
+    // The depth belongs to the thread.
     _not_send: PhantomData<*const ()>,
 }
 
@@ -29,13 +29,13 @@ impl InLibraryGuard {
         Self { _not_send: PhantomData }
     }
 
-    /// What the library's own threads do first. It holds in the destructors of the thread's locals,
-    /// which run after its last line.
+    /// Enters for the rest of the thread's life, including the destructors of its locals, which run after
+    /// its last line. Threads of the library call this first.
     pub(crate) fn enter_for_thread() {
         std::mem::forget(Self::enter());
     }
 
-    /// Whether this thread is.
+    /// Whether this thread is inside the library.
     #[inline]
     pub(crate) fn is_held() -> bool {
         DEPTH.get() > 0
@@ -55,7 +55,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_thread_is_at_work_until_it_has_left_as_often_as_it_has_entered() {
+    fn a_thread_is_inside_until_it_has_dropped_every_guard() {
         assert!(!InLibraryGuard::is_held());
         let outer = InLibraryGuard::enter();
         let unwound = std::panic::catch_unwind(|| {
@@ -63,13 +63,16 @@ mod tests {
             panic!("an inner part fails");
         });
         assert!(unwound.is_err() && InLibraryGuard::is_held());
-        assert!(!thread::spawn(InLibraryGuard::is_held).join().unwrap(), "others are not");
+        assert!(
+            !thread::spawn(InLibraryGuard::is_held).join().unwrap(),
+            "another thread is outside"
+        );
         drop(outer);
         assert!(!InLibraryGuard::is_held());
     }
 
     #[test]
-    fn who_is_at_work_for_ever_is_so_in_the_destructors_of_its_locals() {
+    fn enter_for_thread_holds_in_the_destructors_of_thread_locals() {
         struct AtTheEnd(std::sync::mpsc::Sender<bool>);
         impl Drop for AtTheEnd {
             fn drop(&mut self) {

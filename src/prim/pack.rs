@@ -49,8 +49,8 @@ impl Field {
 
     /// `word` with this field set to `value`.
     ///
-    /// A value that does not fit is a mistake of the caller: it trips a debug assertion and is
-    /// cut to the field otherwise, so that it never spills into a neighbour.
+    /// The caller must pass a value that fits. If not, a debug assertion fails; release builds truncate
+    /// the value to the field, so that it never spills into a neighbour.
     #[inline]
     pub(crate) const fn set(self, word: u64, value: u64) -> u64 {
         debug_assert!(value <= self.max());
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn setting_one_field_leaves_the_others(word: u64, value in 0..=B.max()) {
+        fn setting_one_field_changes_no_other_field(word: u64, value in 0..=B.max()) {
             let set = B.set(word, value);
             prop_assert_eq!(B.get(set), value);
             prop_assert_eq!(A.get(set), A.get(word));

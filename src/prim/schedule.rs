@@ -1,66 +1,65 @@
-//! Threads that go on one at a time, in an order that a test decides.
+//! A scheduler that runs threads one at a time, in an order that a test decides.
 //!
-//! Each is a thread of the system, and waits until it has the *baton*. Who has it keeps it until it
-//! waits for something, gives way ([`yield_now`]) or ends; then the first thread that can go on gets
-//! it, in the order in which they were started, those that have given way last. A [`Plan`] changes
-//! that: at every [`step`] (each access to a shared word that is not relaxed, each lock, each call
-//! into the simulated kernel) it may hand the baton to another thread. So a run is determined by its
-//! plan, and repeats by it.
+//! Each task is a thread of the system that runs only while it has the *baton*. It keeps the baton until
+//! it blocks, yields ([`yield_now`]) or ends. Then the first runnable task gets it, in the order in which
+//! tasks started; tasks that yielded come last. A [`Plan`] may hand the baton to another task
+//! at every [`step`], that is at each lock, each call into the simulated kernel, and each access to a
+//! shared word that is not relaxed. So the plan determines the run, and the same plan repeats it.
 //!
-//! Nothing ever times out. When nobody can go on the run ends as a deadlock, and after too many
-//! steps as endless; what is left of its threads is unwound.
+//! There are no timeouts. A run ends as a deadlock when no task is runnable, and as endless after too many
+//! steps. Then the remaining tasks unwind.
 
-mod turns;
+mod state;
 
+use state::{State, Status, Task};
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use turns::{Member, State, Status};
 
-/// How a run is to go.
+/// Determines the order of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// At these steps, in order, the baton goes to these threads.
+    /// Pairs of a step and the task that gets the baton there, by step.
     pub(crate) switches: Vec<(usize, usize)>,
-    /// Besides, one step in so many hands it to somebody, chosen from this seed.
+    /// If set, one step in `odds` hands the baton to a random task too. The seed determines which.
     pub(crate) seed: Option<u64>,
     pub(crate) odds: u64,
-    /// More steps than this are taken for endless.
+    /// A run of more steps counts as endless.
     pub(crate) limit: usize,
-    /// Whether to note each step.
+    /// Whether to record each step.
     pub(crate) record: bool,
 }
 
 impl Plan {
-    /// Nobody is interrupted.
+    /// No task is preempted.
     pub(crate) const PLAIN: Self =
         Self { switches: Vec::new(), seed: None, odds: 8, limit: 100_000, record: false };
 }
 
-/// How a run ended, if not well.
+/// Why a run failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// Nobody can go on any more. Says who waits.
+    /// No task is runnable. Names the blocked tasks.
     Deadlock(String),
-    /// It did not come to an end.
+    /// The run exceeded [`Plan::limit`].
     Endless,
-    /// Somebody gave the whole program up, for a reason.
+    /// A task aborted the process, for this reason.
     Aborted(String),
-    /// Somebody found something wrong, or panicked.
+    /// A task found an error, or panicked.
     Wrong(String),
 }
 
-/// A step that was noted.
+/// A recorded step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    /// Who took it.
+    /// The task that took it.
     pub(crate) thread: usize,
-    /// A bit for each other thread that could have gone on instead.
+    /// A bit for each other task that was runnable.
     pub(crate) others: u64,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) failure: Option<Failure>,
@@ -71,53 +70,53 @@ pub(crate) struct Ran {
 #[derive(Debug)]
 struct Schedule(Mutex<State>);
 
-/// What the threads of a run that has ended unwind with.
-struct Ended;
+/// The panic payload with which tasks unwind after the end of the run.
+struct RunOver;
 
 thread_local! {
-    static MEMBER: RefCell<Option<(Arc<Schedule>, usize)>> = const { RefCell::new(None) };
+    static TASK: RefCell<Option<(Arc<Schedule>, usize)>> = const { RefCell::new(None) };
 }
 
-/// The run that this thread takes part in, and its number there.
-fn member() -> Option<(Arc<Schedule>, usize)> {
-    // None in a thread that is about to end.
-    MEMBER.try_with(|member| member.borrow().clone()).ok().flatten()
+/// The run that this thread belongs to, and the number of its task.
+fn task() -> Option<(Arc<Schedule>, usize)> {
+    // `None` in a thread that is about to end.
+    TASK.try_with(|task| task.borrow().clone()).ok().flatten()
 }
 
-/// Runs `main`, and the threads that it starts, by `plan`.
+/// Runs `main`, and the threads that it starts, according to `plan`.
 pub(crate) fn run(plan: Plan, main: impl FnOnce()) -> Ran {
-    let first = Member {
+    let first = Task {
         name: "main".to_owned(),
         status: Status::Ready,
         token: false,
-        system: Some(std::thread::current()),
+        thread: Some(std::thread::current()),
     };
     let schedule = Arc::new(Schedule(Mutex::new(State {
-        members: vec![first],
+        tasks: vec![first],
         current: 0,
         plan,
         steps: 0,
         noted: Vec::new(),
         ended: false,
         failure: None,
-        systems: Vec::new(),
+        threads: Vec::new(),
     })));
-    MEMBER.set(Some((Arc::clone(&schedule), 0)));
+    TASK.set(Some((Arc::clone(&schedule), 0)));
     let result = catch_unwind(AssertUnwindSafe(main));
-    schedule.note_panic(result);
-    MEMBER.set(None);
+    schedule.record_panic(result);
+    TASK.set(None);
     let mut state = schedule.state();
     let left: Vec<_> =
-        state.members[1..].iter().filter(|m| m.status != Status::Done).map(|m| &m.name).collect();
+        state.tasks[1..].iter().filter(|m| m.status != Status::Done).map(|m| &m.name).collect();
     if !left.is_empty() && !state.ended {
-        let left = format!("nobody has waited for {left:?}");
+        let left = format!("main did not join {left:?}");
         state.end(Failure::Wrong(left));
     }
-    let systems = std::mem::take(&mut state.systems);
+    let threads = std::mem::take(&mut state.threads);
     drop(state);
-    for system in systems {
-        // Its panics are caught, and noted.
-        let _ = system.join();
+    for thread in threads {
+        // The thread has caught and recorded its panics.
+        let _ = thread.join();
     }
     let mut state = schedule.state();
     Ran {
@@ -127,48 +126,48 @@ pub(crate) fn run(plan: Plan, main: impl FnOnce()) -> Ran {
     }
 }
 
-/// Ends the run: something is wrong.
+/// Ends the run with an error.
 pub(crate) fn fail(what: String) -> ! {
-    give_up(Failure::Wrong(what))
+    end_run(Failure::Wrong(what))
 }
 
-/// Ends the run as the process would end.
+/// Ends the run where the program would abort.
 pub(crate) fn abort(why: String) -> ! {
-    give_up(Failure::Aborted(why))
+    end_run(Failure::Aborted(why))
 }
 
-fn give_up(failure: Failure) -> ! {
-    if let Some((schedule, _)) = member() {
+fn end_run(failure: Failure) -> ! {
+    if let Some((schedule, _)) = task() {
         schedule.state().end(failure);
-        resume_unwind(Box::new(Ended));
+        resume_unwind(Box::new(RunOver));
     }
     panic!("{failure:?}")
 }
 
-/// A point at which another thread may go on.
+/// A point at which another task may run.
 pub(crate) fn step() {
-    if let Some((schedule, me)) = member() {
+    if let Some((schedule, me)) = task() {
         schedule.step(me);
     }
 }
 
-/// Steps that the run has taken so far.
+/// The number of steps so far.
 pub(crate) fn steps() -> usize {
-    member().map_or(0, |(schedule, _)| schedule.state().steps)
+    task().map_or(0, |(schedule, _)| schedule.state().steps)
 }
 
-/// Gives way to all others.
+/// Lets all other tasks run first.
 pub(crate) fn yield_now() {
-    match member() {
-        Some((schedule, me)) => schedule.pause(me, Status::Yielded),
+    match task() {
+        Some((schedule, me)) => schedule.block(me, Status::Yielded),
         None => std::thread::yield_now(),
     }
 }
 
-/// Waits to be unparked.
+/// Blocks until [`Thread::unpark`].
 pub(crate) fn park() {
-    match member() {
-        Some((schedule, me)) => schedule.pause(me, Status::Parked),
+    match task() {
+        Some((schedule, me)) => schedule.block(me, Status::Parked),
         None => std::thread::park(),
     }
 }
@@ -182,12 +181,12 @@ pub(crate) enum Thread {
 
 /// This thread.
 pub(crate) fn current() -> Thread {
-    member().map_or_else(|| Thread::System(std::thread::current()), |(_, me)| Thread::Scheduled(me))
+    task().map_or_else(|| Thread::System(std::thread::current()), |(_, me)| Thread::Scheduled(me))
 }
 
 impl Thread {
     pub(crate) fn unpark(&self) {
-        match (self, member()) {
+        match (self, task()) {
             (Self::Scheduled(number), Some((schedule, _))) => schedule.state().unpark(*number),
             (Self::System(thread), _) => thread.unpark(),
             // The run is over.
@@ -204,49 +203,48 @@ pub(crate) enum JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
-    /// Waits for its end. An error means that the run is over.
+    /// Waits for the thread's end. An error means that the run is over.
     pub(crate) fn join(self) -> Result<T, Box<dyn Any + Send>> {
         let (number, result) = match self {
             Self::System(handle) => return handle.join(),
             Self::Scheduled(number, result) => (number, result),
         };
-        if let Some((schedule, me)) = member() {
-            schedule.pause(me, Status::Joining(number));
+        if let Some((schedule, me)) = task() {
+            schedule.block(me, Status::Joining(number));
         }
         let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
-        result.take().ok_or_else(|| Box::new(Ended) as _)
+        result.take().ok_or_else(|| Box::new(RunOver) as _)
     }
 }
 
-/// Starts a thread, which does not go on at once.
+/// Starts a thread. It does not run before it gets the baton.
 pub(crate) fn spawn<T: Send + 'static>(
     name: String,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    let Some((schedule, _)) = member() else {
+    let Some((schedule, _)) = task() else {
         return JoinHandle::System(std::thread::spawn(body));
     };
     let result = Arc::new(Mutex::new(None));
     let mut state = schedule.state();
-    let number = state.members.len();
-    let member = Member { name, status: Status::Ready, token: false, system: None };
-    state.members.push(member);
+    let number = state.tasks.len();
+    state.tasks.push(Task { name, status: Status::Ready, token: false, thread: None });
     let handle = {
         let (schedule, result) = (Arc::clone(&schedule), Arc::clone(&result));
         std::thread::spawn(move || {
-            MEMBER.set(Some((Arc::clone(&schedule), number)));
+            TASK.set(Some((Arc::clone(&schedule), number)));
             let ran = catch_unwind(AssertUnwindSafe(|| {
                 schedule.wait_for_baton(number);
                 let value = body();
                 *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
             }));
-            schedule.note_panic(ran);
-            MEMBER.set(None);
+            schedule.record_panic(ran);
+            TASK.set(None);
             schedule.state().finish(number);
         })
     };
-    state.members[number].system = Some(handle.thread().clone());
-    state.systems.push(handle);
+    state.tasks[number].thread = Some(handle.thread().clone());
+    state.threads.push(handle);
     drop(state);
     JoinHandle::Scheduled(number, result)
 }
@@ -256,9 +254,9 @@ impl Schedule {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_panic<T>(&self, result: Result<T, Box<dyn Any + Send>>) {
+    fn record_panic<T>(&self, result: Result<T, Box<dyn Any + Send>>) {
         let Err(payload) = result else { return };
-        if payload.is::<Ended>() {
+        if payload.is::<RunOver>() {
             return;
         }
         let text = payload.downcast_ref::<&str>().map(ToString::to_string);
@@ -266,11 +264,11 @@ impl Schedule {
         let failure = Failure::Wrong(format!("panic: {}", text.unwrap_or_default()));
         let mut state = self.state();
         state.end(failure.clone());
-        // What was noted while it unwound says less.
+        // This panic says more than a failure recorded while it unwound.
         state.failure = Some(failure);
     }
 
-    /// Whether the run is over; its threads unwind then, once.
+    /// Whether the run is over. Unwinds the task then, unless it is unwinding already.
     fn is_over(&self) -> bool {
         let mut state = self.state();
         if std::thread::panicking() {
@@ -279,7 +277,7 @@ impl Schedule {
         }
         if state.ended {
             drop(state);
-            resume_unwind(Box::new(Ended));
+            resume_unwind(Box::new(RunOver));
         }
         false
     }
@@ -295,12 +293,12 @@ impl Schedule {
         }
     }
 
-    fn pause(&self, me: usize, status: Status) {
+    fn block(&self, me: usize, status: Status) {
         if self.is_over() {
             return;
         }
         let mut state = self.state();
-        if state.put_aside(me, status) {
+        if state.block(me, status) {
             drop(state);
             self.wait_for_baton(me);
         }
@@ -319,7 +317,7 @@ impl Schedule {
     }
 }
 
-/// The next of numbers that look random (xorshift64*).
+/// The next pseudorandom number (xorshift64*).
 pub(crate) fn number_after(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;

@@ -1,4 +1,4 @@
-//! Blocks of a side, allocated, touched and freed so that the patterns need no unsafe code.
+//! Blocks of a side: allocates, touches and frees them, so that the patterns need no unsafe code.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 const PAGE: usize = 4096;
 
-/// The alignment of most that programs allocate.
+/// The alignment of most blocks in programs.
 const ALIGN: usize = 8;
 
 #[inline]
@@ -25,7 +25,7 @@ fn layout(size: usize, align: usize) -> Layout {
 struct Block {
     start: NonNull<u8>,
     size: u32,
-    /// What is written to the block: mostly another byte than to one that it overlaps with.
+    /// The byte to write to the block. Overlapping blocks mostly have different stamps.
     stamp: u8,
 }
 
@@ -46,15 +46,15 @@ impl Block {
 
     #[inline]
     fn free<S: Side>(&self, side: &S) {
-        // SAFETY: whoever owns a block was given it by this side for this layout, and lets it go.
+        // SAFETY: this side allocated the block for this layout, and its owner frees it once.
         unsafe { side.deallocate(self.start, layout(self.size(), ALIGN)) }
     }
 
     #[inline]
     fn write(&mut self, at: usize) {
         debug_assert!(at < self.size());
-        // SAFETY: the byte lies in a block that nobody else has. Volatile, so that it is written
-        // although nobody may read it.
+        // SAFETY: the byte lies in a block that `self` owns. Volatile, so that the compiler keeps a write
+        // that may never be read.
         unsafe { self.start.add(at).write_volatile(self.stamp) }
     }
 
@@ -66,7 +66,7 @@ impl Block {
 
     fn check(&self, at: usize) {
         debug_assert!(at < self.size());
-        // SAFETY: the byte lies in a block that nobody else has, and was written.
+        // SAFETY: the byte lies in a block that `self` owns, and was written.
         let byte = unsafe { self.start.add(at).read_volatile() };
         assert_eq!(byte, self.stamp, "byte {at} of {self:?} is wrong");
     }
@@ -84,7 +84,7 @@ pub(crate) fn pair<S: Side>(side: &S, size: usize) {
     block.free(side);
 }
 
-/// Memory for the list of so many blocks. It has been touched.
+/// Memory for a list of blocks, touched beforehand.
 #[derive(Debug)]
 pub(crate) struct Room(Vec<Block>);
 
@@ -97,11 +97,11 @@ impl Room {
     }
 }
 
-/// Stamps of lists that are there at the same time begin at different ones.
+/// The first stamp of the next list, so that lists begin with different stamps.
 static LISTS: AtomicU8 = AtomicU8::new(0);
 const STEP: u8 = 37;
 
-/// A list of blocks of one side. The first and the last byte of each have been written.
+/// A list of blocks of one side. The first and the last byte of each are written.
 #[derive(Debug)]
 pub(crate) struct Blocks<'a, S: Side> {
     side: &'a S,
@@ -132,7 +132,7 @@ impl<'a, S: Side> Blocks<'a, S> {
         self.list.push(block);
     }
 
-    /// Pushes a block and touches every page of it.
+    /// Pushes a block and touches each of its pages.
     pub(crate) fn push_whole(&mut self, size: usize) {
         self.push(size);
         if let Some(block) = self.list.last_mut() {
@@ -154,7 +154,7 @@ impl<'a, S: Side> Blocks<'a, S> {
     pub(crate) fn replace_any(&mut self, random: &mut SmallRng, size: usize) {
         let at = random.random_range(0..self.list.len());
         Self::free(self.side, &self.list[at]);
-        // Nothing unwinds in between, so nobody sees the block that is none any more.
+        // No code in between unwinds, so no code sees the freed block.
         self.list[at] = self.block(size);
     }
 
@@ -170,14 +170,14 @@ impl<'a, S: Side> Blocks<'a, S> {
         self.list.shuffle(random);
     }
 
-    /// Frees all of them, the oldest first.
+    /// Frees all blocks, the oldest first.
     pub(crate) fn clear(&mut self) {
         for block in self.list.drain(..) {
             Self::free(self.side, &block);
         }
     }
 
-    /// Frees all of them, the youngest first.
+    /// Frees all blocks, the youngest first.
     pub(crate) fn clear_backwards(&mut self) {
         while let Some(block) = self.list.pop() {
             Self::free(self.side, &block);
@@ -191,7 +191,7 @@ impl<S: Side> Drop for Blocks<'_, S> {
     }
 }
 
-/// A block that grows, as a vector of bytes does. All of its bytes have been written.
+/// A block that grows, as a vector of bytes does. All of its bytes are written.
 #[derive(Debug)]
 pub(crate) struct Growing<'a, S: Side> {
     side: &'a S,
@@ -201,7 +201,7 @@ pub(crate) struct Growing<'a, S: Side> {
 }
 
 impl<'a, S: Side> Growing<'a, S> {
-    /// A block whose bytes will all be `mark`.
+    /// Allocates a block, all of whose bytes will be `mark`.
     pub(crate) fn new(side: &'a S, size: usize, mark: u8) -> Self {
         let start = side.allocate(layout(size, 1));
         let mut growing = Self { side, start, size, mark };
@@ -212,20 +212,20 @@ impl<'a, S: Side> Growing<'a, S> {
     pub(crate) fn grow(&mut self, size: usize) {
         let old = self.size;
         assert!(size > old, "from {old} to {size} bytes");
-        // SAFETY: the block was given to us by this side for this layout.
+        // SAFETY: this side allocated the block for this layout.
         self.start = unsafe { self.side.grow(self.start, layout(old, 1), size) };
         self.size = size;
         self.write_from(old);
     }
 
     fn write_from(&mut self, at: usize) {
-        // SAFETY: the bytes lie in the block, which nobody else has.
+        // SAFETY: the bytes lie in the block, which `self` owns.
         unsafe { self.start.add(at).write_bytes(self.mark, self.size - at) }
         black_box(self.start);
     }
 
     fn check(&self) {
-        // Where it was half as large there was a seam.
+        // Unchecked, reads the start and the middle, where the old and the new half meet.
         let step = if S::CHECKED { 1 } else { (self.size / 2).max(1) };
         for at in (0..self.size).step_by(step) {
             // SAFETY: the byte lies in the block and was written.
@@ -238,7 +238,7 @@ impl<'a, S: Side> Growing<'a, S> {
 impl<S: Side> Drop for Growing<'_, S> {
     fn drop(&mut self) {
         self.check();
-        // SAFETY: the block was given to us by this side for this layout, and we let it go.
+        // SAFETY: this side allocated the block for this layout, and only this frees it.
         unsafe { self.side.deallocate(self.start, layout(self.size, 1)) }
     }
 }

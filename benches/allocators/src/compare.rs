@@ -1,4 +1,4 @@
-//! The rounds: what is measured, and in which order.
+//! The rounds: the measurements and their order.
 
 use crate::Trouble;
 use crate::contestant::{Contestant, Kind};
@@ -15,7 +15,7 @@ const VECTORS: [usize; 2] = [1, 16];
 
 pub(crate) type Sides = Vec<(Kind, Box<dyn Contestant>)>;
 
-/// All figures, in the order in which the patterns were named.
+/// All figures, in the order of the patterns on the command line.
 pub(crate) fn compare(sides: &Sides, options: &Options) -> Result<Vec<Figure>, Trouble> {
     let cases: Vec<Case> = options.patterns.iter().flat_map(|p| cases(*p, options)).collect();
     let loads = if options.patterns.contains(&Pattern::Held) { loads(options) } else { vec![] };
@@ -58,7 +58,8 @@ fn loads(options: &Options) -> Vec<Load> {
         .collect()
 }
 
-/// Rounds in which every side has its turn, another one first each time, after one for nothing.
+/// Measures all sides in turn in each round, and begins with another side each time. One round before that
+/// is not counted.
 fn time(case: Case, sides: &Sides, options: &Options, bar: &ProgressBar) -> Figure {
     let mut values: Vec<_> = sides.iter().map(|(kind, _)| (*kind, Vec::new())).collect();
     for (_, side) in sides {

@@ -1,4 +1,4 @@
-//! The sides by name, and what they are told to do.
+//! The sides by name, and their measurements.
 
 use crate::Trouble;
 use crate::blocks::Room;
@@ -57,12 +57,12 @@ fn boxed<S: Side + 'static>(side: S, checked: bool) -> Box<dyn Contestant> {
     if checked { Box::new(Checked(side)) } else { Box::new(side) }
 }
 
-/// A side that is called by way of a table, once for millions of operations.
+/// A side behind a vtable. A call costs little, because it does millions of operations.
 pub(crate) trait Contestant {
     /// Nanoseconds per operation.
     fn time(&self, case: Case, seed: u64, budget: Duration) -> f64;
 
-    /// What is special about it, in words.
+    /// Words about the side for the report.
     fn about(&self) -> Option<String>;
 
     /// See [`Load::put_on`].

@@ -1,4 +1,4 @@
-//! What was measured, a value for each round, and how it is printed.
+//! Figures: a value for each round, and how they are printed.
 
 use crate::contestant::Kind;
 use comfy_table::{CellAlignment, Table, presets};
@@ -8,7 +8,7 @@ use std::fmt;
 pub(crate) enum Unit {
     /// Nanoseconds per operation.
     Nanos,
-    /// MiB held, while so many were live.
+    /// MiB held, while `live` MiB were live.
     Mib { live: f64 },
 }
 
@@ -16,15 +16,14 @@ pub(crate) enum Unit {
 #[derive(Debug)]
 pub(crate) struct Figure {
     pub(crate) name: String,
-    /// What is counted.
+    /// The operation, or the kind of memory.
     pub(crate) of: String,
     pub(crate) unit: Unit,
-    /// The values of all rounds, of each side.
+    /// Each side's values of all rounds.
     pub(crate) sides: Vec<(Kind, Vec<f64>)>,
 }
 
-/// The arena's figure divided by that of the rival that does best: median, least and greatest of
-/// all rounds.
+/// The arena's figure divided by that of the best rival: median, least and greatest of all rounds.
 #[derive(Clone, Copy, Debug)]
 struct VsBest {
     best: Kind,

@@ -1,10 +1,10 @@
-//! How much memory an allocator holds for what a program has in use.
+//! How much memory an allocator holds for the bytes that a program has in use.
 //!
-//! Each measurement has a process of its own, a child that this program starts itself as, so that
-//! nothing is there that an earlier one has left. What is held is by how much the process has grown
-//! when the load is steady: the resident bytes of its private mappings, by the kernel's count for
-//! each mapping, and the bytes of shared memory that an arena has. The arena comes up after the
-//! first look, so that its tables and threads count; the lists of blocks were touched before it.
+//! This program starts a child of itself for each measurement, so that no memory of an earlier one is
+//! counted. The held bytes are the growth of the child until the load is steady: the resident bytes of
+//! its private mappings, as the kernel counts them per mapping, and the arena's bytes of shared memory.
+//! The child starts the arena after the first count, so that the arena's tables and threads are
+//! included. It touches the lists of blocks before the first count, so that they are not.
 
 use crate::Trouble;
 use crate::blocks::{Blocks, Room};
@@ -22,14 +22,14 @@ use std::str::FromStr;
 use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};
 
-/// How often the blocks of the first load are replaced, all of them on average, in each half.
+/// How often each half replaces every block, on average.
 const TURNS: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Random blocks are replaced by others.
+    /// New blocks replace random blocks.
     Random,
-    /// Halfway blocks become four times as large.
+    /// From half of the time on new blocks are four times as large.
     Shift,
 }
 
@@ -37,8 +37,7 @@ impl Change {
     pub(crate) const ALL: [Self; 2] = [Self::Random, Self::Shift];
 }
 
-/// Blocks of so many MiB together, which threads share out among them. Each page of each block is
-/// touched.
+/// Blocks of `mib` MiB in all, spread evenly over `threads` threads. Each page of each block is touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) change: Change,
@@ -46,7 +45,7 @@ pub(crate) struct Load {
     pub(crate) threads: usize,
 }
 
-/// Bytes that were asked for and not freed, and bytes of memory that are held for them.
+/// Bytes that the load allocated and did not free, and bytes of memory that the allocator holds for them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Held {
     pub(crate) live: u64,
@@ -68,12 +67,12 @@ impl Load {
     }
 
     fn rooms(self) -> Vec<Room> {
-        // By chance there may be more blocks than the mean says.
+        // Twice the expected number, because sizes are random.
         let blocks = self.bytes_each() / MIXED.mean() * 2;
         (0..self.threads).map(|_| Room::new(blocks)).collect()
     }
 
-    /// Puts the load on a side and looks at the process while it is there.
+    /// Puts the load on a side, and counts the memory of the process while it is there.
     pub(crate) fn put_on<S: Side>(self, side: &S, rooms: Vec<Room>) -> Result<Held, ProcError> {
         let barrier = Barrier::new(self.threads);
         let work = |room, seed| -> Result<Held, ProcError> {
@@ -81,7 +80,7 @@ impl Load {
             let live = self.fill(&mut blocks, seed) as u64;
             let look = || private_bytes().map(|bytes| bytes + side.shared_bytes());
             let held = barrier.wait().is_leader().then(look);
-            // What threads keep for themselves counts too: none ends before.
+            // Thread caches count too, so no thread ends before the count.
             barrier.wait();
             Ok(Held { live, held: held.transpose()?.unwrap_or_default() })
         };
@@ -93,7 +92,7 @@ impl Load {
         })
     }
 
-    /// Allocates and replaces, and returns how many bytes are live.
+    /// Allocates and replaces blocks, and returns how many bytes are live.
     fn fill<S: Side>(self, blocks: &mut Blocks<'_, S>, seed: u64) -> usize {
         let mut random = SmallRng::seed_from_u64(seed);
         let mut live = 0;
@@ -115,7 +114,7 @@ impl Load {
         live
     }
 
-    /// Starts a process that holds it, and returns what it says.
+    /// Starts a child process that holds the load, and returns its counts.
     pub(crate) fn measure(self, kind: Kind, checked: bool) -> Result<Held, Trouble> {
         let mut child = Command::new(std::env::current_exe()?);
         child.args(["--sides", &kind.to_string(), "--hold", &self.to_string()]);
@@ -134,10 +133,10 @@ impl Load {
         }
     }
 
-    /// What that process does and says.
+    /// The work of that child, and its output.
     pub(crate) fn hold(self, kind: Kind, checked: bool) -> Result<String, Trouble> {
         let rooms = self.rooms();
-        // What it takes to look is there at the second look, so it must be at the first.
+        // Twice, so that the memory for counting itself is in the first count too.
         private_bytes()?;
         let before = private_bytes()?;
         let Held { live, held } = kind.start(checked)?.hold(self, rooms)?;
@@ -178,7 +177,7 @@ impl FromStr for Load {
     }
 }
 
-/// Bytes of the process's private mappings that are in memory.
+/// Resident bytes of the process's private mappings.
 fn private_bytes() -> Result<u64, ProcError> {
     let maps = Process::myself()?.smaps()?;
     let private = maps.iter().filter(|map| map.perms.contains(MMPermissions::PRIVATE));

@@ -1,5 +1,5 @@
-//! An arena beside the system's allocator, mimalloc and jemalloc: the same patterns of allocating
-//! and freeing, taking turns in one run.
+//! Compares an arena with the system's allocator, mimalloc and jemalloc: the same patterns of allocating
+//! and freeing, in turn in one run.
 //!
 //! ```text
 //! cargo run --release -p thermocline-allocators
@@ -7,13 +7,13 @@
 //! ```
 //!
 //! 1. [`sides`] are the allocators, [`contestant`] their names.
-//! 2. [`patterns`] do with them, by way of [`blocks`], what programs do; [`compare`] takes the times.
+//! 2. [`patterns`] use them through [`blocks`] as programs do; [`compare`] takes the times.
 //! 3. [`held`] counts the memory that they hold.
 //!
-//! The arena's threads run all the time, so the system's allocator takes the locks that it leaves
-//! out in programs of one thread.
+//! The arena's threads always run, so the system's allocator takes the locks that it omits in programs of
+//! one thread.
 //!
-//! A package of its own, so that tests of the library need not compile the other allocators.
+//! This is a package of its own, so that tests of the library need not compile the other allocators.
 
 mod blocks;
 mod compare;
@@ -34,7 +34,7 @@ use std::panic;
 use std::process::{self, ExitCode};
 use std::thread;
 
-/// What kept the program from doing its job, in words.
+/// Why the program failed, in words.
 type Trouble = Box<dyn Error>;
 
 fn main() -> ExitCode {
@@ -48,14 +48,15 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
-            // Where this cannot be written, there is nobody to read it either.
+            // If standard error is closed, there is no other place for the message.
             let _ = writeln!(io::stderr(), "allocators: {trouble}");
             ExitCode::from(2)
         }
     }
 }
 
-/// Threads wait for each other, so none may end by itself because a byte was wrong.
+/// Ends the process if a thread panics, for instance because a byte was wrong. The other threads would
+/// wait for it forever.
 fn end_on_panic() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -66,7 +67,7 @@ fn end_on_panic() {
 
 /// Measures and prints.
 fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
-    say_what_matters(options, out)?;
+    print_environment(options, out)?;
     let mut sides = Sides::new();
     for kind in &options.sides {
         let side = kind.start(options.check)?;
@@ -82,7 +83,7 @@ fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn say_what_matters(options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn print_environment(options: &Options, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# kernel {}", setting("/proc/sys/kernel/osrelease"))?;
     writeln!(out, "# cpus {}", thread::available_parallelism().map_or(0, usize::from))?;
     let huge = |file| setting(&format!("/sys/kernel/mm/transparent_hugepage/{file}"));
@@ -95,7 +96,7 @@ fn say_what_matters(options: &Options, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What a file of the kernel's says, or that there is none.
+/// The contents of a kernel file, or "absent".
 fn setting(path: &str) -> String {
     fs::read_to_string(path).map_or_else(|_| "absent".to_owned(), |text| text.trim().to_owned())
 }

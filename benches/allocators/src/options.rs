@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use crate::Trouble;
 use crate::contestant::Kind;
@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub(crate) const HELP: &str = "\
-Compares an arena with other allocators: the system's, mimalloc and jemalloc, each as programs get
-it. All do the same in one run, taking turns.
+Compares an arena with other allocators: the system's, mimalloc and jemalloc, each with its default
+features. All do the same in one run, in turn.
 
 Usage: cargo run --release -p thermocline-allocators -- [OPTIONS]
 
@@ -17,43 +17,44 @@ Options:
   --sides LIST      of arena, plain (an arena that only allocates), system, mimalloc, jemalloc
                     [default: arena,system,mimalloc,jemalloc]
   --patterns LIST   of pairs, batches, mixed, handoff, larson, growth, held [default: all]
-  --threads LIST    how many threads, for patterns that come with several [default: 1,2]
+  --threads LIST    numbers of threads, for patterns with several threads [default: 1,2]
   --mib N           MiB that each thread has in use in mixed, from 8 to 4096 [default: 64]
-  --held-mib LIST   MiB that all threads together have in use in held, likewise [default: 64,256]
+  --held-mib LIST   MiB that all threads together have in use in held, from 8 to 4096
+                    [default: 64,256]
   --rounds N        how often to measure each side, from 1 to 1000 [default: 9]
   --budget MS       milliseconds for a measurement, from 1 to 10000 [default: 25]
   --quick           3 rounds, a budget of 5 ms, 16 MiB in mixed and 32 in held
-  --check           compare what was written when it is freed; times mean nothing then
+  --check           compare the written bytes when a block is freed, which distorts the times
   --help            this text
 
-Patterns, and what their figures are the time of:
+Patterns. The figures are the times of:
 
   pairs_SIZE            allocate a block, write its first byte, free it
   batches_SIZE_ORDER    allocate 10,000 blocks and write to them, then free them: the youngest first
-                        (lifo), the oldest first (fifo), or shuffled; per block
-  mixed_Nt              each of N threads has so many MiB in blocks of all sizes, frees a random one
+                        (lifo), the oldest first (fifo), or in random order (shuffled); per block
+  mixed_Nt              each of N threads has --mib MiB in blocks of all sizes, frees a random one
                         and allocates another. Sizes are log-normal, 16 bytes to 32 KiB with a median
                         of 128 bytes; one in 512 is from 32 to 512 KiB.
-  handoff_N_N           N threads allocate blocks of 8 to 1000 bytes that N others free; by the
-                        clock, per block
+  handoff_N_N           N threads allocate blocks of 8 to 1000 bytes that N other threads free;
+                        wall-clock time per block
   larson_Nt             each of N threads has 5000 blocks of 8 to 1000 bytes, frees a random one and
-                        allocates another, and after 50,000 of these leaves its blocks to a new thread
-  growth_FACTOR_SIZE_Nv a vector of bytes grows from 16 bytes by doubling or by half, until it has
-                        that size, is written meanwhile and freed; N of them in turn
-  held_CHANGE_MIB_Nt    no time, but the memory that a process of its own has grown by, of which so
-                        many MiB are in use: after random blocks of the sizes of 'mixed' have been
-                        replaced for a while (random), and when blocks become four times as large
-                        halfway (shift). N threads; each page of each block has been written.
-                        In the table its ratio to what is in use stands behind it.
+                        allocates another, and after 50,000 of these hands its blocks to a new thread
+  growth_FACTOR_SIZE_Nv N vectors of bytes grow in turn, from 16 bytes to SIZE, by doubling or by half;
+                        new bytes are written after each step, and the vectors are freed
+  held_CHANGE_MIB_Nt    no time, but the memory that a process of its own has grown by while it has
+                        MIB MiB in use in N threads. It replaces random blocks of the sizes of
+                        'mixed' for a while. In 'shift' the new blocks are four times as large in
+                        the second half, in 'random' they are not. Each page of each block is
+                        written. The table also has the ratio to the bytes in use.
 
-The first and the last byte of each block are written, except where it is said otherwise.
+The first and the last byte of each block are written, if nothing else is said.
 
-Output: lines that begin with '#' tell about the machine, then a table, then a line per figure for
+Output: lines that begin with '#' describe the machine, then a table, then a line per figure for
 scripts. Values are medians of all rounds. The last column, vs_best in the lines, is the arena's
 value divided by that of the best rival in the same round: the median, and in the lines the least and
 the greatest.
 
-Exit code: 0, or 2 if something could not be measured, or 101 if a byte was wrong.
+Exit code: 0, or 2 if a measurement failed, or 101 if a byte was wrong.
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ pub(crate) struct Options {
 pub(crate) enum Task {
     Help,
     Compare(Options),
-    /// Put a load on a side and say what it holds: what the benchmark starts itself for.
+    /// Put a load on a side and print what it holds. The benchmark starts itself as a child with this.
     Hold(Load, Kind, bool),
 }
 
@@ -163,7 +164,7 @@ fn mib(given: &str) -> Result<usize, String> {
     within(given, 8..=4096)
 }
 
-/// Things with commas between them: at least one, since words have letters.
+/// Values with commas between them, at least one: no value is the empty word.
 fn list<T>(given: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     given.split(',').map(one).collect()
 }

@@ -1,5 +1,5 @@
-//! The allocators, each behind the same three calls. Whatever calls them is compiled for each of
-//! them, as a program is.
+//! The allocators, each behind the same three calls. Callers are generic, so the compiler specializes them
+//! for each allocator, as it does a program.
 
 #![allow(unsafe_code)]
 
@@ -9,14 +9,14 @@ use std::alloc::{GlobalAlloc, Layout, handle_alloc_error};
 use std::ptr::NonNull;
 use thermocline::{Arena, Swapping, Tracker};
 
-/// An allocator that is measured. Where it has no memory the process ends.
+/// An allocator to measure. If it has no memory the process ends.
 ///
 /// # Safety
 ///
-/// A block is aligned, has as many bytes as its layout says, and belongs to whoever allocated it
+/// A block is aligned and has as many bytes as its layout says. It belongs to the caller of `allocate`
 /// until any thread frees it. No call unwinds.
 pub(crate) unsafe trait Side: Sync + Sized {
-    /// Whether what was written to a block is compared when it is freed.
+    /// Whether the bytes written to a block are compared when it is freed.
     const CHECKED: bool = false;
 
     /// Allocates a block, whose size is not zero.
@@ -27,29 +27,29 @@ pub(crate) unsafe trait Side: Sync + Sized {
     /// The block must have been allocated by this side for `layout`, and not been freed.
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout);
 
-    /// Makes a block larger as a vector does: what is in it stays, where it is may change.
+    /// Makes a block larger as a vector does. It keeps its contents, and may move.
     ///
     /// # Safety
     ///
-    /// As for [`deallocate`](Self::deallocate); `size` must be larger than that of `layout`.
+    /// See [`deallocate`](Self::deallocate). `size` must be larger than that of `layout`.
     unsafe fn grow(&self, block: NonNull<u8>, layout: Layout, size: usize) -> NonNull<u8>;
 
-    /// Bytes of memory that are the allocator's, but in no private mapping of the process.
+    /// Bytes of the allocator's memory outside the process's private mappings.
     fn shared_bytes(&self) -> u64 {
         0
     }
 
-    /// What is special about it, in words.
+    /// Words about the side for the report.
     fn about(&self) -> Option<String> {
         None
     }
 }
 
-/// What a program could name as its global allocator.
+/// An allocator that a program could have as its global one.
 #[derive(Debug)]
 pub(crate) struct Global<A>(pub(crate) A);
 
-// SAFETY: it is `GlobalAlloc`'s contract.
+// SAFETY: `GlobalAlloc` has the same contract.
 unsafe impl<A: GlobalAlloc + Sync> Side for Global<A> {
     #[inline]
     fn allocate(&self, layout: Layout) -> NonNull<u8> {
@@ -60,13 +60,13 @@ unsafe impl<A: GlobalAlloc + Sync> Side for Global<A> {
 
     #[inline]
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the same contract.
         unsafe { self.0.dealloc(block.as_ptr(), layout) }
     }
 
     #[inline]
     unsafe fn grow(&self, block: NonNull<u8>, layout: Layout, size: usize) -> NonNull<u8> {
-        // SAFETY: the caller's promise; sizes here are far from overflowing.
+        // SAFETY: the caller keeps `realloc`'s contract, and sizes here are far from overflowing.
         let block = unsafe { self.0.realloc(block.as_ptr(), layout, size) };
         NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
     }
@@ -76,22 +76,25 @@ unsafe impl<A: GlobalAlloc + Sync> Side for Global<A> {
 pub(crate) struct InArena(Arena);
 
 impl InArena {
-    /// An arena as it is without any option.
+    /// An arena with default options.
     pub(crate) fn new() -> Result<Self, Trouble> {
         Ok(Self(Arena::builder().build()?))
     }
 
-    /// An arena that only allocates. It can be had where the kernel lacks what was asked for.
+    /// An arena that only allocates. Possible only on kernels that lack a requested feature.
     pub(crate) fn plain() -> Result<Self, Trouble> {
         let arena = Arena::builder().tracker(Tracker::Rwp).plain_memory_fallback(true).build()?;
         match arena.swapping() {
             Swapping::Off(_) => Ok(Self(arena)),
-            _ => Err("this kernel has all that arenas can ask for, so none is plain memory".into()),
+            _ => Err(
+                "this kernel has every feature that an arena can request, so none is plain memory"
+                    .into(),
+            ),
         }
     }
 }
 
-// SAFETY: it is the contract of `Arena::allocate` and of `Allocator`, and neither panics.
+// SAFETY: `Arena::allocate` and `Allocator` have the same contract, and neither panics.
 unsafe impl Side for InArena {
     #[inline]
     fn allocate(&self, layout: Layout) -> NonNull<u8> {
@@ -100,7 +103,7 @@ unsafe impl Side for InArena {
 
     #[inline]
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the same contract.
         unsafe { self.0.deallocate(block, layout) }
     }
 
@@ -109,7 +112,7 @@ unsafe impl Side for InArena {
         let Ok(new) = Layout::from_size_align(size, layout.align()) else {
             handle_alloc_error(layout)
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the same contract.
         let grown = unsafe { Allocator::grow(&&self.0, block, layout, new) };
         grown.unwrap_or_else(|_| handle_alloc_error(new)).cast()
     }
@@ -123,11 +126,11 @@ unsafe impl Side for InArena {
     }
 }
 
-/// A side of which every block is checked when it is freed.
+/// A side that checks every block when it is freed.
 #[derive(Debug)]
 pub(crate) struct Checked<S>(pub(crate) S);
 
-// SAFETY: it is the same allocator.
+// SAFETY: every call goes to the same allocator.
 unsafe impl<S: Side> Side for Checked<S> {
     const CHECKED: bool = true;
 
@@ -138,12 +141,12 @@ unsafe impl<S: Side> Side for Checked<S> {
     }
 
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the same contract.
         unsafe { self.0.deallocate(block, layout) }
     }
 
     unsafe fn grow(&self, block: NonNull<u8>, layout: Layout, size: usize) -> NonNull<u8> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the same contract.
         unsafe { self.0.grow(block, layout, size) }
     }
 

@@ -1,8 +1,8 @@
-//! How large the blocks of a program are.
+//! Random block sizes, as in programs.
 //!
-//! Most are small, a few are large, and the large ones have a good part of all bytes: sizes are
-//! log-normal, from 16 bytes to 32 KiB, but for one in 512, which is from 32 to 512 KiB, each power
-//! of two as likely as the next.
+//! Most blocks are small, a few are large, and the large ones have a good part of all bytes. Sizes are
+//! log-normal from 16 bytes to 32 KiB, except one in 512: that is from 32 to 512 KiB, each power of two
+//! as likely as the next.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -17,17 +17,17 @@ const ONE_IS_LARGE_OF: u32 = 512;
 /// Standard deviation of the logarithm: one in six blocks is more than 4.5 times the median.
 const SIGMA: f64 = 1.5;
 
-/// Sizes in the order in which they are asked for, drawn beforehand, so that drawing takes no time.
+/// Sizes drawn beforehand, so that drawing takes no time in a measurement.
 #[derive(Debug)]
 pub(crate) struct Sizes(Box<[u32; Sizes::COUNT]>);
 
-/// Half of the blocks are smaller than 128 bytes; the mean is 0.7 KiB or so.
+/// Half of the blocks are smaller than 128 bytes; the mean is about 0.7 KiB.
 pub(crate) static MIXED: LazyLock<Sizes> = LazyLock::new(|| Sizes::log_normal(128.0));
 
-/// The same with blocks of four times the size.
+/// The same with four times the size.
 pub(crate) static SHIFTED: LazyLock<Sizes> = LazyLock::new(|| Sizes::log_normal(512.0));
 
-/// From 8 to 1000 bytes, all as likely.
+/// From 8 to 1000 bytes, all equally likely.
 pub(crate) static SMALL: LazyLock<Sizes> =
     LazyLock::new(|| Sizes::new(|random| random.random_range(8..=1000)));
 
@@ -58,7 +58,7 @@ impl Sizes {
         self.0.iter().map(|size| *size as usize).sum::<usize>() / Self::COUNT
     }
 
-    /// Sizes without end, from another place on for each seed.
+    /// An endless sequence of sizes, which begins at a different place for each seed.
     pub(crate) fn draw(&self, seed: u64) -> impl Iterator<Item = usize> {
         let mut at = SmallRng::seed_from_u64(seed).random_range(0..Self::COUNT);
         std::iter::repeat_with(move || {

@@ -1,4 +1,4 @@
-//! The heap, and the blocks that the program has.
+//! The heap, and a model of the blocks that the program has.
 
 use crate::alloc::{self, BlockMap, Heap, HeapOptions, Lane};
 use crate::pages::Pages;
@@ -8,23 +8,23 @@ use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Where the arena would lie: no region begins there.
+/// The arena's address: not a multiple of 2 MiB.
 const BASE: usize = 0x7000_0000_1000;
-/// Three regions and a part of another.
+/// Three regions and a part of a fourth.
 const PAGES: usize = 3 * 512 + 100;
 
 /// A block that the program has.
 #[derive(Clone, Copy, Debug)]
 struct Block {
     layout: Layout,
-    /// Bytes that it may use.
+    /// Usable bytes.
     size: usize,
 }
 
 pub(crate) struct Blocks {
     heap: Arc<Heap>,
     pages: Arc<Pages>,
-    /// By their offsets.
+    /// The blocks by offset.
     blocks: BTreeMap<usize, Block>,
 }
 
@@ -80,26 +80,26 @@ impl Blocks {
         self.check();
     }
 
-    /// Gives back all that is free: nothing is left in pages in which no block has a byte.
+    /// Trims the heap. Afterwards pages without a byte of a block are empty.
     fn trim(&self) {
         self.heap.trim();
         let report = self.heap.report();
         let classes = report.lanes.iter().flat_map(|lane| &lane.classes);
         let cached = classes.map(|class| class.cached).sum::<usize>() + report.cached_large_bytes;
-        // What another thread keeps for itself stays where it is.
+        // Trim does not flush the caches of other threads.
         if !self.pages.fails() && cached == 0 {
             assert!(self.pages.free_are_empty(), "{report}");
             assert_eq!(report.hole_bytes(), 0, "{report}");
         }
     }
 
-    /// Compares what the heap says of itself with what is known.
+    /// Compares the heap's statistics with the model.
     fn check(&self) {
         let bytes: usize = self.blocks.values().map(|block| block.size).sum();
         assert_eq!(self.heap.allocated(), bytes);
     }
 
-    /// Notes that the program has a block now, none of whose bytes another has.
+    /// Adds a block to the model. No other block may share a byte with it.
     fn take(&mut self, offset: usize, block: Block) {
         let end = offset + block.size;
         assert!(end <= PAGES * PAGE_SIZE && block.size >= block.layout.size(), "{block:?}");
@@ -120,14 +120,14 @@ impl Blocks {
         block
     }
 
-    /// The block that comes next to some place in the order of addresses.
+    /// A block chosen by `at`, in the order of addresses.
     fn pick(&self, at: usize) -> Option<usize> {
         let place = at % PAGES * PAGE_SIZE;
         let mut blocks = self.blocks.range(place..).chain(&self.blocks);
         blocks.nth(at / PAGES).map(|(offset, _)| *offset)
     }
 
-    /// As an arena does it: the shortest way first.
+    /// Allocates as an arena does: the fast path first.
     fn find(&self, lane: Lane, layout: Layout) -> Option<alloc::Block> {
         let number = self.heap.number();
         let found = match alloc::bin_of(lane, layout) {
@@ -169,7 +169,7 @@ impl Blocks {
         self.heap.free(offset, layout);
     }
 
-    /// Makes a block larger or smaller where it lies, or moves it where `how` says so.
+    /// Resizes a block in place. If the heap refuses, moves it if `how` is odd.
     fn resize(&mut self, at: usize, by: usize, how: usize, larger: bool) {
         let Some(offset) = self.pick(at) else { return };
         let old = self.blocks[&offset].layout;
@@ -181,7 +181,7 @@ impl Blocks {
             true if was == is => true,
             true if larger => self.grow(offset, old, new),
             true => {
-                // First, because what it loses is nobody's as soon as it has lost it.
+                // Before the call, because the heap may release the tail during the call.
                 let tail = PageRange::new((offset + is) / PAGE_SIZE, (offset + was) / PAGE_SIZE);
                 self.pages.claim(tail, false);
                 let done = self.heap.shrink(offset, old, new);
@@ -211,7 +211,7 @@ impl Blocks {
         true
     }
 
-    /// Frees everything; then all is as in the beginning.
+    /// Frees all blocks. Afterwards the heap must be as it was at the start.
     pub(crate) fn end(mut self) {
         self.pages.fail(false, false);
         while !self.blocks.is_empty() {
@@ -226,7 +226,7 @@ impl Blocks {
     }
 }
 
-/// A layout whose alignment is that of most, or another up to 4 MiB.
+/// A layout with an alignment of at most 16, or in one of four cases up to 4 MiB.
 fn layout(size: usize, how: usize) -> Layout {
     let shift = if how < 192 { how % 5 } else { how % 23 };
     Layout::from_size_align(size.max(1), 1 << shift).unwrap()

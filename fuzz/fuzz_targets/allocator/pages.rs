@@ -1,4 +1,4 @@
-//! What the pages of an arena would hold, and who has them.
+//! A model of the arena's pages: their presence, whether they hold bytes, and their blocks.
 
 use crate::alloc::{Pager, Presence};
 use crate::prim::{PageIndex, PageRange};
@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard};
 #[derive(Clone, Copy, Debug)]
 struct Page {
     presence: Presence,
-    /// Something else than zeros.
+    /// Whether it holds bytes other than zero.
     written: bool,
-    /// Blocks that have a byte of it.
+    /// The number of blocks with a byte of it.
     blocks: u16,
 }
 
@@ -40,26 +40,26 @@ impl Pages {
         self.0.lock().unwrap()
     }
 
-    /// Notes that a block has these pages, or has them no more.
+    /// Records that a block has these pages, or no longer has them.
     pub(crate) fn claim(&self, range: PageRange, has: bool) {
         for page in self.inner().of(range) {
             page.blocks = page.blocks.checked_add_signed(if has { 1 } else { -1 }).unwrap();
         }
     }
 
-    /// The program writes to all of them.
+    /// Writes to all of them for the program.
     pub(crate) fn write(&self, range: PageRange) {
         for page in self.inner().of(range) {
             (page.presence, page.written) = (Presence::Resident, true);
         }
     }
 
-    /// Whether they hold nothing but zeros.
+    /// Whether all of them hold only zeros.
     pub(crate) fn are_zero(&self, range: PageRange) -> bool {
         self.inner().of(range).iter().all(|page| !page.written)
     }
 
-    /// The evictor takes those that are in memory.
+    /// Evicts those that are in memory.
     pub(crate) fn evict(&self, range: PageRange) {
         for page in self.inner().of(range) {
             if page.presence == Presence::Resident {
@@ -68,25 +68,25 @@ impl Pages {
         }
     }
 
-    /// From now on there is no memory, or none is taken back, or neither.
+    /// Sets whether `populate` and `release` fail from now on.
     pub(crate) fn fail(&self, out_of_memory: bool, refuses: bool) {
         let mut inner = self.inner();
         (inner.out_of_memory, inner.refuses) = (out_of_memory, refuses);
     }
 
-    /// Whether it is so that there is no memory, or none is taken back.
+    /// Whether `populate` or `release` fails.
     pub(crate) fn fails(&self) -> bool {
         let inner = self.inner();
         inner.out_of_memory || inner.refuses
     }
 
-    /// Whether the pages that no block has are empty.
+    /// Whether all pages without a block are empty.
     pub(crate) fn free_are_empty(&self) -> bool {
         let is_empty = |page: &Page| page.presence == Presence::Empty || page.blocks > 0;
         self.inner().pages.iter().all(is_empty)
     }
 
-    /// Whether all pages are as they were in the beginning.
+    /// Whether all pages are as they were at the start.
     pub(crate) fn are_empty(&self) -> bool {
         let is_empty = |page: &Page| page.presence == Presence::Empty && page.blocks == 0;
         self.inner().pages.iter().all(is_empty)

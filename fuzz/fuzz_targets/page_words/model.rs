@@ -1,14 +1,14 @@
-//! What the table says of a page, in plain numbers.
+//! A model of a page word, in plain numbers.
 
 use crate::prim::Tick;
 use crate::table::{State, Word};
 
-/// Ticks modulo so many.
+/// Ticks are counted modulo this.
 const TURN: u32 = 1 << Tick::BITS;
 const FIRST_PAUSE: u32 = 8;
 const MOST_FAILURES: u32 = 10;
 
-/// A page, as its word ought to tell it.
+/// The expected contents of a page word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) state: State,
@@ -17,11 +17,11 @@ pub(crate) struct Page {
     tick: u32,
     failures: u32,
     retry: u32,
-    /// Zero is none.
+    /// Zero if the word has no handle.
     handle: u64,
 }
 
-/// Under what the table counts a page.
+/// The counter of the table that includes a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     Nowhere,
@@ -47,7 +47,7 @@ impl Page {
         Self { state: State::Resident, tick: now, ..Self::EMPTY }
     }
 
-    /// The next state, in which nobody waits yet.
+    /// The page in another state, without waiters.
     pub(crate) fn to(self, state: State) -> Self {
         Self { state, waiting: false, ..self }
     }
@@ -81,7 +81,7 @@ impl Page {
         self.failures > 0 && (1..=FIRST_PAUSE << MOST_FAILURES).contains(&ahead)
     }
 
-    /// Compares with a word, at `now`.
+    /// Asserts that `word` says the same at `now`.
     pub(crate) fn assert_is(self, word: Word, now: u32) {
         let found = (word.state(), word.waiting(), word.tick().raw());
         assert_eq!(found, (self.state, self.waiting, self.tick), "{word:?}, {self:?}");

@@ -1,25 +1,26 @@
-//! The threads: what each has seen, what it owns, and what it does next.
+//! The two threads: the words that each has read, the pages that it owns, and its next step.
 
 use crate::model::{Counted, Page, later};
 use crate::prim::{Handle, PageIndex, Tick};
 use crate::table::{PageTable, REGION_PAGES, Release, State, Waiters, Word};
 
-/// Pages that threads meet at: two neighbours in different regions, and one far from both.
+/// The pages that both threads work on: the two on either side of a region boundary, and one before them.
 const PAGES: [PageIndex; 3] = [PageIndex(3), PageIndex(REGION_PAGES - 1), PageIndex(REGION_PAGES)];
 const THREADS: usize = 2;
-/// Handles begin with a bit that no count of failures reaches, so that no two words are alike by chance.
+/// Handles have the top bit set, which no count of failures reaches, so that different states never have
+/// equal words.
 const HANDLES: u64 = 1 << (Handle::BITS - 1);
 /// The thread that may claim.
 const EVICTOR: usize = 0;
 
-/// A page's word when a thread looked at it.
+/// A page word that a thread has read, and the model at that time.
 #[derive(Clone, Copy)]
 struct Seen {
     word: Word,
     page: Page,
 }
 
-/// What a thread has to do with a page.
+/// A thread's part in a page.
 #[derive(Clone, Copy)]
 enum Business {
     None,
@@ -27,7 +28,7 @@ enum Business {
     Lifting(Seen),
     Mourning,
     Releasing(Seen),
-    /// Claimed, and perhaps taken back by the other thread since.
+    /// Claimed. The other thread may have taken the page back since.
     Engaged,
     Dropping,
 }
@@ -35,7 +36,7 @@ enum Business {
 pub(crate) struct Threads {
     table: PageTable,
     now: u32,
-    /// The last one that was given out.
+    /// The last handle in use.
     handle: u64,
     extent: usize,
     pages: [Page; PAGES.len()],
@@ -68,7 +69,7 @@ impl Threads {
         }
     }
 
-    /// What somebody does who has nothing to do with the page yet.
+    /// A step of a thread that has no part in the page yet.
     fn begin(&mut self, thread: usize, at: usize, how: usize) {
         match how % 8 {
             0 | 1 => {
@@ -83,7 +84,7 @@ impl Threads {
                 }
             }
             3 if thread == EVICTOR => {
-                // Sometimes by so much that what was ahead is long ago.
+                // Sometimes by more than half of all ticks, so that a future tick becomes a past one.
                 self.now = later(self.now, 1 << (how / 2));
                 self.table.set_now(Tick::new(self.now.into()));
             }
@@ -96,7 +97,7 @@ impl Threads {
         }
     }
 
-    /// Acts on what was seen, which succeeds if it is so still.
+    /// Acts on a word read before. Succeeds if the page has not changed since.
     fn act(&mut self, thread: usize, at: usize, seen: Seen, how: usize) {
         let page = PAGES[at];
         let claims = thread == EVICTOR && how % 8 > 5 && !seen.page.engaged;
@@ -156,7 +157,7 @@ impl Threads {
         }
     }
 
-    /// Leaves the page by one of the edges that there are, or makes a step towards it.
+    /// Leaves the page by one of the table's transitions, or takes a step towards one.
     fn go_on(&mut self, thread: usize, at: usize, how: usize) {
         use Counted::{InMemory, Lost, Nowhere, Stored};
         let (table, page, now) = (&self.table, PAGES[at], self.now);
@@ -188,7 +189,7 @@ impl Threads {
         self.business[thread][at] = Business::None;
     }
 
-    /// What the evictor does with a page that it has claimed.
+    /// A step of the evictor with a page that it has claimed.
     fn evict(&mut self, at: usize, how: usize) {
         let (page, now) = (self.pages[at], self.now);
         if how.is_multiple_of(2) {
@@ -200,7 +201,7 @@ impl Threads {
                 self.business[EVICTOR][at] = Business::Dropping;
             }
         } else if page.state != State::Filling {
-            // With the other thread at work on it, this would wait.
+            // `disengage` would wait if the other thread were filling the page.
             let fails = how % 4 == 1;
             self.table.disengage(PAGES[at], |word| {
                 assert_eq!(page.state, State::Claimed, "it was taken back");
@@ -213,7 +214,7 @@ impl Threads {
         }
     }
 
-    /// Compares all that the table says with what it ought to.
+    /// Compares all words and counters of the table with the model.
     pub(crate) fn compare(&self) {
         let count = |what| self.counted.iter().filter(|counted| **counted == what).count();
         let found = (self.table.resident(), self.table.stored(), self.table.lost());
@@ -227,14 +228,14 @@ impl Threads {
         }
     }
 
-    /// Both threads finish what they have begun; then everything is at rest.
+    /// Lets both threads finish. Afterwards no page has an owner.
     pub(crate) fn end(&mut self) {
         for at in 0..PAGES.len() {
             let busy = self.business.iter().any(|of| !matches!(of[at], Business::None));
             if busy {
                 self.table.check().unwrap_err();
             }
-            // The other first, for whom the evictor may have to wait.
+            // The other thread first, because the evictor may have to wait for it.
             for thread in [1, EVICTOR] {
                 self.go_on(thread, at, 3);
             }

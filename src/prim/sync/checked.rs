@@ -1,4 +1,4 @@
-//! What a model checker runs with: loom's.
+//! The model checker's: loom's.
 
 pub(crate) use crossbeam::channel;
 pub(crate) use loom::sync::atomic::{
@@ -6,28 +6,28 @@ pub(crate) use loom::sync::atomic::{
 };
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 
-/// Threads whose every order is tried.
+/// Threads of which loom tries every order.
 pub(crate) mod thread {
     pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
     #[cfg(test)]
     pub(crate) use std::thread::scope;
 
-    /// Nothing takes any time: who sleeps gives way.
+    /// No time passes in a model: a sleeping thread yields.
     pub(crate) fn sleep(_: std::time::Duration) {
         yield_now();
     }
 
-    /// Nobody counts them.
+    /// Loom counts no steps.
     pub(crate) fn steps() -> usize {
         0
     }
 
-    /// Ends the process that is checked.
+    /// Ends the model.
     pub(crate) fn abort(why: String) -> ! {
         panic!("aborted: {why}")
     }
 
-    /// Starts a thread; names tell the checker nothing.
+    /// Starts a thread. Loom does not use the name.
     pub(crate) fn start<T: 'static>(
         _: String,
         body: impl FnOnce() -> T + 'static,

@@ -1,12 +1,13 @@
-//! What the simulation runs with: std's, with a [step](schedule::step) at each access that others
-//! could see the order of.
+//! The simulation's: std's, with a [step](schedule::step) before each access whose order another thread
+//! could observe.
 
 use crate::prim::schedule;
 pub(crate) use std::sync::MutexGuard;
 pub(crate) use std::sync::atomic::Ordering;
 use std::sync::{LockResult, TryLockError, TryLockResult};
 
-/// Relaxed accesses are statistics and contents; what they race with is decided elsewhere.
+/// Relaxed accesses take no step: they are statistics and page contents, and stronger accesses order the
+/// contents.
 fn step(ordering: Ordering) {
     if ordering != Ordering::Relaxed {
         schedule::step();
@@ -86,7 +87,7 @@ atomics! {
     AtomicUsize: usize, fetch_add fetch_sub fetch_and fetch_or fetch_xor fetch_max fetch_min;
 }
 
-/// A lock at which others may go on, and whose waiters give way to them.
+/// A lock that takes a step before each attempt, and yields while another thread holds it.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
@@ -111,7 +112,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// Answers to one who waits for them.
+/// Channels whose receiver yields while it waits.
 pub(crate) mod channel {
     use super::schedule;
     use crossbeam::channel::{Receiver as Inner, TryRecvError};
@@ -138,14 +139,14 @@ pub(crate) mod channel {
     }
 }
 
-/// Threads that take turns.
+/// Threads that run one at a time.
 pub(crate) mod thread {
     pub(crate) use super::schedule::spawn as start;
     pub(crate) use super::schedule::{JoinHandle, Thread, abort, current, park, steps, yield_now};
     #[cfg(test)]
     pub(crate) use std::thread::scope;
 
-    /// Nothing takes any time: who sleeps gives way.
+    /// No time passes in the simulation: a sleeping thread yields.
     pub(crate) fn sleep(_: std::time::Duration) {
         yield_now();
     }

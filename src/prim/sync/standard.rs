@@ -1,4 +1,4 @@
-//! What a program runs with.
+//! The program's: std's and crossbeam's.
 
 pub(crate) use super::plain::Mutex;
 pub(crate) use crossbeam::channel;

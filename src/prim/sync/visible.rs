@@ -1,7 +1,8 @@
-//! A lock that thread sanitizer sees being taken, however long that takes (scripts/sanitize).
+//! A lock whose acquisition thread sanitizer always sees (scripts/sanitize).
 //!
-//! Std comes compiled without the sanitizer. Where a lock is free, taking it is compiled here, with it;
-//! where one has to wait, std takes the lock unseen, and all that the lock guards looks like a race.
+//! Std comes compiled without the sanitizer. The fast path of its lock is inlined here and instrumented.
+//! Its slow path is not, so a lock taken there looks to the sanitizer like no lock, and each access under
+//! it like a race. This lock therefore never takes std's slow path.
 
 use std::sync::{LockResult, MutexGuard, TryLockError, TryLockResult};
 

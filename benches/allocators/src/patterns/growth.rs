@@ -11,9 +11,9 @@ const FIRST: usize = 16;
 /// By how much a full vector grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Factor {
-    /// As Rust's vectors.
+    /// As in Rust's vectors.
     Double,
-    /// By half, as some others.
+    /// By half, as in some other languages.
     Half,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Factor {
     }
 }
 
-/// Has so many vectors grow to `last` bytes, each by a step in turn. All bytes are written, once.
+/// Grows vectors to `last` bytes in turn, a step at a time, and writes each byte once.
 pub(super) fn growth<S: Side>(
     side: &S,
     factor: Factor,

@@ -1,4 +1,4 @@
-//! Threads that allocate and others that free, as at both ends of a pipeline.
+//! Threads that allocate and threads that free, as at the two ends of a pipeline.
 
 use super::Done;
 use crate::blocks::{Blocks, Room};
@@ -9,24 +9,24 @@ use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-/// Blocks that are handed over together.
+/// Blocks that a producer hands over at a time.
 const BATCH: u32 = 1000;
 
-/// Batches for each pair of threads, full and empty ones together.
+/// Lists for each pair of threads, full and empty ones together.
 const BATCHES: usize = 8;
 
-/// Both ends of a channel. Lists of blocks go round, so that they need not be allocated.
+/// Both ends of a channel. Lists of blocks circulate, so that the measurement allocates none.
 type Ends<'a, S> = (Sender<Blocks<'a, S>>, Receiver<Blocks<'a, S>>);
 
-/// Any of so many consumers frees what any of as many producers has allocated. The time is the
-/// clock's, from the first block to the last.
+/// `pairs` producers allocate blocks, and as many consumers free them. The time is wall-clock time, from
+/// the first block to the last.
 pub(super) fn handoff<S: Side>(side: &S, pairs: usize, seed: u64, budget: Duration) -> Done {
     let empty: Ends<'_, S> = bounded(BATCHES * pairs);
     for _ in 0..BATCHES * pairs {
         let list = Blocks::new(side, Room::new(BATCH as usize));
-        empty.0.send(list).expect("we have the other end");
+        empty.0.send(list).expect("this function has the other end");
     }
-    // The first batches may take the allocator more than others.
+    // Not counted, because the first batches may take the allocator more time.
     relay(pairs, seed, budget / 4, &empty);
     relay(pairs, seed, budget, &empty)
 }
@@ -44,13 +44,13 @@ fn relay<S: Side>(pairs: usize, seed: u64, budget: Duration, empty: &Ends<'_, S>
                 })
             })
             .collect();
-        // Consumers end when the last producer has.
+        // Consumers end after the last producer.
         drop(give);
         let consume = || {
             barrier.wait();
             for mut blocks in &take {
                 blocks.clear();
-                empty.0.send(blocks).expect("we have the other end");
+                empty.0.send(blocks).expect("this function has the other end");
             }
             Instant::now()
         };
@@ -66,7 +66,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().expect("it counts")
 }
 
-/// When it began, and how many blocks it allocated.
+/// Returns its start, and how many blocks it allocated.
 fn produce<'a, S: Side>(
     seed: u64,
     budget: Duration,

@@ -1,6 +1,6 @@
-//! A server whose threads come and go, as in Larson and Krishnan, "Memory Allocation for
-//! Long-Running Server Applications" (1998): blocks outlive the threads that allocated them, and
-//! are freed by the next.
+//! A server with short-lived threads, as in Larson and Krishnan, "Memory Allocation for Long-Running
+//! Server Applications" (1998): blocks outlive the thread that allocated them, and the next thread frees
+//! them.
 
 use super::Done;
 use crate::blocks::{Blocks, Room};
@@ -50,7 +50,7 @@ pub(super) fn larson<S: Side>(side: &S, threads: usize, seed: u64, budget: Durat
     done
 }
 
-/// What a thread does from its beginning to its end.
+/// The work of one thread.
 fn live<S: Side>(blocks: &mut Blocks<'_, S>, seed: u64) -> Done {
     let mut random = SmallRng::seed_from_u64(seed);
     let sizes = SMALL.draw(seed);

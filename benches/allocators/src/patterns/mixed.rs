@@ -1,4 +1,4 @@
-//! Blocks of all sizes that live for random times.
+//! Blocks of all sizes with random lifetimes.
 
 use super::{CHUNK, Done, on_threads, repeat};
 use crate::blocks::{Blocks, Room};
@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::time::Duration;
 
-/// Each thread has so many bytes in blocks, frees a random one and allocates another.
+/// Each thread has `live` bytes in blocks, frees a random one and allocates another.
 pub(super) fn mixed<S: Side>(
     side: &S,
     live: usize,
@@ -24,7 +24,7 @@ pub(super) fn mixed<S: Side>(
         let count = live / MIXED.mean();
         let mut blocks = Blocks::new(side, Room::new(count));
         (0..count).for_each(|_| blocks.push(next()));
-        // Blocks that were allocated one after the other lie side by side, but not for long.
+        // Consecutively allocated blocks are neighbours. Replacing them makes their order random.
         (0..count).for_each(|_| blocks.replace_any(&mut random, next()));
         barrier.wait();
         repeat(budget, || {

@@ -1,4 +1,4 @@
-//! What programs do with an allocator, and how long it takes.
+//! Patterns of allocation and freeing, as in programs, and their times.
 
 mod growth;
 mod handoff;
@@ -16,7 +16,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Operations between two looks at the clock, where each takes a fraction of a microsecond.
+/// Operations between two readings of the clock, if each takes a fraction of a microsecond.
 const CHUNK: u32 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +27,16 @@ pub(crate) enum Case {
     Batches { size: usize, order: Order },
     /// Frees a random block of many and allocates another.
     Mixed { mib: usize, threads: usize },
-    /// Threads allocate blocks that as many others free.
+    /// Threads allocate blocks, and as many other threads free them.
     Handoff { pairs: usize },
-    /// As [`Mixed`](Self::Mixed), with threads that end and leave their blocks to others.
+    /// As [`Mixed`](Self::Mixed), with threads that end and hand their blocks to new threads.
     Larson { threads: usize },
     /// Vectors grow and are freed.
     Growth { factor: Factor, size: usize, vectors: usize },
 }
 
 impl Case {
-    /// Does it for about as long as the budget, and says how many nanoseconds an operation took.
+    /// Runs for about as long as the budget, and returns the nanoseconds per operation.
     pub(crate) fn run<S: Side>(self, side: &S, seed: u64, budget: Duration) -> f64 {
         let done = match self {
             Self::Pairs { size } => single::pairs(side, size, budget),
@@ -51,7 +51,7 @@ impl Case {
         done.time.as_secs_f64() * 1e9 / f64::from(done.operations)
     }
 
-    /// What an operation is.
+    /// The operation, in words.
     pub(crate) fn operation(self) -> &'static str {
         match self {
             Self::Pairs { .. } | Self::Batches { .. } => "allocate + free",
@@ -87,7 +87,7 @@ fn bytes(size: usize) -> String {
     }
 }
 
-/// How long so many operations took.
+/// A number of operations, and their time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Done {
     time: Duration,
@@ -103,7 +103,7 @@ impl Sum for Done {
     }
 }
 
-/// Does something again and again until the budget is spent; it says how often it did what counts.
+/// Calls `act` until the budget is spent. `act` returns how many operations it did.
 fn repeat(budget: Duration, mut act: impl FnMut() -> u32) -> Done {
     let start = Instant::now();
     let mut operations = 0;
@@ -116,8 +116,8 @@ fn repeat(budget: Duration, mut act: impl FnMut() -> u32) -> Done {
     }
 }
 
-/// Has so many threads work, this one among them, and adds up what they did. The barrier is for
-/// them to begin together what is measured.
+/// Runs `work` on `threads` threads, this one included, and adds up the results. `work` waits at the
+/// barrier before it measures.
 fn on_threads(threads: usize, work: impl Fn(usize, &Barrier) -> Done + Sync) -> Done {
     let barrier = &Barrier::new(threads);
     let work = &work;

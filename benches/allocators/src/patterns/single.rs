@@ -1,4 +1,4 @@
-//! Blocks of one size, in one thread.
+//! Blocks of one size in one thread.
 
 use super::{Done, repeat};
 use crate::blocks::{Blocks, Room, pair};
@@ -18,7 +18,7 @@ pub(crate) enum Order {
     Lifo,
     /// The oldest.
     Fifo,
-    /// Any.
+    /// A random one.
     Shuffled,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn batches<S: Side>(
     let mut random = SmallRng::seed_from_u64(seed);
     let mut blocks = Blocks::new(side, Room::new(BATCH as usize));
     let mut done = Done::default();
-    // The first batch may take the allocator more than others.
+    // The first batch does not count, because it may take the allocator more time.
     for batch in 0.. {
         let allocating = Instant::now();
         (0..BATCH).for_each(|_| blocks.push(size));
