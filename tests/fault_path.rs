@@ -31,7 +31,7 @@ fn count() {
     // SAFETY: a set that is whole.
     let serves = unsafe { libc::sigismember(&raw const blocked, libc::SIGBUS) } == 1;
     let serves_none =
-        [b"thermocline-e", b"thermocline-w"].iter().any(|none| name.starts_with(*none));
+        [b"thermo-evict", b"thermo-watch"].iter().any(|none| name.starts_with(*none));
     let serves = serves && !serves_none;
     let counter = if serves { &BY_FAULTS } else { &BY_OTHERS };
     counter.fetch_add(1, Ordering::Relaxed);

@@ -77,7 +77,7 @@ fn a_stuck_handler_is_told_of_each_time() {
         let arena = quick(Setup::parse(&case)).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         evict(&arena, PAGES);
-        let handler = thread_named("thermocline-f0");
+        let handler = thread_named("thermo-fault0");
         for round in 1..=2 {
             let stopped = stop(handler);
             thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn a_stuck_handler_is_told_of_each_time() {
     for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
         let words = [
-            "handler thermocline-f0 (thread ",
+            "handler thermo-fault0 (thread ",
             "leaving messages unread",
             "goes on, after",
             "wchan",
@@ -109,13 +109,13 @@ fn a_stuck_handler_is_the_end_where_that_was_asked_for() {
         let arena = quick(Setup::parse(&case)).abort_on_stall(true).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         evict(&arena, PAGES);
-        let _stopped = stop(thread_named("thermocline-f0"));
+        let _stopped = stop(thread_named("thermo-fault0"));
         pages.verify();
         unreachable!("nobody serves");
     }
     for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{setup}: {}", text(&output));
-        let words = ["abort_on_stall", "thermocline-f0", "threads may be waiting", "abort\n"];
+        let words = ["abort_on_stall", "thermo-fault0", "threads may be waiting", "abort\n"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }
@@ -184,15 +184,15 @@ fn an_evictor_that_holds_pages_for_ever_is_told_of() {
             });
             let _end = SetOnDrop(&end);
             eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
-            let words = "the evictor thermocline-e (thread ";
-            stop_until_told(&arena, thread_named("thermocline-e"), words);
+            let words = "the evictor thermo-evict (thread ";
+            stop_until_told(&arena, thread_named("thermo-evict"), words);
         });
         pages.verify();
         return;
     }
     for (setup, output) in children(TEST, |_| true) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        let words = ["the evictor thermocline-e (thread ", " s; touches of evicted pages wait"];
+        let words = ["the evictor thermo-evict (thread ", " s; touches of evicted pages wait"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }

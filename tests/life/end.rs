@@ -82,7 +82,7 @@ fn threads_that_are_parked_in_faults_keep_no_process_alive() {
         let arena = Box::leak(Box::new(quiet(setup).handler_threads(1).build().unwrap()));
         let pages = Pages::filled(arena, PAGES);
         evict(arena, PAGES);
-        let Some(stopped) = Stopped::new(thread_named("thermocline-f0")) else {
+        let Some(stopped) = Stopped::new(thread_named("thermo-fault0")) else {
             std::process::exit(MAY_NOT)
         };
         // Whoever drops it would wait, and so would the end of the harness's thread.
