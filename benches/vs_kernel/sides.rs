@@ -167,6 +167,6 @@ impl Side for Evicting {
     fn compression(&self) -> Result<Option<f64>, Trouble> {
         let stats = self.arena.stats();
         let (stored, taken) = (stats.stored_bytes, stats.store_bytes);
-        Ok((taken > 0).then(|| number(stored) / number(taken)))
+        Ok((taken > 0).then(|| number(stored as usize) / number(taken as usize)))
     }
 }
