@@ -1,216 +1,379 @@
-//! How it works. Nothing to call here; a page to read before the source.
+//! How thermocline works, to be read before the source. Nothing here can be called.
 //!
-//! # What happens to a page
+//! # The states of a page
+#![doc = include_str!("design/states.svg")]
 //!
-//! Each page of an arena has one word, an atomic of 64 bits in a table outside of the arena: its
-//! state, when it was last seen touched, and where its bytes are once they are stored.
+//! An arena is a range of addresses, in pages of 4 KiB. Each page has a *page word*: an atomic of 64 bits
+//! in a table outside the arena. The word holds the page's state, the tick of the page's last noticed touch,
+//! and the store's handle while the store has the bytes. A thread takes a step by a compare-and-swap of the
+//! word. A thread that loses the race reads the word again.
 //!
-//! ```text
-//!             first touch, populate                     claimed by the evictor
-//!      Empty ----------> Filling ----------> Resident ------------------> Claimed
-//!        ^                ^   |                ^  |                         |   |
-//!        |   released     |   |                |  | touched: lift           |   | taken back
-//!        +----------------+   | cannot be      |  v                         |   v
-//!                             | restored      Filling <---------------------|---+
-//!                             v                ^                            | copied, untouched
-//!                            Lost              | touched: restore           v
-//!                                              +---- Stored <---------- Dropping
-//!                                                             punched
-//! ```
+//! # The life of a page
 //!
-//! Whoever wants to take a step does so by a compare-and-swap of the word. The loser looks again.
-//! `Filling` and `Dropping` have an owner, who alone leaves them; whoever faults on such a page sets
-//! the word's waiting bit, and the owner, who sees the bit as he leaves, wakes him.
+//! 1. **Empty.** The program allocates, and gets addresses that have no memory yet.
+//! 2. **First touch.** The kernel finds no page and reports the fault through a userfaultfd. A handler
+//!    thread reads the message, or the faulting thread serves itself in its SIGBUS handler. Either puts
+//!    zeros in place (`UFFDIO_ZEROPAGE`). The page is *filling* meanwhile and *resident* afterwards.
+//! 3. **Watched.** The evictor, a thread of the arena, *arms* resident pages. From then on the kernel
+//!    remembers which of them the program touches. A *scan* asks the kernel for the touched pages, and the
+//!    evictor writes the present tick into their words. The *age* of a page is the ticks since then.
+//! 4. **Cold.** The evictor evicts a page when its age reaches the cold age. Where the arena is above a limit,
+//!    it evicts the oldest pages sooner.
+//! 5. **On its way out.** The evictor takes a batch of up to 64 pages of a region at a time. It *claims*
+//!    them, *detaches* them, compresses them into the store, and *commits*: it drops each page that no thread
+//!    has touched meanwhile, and the memory goes back to the system. A page that was touched meanwhile stays.
+//! 6. **Stored.** The compressed bytes lie in the store. The page has an address and no memory.
+//! 7. **Touched again.** The next touch is a *refault*. The thread that serves it takes the page to
+//!    *filling*, decompresses the bytes into a buffer, verifies their checksum, and has the kernel put
+//!    them in place (`UFFDIO_COPY`). It brings neighbours too, where it expects touches of them. The
+//!    faulting thread repeats its instruction and finds the page *resident*.
+//! 8. **Freed.** The allocator releases the page: its memory, or its place in the store, is free, and the
+//!    page is *empty* again.
 //!
-//! A fault arrives as a message with a flag: missing, write-protected, read-write-protected. The
-//! flag is not looked at. It tells what the page was when the kernel wrote the message, which may be
-//! long ago; what has to be done is in the word.
+//! A page whose stored copy is damaged becomes *lost*, and a touch of it is SIGBUS until it is freed.
+//!
+//! These threads do the work of an arena:
+//!
+//! | thread                       | work                                                                   |
+//! |------------------------------|------------------------------------------------------------------------|
+//! | evictor, `thermocline-e`     | scans, evicts, releases free memory that the allocator has kept         |
+//! | handlers, `thermocline-f0` … | serve faults, each from a descriptor of its own; none with inline faults |
+//! | keeper, `thermocline-k`      | keeps copies of the arena's descriptors, and makes calls on them        |
+//! | watchdog, `thermocline-w`    | reports a handler, an evictor or an owner that makes no progress        |
+//! | threads of the program       | touch pages, allocate and free; serve their own faults inline           |
+//!
+//! # Glossary
+//!
+//! | term | meaning | in the kernel or the literature |
+//! |------|---------|---------------------------------|
+//! | touch | an access by the program to arena memory, read or write | access, reference |
+//! | faulting thread | the thread whose touch the kernel could not resolve by itself | faulting task |
+//! | fault | a touch that reaches the library: no page, or a protected one | userfault: missing, wp, rwp |
+//! | refault | a fault that brings a stored page back | refault (`mm/workingset.c`), swap-in |
+//! | handler thread | reads fault messages from a userfaultfd and serves them | fault-handling thread (`userfaultfd(2)`), pager |
+//! | inline | the faulting thread serves itself in its SIGBUS handler | `UFFD_FEATURE_SIGBUS` |
+//! | evictor | the thread that scans and evicts, one per arena | kswapd |
+//! | keeper | the thread with its own descriptor table | `CLOSE_RANGE_UNSHARE` |
+//! | watchdog | the thread that finds stalls | khungtaskd |
+//! | stall | a thread of the arena, or the owner of a page, makes no progress for the stall limit | hung task |
+//! | page word | 64 bits per page: state, waiting bit, tick, handle | page-table entry, swap entry |
+//! | empty | never written, or released; reads as zeros | no entry in page table or page cache |
+//! | filling | one thread fills the page, lifts its protection, reads its copy or releases it | locked (`PG_locked`) |
+//! | resident | the bytes are in memory | present, or in the page cache |
+//! | claimed, claim | in memory; the evictor has reserved it, and a fault can take it back | isolated (`folio_isolate_lru`) |
+//! | dropping | the store has the bytes; the evictor is about to punch the page | reclaimed after writeback |
+//! | stored | the store has the bytes, and there is no memory | swapped out |
+//! | lost | the bytes cannot be restored | hwpoison |
+//! | owner | the thread that holds a page in filling or dropping, and alone leaves that state | lock holder |
+//! | waiter, wake | a thread that waits for an owner; the owner's call that ends the wait | wait queue, `UFFDIO_WAKE`, futex |
+//! | arm | begin to watch a page, so that the next touch is noticed | clear the accessed bit, set idle |
+//! | scan | ask the kernel which armed pages were touched | `PAGEMAP_SCAN`; idle page tracking, DAMON sampling |
+//! | rwp | arm by read-write protection | `UFFDIO_RWPROTECT` (Linux 7.3) |
+//! | zap | arm by emptying the page-table entry; the page cache keeps the bytes | `MADV_DONTNEED` (`zap_page_range_single`) |
+//! | scan interval | the time from one scan of an ordinary region to the next | aggregation interval (DAMON) |
+//! | tick | a fixed quantum of time, the unit of ages | generation (MGLRU) |
+//! | age | ticks since the last noticed touch | idle time; `age` (DAMON) |
+//! | cold age | the age from which a page is evicted in any case | `min_age` (DAMON_RECLAIM) |
+//! | region | 2 MiB, 512 pages: the unit of scanning | what one page table maps (PMD) |
+//! | rest | a hot region is neither armed nor scanned for some scan intervals | back-off |
+//! | batch | up to 64 pages of one region that are evicted together | folio batch |
+//! | detach | copy the bytes of a batch after making touches of it impossible or noticeable | unmap (`try_to_unmap`) |
+//! | commit | publish the handles of the unchanged pages and drop these pages | remove from the page cache |
+//! | cancel | end the detachment; pages that stay are resident again | put back (`folio_putback_lru`) |
+//! | freeze, thaw | switch rwp from async to sync mode, and back | `UFFDIO_SET_MODE` (Linux 7.3) |
+//! | punch | give pages of the memfd back to the system | hole punch (`fallocate(2)`, `MADV_REMOVE`) |
+//! | poison, heal | make an access SIGBUS; make the page an ordinary one again | `UFFDIO_POISON`, `PTE_MARKER_POISONED` |
+//! | zero fill | put zeros in place for a first touch | anonymous fault, `UFFDIO_ZEROPAGE` |
+//! | readahead | bring neighbours back with a refault | swap readahead |
+//! | stream, window | runs of refaults that continue each other; the pages that one refault brings | `file_ra_state` |
+//! | ensure, prefetch | bring a range back before a touch; ask the evictor to do so | `MADV_POPULATE_WRITE`, `MADV_WILLNEED` |
+//! | pin | keep pages in memory until the guard is dropped | `mlock(2)`, `pin_user_pages` |
+//! | peek | read a stored page and leave it stored | — |
+//! | store | compressed pages, in memory outside the arena | zswap pool, zram |
+//! | slab, slot | 64 KiB of equal slots; room for one compressed page | zspage, object (zsmalloc) |
+//! | handle | 40 bits by which the store finds a page's bytes | zsmalloc handle, swap entry |
+//! | same-filled page | a page of one repeated 32-bit word, kept in its handle | same page (zram) |
+//! | codec | a way to compress a page, with or without a dictionary | `comp_algorithm` (zram) |
+//! | arena, heap | a range of addresses with its threads; the allocator of its bytes | region; arena (glibc, jemalloc) |
+//! | class, span, chunk | a slot size; chunks cut into slots of one class; 64 KiB | size class, span (tcmalloc), slab (jemalloc) |
+//! | bin | the spans of one class of one lane | bin (jemalloc) |
+//! | magazine | slots of one bin that a thread keeps for itself | magazine (Bonwick), thread cache |
+//! | lane | a part of the heap with pages of its own: hot, ordinary or cold | hot-cold allocation (tcmalloc) |
+//! | hole | a page of a span that no used slot reaches into | — |
+//! | dirty run | free pages that still have memory | dirty extent (jemalloc) |
+//! | trim | release holes and dirty runs now | `malloc_trim(3)` |
+//! | stripe | a part of the arena whose faults go to one descriptor | — |
+//! | route | how the userfaultfd was opened: device or system call, with kernel faults or without | `/dev/userfaultfd`, `UFFD_USER_MODE_ONLY` |
+//! | delegated call | a descriptor call that the keeper makes for a thread of the program | — |
+//! | service stack | the library's stack on which the SIGBUS handler works | alternate stack (`sigaltstack(2)`) |
+//!
+//! # All steps of a page word
+//!
+//! | from                   | to                 | thread                                   | when                                         |
+//! |------------------------|--------------------|------------------------------------------|----------------------------------------------|
+//! | empty                  | filling            | faulting or handler thread; a caller that populates | first touch, or ahead of it       |
+//! | stored                 | filling            | faulting or handler thread; a caller of `ensure` or `peek`; the evictor for a prefetch | a touch, or ahead of it |
+//! | resident, claimed      | filling            | faulting or handler thread; for a claimed page `ensure` too | a fault: its server lifts the protection |
+//! | filling                | resident           | its owner                                | the bytes are in place, or access is given   |
+//! | filling                | empty, stored      | its owner                                | the kernel has no memory now; after a peek   |
+//! | filling                | lost               | its owner                                | the copy is damaged, or the kernel refuses the page |
+//! | resident               | claimed            | evictor                                  | the page is to be evicted                    |
+//! | claimed                | resident           | evictor                                  | it cancels                                   |
+//! | claimed                | dropping           | evictor                                  | it publishes: the copy is good               |
+//! | dropping               | stored             | evictor                                  | the page is punched                          |
+//! | dropping               | resident           | evictor                                  | the kernel refused the punch                 |
+//! | resident, stored, lost | filling, empty     | allocator's caller, evictor              | release; if the kernel refuses, the page is as before |
+//! | lost                   | filling, lost      | faulting or handler thread               | a fault: poison does not outlast a zap, and is renewed |
+//!
+//! Filling and dropping have an owner, and only the owner leaves them. A thread that needs such a page sets
+//! the word's waiting bit; the owner sees the bit when it leaves the state, and wakes the waiters.
+//!
+//! A claimed page also has an *engaged* bit, which stays until the evictor is done with the page, even if a
+//! fault has taken the page back. A release waits for it: the evictor may be about to lock the page in
+//! memory, which would put a new page where one was just released.
+//!
+//! A fault message has a flag: missing, write-protected, read-write-protected. The library ignores the flag.
+//! It says what the page was when the kernel wrote the message, which may be long ago. The word says what
+//! has to be done now.
 //!
 //! # How touches are noticed
 //!
-//! Pages are *armed*; later a scan tells which of them have been touched. No message is sent for
-//! it.
+//! A `Watch` arms pages, and names the armed pages that the program has touched. The kernel sends no message
+//! for such a touch. There are two kinds, one per [`Tracker`](crate::Tracker):
 //!
-//! * `rwp` (Linux 7.3): `UFFDIO_RWPROTECT` takes access away from the pages, in async mode the
-//!   kernel gives it back to each at its first touch, and `PAGEMAP_SCAN` lists those that have it.
-//! * `zap` (Linux 5.19): the pages are taken out of the page table (`MADV_DONTNEED` on shared
-//!   memory keeps their contents); a touch maps them again, and the mapped ones are the touched
-//!   ones.
+//! * `rwp` (Linux 7.3): `UFFDIO_RWPROTECT` takes access away from pages. In async mode the kernel gives
+//!   access back at the first touch, and `PAGEMAP_SCAN` lists the pages that have it.
+//! * `zap` (Linux 5.19): `MADV_DONTNEED` empties the page-table entries. On shared memory the page cache keeps
+//!   the contents. A touch maps the page again, so the mapped pages are the touched ones. On private memory
+//!   the contents would be lost, so the type of a backing says whether it is shared, and `zap` starts on a
+//!   shared one only.
 //!
-//! Regions of 2 MiB are looked at by themselves. One in which nothing was touched stays armed, and is
-//! looked at every second time, then every fourth, up to every sixteenth, and in any case before its
-//! pages are evicted. One in which nearly all is touched each time (seven eighths) is left out for 1,
-//! 3, 7, up to 31 looks, so that hot memory is left in peace.
+//! Ages are counted in ticks. A tick is a fixed quantum of time. It does not depend on the scan interval, nor
+//! on how often the evictor scans early because of a limit.
+//!
+//! The evictor schedules scans region by region, 2 MiB each:
+//!
+//! * A region in which no page was touched stays armed. The evictor scans it at every second scan interval,
+//!   then at every fourth, up to every sixteenth, and always before it evicts pages of the region.
+//! * A region in which at least seven eighths of the resident pages were touched in two scans in a row
+//!   rests for one scan interval, then for 3, 7, up to 31. A resting region is not armed, so that touches of
+//!   hot memory cost no faults.
+//!
+//! A pure function in `policy` makes a plan from the ages of all pages that could go. Pages at the cold age
+//! go. Above a limit the oldest pages go, and a sixty-fourth of the limit more than necessary. If the plan does
+//! not bring the arena below its limit, the evictor scans the resting regions too and plans again.
 //!
 //! # How a page is evicted
 //!
-//! In batches of up to 64 neighbours, by one thread per arena:
+//! The evictor claims up to 64 pages of a region as a batch, run by run of neighbours. A fault on a claimed
+//! page takes the page back. The evictor then detaches the batch, compresses it and commits it. An `Isolation`,
+//! one per tracker and backing, offers `detach`, `commit` and `cancel`:
 //!
-//! 1. *Claim* the pages: from here a toucher who comes to the fault path takes the page back.
-//! 2. *Hold* them. `zap` write-protects them: a reader cannot make a copy stale. `rwp` locks them
-//!    in memory, because on shared memory the kernel forgets this protection when it swaps a page
-//!    out, and maps and arms those that are not mapped.
-//! 3. *Copy* them: read the bytes through the memfd, compress, put them into the store.
-//! 4. *Freeze*. `rwp` switches to sync mode: when `UFFDIO_SET_MODE` returns, no access is under way
-//!    that could go unseen. For `zap` there is nothing left to do.
-//! 5. Look which pages are *intact*: still armed, so not touched since before they were copied. The
-//!    others go back. The order of 3 and 4 is what keeps the world from standing still while pages
-//!    are being compressed: under `rwp` a touch during the copy costs the evictor his work and the
-//!    toucher nothing.
-//! 6. *Publish*: `Claimed` to `Dropping`, with the store's handle in the word.
-//! 7. *Punch* the pages out of the memfd, run by run; `Dropping` to `Stored`.
-//! 8. *Thaw*, *release*, and wake who has waited.
+//! | step             | `rwp`                                               | `zap`                              |
+//! |------------------|-----------------------------------------------------|------------------------------------|
+//! | detach: protect  | `mlock` the pages; map and arm those not mapped     | write-protect the pages            |
+//! | detach: read     | copy the bytes through the memfd                    | the same                           |
+//! | compress         | compress the claimed pages, put them into the store      | the same                           |
+//! | commit: freeze   | sync mode (`UFFDIO_SET_MODE`)                       | nothing to do                      |
+//! | commit: check    | a page that is still protected is unchanged         | a page that is not mapped is cold  |
+//! | commit: publish  | claimed to dropping, with the handle in the word    | the same                           |
+//! | commit: punch    | hole punch in the memfd, run by run; dropping to stored; wake the waiters | the same     |
+//! | commit: thaw     | async mode, which wakes every waiter                | nothing to do                      |
+//! | cancel           | `munlock`                                           | lift the write protection, wake    |
+//!
+//! A page stays if it was touched, does not compress, or finds the store full, or if the kernel refuses a call
+//! about it. Cancel comes last in any case: it ends the detachment of every run, and each claim that is left.
+//!
+//! * Detach under `rwp` locks pages (through a second mapping of the memfd, which the program never sees)
+//!   because the kernel keeps read-write protection in the entries of mapped pages only. It would lose the
+//!   protection when it swaps out a page of shared memory (`mm/rmap.c` keeps a marker for write protection
+//!   only). A write between check and punch would then be lost.
+//! * Detach under `zap` stops writers only. That suffices: a reader cannot make a copy stale. The kernel keeps
+//!   write protection of shared memory in a marker (`PTE_MARKER_UFFD_WP`), so it covers unmapped pages and
+//!   outlasts swapping. A page that was read meanwhile is mapped; it is no longer cold, and stays.
+//! * Freeze comes after compress, so that no thread waits while pages are compressed. Under `rwp` a touch
+//!   during compress costs the faulting thread nothing and costs the evictor its work.
+//! * When `UFFDIO_SET_MODE` returns, no access is under way that could go unseen. From then to thaw a touch of
+//!   any armed page of the same descriptor waits, so nothing but check, publish and punch happens then.
 //!
 //! # Where the descriptors are
 //!
-//! A userfaultfd's registration ends with its last descriptor, and evicted pages read as zeros then. A
-//! program may close any descriptor. So the *keeper*, a thread of the arena, has a descriptor table of its
-//! own with copies of the arena's descriptors (`CLOSE_RANGE_UNSHARE`), and starts the arena's other threads,
-//! which share that table. A thread of the program uses the copy in the program's table. If that was closed
-//! or replaced, the thread posts its call to the keeper and waits for the answer; this needs neither memory
-//! nor a lock, so that it works in a signal handler.
+//! A userfaultfd's registration ends with its last descriptor; evicted pages then read as zeros
+//! (`userfaultfd_release` in `fs/userfaultfd.c`). A program may close any descriptor. So the *keeper*, a
+//! thread of the arena, has a descriptor table of its own (`CLOSE_RANGE_UNSHARE`) with copies of the arena's
+//! descriptors. It starts the arena's other threads, which share that table. A thread of the program uses the
+//! copy in the program's table. If the program has closed or replaced that copy, the thread posts its call to
+//! the keeper and waits for the answer. Posting needs neither memory nor a lock, so it works in a signal
+//! handler.
 //!
 //! # How a page comes back
 //!
-//! A touch of a page that is not there, or is being held still, is a fault that the kernel does not
-//! resolve by itself. It arrives in one of two ways ([`FaultMode`](crate::FaultMode)), and both come to
-//! the same function, which decides by the page's word:
+//! A touch of a missing page, or of a page that the evictor has detached, may be a fault that the kernel does
+//! not resolve by itself. It arrives in one of two ways ([`FaultMode`](crate::FaultMode)). Both call the same
+//! function, which decides by the page word.
 //!
-//! * *As a message* to a thread of the arena, the handler. The arena is cut into stripes, of 2 MiB at
-//!   its start and longer further on, which belong to as many descriptors in turn as there are
-//!   handlers: threads that touch pages do not queue up for one of them, and no two handlers wake up
-//!   for one message. A handler sleeps, or looks for the next message for up to 50 microseconds first;
-//!   every 128 messages it chooses by how fast they came in either way, and not to look when they
-//!   come seldom.
-//! * *As SIGBUS* in the thread that touched the page (`UFFD_FEATURE_SIGBUS`). Its handler finds the
-//!   arena by the address, in a table of atomics, does everything that the other kind of handler does,
-//!   and returns; the instruction is run again. What belongs to no arena goes to the handler that was
-//!   there before. The handler works on a stack from a pool of the library's: the one that the kernel
-//!   has chosen may be smaller than what decompressing takes.
+//! * *As a message* to a handler thread. The arena is cut into stripes, of 2 MiB at its start and longer
+//!   further on. There are as many descriptors as handler threads, and the stripes belong to them in turn.
+//!   So threads that fault do not queue up for one descriptor, and no two handlers wake up for one message.
+//!   A handler sleeps, or first polls for the next message for up to 50 microseconds. Every 128 messages it
+//!   chooses the way in which they came faster; it does not poll when messages come seldom.
+//! * *As SIGBUS* in the faulting thread (`UFFD_FEATURE_SIGBUS`). The SIGBUS handler finds the arena by the
+//!   address in a table of atomics, does the work of a handler thread, and returns; the processor runs the
+//!   instruction again. An address outside every arena goes to the previous handler. The handler works on a
+//!   service stack from the library's pool, because the stack that the kernel has chosen may be smaller than
+//!   decompressing needs.
 //!
-//! Who meets a page that somebody else owns waits: in the kernel, if it was a message; else on the
-//! word itself, for some microseconds by looking at it, then by `futex(2)`. The owner wakes both kinds.
+//! A thread that finds the page owned waits. After a message the faulting thread waits in the kernel. Inline
+//! it waits on the page word: it polls for some microseconds, then sleeps by `futex(2)`. The owner wakes both.
 //!
-//! A page comes back by one call, `UFFDIO_COPY`, from one of as many buffers as there are processors.
-//! Neighbours come with it where it looks as if they will be touched next. For every part of the
-//! arena the last seven runs are remembered. A fault at the end of one continues it, and from the second
-//! time on brings twice as many pages as the last, up to sixteen. Where runs are continued again and
-//! again they begin with more than one page. Of every sixteenth run that brought company, that company is
-//! watched, by the same means as pages to be evicted, and some runs later looked at: where more
-//! was wasted than wanted, windows begin and end smaller, down to one page. The counters are in
-//! [`Stats`](crate::Stats): `brought_along`, `sampled_wanted`, `sampled_wasted`.
+//! One call, `UFFDIO_COPY`, puts a run of up to sixteen pages in place, from one of as many buffers as there
+//! are processors (2 to 64). The run is the touched page and its readahead:
 //!
-//! A program that knows what it is going to touch does not have to fault:
-//! [`ensure`](crate::Arena::ensure) is a look at the words, and brings back what is missing in runs.
-//! [`peek`](crate::Arena::peek) owns a stored page for as long as decompressing it takes, copies what is
-//! asked for, and gives it up again as it was.
+//! * The library remembers the last seven runs of each part of the arena. A fault at the end of a run
+//!   continues it as a stream. From the second continuation on the window doubles, up to sixteen pages.
+//! * While faults continue streams again and again, windows begin with more than one page.
+//! * Every sixteenth run with readahead is a sample: the thread that brings it arms the additional pages, and
+//!   the next sample scans them. Where untouched pages outnumber touched ones, windows begin and end
+//!   smaller, down to one page. The counters in [`Stats`](crate::Stats) are `readahead_pages`,
+//!   `readahead_sampled_hits` and `readahead_sampled_misses`.
+//!
+//! A first touch right after the previous one populates a window that doubles each time, up to 2 MiB and the
+//! end of the block.
+//!
+//! A program that knows what it will touch need not fault. [`ensure`](crate::Arena::ensure) reads the words
+//! and brings missing pages back in runs. [`peek`](crate::Arena::peek) owns a stored page while it
+//! decompresses, copies the bytes that were asked for, and leaves the page stored.
 //!
 //! # How a page is pinned
 //!
-//! Beside its word each page has a count of pins. Who pins raises it, then brings the page back and
-//! waits until the evictor is done with it. The evictor claims a page, then looks at the count, and
-//! gives the page up if it is pinned; sequential consistency makes sure that one of the two sees the
-//! other. Pinned pages are not watched either: during a freeze a watched page is out of reach of
-//! system calls where the process may not serve their faults.
+//! Each page has a count of pins beside its word. A thread that pins raises the count, then brings the page
+//! back and waits until the evictor is done with it. The evictor claims a page, then reads the count, and
+//! gives the page up if it is pinned. The accesses are sequentially consistent, so one of the two sees the
+//! other. The evictor does not arm pinned pages either: during a freeze a system call cannot reach an armed
+//! page where the process may not serve faults of system calls.
 //!
 //! # Why no byte is ever wrong
 //!
-//! 1. *Bytes are dropped only when their copy is in the store and no writer can reach them.* Between
-//!    the copy and the punch every writer either is stopped by the protection, or has been seen in
-//!    step 5. A fault lifts protection only while it owns the page (`Filling`), so that a message
-//!    that is served late cannot lift it from under an eviction that relies on it.
-//! 2. *Nothing of the library lives in an arena, and no lock of it is held while arena memory is
-//!    touched.* The fault path takes none that a program's thread could hold while it waits for a
-//!    page: freeing a slot in the store is lock-free, where a block ends is read without one, and the
-//!    evictor is rung by an eventfd. This holds too where the process allocates from the arena
-//!    ([`ArenaAlloc`](crate::ArenaAlloc)): each thread counts how deep it is inside the library, the
-//!    library's own threads from their first line on, and what is allocated there comes from the
-//!    system.
-//! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. Threads
-//!    of the program that own pages for a moment (prefetch, release) have their signals blocked
-//!    meanwhile: a handler that touched such a page would wait for the thread that it interrupted.
-//!    The handler for SIGBUS runs with all signals blocked, and saves errno.
-//! 4. *What fails on the way out stays in memory, and is counted.* What fails on the way in is SIGBUS:
-//!    each page in a slab has a checksum (CRC-32) over its own bytes and its number, verified before
-//!    they are given back. Only for want of memory the toucher waits.
-//! 5. *A child after fork has no mapping of the arena.* `MADV_DONTFORK`.
-//! 6. *Stopping brings everything back first.* A handler thread that fails aborts the process. One that
-//!    is stuck is found by a thread that does nothing else: it looks five times in each
-//!    [stall limit](crate::Builder::stall_limit) at which page each handler and the evictor is, which
-//!    they write down with a relaxed store, at the descriptors for messages that nobody reads, and at
-//!    the pages whose owners somebody waits for. Looks that come late do not count, for whatever kept
-//!    that thread from running has kept the others. An evictor that is stuck while it has claimed no
-//!    page keeps nobody from going on, and is not told of.
+//! 1. *The evictor drops bytes only when their copy is in the store and no writer can reach them.* Between the
+//!    copy and the punch, the protection stops each writer, or the check of the commit sees it. A fault lifts
+//!    protection only while it owns the page (filling). So a message that is served late cannot lift
+//!    protection on which an eviction relies.
+//! 2. *Nothing of the library lives in an arena, and no lock of the library is held while arena memory is
+//!    touched.* The fault path takes no lock that a thread of the program could hold while it waits for a
+//!    page: it frees store slots without a lock, it reads the end of a block without a lock, and it rings the
+//!    evictor by a flag and a futex. This holds also where the process allocates from the arena
+//!    ([`ArenaAlloc`](crate::ArenaAlloc)). Each thread counts how deep it is inside the library, the
+//!    library's own threads from their first line on. An allocation inside the library comes from the system.
+//! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. A thread of the
+//!    program that owns pages for a moment (`ensure`, `peek`, release) has its signals blocked meanwhile: a
+//!    signal handler that touched such a page would wait for the thread that it interrupted. The SIGBUS
+//!    handler runs with all signals blocked, and saves errno.
+//! 4. *An error on the way out leaves the page in memory, and is counted. An error on the way in is SIGBUS.*
+//!    Each page in a slab has a checksum (CRC-32) over its own bytes and its number. The store verifies it
+//!    before it gives the bytes back. One error is not SIGBUS: while the kernel has no memory, the faulting
+//!    thread waits.
+//! 5. *A child after fork has no mapping of the arena* (`MADV_DONTFORK`).
+//! 6. *Stopping an arena brings everything back first.* A handler thread that fails aborts the process. The
+//!    watchdog, which does nothing else, finds one that is stuck. Five times in each
+//!    [stall limit](crate::Builder::stall_limit) it reads at which page each handler and the evictor is (they
+//!    write it with a relaxed store), which descriptors have unread messages, and which owners have waiters.
+//!    A check that comes late does not count: the cause that kept the watchdog from running has kept the
+//!    other threads too. An evictor that is stuck while it has claimed no page holds no thread up, and is not
+//!    reported.
+//!
+//! # The calls on pages
+//!
+//! `sys::backing` owns the memfd, its two mappings and the descriptors. It decides how pages, counted from the
+//! arena's start, are read, filled, discarded, protected, poisoned and healed. The program uses the first
+//! mapping. The second is never registered with a userfaultfd; it serves to lock and to drop pages.
+//!
+//! The kernel may do a part of a call's range, or nothing while the address space changes (EAGAIN). On older
+//! kernels (6.1 for one) a range must lie in one mapping, and the program may have cut the arena's mapping into
+//! pieces (`mlock`, `mprotect` or `madvise` on a part). One loop inside `sys::backing` deals with these cases
+//! for all calls: it goes on after the part that is done, repeats the call, or makes it on shorter runs.
 //!
 //! # The store
 //!
-//! A page that holds one 32-bit word over and over is kept in its page word. All others are blocks
-//! in slabs of 64 KiB, with slots in steps of 64 bytes up to three quarters of a page; what does not
-//! fit there stays in memory, and is tried again after a pause that doubles each time.
-//! The format is that of LZ4 blocks. Encoder and decoder are the library's own, for exactly one page
-//! and in safe Rust, and any LZ4 library reads what they write: tests and fuzzing compare them with
-//! `lz4_flex`.
-//! Slots are taken by the evictor under a lock and freed by anybody without one.
+//! A page that repeats one 32-bit word is kept in its page word. Every other page is a block in a slab of
+//! 64 KiB, in a slot of 64 bytes or a multiple, up to three quarters of a page. A page that does not fit there
+//! stays in memory. The evictor tries it again after a pause, which doubles each time.
+//!
+//! A block begins with a header: the checksum, the block's length, and which codec and dictionary made it. The
+//! codec is LZ4's block format. Encoder and decoder are the library's own, for exactly one page and in safe
+//! Rust. Any LZ4 library reads their output: tests and fuzzing compare them with `lz4_flex`.
+//!
+//! The evictor takes slots under a lock. Any thread frees slots without one.
 //!
 //! # The allocator
 //!
-//! All that it knows lies outside the arena, so that neither allocating nor freeing touches a page that
-//! sleeps.
+//! All data of the allocator lie outside the arena, so that neither allocating nor freeing touches a stored
+//! page.
 //!
-//! * Up to 32 KiB there are eighty *classes*, eight to each power of two. A *span* is one or some
-//!   chunks of 64 KiB cut into slots of a class, with a bit for each that is free. A tag per chunk says
-//!   whose it is. A class of a lane has a *bin* with its spans, sorted by how full they are; the fullest
-//!   is used first, so that the others may become empty.
-//! * A thread has a *magazine* of slots for each bin. Allocating takes the last one out and freeing puts
-//!   one in, with no lock and no read-modify-write; empty or full magazines are exchanged with the bin by
-//!   halves. The thread's end gives all of them back.
-//! * What is larger is a run of *pages*. The thread keeps a few of those too, for who wants as many again.
-//!   Free runs are found by two-level segregated fit.
-//! * A [`Lane`](crate::Lane) cuts its spans and runs from 2 MiB regions of its own, large and small apart.
-//!   Where no region is left, what is free is shared by the page.
-//! * A *hole* is a page of a span that no slot in use reaches into. Holes are released while the rest of the
-//!   span stays in use: by `trim`, and by the evictor's thread where nothing was handed out for a while,
-//!   in steps of about a millisecond. The bin hands out none of the span's slots meanwhile. When a slot in
-//!   a released page is handed out later, the page is populated first.
-//! * Pages that become free are *dirty*: they keep their memory until it turns out that nobody has needed
-//!   so many of them for 32 milliseconds. By then they are released. What was evicted of them is
-//!   forgotten, not brought back.
+//! * Up to 32 KiB there are eighty *classes*, eight to each power of two. A *span* is one or several chunks of
+//!   64 KiB, cut into slots of a class, with a bit for each free slot. A tag per chunk names its user. A class
+//!   of a lane has a *bin* with its spans, sorted by how full they are. The bin hands out from the fullest
+//!   first, so that the emptier ones may become empty.
+//! * A thread has a *magazine* of slots for each bin. Allocating takes the last slot out and freeing puts one
+//!   in, with no lock and no read-modify-write. An empty or full magazine exchanges half of its slots with the
+//!   bin. A thread that ends gives all of its magazines back.
+//! * A larger block is a run of *pages*. A thread keeps a few such runs for its next request of the same size.
+//!   The heap finds free runs by two-level segregated fit.
+//! * A [`Lane`](crate::Lane) cuts its spans and its runs from separate 2 MiB regions of its own. Where no
+//!   region is left, lanes share the free pages one by one.
+//! * A *hole* is a page of a span that no used slot reaches into. `trim` releases holes while the rest of the
+//!   span stays in use. So does the evictor, in spans that have handed out nothing for a while, in steps of
+//!   about a millisecond. Meanwhile the bin hands out none of the span's slots. Before the bin hands out a
+//!   slot in a released page, the library populates the page.
+//! * Pages that become free are *dirty*. They keep their memory until 32 milliseconds have passed in which
+//!   allocations did not need that many of them. Then the heap releases them. It forgets the stored copies of
+//!   evicted pages among them, and brings none back.
 //!
 //! # Without a kernel
 //!
-//! `sys` has a simulated twin, and `prim` a scheduler that decides who goes on at each access to a
-//! shared word and each call. `scripts/simulate` runs the engine on them, unchanged: each scenario
-//! once as it is, and once for each outcome that each of its calls may have and each thread that may
-//! go on at each of its steps. What fails is printed with the deviation that led there, and repeats.
-//! `scripts/loom` has a model checker do the same for two or three threads on one or two pages, in
-//! every order, and with the orderings of the words being what they are. What the twin leaves out is
-//! written at its head (`sys/simulated/mod.rs`). It is as right as our reading of the kernel; the
-//! tests on real kernels are what that is held against.
+//! `sys` has two folders with the same file names: `linux` makes the calls, `simulated` is a kernel in
+//! memory. One place chooses between them. `prim` has a scheduler that decides which thread goes on at each
+//! access to a shared word and at each call. `scripts/simulate` runs the unchanged engine on the simulated
+//! kernel under this scheduler: each scenario once as it is, and once for each outcome that each of its calls
+//! may have and for each thread that may go on at each of its steps. The script prints a failure with the
+//! deviation that led to it, and the failure repeats.
 //!
-//! # Rooms
+//! `scripts/loom` has a model checker do the same for two or three threads on one or two pages, in every order
+//! (up to a bound of preemptions), with the words' memory orderings as loom models them.
 //!
-//! A module imports only those before it; a test sees to it.
+//! `sys/simulated/mod.rs` lists what the simulation leaves out. The simulation is as right as its authors'
+//! reading of the kernel; the tests on real kernels check that reading.
 //!
-//! | module   | what it is                                                                       |
-//! |----------|----------------------------------------------------------------------------------|
-//! | `prim`   | units, bit fields, the switch for atomics, whose work a thread does              |
-//! | `stats`  | counters and histograms that a fault may touch, and their snapshot               |
-//! | `sys`    | the kernel, and nothing but: the only room that names libc                       |
-//! | `table`  | the page words and their legal steps                                             |
-//! | `store`  | bytes in, handle out, bytes back; knows no pages' states                         |
-//! | `alloc`  | who has which bytes; its metadata lies outside of the arena                      |
-//! | `track`  | who was touched, and how pages are held still                                    |
-//! | `evict`  | look, claim, compress, drop                                                      |
-//! | `fault`  | bring back: on a touch, ahead of it, or never again                              |
-//! | `policy` | what is to go: a pure function                                                   |
-//! | `arena`  | where all of it is put together                                                  |
+//! # Modules
+#![doc = include_str!("design/rooms.svg")]
+//!
+//! The source calls its top-level modules *rooms*. A room imports only rooms with smaller numbers;
+//! `tests/house.rs` checks that.
+//!
+//! | module     | contents                                                                              |
+//! |------------|---------------------------------------------------------------------------------------|
+//! | 1 `prim`   | units, sizes, bit fields, the switch for atomics, whether a thread works for the library |
+//! | 2 `stats`  | counters and histograms that the fault path may write, and their snapshot              |
+//! | 3 `policy` | pure functions and types: eviction plan, ages, scan schedule, windows, poll and readahead tuners |
+//! | 4 `sys`    | the kernel: memory, userfaultfd, page maps, signals; the only module that names libc   |
+//! | 5 `table`  | the page words and their legal steps                                                  |
+//! | 6 `store`  | bytes in, handle out, bytes back; knows no page states                                 |
+//! | 7 `alloc`  | which bytes are handed out, and to which lane                                          |
+//! | 8 `track`  | `Watch`: which pages were touched; `Isolation`: detach, commit, cancel; `Core`: the parts that `evict` and `fault` share |
+//! | 9 `evict`  | scan, claim, detach, compress, commit                                                 |
+//! | 10 `fault` | bring pages back, on a touch or ahead of it; release them                              |
+//! | 11 `arena` | what a program calls: `Arena`, its builder, its threads, its limits                    |
 //!
 //! # What it costs
 //!
-//! Metadata: 8 bytes a page for the word, 12 bytes for each 2 MiB, 4 bytes for each page near one
-//! that is pinned and 16 for each near the end of a large block, all of it reserved lazily; a bit for
-//! each small block and 130 bytes for each span; up to 110 KiB for each thread that allocates, as it
-//! uses sizes and lanes; in the store 8 bytes a page, what rounds up to 64, and slots that nothing fits into for the time being.
-//! Time: one thread that looks and evicts, which reads the words of all watched regions at each look,
-//! as many handlers as were asked for, and one that wakes up every other second to see whether they
-//! go on. For figures see the README.
+//! Memory:
+//!
+//! * 8 bytes a page for the word; 12 bytes for each region of 2 MiB; 4 bytes for each page near a pinned
+//!   one; 16 bytes for each page near the end of a large block. All of it is reserved lazily.
+//! * A bit for each small block, and 130 bytes for each span.
+//! * Up to 110 KiB for each thread that allocates, depending on the sizes and lanes that it uses.
+//! * In the store 8 bytes a page, the rounding up to 64 bytes, and slots that nothing fits into for the
+//!   time being.
+//!
+//! Time: the evictor, which reads the words of all armed regions at each scan; as many handler threads as
+//! were asked for; the keeper, which sleeps until a call is posted; and the watchdog, which wakes up every
+//! other second to see whether the threads go on. For figures see the README.

@@ -11,7 +11,8 @@ use super::map::BlockMap;
 use super::set::PageSet;
 use super::span::{NONE, Span};
 use crate::prim::PageRange;
-use crate::prim::units::{PAGE_SHIFT, index};
+use crate::prim::geometry::PAGE_SHIFT;
+use crate::prim::units::index;
 use std::collections::VecDeque;
 
 /// log2 of the bytes in a chunk.

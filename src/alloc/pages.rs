@@ -11,12 +11,12 @@ use super::classes::CHUNK_PAGES;
 use super::lane::{Lane, Pool, Use};
 use super::map::BlockMap;
 use super::runs::FreeRuns;
-use crate::prim::units::PAGE_SHIFT;
+use crate::prim::geometry::PAGE_SHIFT;
 use crate::prim::{PageIndex, PageRange};
 use std::sync::Arc;
 
 /// Pages in a region, the unit that lanes take and trackers scan.
-const REGION: usize = 512;
+const REGION: usize = crate::prim::REGION_PAGES;
 
 /// Pages that an allocation took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -271,6 +271,6 @@ impl Heap {
 fn report_refusal(e: &SysError) {
     // A fuzz target refuses all the time.
     if !cfg!(fuzzing) {
-        event::say(format_args!("freed memory cannot be given back: {e:#}"));
+        event::report(format_args!("freed memory cannot be given back: {e:#}"));
     }
 }

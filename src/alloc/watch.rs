@@ -36,7 +36,7 @@ impl Heap {
 /// Aborts the process: the program frees memory that it has not, or with another layout.
 #[cold]
 pub(crate) fn bad_free(offset: usize, layout: Layout) -> ! {
-    event::say(format_args!(
+    event::report(format_args!(
         "memory is freed twice, with another layout, or is no block of this arena: {} bytes at offset \
          {offset:#x}; abort",
         layout.size()

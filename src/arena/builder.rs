@@ -5,15 +5,15 @@ use super::error::BuildError;
 use super::limits;
 use super::{Arena, Swapping};
 use crate::fault::FaultMode;
+use crate::policy::AgeClock;
+use crate::prim::PAGE_SIZE;
+use crate::prim::geometry::REGION_BYTES;
 use crate::prim::in_library::InLibraryGuard;
-use crate::prim::{PAGE_SIZE, Tick};
 use crate::sys::{self, Probe};
-use crate::table::REGION_PAGES;
 use crate::track::Tracker;
 use std::time::Duration;
 
-/// Address space is reserved in units of this many bytes: 2 MiB.
-const REGION_BYTES: usize = REGION_PAGES * PAGE_SIZE;
+/// The most bytes of address space that an arena may reserve.
 const MAX_RESERVE: usize = 16 << 40;
 const MIN_STORE: usize = 1 << 20;
 
@@ -271,9 +271,9 @@ impl Builder {
             let allowed = "from a millisecond to an hour";
             return invalid("scan_interval", format!("{interval:?}"), allowed);
         }
-        let ticks = age.as_nanos().div_ceil(interval.as_nanos());
-        let cold_ticks = u32::try_from(ticks).ok().filter(|t| (1..=Tick::MAX_AGE / 2).contains(t));
-        let Some(cold_ticks) = cold_ticks.filter(|_| age >= interval) else {
+        // The quantum of ages is the shortest interval that there may be.
+        let clock = AgeClock::new(interval);
+        let Some(cold_ticks) = clock.ticks(age).filter(|_| age >= interval) else {
             let allowed = "from one to 524287 scan intervals";
             return invalid("cold_age", format!("{age:?}"), allowed);
         };
@@ -294,6 +294,7 @@ impl Builder {
             reserve,
             resident_limit: self.resident_limit,
             memory_limit: self.memory_limit,
+            clock,
             cold_ticks,
             scan_interval: interval,
             store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
@@ -313,6 +314,8 @@ pub(super) struct Config {
     pub(super) reserve: usize,
     pub(super) resident_limit: Option<usize>,
     pub(super) memory_limit: Option<usize>,
+    /// The time that ages count.
+    pub(super) clock: AgeClock,
     pub(super) cold_ticks: u32,
     pub(super) scan_interval: Duration,
     pub(super) store_limit: usize,

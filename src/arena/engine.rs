@@ -1,5 +1,6 @@
 //! The moving parts of an arena that swaps: table, store, tracker, resolver, and their threads.
 
+use super::budget::Budget;
 use super::builder::Config;
 use super::error::{ArenaError, BuildError};
 use super::evictor_thread::EvictorThread;
@@ -9,40 +10,30 @@ use super::residency::Peek;
 use super::settled;
 use super::watchdog::Watchdog;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
-use crate::evict::{BATCH, Evicted, Evictor};
+use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
 use crate::fault::{Brought, Empty, FaultMode, FillError, Peeked, Resolver, handler};
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::{AtomicBool, Ordering, thread};
-use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
-use crate::stats::Counters;
-use crate::store::Store;
-use crate::sys::SysError;
-use crate::sys::backing::Backing;
-use crate::sys::event;
-use crate::sys::keeper::Keeper;
+use crate::prim::{BATCH_PAGES, PAGE_SIZE, PageIndex, PageRange};
+use crate::sys::backing::FaultDelivery;
 use crate::sys::memory::SharedMemory;
-use crate::sys::pagemap::Pagemap;
 use crate::sys::sigbus::{self, Registration};
 use crate::sys::thread::JoinHandle;
-use crate::sys::uffd::Uffd;
-use crate::sys::{Probe, uapi};
-use crate::table::{PageTable, State};
-use crate::track::{AccessTracker, Tracker};
+use crate::sys::{Probe, SysError, event, uapi};
+use crate::table::State;
+use crate::track::{Core, Tracker};
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Engine {
-    pub(super) backing: Arc<Backing>,
-    pub(super) table: Arc<PageTable>,
-    pub(super) store: Arc<Store>,
-    pub(super) tracker: Arc<dyn AccessTracker>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) core: Arc<Core>,
     pub(super) resolver: Arc<Resolver>,
     mailbox: Arc<Mailbox>,
-    /// Who serves the touchers themselves, if they do.
+    budget: Arc<Budget>,
+    /// Serves faults in the faulting threads, in inline mode.
     inline: Option<(Arc<Inline>, Registration)>,
     stopped: AtomicBool,
     threads: Mutex<Threads>,
@@ -62,73 +53,34 @@ impl Engine {
         config: &Config,
         tracker: Tracker,
         probe: &Probe,
-        memory: Arc<SharedMemory>,
         map: Arc<BlockMap>,
     ) -> Result<(Self, Evictor), BuildError> {
-        let pages = PageRange::within(0, memory.len()).pages();
-        let features = tracker.features() | (probe.features() & uapi::UFFD_FEATURE_POISON);
-        let serves_inline = config.fault_mode == FaultMode::Inline;
-        let uffds = if serves_inline {
-            vec![Uffd::open_for_user_mode(features | uapi::UFFD_FEATURE_SIGBUS)?]
+        let is_inline = config.fault_mode == FaultMode::Inline;
+        let delivery = if is_inline {
+            FaultDelivery::Signals
         } else {
-            (0..config.handler_threads).map(|_| Uffd::open(features)).collect::<Result<_, _>>()?
+            FaultDelivery::Messages(config.handler_threads)
         };
-        let pagemap = Pagemap::open()?;
-        let mut kept: Vec<_> = uffds.iter().map(Uffd::descriptor).collect();
-        kept.extend([memory.descriptor(), pagemap.descriptor()]);
-        let keeper = Arc::new(Keeper::start(&kept)?);
-        let counters = Arc::new(Counters::default());
-        let (mode, counted) = (tracker.register_mode(), Arc::clone(&counters));
-        let backing = Arc::new(Backing::new(memory, uffds, mode, keeper, counted)?);
-        let table = Arc::new(PageTable::new(pages)?);
-        let store = Arc::new(Store::new(config.store_limit)?);
-        let tracker = tracker.start(Arc::clone(&backing), pagemap)?;
-        let resolver = Arc::new(Resolver::new(
-            Arc::clone(&backing),
-            Arc::clone(&table),
-            Arc::clone(&store),
-            Arc::clone(&tracker),
-            Arc::clone(&counters),
-            map,
-        ));
-        let evictor = Evictor::new(
-            Arc::clone(&backing),
-            Arc::clone(&table),
-            Arc::clone(&store),
-            Arc::clone(&tracker),
-            Arc::clone(&counters),
-            config.zeal,
-        )?;
+        let features = probe.features() & uapi::UFFD_FEATURE_POISON;
+        let core = Core::new(config.reserve, tracker, features, delivery, config.store_limit)?;
+        let core = Arc::new(core);
+        let resolver = Arc::new(Resolver::new(Arc::clone(&core), map));
+        let scan_ticks = config.clock.ticks(config.scan_interval).unwrap_or(1);
+        let evictor = Evictor::new(Arc::clone(&core), scan_ticks, config.zeal)?;
+        let mailbox = Arc::new(Mailbox::new());
         let limits = Limits::new(config.resident_limit, config.memory_limit);
-        let mailbox = Arc::new(Mailbox::new(
-            Arc::clone(&table),
-            Arc::clone(&store),
-            limits,
-            Arc::clone(&counters),
-        ));
-        let inline = if serves_inline {
-            let (resolver, mailbox) = (Arc::clone(&resolver), Arc::clone(&mailbox));
-            let filled = Box::new(move || mailbox.keep_limit());
-            let inline = Arc::new(Inline::new(resolver, filled));
-            let start = backing.memory().base().addr();
-            let addresses = start..start + backing.memory().len();
+        let budget = Arc::new(Budget::new(Arc::clone(&core), limits, Arc::clone(&mailbox)));
+        let inline = if is_inline {
+            let (resolver, budget) = (Arc::clone(&resolver), Arc::clone(&budget));
+            let inline = Arc::new(Inline::new(resolver, Box::new(move || budget.keep_limit())));
+            let addresses = core.backing.addresses();
             Some((Arc::clone(&inline), sigbus::register(addresses, inline)?))
         } else {
             None
         };
-        let this = Self {
-            backing,
-            table,
-            store,
-            tracker,
-            counters,
-            resolver,
-            mailbox,
-            inline,
-            stopped: AtomicBool::new(false),
-            threads: Mutex::new(Threads { evictor: None, handlers: Vec::new(), watchdog: None }),
-        };
-        Ok((this, evictor))
+        let threads = Threads { evictor: None, handlers: Vec::new(), watchdog: None };
+        let (stopped, threads) = (AtomicBool::new(false), Mutex::new(threads));
+        Ok((Self { core, resolver, mailbox, budget, inline, stopped, threads }, evictor))
     }
 
     /// Starts the threads. Should that fail, dropping the engine stops those that have been started.
@@ -139,7 +91,7 @@ impl Engine {
         heap: Weak<Heap>,
     ) -> Result<(), BuildError> {
         // The keeper starts them, so that they share its descriptor table.
-        let started = self.backing.keeper().call(|| self.start_threads(config, evictor, heap));
+        let started = self.core.backing.keeper().call(|| self.start_threads(config, evictor, heap));
         started.map_err(|e| SysError::from_io("pthread_create", &e).into())
     }
 
@@ -151,16 +103,12 @@ impl Engine {
     ) -> std::io::Result<()> {
         let mut threads = self.threads.lock();
         let handlers = if self.inline.is_some() { 0 } else { config.handler_threads };
-        let interrupt = self.backing.keeper().interrupt();
+        let interrupt = self.core.backing.keeper().interrupt();
         for number in 0..handlers {
-            let mailbox = Arc::clone(&self.mailbox);
-            let handler = handler::spawn(
-                number,
-                Arc::clone(&self.resolver),
-                Arc::clone(&interrupt),
-                move || mailbox.keep_limit(),
-            )?;
-            threads.handlers.push(handler);
+            let budget = Arc::clone(&self.budget);
+            let (resolver, interrupt) = (Arc::clone(&self.resolver), Arc::clone(&interrupt));
+            let filled = move || budget.keep_limit();
+            threads.handlers.push(handler::spawn(number, resolver, interrupt, filled)?);
         }
         // Where there is no time, nothing can take too long.
         if !cfg!(thermocline_sim) {
@@ -168,8 +116,8 @@ impl Engine {
             threads.watchdog = Some(Watchdog::spawn(config, resolver, progress)?);
         }
         let resolver = Arc::clone(&self.resolver);
-        let mailbox = Arc::clone(&self.mailbox);
-        let thread = EvictorThread::spawn(config, evictor, resolver, mailbox, heap)?;
+        let (mailbox, budget) = (Arc::clone(&self.mailbox), Arc::clone(&self.budget));
+        let thread = EvictorThread::spawn(config, evictor, resolver, mailbox, budget, heap)?;
         threads.evictor = Some(thread);
         Ok(())
     }
@@ -191,16 +139,16 @@ impl Engine {
     fn bring(&self, range: PageRange, empty: Empty) -> Result<Brought, ArenaError> {
         let _in_library = InLibraryGuard::enter();
         // In parts, so that a long range exceeds a limit by a part at most.
-        let part = if self.mailbox.has_limit() { BATCH } else { usize::MAX };
+        let part = if self.budget.has_limit() { BATCH_PAGES } else { usize::MAX };
         let mut brought = Brought::default();
         for part in range.chunks(part) {
             let result = self.resolver.restore(part, empty);
             if let Ok(part) = result {
-                self.counters.prefetched.add(part.restored as u64);
+                self.core.counters.prefetched.add(part.restored as u64);
                 brought.restored += part.restored;
                 brought.lost += part.lost;
             }
-            self.mailbox.keep_limit();
+            self.budget.keep_limit();
             match result {
                 Ok(_) => {}
                 // It was stopped in between, so the kernel gives zeros by itself.
@@ -214,7 +162,7 @@ impl Engine {
     /// Whether the pages of `range` can be touched without a fault.
     #[inline]
     pub(super) fn is_resident(&self, range: PageRange) -> bool {
-        let is_there = |page| self.table.load(page).state() == State::Resident;
+        let is_there = |page| self.core.table.load(page).state() == State::Resident;
         range.iter().all(is_there) || self.is_stopped()
     }
 
@@ -263,10 +211,10 @@ impl Engine {
 
     /// Brings the pages of `range` back and keeps them, until they are removed from the pins.
     pub(super) fn pin(&self, range: PageRange) -> Result<(), ArenaError> {
-        self.table.pins().add(range);
+        self.core.table.pins().add(range);
         let pinned = self.settle(range);
         if pinned.is_err() {
-            self.table.pins().remove(range);
+            self.core.table.pins().remove(range);
         }
         pinned
     }
@@ -280,7 +228,7 @@ impl Engine {
             }
             self.bring_all(range)?;
             let settled = |page| {
-                let word = self.table.load(page);
+                let word = self.core.table.load(page);
                 word.state() == State::Resident && !word.is_engaged()
             };
             if range.iter().all(settled) {
@@ -290,7 +238,7 @@ impl Engine {
             thread::sleep(Duration::from_micros(50));
         }
         // The evictor claims none of these any more, so that it relies on no protection of theirs.
-        match self.tracker.lift(range) {
+        match self.core.isolation.admit(range) {
             Err(_) if self.is_stopped() => Ok(()),
             result => result.map_err(ArenaError::Sys),
         }
@@ -319,13 +267,13 @@ impl Engine {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
-        self.mailbox.change_limits(change);
+        self.budget.change_limits(change);
         Ok(())
     }
 
     /// Pages' worth of memory beyond the limits.
     pub(super) fn excess(&self) -> usize {
-        if self.is_stopped() { 0 } else { self.mailbox.excess() }
+        if self.is_stopped() { 0 } else { self.budget.excess() }
     }
 
     /// Evicts everything that is not touched meanwhile.
@@ -335,8 +283,9 @@ impl Engine {
 
     /// Checks table and store on the evictor's thread, so that nothing is being evicted meanwhile.
     pub(super) fn check(&self) -> Result<(), String> {
-        let (table, store) = (Arc::clone(&self.table), Arc::clone(&self.store));
+        let core = Arc::clone(&self.core);
         let check = move || {
+            let Core { table, store, .. } = &*core;
             table.check()?;
             let words = table.extent().iter().map(|page| table.load(page));
             store.check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle()))
@@ -359,7 +308,7 @@ impl Engine {
             return Ok(());
         }
         drop(threads.evictor.take());
-        let all = self.table.extent();
+        let all = self.core.table.extent();
         self.resolver.restore(all, Empty::Leave).map_err(fill_error)?;
         // Nothing is stored and nothing can be any more. Who faults from here on touches an empty
         // page, and waits until nobody is registered for it and the kernel fills it by itself. The
@@ -370,11 +319,11 @@ impl Engine {
             inline.stop();
         }
         self.resolver.repoison_lost_pages();
-        if let Err(e) = self.backing.unregister() {
-            event::die("cannot let go of an arena's memory", &e);
+        if let Err(e) = self.core.backing.unregister() {
+            event::abort_process("cannot let go of an arena's memory", &e);
         }
         // Nothing is left in it, and the evictor's thread, which trims it otherwise, is no more.
-        self.store.trim();
+        self.core.store.trim();
         drop(threads.watchdog.take());
         Ok(())
     }
@@ -386,7 +335,7 @@ impl Pager for Engine {
             return true;
         }
         let populated = self.resolver.populate(range);
-        self.mailbox.keep_limit();
+        self.budget.keep_limit();
         // It may have been stopped in between, so that the kernel gives zeros by itself.
         populated.is_ok() || self.is_stopped()
     }
@@ -399,25 +348,25 @@ impl Pager for Engine {
     fn is_likely_resident(&self, range: PageRange) -> bool {
         // Where both ends are, the rest is too, nearly always.
         let ends = [range.start, PageIndex(range.end.0 - 1)];
-        let is_resident = |page| self.table.load(page).state() == State::Resident;
-        self.table.lost() == 0 && ends.into_iter().all(is_resident)
+        let is_resident = |page| self.core.table.load(page).state() == State::Resident;
+        self.core.table.lost() == 0 && ends.into_iter().all(is_resident)
     }
 
     fn resident(&self, range: PageRange) -> usize {
-        let is_resident = |page: &PageIndex| self.table.load(*page).state() == State::Resident;
+        let is_resident = |page: &PageIndex| self.core.table.load(*page).state() == State::Resident;
         // Beyond it all is empty.
-        range.intersection(self.table.extent()).iter().filter(is_resident).count()
+        range.intersection(self.core.table.extent()).iter().filter(is_resident).count()
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
         // The words of a stopped arena do not know what the kernel filled by itself.
         let stopped = self.is_stopped();
         self.resolver.release(range)?;
-        if stopped { self.backing.memory().punch(range) } else { Ok(()) }
+        if stopped { self.core.backing.discard(range) } else { Ok(()) }
     }
 
     fn presence(&self, page: PageIndex) -> Presence {
-        match self.table.load(page).state() {
+        match self.core.table.load(page).state() {
             // The words of a stopped arena do not know what the kernel filled by itself.
             State::Empty if self.is_stopped() => Presence::Resident,
             State::Empty => Presence::Empty,
@@ -429,7 +378,23 @@ impl Pager for Engine {
 
 /// The memory of an arena that evicts nothing.
 #[derive(Debug)]
-pub(super) struct PlainPager(pub(super) Arc<SharedMemory>);
+pub(super) struct PlainPager(SharedMemory);
+
+impl PlainPager {
+    pub(super) fn new(bytes: usize) -> Result<Self, SysError> {
+        SharedMemory::new(bytes).map(Self)
+    }
+
+    /// The first byte.
+    pub(super) fn base(&self) -> *mut u8 {
+        self.0.base()
+    }
+
+    /// Bytes of memory, or of the kernel's swap, that the pages take.
+    pub(super) fn memory_bytes(&self) -> Result<u64, SysError> {
+        self.0.allocated_bytes()
+    }
+}
 
 impl Pager for PlainPager {
     fn populate(&self, _: PageRange) -> bool {
@@ -473,7 +438,7 @@ impl Engine {
     }
 
     fn join_handlers(&self, threads: &mut Threads) {
-        self.backing.keeper().raise_interrupt();
+        self.core.backing.keeper().raise_interrupt();
         for handler in threads.handlers.drain(..) {
             // A handler that panics aborts the process, so there is no result to look at.
             let _ = handler.join();

@@ -1,11 +1,12 @@
 //! The thread that looks and evicts.
 
+use super::budget::Budget;
 use super::builder::Config;
 use super::mailbox::{Command, Mailbox};
 use crate::alloc::Heap;
-use crate::evict::{Evictor, Order};
+use crate::evict::Evictor;
 use crate::fault::{Empty, FaultMode, Resolver};
-use crate::policy::{self, Situation};
+use crate::policy::{self, EvictionPlan, Situation};
 use crate::prim::{PageRange, Tick};
 use crate::sys;
 use crate::sys::event;
@@ -28,12 +29,14 @@ impl EvictorThread {
         evictor: Evictor,
         resolver: Arc<Resolver>,
         mailbox: Arc<Mailbox>,
+        budget: Arc<Budget>,
         heap: Weak<Heap>,
     ) -> std::io::Result<Self> {
         let thread = Loop {
             evictor,
             resolver,
             mailbox: Arc::clone(&mailbox),
+            budget,
             heap,
             config: *config,
             started: Instant::now(),
@@ -63,6 +66,7 @@ struct Loop {
     evictor: Evictor,
     resolver: Arc<Resolver>,
     mailbox: Arc<Mailbox>,
+    budget: Arc<Budget>,
     heap: Weak<Heap>,
     config: Config,
     started: Instant,
@@ -91,7 +95,7 @@ impl Loop {
             let next = [early, self.sweep].into_iter().flatten().fold(due, Instant::min);
             self.mailbox.wait(next.saturating_duration_since(Instant::now()));
             let now = Instant::now();
-            if self.mailbox.take_look() && early.is_none() {
+            if self.mailbox.take_scan_request() && early.is_none() {
                 early = Some(now);
             }
             if now >= due {
@@ -118,15 +122,15 @@ impl Loop {
     fn look_early(&mut self) -> Option<Instant> {
         if self.cycle() > 0 {
             self.pause = SHORTEST_PAUSE;
-            return self.mailbox.is_over_limit().then(Instant::now);
+            return self.budget.is_over_limit().then(Instant::now);
         }
         let again = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(self.config.scan_interval);
-        self.mailbox.is_over_limit().then_some(again)
+        self.budget.is_over_limit().then_some(again)
     }
 
     fn execute(&mut self, command: Command) {
-        let all = self.resolver.table.all();
+        let all = self.resolver.core.table.all();
         match command {
             // Who asked may be gone, and who left a hint does not wait to hear.
             Command::EvictNow(reply) => drop(reply.send(self.evictor.evict_all(self.now(), all))),
@@ -136,53 +140,46 @@ impl Loop {
         }
     }
 
-    /// The arena's time: whole scan intervals since it was built. Under zeal each cycle is one.
+    /// The arena's time, in ticks since it was built. Under zeal each cycle is a tick.
     fn now(&self) -> Tick {
         if self.config.zeal {
             return Tick::new(self.cycles);
         }
-        let ticks = self.started.elapsed().as_nanos() / self.config.scan_interval.as_nanos();
-        #[expect(clippy::cast_possible_truncation, reason = "ticks turn over, at 2^20 already")]
-        Tick::new(ticks as u64)
+        self.config.clock.tick_at(self.started.elapsed())
     }
 
     /// Looks and evicts once, and says how many pages went.
     fn cycle(&mut self) -> usize {
         self.cycles += 1;
         self.check_sigbus_handler();
-        self.resolver.counters.cycles.add(1);
+        self.resolver.core.counters.cycles.add(1);
         self.release_what_is_free();
         let now = self.now();
         if self.config.zeal {
-            return self.evictor.evict_all(now, self.resolver.table.all()).pages;
+            return self.evictor.evict_all(now, self.resolver.core.table.all()).pages;
         }
-        let over = self.pages_over_limit();
-        let (order, enough) = self.plan(now, false);
-        // If not, regions that rest because they are hot are all that is left.
-        let order = if enough { order } else { self.plan(now, true).0 };
-        let done = order.map(|order| self.evictor.carry_out(now, order)).unwrap_or_default();
+        let over = self.budget.pages_over_limit();
+        let (plan, enough) = self.plan(now, false);
+        // If it is not enough, only the resting regions are left.
+        let plan = if enough { plan } else { self.plan(now, true).0 };
+        let done = plan.map(|plan| self.evictor.execute(now, plan)).unwrap_or_default();
         self.evictor.trim();
         // Threads that bring pages in wait for the evictor only while that helps.
-        self.mailbox.set_cannot_keep_limit(done.pages < over / 2);
+        self.budget.set_cannot_keep_limit(done.pages < over / 2);
         done.pages
-    }
-
-    fn pages_over_limit(&self) -> usize {
-        let resident = self.resolver.table.resident();
-        self.mailbox.limit().map_or(0, |limit| resident.saturating_sub(limit))
     }
 
     /// Looks who was touched, and makes a plan of it; false if it will not bring the arena below
     /// its limit.
-    fn plan(&mut self, now: Tick, all: bool) -> (Option<Order>, bool) {
+    fn plan(&mut self, now: Tick, all: bool) -> (Option<EvictionPlan>, bool) {
         // What the kernel refused has been counted, and the regions that it concerns rest.
-        let _ = self.evictor.look(now, all);
-        let resident = self.resolver.table.resident();
-        let limit = self.mailbox.limit();
+        let _ = self.evictor.scan(now, all);
+        let resident = self.resolver.core.table.resident();
+        let limit = self.budget.limit();
         let ages = self.evictor.ages(now);
         let cold_age = self.config.cold_ticks;
-        let order = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
-        (order, order.map_or(0, |order| order.pages) >= self.pages_over_limit())
+        let plan = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
+        (plan, plan.map_or(0, |plan| plan.pages) >= self.budget.pages_over_limit())
     }
 
     /// Gives back freed memory, if it has been free for a while or there is more than may be.
@@ -192,7 +189,7 @@ impl Loop {
             return;
         };
         self.sweep = heap.tick().then(|| Instant::now() + SWEEP_PAUSE);
-        if self.mailbox.is_over_limit() {
+        if self.budget.is_over_limit() {
             heap.release_dirty();
         }
     }
@@ -200,15 +197,15 @@ impl Loop {
     fn restore(&self, range: PageRange) {
         // A hint: what cannot be brought back now is brought back when it is touched.
         if let Ok(brought) = self.resolver.restore(range, Empty::Leave) {
-            self.resolver.counters.prefetched.add(brought.restored as u64);
+            self.resolver.core.counters.prefetched.add(brought.restored as u64);
         }
     }
 
     /// Says so, once, when the program has installed a SIGBUS handler of its own after ours.
     fn check_sigbus_handler(&mut self) {
-        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_in_charge() {
+        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_installed() {
             self.warned = true;
-            event::say(format_args!(
+            event::report(format_args!(
                 "another handler for SIGBUS has been installed; for what is not its own it has to \
                  call the one that it has replaced (see FaultMode::Inline)"
             ));

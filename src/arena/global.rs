@@ -204,7 +204,7 @@ impl ArenaAlloc {
 
     fn serve(&self, inner: Arc<Inner>) -> &Inner {
         let _in_library = InLibraryGuard::enter();
-        let (base, len) = (inner.parts.memory.base().addr(), inner.parts.memory.len());
+        let (base, len) = (inner.base.0.addr(), inner.config.reserve);
         // The hook is there, or the arena would not be.
         let _ = fork::keep_empty_in_children(base..base + len);
         let inner = Arc::into_raw(inner);
@@ -355,7 +355,7 @@ fn within<T>(work: impl FnOnce() -> T) -> T {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
-            event::say(format_args!("a panic in the allocator, see the message above: abort"));
+            event::report(format_args!("a panic in the allocator, see the message above: abort"));
             std::process::abort();
         }
     }

@@ -1,13 +1,12 @@
 //! How much may be in memory. Read on every fault, changed now and then.
 
 use super::{Arena, ArenaError};
-use crate::evict::BATCH;
-use crate::prim::PAGE_SIZE;
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::plain::{AtomicUsize, Ordering};
+use crate::prim::{BATCH_PAGES, PAGE_SIZE};
 
 /// The least that can be asked for, in bytes: a batch of pages.
-pub(super) const LEAST: usize = BATCH * PAGE_SIZE;
+pub(super) const LEAST: usize = BATCH_PAGES * PAGE_SIZE;
 
 /// The most that [`Limits::tolerance`] is.
 const MOST_TOLERATED: usize = (4 << 20) / PAGE_SIZE;
@@ -38,7 +37,7 @@ impl Limits {
             return (resident != usize::MAX).then_some(resident);
         }
         // However full the store is, a batch of pages can be worked with.
-        let beside = memory.saturating_sub(stored.div_ceil(PAGE_SIZE)).max(BATCH);
+        let beside = memory.saturating_sub(stored.div_ceil(PAGE_SIZE)).max(BATCH_PAGES);
         Some(resident.min(beside))
     }
 
@@ -56,7 +55,7 @@ impl Limits {
     pub(super) fn tolerance(&self) -> usize {
         let resident = self.resident.load(Ordering::Relaxed);
         let memory = self.memory.load(Ordering::Relaxed);
-        (resident.min(memory) / 4).clamp(BATCH, MOST_TOLERATED)
+        (resident.min(memory) / 4).clamp(BATCH_PAGES, MOST_TOLERATED)
     }
 
     /// Whether there is a limit at all.
@@ -138,13 +137,13 @@ mod tests {
         assert_eq!([0, 2 * mib].map(|stored| resident.resident(stored)), [Some(256); 2]);
         let memory = Limits::new(None, Some(mib));
         let stored = [0, 1, mib / 2, mib, 2 * mib];
-        let left = [256, 255, 128, BATCH, BATCH].map(Some);
+        let left = [256, 255, 128, BATCH_PAGES, BATCH_PAGES].map(Some);
         assert_eq!(stored.map(|stored| memory.resident(stored)), left);
         let both = Limits::new(Some(mib / 2), Some(mib));
         assert_eq!([0, 3 * mib / 4].map(|stored| both.resident(stored)), [Some(128), Some(64)]);
         let excess = [(10, 0), (128, mib / 2), (200, mib / 2), (0, 2 * mib)];
         assert_eq!(excess.map(|(pages, stored)| both.excess(pages, stored)), [0, 0, 72, 256]);
-        assert_eq!(both.tolerance(), BATCH);
+        assert_eq!(both.tolerance(), BATCH_PAGES);
         assert_eq!(Limits::new(Some(8 * mib), None).tolerance(), 512);
         assert_eq!(Limits::new(None, Some(1 << 40)).tolerance(), MOST_TOLERATED);
         assert!(both.are_set() && !Limits::new(None, None).are_set());

@@ -1,36 +1,31 @@
-//! How others talk to the evictor's thread.
+//! Commands to the evictor.
 //!
-//! A fault handler talks to it too, so ringing must wait for nothing: a thread of the program may be
-//! interrupted while it rings, by a signal handler that touches an evicted page, and the handler
-//! that serves that page rings next. Hence a futex, flags and a lock-free queue, and no channel.
+//! A handler thread and a signal handler may ring too, so ringing must not wait. A signal handler may interrupt
+//! a thread of the program that is ringing, and touch an evicted page; then the handler thread that serves the
+//! page rings next. So the mailbox is a futex, flags and a lock-free queue, and not a channel.
 
 use super::error::ArenaError;
-use super::limits::Limits;
 use crate::evict::Evicted;
 use crate::prim::PageRange;
 use crate::prim::sync::channel::{Sender, bounded};
 use crate::prim::sync::{AtomicBool, Ordering, thread};
-use crate::stats::Counters;
-use crate::store::Store;
 use crate::sys::bell::Bell;
-use crate::table::PageTable;
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Commands that may wait at a time. Hints beyond are dropped, demands wait for their turn.
+/// The most commands that wait. A further hint is dropped, a further request waits for its turn.
 const QUEUE: usize = 64;
 
-/// What the evictor can be asked for.
+/// A request to the evictor.
 pub(super) enum Command {
-    /// Evict all that is not touched, and answer.
+    /// Evict every page that the program does not touch meanwhile, and answer.
     EvictNow(Sender<Evicted>),
-    /// Evict those of these pages that are not touched.
+    /// Evict those of these pages that the program does not touch meanwhile.
     EvictRange(PageRange),
     /// Bring these pages back.
     Restore(PageRange),
-    /// Do this between cycles.
+    /// Call this between cycles.
     Run(Box<dyn FnOnce() + Send>),
 }
 
@@ -49,126 +44,46 @@ impl fmt::Debug for Command {
 #[derive(Debug)]
 pub(super) struct Mailbox {
     queue: ArrayQueue<Command>,
-    /// There is something to evict before the next look is due.
-    look: AtomicBool,
+    scan_requested: AtomicBool,
     stop: AtomicBool,
-    /// Nobody reads any more.
+    /// The evictor no longer reads.
     closed: AtomicBool,
     bell: Bell,
-    table: Arc<PageTable>,
-    store: Arc<Store>,
-    limits: Limits,
-    counters: Arc<Counters>,
-    /// The evictor could not evict what it had to. Waiting for it would be in vain.
-    cannot_keep_limit: AtomicBool,
 }
 
-/// For how long a thread waits at most, each time that it has brought pages in.
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
-/// How long a waiting thread sleeps before it looks again. The evictor evicts a batch in about twice that.
-const WAIT_STEP: Duration = Duration::from_micros(200);
-/// With no more pages in memory than this the evictor has nothing to give: 4 MiB.
-const FEW_PAGES: usize = 1024;
-
 impl Mailbox {
-    pub(super) fn new(
-        table: Arc<PageTable>,
-        store: Arc<Store>,
-        limits: Limits,
-        counters: Arc<Counters>,
-    ) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             queue: ArrayQueue::new(QUEUE),
-            look: AtomicBool::new(false),
+            scan_requested: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             bell: Bell::new(),
-            table,
-            store,
-            limits,
-            counters,
-            cannot_keep_limit: AtomicBool::new(false),
         }
     }
 
-    // Everybody else's side.
+    // The other threads' side.
 
-    /// Has the evictor look where there is more in memory than may be. Neither allocates nor waits.
-    pub(super) fn look_if_over_limit(&self) {
-        if self.is_over_limit() && !self.look.swap(true, Ordering::AcqRel) {
+    /// Has the evictor scan and evict before the next scan is due. Neither allocates nor waits.
+    pub(super) fn request_scan(&self) {
+        if !self.scan_requested.swap(true, Ordering::AcqRel) {
             self.bell.ring();
         }
     }
 
-    /// Has the evictor look where there is more in memory than may be. Where there is far more, waits until
-    /// the evictor has caught up, for 20 ms at most: a thread that brings pages in must not be
-    /// faster than the evictor for long.
-    ///
-    /// For a thread that has just brought pages in, and owns none. Neither allocates nor locks, so a signal
-    /// handler may call it. Not for the evictor, which would wait for itself.
-    pub(super) fn keep_limit(&self) {
-        if !self.is_over_limit() {
-            return;
-        }
-        self.look_if_over_limit();
-        if self.should_wait() {
-            self.wait_for_evictor();
-        }
+    /// Whether the evictor no longer reads.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
-    /// Whether any limit is set.
-    pub(super) fn has_limit(&self) -> bool {
-        self.limits.are_set()
-    }
-
-    fn should_wait(&self) -> bool {
-        self.excess() > self.limits.tolerance()
-            && self.table.resident() > FEW_PAGES
-            && !self.cannot_keep_limit.load(Ordering::Relaxed)
-            && !self.closed.load(Ordering::Relaxed)
-    }
-
-    #[cold]
-    fn wait_for_evictor(&self) {
-        let start = Instant::now();
-        while self.should_wait() && start.elapsed() < LONGEST_WAIT {
-            thread::sleep(WAIT_STEP);
-            self.look_if_over_limit();
-        }
-        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.counters.limit_waits.add(1);
-        self.counters.limit_wait_nanos.add(nanos);
-    }
-
-    /// Whether there is more in memory than may be.
-    pub(super) fn is_over_limit(&self) -> bool {
-        self.limit().is_some_and(|limit| self.table.resident() > limit)
-    }
-
-    /// How many pages' worth of memory there is beyond what may be.
-    pub(super) fn excess(&self) -> usize {
-        self.limits.excess(self.table.resident(), self.store.held_bytes())
-    }
-
-    /// Pages that may be in memory, if there is a limit.
-    pub(super) fn limit(&self) -> Option<usize> {
-        self.limits.resident(self.store.held_bytes())
-    }
-
-    /// Changes the limits, and has the evictor look where there is more in memory than may be now.
-    pub(super) fn change_limits(&self, change: impl FnOnce(&Limits)) {
-        change(&self.limits);
-        self.look_if_over_limit();
-    }
-
-    /// Leaves a hint, or drops it where there is no room.
+    /// Leaves a hint, or drops it if the queue is full.
     pub(super) fn hint(&self, command: Command) {
         if self.queue.push(command).is_ok() {
             self.bell.ring();
         }
     }
 
-    /// Asks for something and waits for the answer.
+    /// Sends a request and waits for the answer.
     pub(super) fn ask<T>(
         &self,
         command: impl FnOnce(Sender<T>) -> Command,
@@ -183,15 +98,15 @@ impl Mailbox {
             thread::yield_now();
         }
         self.bell.ring();
-        // SeqCst, here and in `close`: either the closer sees the command, or we see it closed.
+        // SeqCst, here and in `close`: either `close` sees the command, or this thread sees it closed.
         if self.closed.load(Ordering::SeqCst) {
             self.drop_all();
         }
-        // Who drops the command drops the other end of the answer with it.
+        // The thread that drops the command drops the sender of the answer with it.
         answer.recv().map_err(|_| ArenaError::NotSwapping)
     }
 
-    /// Ends the evictor's thread when it is done with what it is doing.
+    /// Ends the evictor after its present work.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.bell.ring();
@@ -208,21 +123,16 @@ impl Mailbox {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Whether somebody has asked for a look.
-    pub(super) fn take_look(&self) -> bool {
-        self.look.swap(false, Ordering::AcqRel)
-    }
-
-    /// Notes whether the evictor could evict what it had to.
-    pub(super) fn set_cannot_keep_limit(&self, cannot: bool) {
-        self.cannot_keep_limit.store(cannot, Ordering::Relaxed);
+    /// Whether a thread has requested a scan since the last call.
+    pub(super) fn take_scan_request(&self) -> bool {
+        self.scan_requested.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn take(&self) -> Option<Command> {
         self.queue.pop()
     }
 
-    /// Nobody will read any more: whoever waits for an answer, now or later, is told.
+    /// Closes the mailbox. Every thread that waits for an answer, now or later, gets an error.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.drop_all();
@@ -237,15 +147,9 @@ impl Mailbox {
 mod tests {
     use super::*;
 
-    fn mailbox() -> Mailbox {
-        let table = Arc::new(PageTable::new(512).unwrap());
-        let store = Arc::new(Store::new(1 << 20).unwrap());
-        Mailbox::new(table, store, Limits::new(None, None), Arc::default())
-    }
-
     #[test]
-    fn who_asks_a_closed_mailbox_is_told() {
-        let mailbox = mailbox();
+    fn a_request_to_a_closed_mailbox_fails() {
+        let mailbox = Mailbox::new();
         thread::scope(|scope| {
             let waits = scope.spawn(|| mailbox.ask(Command::EvictNow));
             while mailbox.queue.is_empty() {
@@ -260,8 +164,8 @@ mod tests {
     }
 
     #[test]
-    fn hints_beyond_what_there_is_room_for_are_dropped() {
-        let mailbox = mailbox();
+    fn a_full_queue_drops_hints() {
+        let mailbox = Mailbox::new();
         for _ in 0..3 * QUEUE {
             mailbox.hint(Command::Restore(PageRange::new(0, 1)));
         }

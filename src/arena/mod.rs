@@ -4,6 +4,7 @@ mod address_space;
 mod allocate;
 #[cfg(feature = "allocator-api2")]
 mod allocator_api;
+mod budget;
 mod builder;
 mod engine;
 mod error;
@@ -31,10 +32,9 @@ use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
 use crate::sys::fork::Generation;
-use crate::sys::memory::SharedMemory;
 use crate::sys::uffd::Uffd;
 use crate::sys::{DescriptorRoute, Probe};
-use crate::track::Tracker;
+use crate::track::{Core, Tracker};
 use builder::Config;
 use core::mem::ManuallyDrop;
 use engine::{Engine, PlainPager};
@@ -150,9 +150,10 @@ unsafe impl Sync for Base {}
 
 struct Parts {
     engine: Option<Arc<Engine>>,
+    /// The memory, if there is no engine.
+    plain: Option<Arc<PlainPager>>,
     /// Threads hold it for a moment when they end, and with it the engine: see [`Engine::shut_down`].
     heap: Arc<Heap>,
-    memory: Arc<SharedMemory>,
 }
 
 impl Arena {
@@ -163,34 +164,33 @@ impl Arena {
 
     fn start(config: Config, swapping: Swapping, probe: &Probe) -> Result<Self, BuildError> {
         let generation = Generation::current()?;
-        let memory = Arc::new(SharedMemory::new(config.reserve)?);
         let pages = config.reserve / PAGE_SIZE;
         let map = Arc::new(BlockMap::new(pages)?);
-        let (engine, off) = match swapping {
+        let (pager, base, started, plain, off): (Arc<dyn Pager>, _, _, _, _) = match swapping {
             Swapping::On(tracker) => {
-                let (memory, map) = (Arc::clone(&memory), Arc::clone(&map));
-                let (engine, evictor) = Engine::new(&config, tracker, probe, memory, map)
+                let (engine, evictor) = Engine::new(&config, tracker, probe, Arc::clone(&map))
                     .map_err(|e| e.with_handlers(handlers_of(&config)))?;
-                (Some((Arc::new(engine), evictor)), None)
+                let engine = Arc::new(engine);
+                let base = engine.core.backing.base();
+                (Arc::clone(&engine) as _, base, Some((engine, evictor)), None, None)
             }
-            Swapping::Off(reason) => (None, Some(reason)),
-            Swapping::Stopped => (None, None),
-        };
-        let pager: Arc<dyn Pager> = match &engine {
-            Some((engine, _)) => Arc::clone(engine) as _,
-            None => Arc::new(PlainPager(Arc::clone(&memory))),
+            other => {
+                let plain = Arc::new(PlainPager::new(config.reserve)?);
+                let reason = if let Swapping::Off(reason) = other { Some(reason) } else { None };
+                (Arc::clone(&plain) as _, plain.base(), None, Some(plain), reason)
+            }
         };
         let options = HeapOptions { poison: config.poison_freed, most_dirty: config.most_dirty() };
-        let heap = Arc::new(Heap::new(memory.base().addr(), pages, map, pager, options)?);
-        let engine = match engine {
+        let heap = Arc::new(Heap::new(base.addr(), pages, map, pager, options)?);
+        let engine = match started {
             Some((engine, evictor)) => {
                 engine.start(&config, evictor, Arc::downgrade(&heap))?;
                 Some(engine)
             }
             None => None,
         };
-        let (base, heap_number) = (Base(memory.base()), heap.number());
-        let parts = ManuallyDrop::new(Parts { engine, heap, memory });
+        let (base, heap_number) = (Base(base), heap.number());
+        let parts = ManuallyDrop::new(Parts { engine, plain, heap });
         let inner = Inner { parts, base, heap_number, config, generation, off };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -205,7 +205,7 @@ impl Arena {
     #[must_use]
     pub fn swapping(&self) -> Swapping {
         match (&self.inner.parts.engine, &self.inner.off) {
-            (Some(engine), _) if !engine.is_stopped() => Swapping::On(engine.tracker.kind()),
+            (Some(engine), _) if !engine.is_stopped() => Swapping::On(engine.core.watch.tracker()),
             (None, Some(reason)) => Swapping::Off(reason.clone()),
             _ => Swapping::Stopped,
         }
@@ -214,7 +214,7 @@ impl Arena {
     /// Which way the arena's userfaultfd was opened; none if it works as plain memory.
     #[must_use]
     pub fn route(&self) -> Option<DescriptorRoute> {
-        let route = |engine: &Engine| engine.backing.uffds().first().map(Uffd::route);
+        let route = |engine: &Engine| engine.core.backing.uffds().first().map(Uffd::route);
         self.inner.parts.engine.as_deref().and_then(route)
     }
 
@@ -335,9 +335,9 @@ impl Inner {
             // An empty slice may dangle; there is nothing to do about it.
             return Ok((0, 0));
         }
-        let memory = &self.parts.memory;
-        let offset = memory.offset_of(range.cast::<u8>().addr()).ok_or(outside.clone())?;
-        if offset.checked_add(len).is_some_and(|end| end <= memory.len()) {
+        let address = range.cast::<u8>().addr();
+        let offset = address.checked_sub(self.base.0.addr()).ok_or(outside.clone())?;
+        if offset.checked_add(len).is_some_and(|end| end <= self.config.reserve) {
             Ok((offset, len))
         } else {
             Err(outside)
@@ -346,11 +346,15 @@ impl Inner {
 
     fn stats(&self) -> Stats {
         let engine = self.parts.engine.as_deref();
-        let mut stats = engine.map_or_else(Stats::default, |engine| Stats::of(&engine.counters));
+        let counters = engine.map(|engine| &*engine.core.counters);
+        let mut stats = counters.map_or_else(Stats::default, Stats::of);
         stats.reserved_bytes = self.config.reserve;
         (stats.allocated_bytes, stats.hole_bytes) = self.parts.heap.allocated_and_holes();
-        stats.memory_bytes = self.parts.memory.allocated_bytes().unwrap_or(0);
-        if let Some(Engine { table, store, .. }) = engine {
+        let plain = self.parts.plain.as_ref();
+        stats.memory_bytes = plain.map_or(0, |plain| plain.memory_bytes().unwrap_or(0));
+        if let Some(engine) = engine {
+            let Core { backing, table, store, .. } = &*engine.core;
+            stats.memory_bytes = backing.memory_bytes().unwrap_or(0);
             stats.resident_bytes = table.resident() * PAGE_SIZE;
             stats.stored_bytes = table.stored() * PAGE_SIZE;
             stats.lost_bytes = table.lost() * PAGE_SIZE;
@@ -366,7 +370,7 @@ impl Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner")
-            .field("base", &self.parts.memory.base())
+            .field("base", &self.base.0)
             .field("config", &self.config)
             .field("off", &self.off)
             .finish_non_exhaustive()

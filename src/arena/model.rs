@@ -11,16 +11,12 @@ use crate::fault::inline::Inline;
 use crate::fault::{Empty, Peeked, Resolver};
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
-use crate::stats::Counters;
-use crate::store::{SLAB_BYTES, Store};
-use crate::sys::backing::Backing;
-use crate::sys::memory::SharedMemory;
+use crate::store::SLAB_BYTES;
+use crate::sys::backing::FaultDelivery;
 use crate::sys::platform::Kernel;
 use crate::sys::sigbus::{self, Registration};
-use crate::sys::uapi::UFFD_FEATURE_SIGBUS;
-use crate::sys::uffd::Uffd;
-use crate::table::{PageTable, State};
-use crate::track::Tracker;
+use crate::table::State;
+use crate::track::{Core, Tracker};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,8 +24,7 @@ use std::sync::{Arc, Mutex};
 /// An arena of some pages whose touchers are served inline.
 struct World {
     kernel: Arc<Kernel>,
-    table: Arc<PageTable>,
-    store: Arc<Store>,
+    core: Arc<Core>,
     resolver: Arc<Resolver>,
     evictor: Mutex<Option<Evictor>>,
     expected: Mutex<Vec<[u8; 8]>>,
@@ -39,38 +34,17 @@ struct World {
 impl World {
     fn new(tracker: Tracker, pages: usize, slabs: usize) -> Arc<Self> {
         let kernel = Kernel::boot();
-        let memory = Arc::new(SharedMemory::new(pages * PAGE_SIZE).unwrap());
-        let features = tracker.features() | UFFD_FEATURE_SIGBUS;
-        let uffds = vec![Uffd::open_for_user_mode(features).unwrap()];
-        let (backing, pagemap) = Backing::kept(memory, uffds, tracker.register_mode()).unwrap();
-        let table = Arc::new(PageTable::new(pages).unwrap());
-        let store = Arc::new(Store::new(slabs * SLAB_BYTES).unwrap());
-        let counters = Arc::new(Counters::default());
-        let tracker = tracker.start(Arc::clone(&backing), pagemap).unwrap();
+        let bytes = pages * PAGE_SIZE;
+        let core = Core::new(bytes, tracker, 0, FaultDelivery::Signals, slabs * SLAB_BYTES);
+        let core = Arc::new(core.unwrap());
         let map = Arc::new(BlockMap::new(pages).unwrap());
-        let resolver = Arc::new(Resolver::new(
-            Arc::clone(&backing),
-            Arc::clone(&table),
-            Arc::clone(&store),
-            Arc::clone(&tracker),
-            Arc::clone(&counters),
-            map,
-        ));
-        let evictor = Evictor::new(
-            Arc::clone(&backing),
-            Arc::clone(&table),
-            Arc::clone(&store),
-            tracker,
-            counters,
-            false,
-        )
-        .unwrap();
+        let resolver = Arc::new(Resolver::new(Arc::clone(&core), map));
+        let evictor = Evictor::new(Arc::clone(&core), 1, false).unwrap();
         let inline = Arc::new(Inline::new(Arc::clone(&resolver), Box::new(|| ())));
         let registration = sigbus::register(0..1, inline).unwrap();
         let world = Self {
             kernel,
-            table,
-            store,
+            core,
             resolver,
             evictor: Mutex::new(Some(evictor)),
             expected: Mutex::new(vec![[0; 8]; pages]),
@@ -105,7 +79,7 @@ impl World {
     }
 
     fn all(&self) -> PageRange {
-        self.table.all()
+        self.core.table.all()
     }
 
     /// In the tick that pages were touched in, so that a touch changes no word.
@@ -127,9 +101,12 @@ impl World {
 
     fn check(&self) {
         self.all().iter().for_each(|page| self.read(page.0));
-        self.table.check().unwrap();
-        let words = self.table.extent().iter().map(|page| self.table.load(page));
-        self.store.check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle())).unwrap();
+        self.core.table.check().unwrap();
+        let words = self.core.table.extent().iter().map(|page| self.core.table.load(page));
+        self.core
+            .store
+            .check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle()))
+            .unwrap();
     }
 }
 
@@ -287,9 +264,9 @@ fn free_and_prefetch() {
 /// Pins the first page, and waits until it is nobody's business but the program's.
 fn pin(world: &World) {
     let page = PageIndex(0).only();
-    world.table.pins().add(page);
+    world.core.table.pins().add(page);
     let settled = || {
-        let word = world.table.load(page.start);
+        let word = world.core.table.load(page.start);
         word.state() == State::Resident && !word.is_engaged()
     };
     while {
@@ -299,10 +276,10 @@ fn pin(world: &World) {
         thread::yield_now();
     }
     // Claimed, it is about to be given up.
-    let word = world.table.load(page.start);
+    let word = world.core.table.load(page.start);
     assert!(!matches!(word.state(), State::Dropping | State::Stored), "pinned, and {word:?}");
     world.read(0);
-    world.table.pins().remove(page);
+    world.core.table.pins().remove(page);
 }
 
 #[test]

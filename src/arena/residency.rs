@@ -219,7 +219,7 @@ impl fmt::Debug for PinGuard {
 impl Drop for PinGuard {
     fn drop(&mut self) {
         if let Ok(engine) = self.inner.engine() {
-            engine.table.pins().remove(self.pages);
+            engine.core.table.pins().remove(self.pages);
         }
     }
 }

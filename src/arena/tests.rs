@@ -49,7 +49,7 @@ fn read(bytes: *mut u8, at: usize) -> u8 {
 }
 
 fn page_of(arena: &Arena, bytes: *mut u8) -> PageIndex {
-    PageIndex::containing(arena.inner.parts.memory.offset_of(bytes.addr()).unwrap())
+    PageIndex::containing(bytes.addr() - arena.inner.base.0.addr())
 }
 
 fn engine(arena: &Arena) -> &Engine {
@@ -59,9 +59,9 @@ fn engine(arena: &Arena) -> &Engine {
 /// Spoils the store's copy of the second page of the block.
 fn spoil(arena: &Arena, bytes: *mut u8) -> PageIndex {
     let page = PageIndex(page_of(arena, bytes).0 + 1);
-    let word = engine(arena).table.load(page);
+    let word = engine(arena).core.table.load(page);
     assert_eq!(word.state(), State::Stored);
-    engine(arena).store.corrupt(word.handle());
+    engine(arena).core.store.corrupt(word.handle());
     page
 }
 
@@ -103,7 +103,7 @@ fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
         // Prefetching finds the damage without touching the page.
         let block = core::ptr::slice_from_raw_parts(bytes, PAGES * PAGE_SIZE);
         assert_eq!(arena.prefetch(block).unwrap(), PAGES - 1);
-        assert_eq!(engine(&arena).table.load(page).state(), State::Lost);
+        assert_eq!(engine(&arena).core.table.load(page).state(), State::Lost);
         assert_eq!(arena.stats().lost_bytes, PAGE_SIZE);
         let layout = Layout::from_size_align(PAGES * PAGE_SIZE, PAGE_SIZE).unwrap();
         let pointer = core::ptr::NonNull::new(bytes).unwrap();
@@ -134,7 +134,7 @@ fn peeking_at_a_damaged_page_finds_out_without_touching_it() {
         let block = unsafe { core::slice::from_raw_parts(bytes, PAGES * PAGE_SIZE) };
         let mut buffer = Vec::new();
         assert_eq!(arena.peek(&block[PAGE_SIZE - 1..], &mut buffer), Err(ArenaError::Lost));
-        assert_eq!(engine(&arena).table.load(page).state(), State::Lost);
+        assert_eq!(engine(&arena).core.table.load(page).state(), State::Lost);
         assert_eq!(arena.peek(&block[64..66], &mut buffer), Ok(Peek::Copied(&[1, 1])));
         assert_eq!(arena.peek(&block[PAGE_SIZE..][..1], &mut buffer), Err(ArenaError::Lost));
     }
@@ -147,7 +147,7 @@ fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
     if child_case().is_some() {
         let (arena, bytes) = stored(Setup::parse("zap/handler"));
         // In the table of the arena's threads, which no thread of a program can change.
-        let backing = &arena.inner.engine().unwrap().backing;
+        let backing = &arena.inner.engine().unwrap().core.backing;
         backing.keeper().call(|| backing.uffds()[0].sabotage());
         println!("read {}", read(bytes, 0));
         return;
@@ -180,7 +180,7 @@ fn releasing_drops_no_page_that_somebody_else_has_just_filled() {
                 });
                 engine.release(all).unwrap();
             });
-            let resident = engine.table.load(other).state() == State::Resident;
+            let resident = engine.core.table.load(other).state() == State::Resident;
             let bytes = arena.stats().memory_bytes;
             assert_eq!(bytes, if resident { PAGE_SIZE as u64 } else { 0 }, "{setup}: {round}");
             engine.release(all).unwrap();

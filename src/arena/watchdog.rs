@@ -93,7 +93,7 @@ impl Rounds {
         for (number, suspicion) in self.of_handlers.iter_mut().enumerate() {
             let progress = resolver.progress(number);
             let seen = progress.seen();
-            let unread = resolver.backing.uffds()[number].has_messages();
+            let unread = resolver.core.backing.uffds()[number].has_messages();
             // Whether there are more is no matter while it is at one.
             let at = match seen.page() {
                 Some(_) => Some((seen, false)),
@@ -107,7 +107,7 @@ impl Rounds {
         let at = seen.page().map(|_| seen);
         report.tell(&evictor, self.of_evictor.look(at, now, punctual));
         for (place, suspicion) in self.of_pages.iter_mut().enumerate() {
-            let waited = resolver.table.waited(place);
+            let waited = resolver.core.table.waited(place);
             let page = waited.map(WaiterSample::page);
             report.tell(&Stuck::Owner { page }, suspicion.look(waited, now, punctual));
         }
@@ -146,16 +146,19 @@ impl Report<'_> {
         match found {
             Verdict::Nothing => {}
             Verdict::GoesOn(stood) => {
-                event::say(format_args!("{who} goes on, after {}", seconds(stood)));
+                event::report(format_args!("{who} goes on, after {}", seconds(stood)));
             }
             Verdict::Stalled(stood) => {
-                self.resolver.counters.stalls.add(1);
+                self.resolver.core.counters.stalls.add(1);
                 let at = self.at(who);
                 let stall = format!("{who} has been {at} for {}", seconds(stood));
                 if self.aborts {
-                    event::die("a stall, and Builder::abort_on_stall was asked for", &stall);
+                    event::abort_process(
+                        "a stall, and Builder::abort_on_stall was asked for",
+                        &stall,
+                    );
                 }
-                event::say(format_args!(
+                event::report(format_args!(
                     "{stall}; touches of evicted pages wait for it. What a thread is doing is in wchan, \
                      status and stack of /proc/{}/task/THREAD, and in a debugger",
                     std::process::id()
@@ -166,7 +169,7 @@ impl Report<'_> {
 
     /// What somebody is at.
     fn at(&self, who: &Stuck) -> String {
-        let state = |page| self.resolver.table.load(page).state();
+        let state = |page| self.resolver.core.table.load(page).state();
         match *who {
             Stuck::Handler { page: None, .. } => "leaving messages unread".to_owned(),
             Stuck::Handler { page: Some(page), .. } | Stuck::Evictor { page: Some(page), .. } => {

@@ -1,38 +1,40 @@
-//! A batch of claimed pages on its way to the store.
+//! A batch of claimed pages on its way to the store: detach, compress, commit.
 
-use super::{Evicted, Evictor};
-use crate::prim::{Handle, PAGE_SIZE, PageIndex, PageRange, Tick};
+use super::Evicted;
+use crate::prim::{BATCH_PAGES, Handle, PAGE_SIZE, PageIndex, PageRange, Tick};
+use crate::stats::Progress;
 use crate::store::{Compressor, Put};
 use crate::sys::{SysError, event};
 use crate::table::{State, Waiters, Word};
+use crate::track::{Core, Detached};
 use std::ops::Range;
 use std::time::Instant;
 
-/// Pages in a batch, at most: what is locked, and how much is dropped while the arena is frozen.
-pub(crate) const BATCH: usize = crate::sys::probe::LOCKED_PAGES;
-
-/// What has become of a page of the batch.
+/// The state of a page of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ItemState {
     Claimed,
-    Copied(Handle),
-    /// Frozen, and known to be as it was copied.
+    /// Detached, and its bytes are in the batch.
+    Detached,
+    Compressed(Handle),
+    /// Known to be as it was when it was detached.
     Intact(Handle),
     Dropping,
-    /// Dropped or given up: none of the evictor's business any more.
+    /// Dropped, or no longer claimed.
     Done,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Item {
     page: PageIndex,
-    fate: ItemState,
+    state: ItemState,
 }
 
 /// Claimed pages in ascending order, and room for their bytes.
 pub(super) struct Batch {
     items: Vec<Item>,
-    held: Vec<PageRange>,
+    detached: Vec<PageRange>,
+    compressed: Vec<PageRange>,
     bytes: Box<[u8]>,
     compressor: Compressor,
     /// Sizes that batches have in turn.
@@ -49,18 +51,19 @@ impl std::fmt::Debug for Batch {
 impl Batch {
     pub(super) fn new(zeal: bool) -> Self {
         Self {
-            items: Vec::with_capacity(BATCH),
-            held: Vec::with_capacity(BATCH),
-            bytes: vec![0; BATCH * PAGE_SIZE].into(),
+            items: Vec::with_capacity(BATCH_PAGES),
+            detached: Vec::with_capacity(BATCH_PAGES),
+            compressed: Vec::with_capacity(BATCH_PAGES),
+            bytes: vec![0; BATCH_PAGES * PAGE_SIZE].into(),
             compressor: Compressor::new(),
-            sizes: if zeal { &[BATCH, 1, 7] } else { &[BATCH] },
+            sizes: if zeal { &[BATCH_PAGES, 1, 7] } else { &[BATCH_PAGES] },
             turn: 0,
         }
     }
 
     pub(super) fn push(&mut self, page: PageIndex) {
         debug_assert!(self.items.last().is_none_or(|last| last.page < page));
-        self.items.push(Item { page, fate: ItemState::Claimed });
+        self.items.push(Item { page, state: ItemState::Claimed });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -70,20 +73,47 @@ impl Batch {
     pub(super) fn is_full(&self) -> bool {
         self.items.len() >= self.sizes[self.turn % self.sizes.len()]
     }
+
+    /// Evicts the pages of the batch as far as possible, and empties the batch. A page about which the kernel
+    /// refuses something stays in memory, and backs off.
+    ///
+    /// Nothing here allocates. While the batch owns pages, other threads wait for it, and one of them may hold
+    /// a lock of the allocator.
+    pub(super) fn flush(
+        &mut self,
+        core: &Core,
+        progress: &Progress,
+        now: Tick,
+        done: &mut Evicted,
+    ) {
+        if self.items.is_empty() {
+            return;
+        }
+        let mut flush = Flush { batch: self, core, progress, now, done };
+        flush.detach();
+        flush.compress();
+        flush.commit();
+        flush.cancel();
+        self.items.clear();
+        progress.end();
+        self.turn = self.turn.wrapping_add(1);
+        // The batch took some hundred microseconds, so other threads may wait for the processor. This is std's
+        // yield, because the simulation need not try an order of steps here.
+        std::thread::yield_now();
+    }
 }
 
-/// The first run of neighbours at or after item `from` that `which` picks all of, with the position
-/// of its first item. It is found anew each time, because others wait meanwhile for what an allocation
-/// could wait for too.
+/// The first run of neighbours at or after item `from` whose states `picks` accepts, with the position of its
+/// first item.
 fn next_run(
     items: &[Item],
     from: usize,
-    which: impl Fn(ItemState) -> bool,
+    picks: impl Fn(ItemState) -> bool,
 ) -> Option<(usize, PageRange)> {
-    let first = from + items[from..].iter().position(|item| which(item.fate))?;
+    let first = from + items[from..].iter().position(|item| picks(item.state))?;
     let mut run = items[first].page.only();
     for item in &items[first + 1..] {
-        if item.page != run.end || !which(item.fate) {
+        if item.page != run.end || !picks(item.state) {
             break;
         }
         run.end.0 += 1;
@@ -91,209 +121,212 @@ fn next_run(
     Some((first, run))
 }
 
-impl Evictor {
-    /// Evicts the pages of the batch, as far as they let themselves be evicted, and empties it. What
-    /// the kernel refuses stays in memory and is left alone for a while.
-    pub(super) fn flush(&mut self, now: Tick, done: &mut Evicted) {
-        if self.batch.items.is_empty() {
-            return;
-        }
-        self.hold(now, done);
-        self.copy(now, done);
-        // All in one region.
-        let within = self.batch.items[0].page.only();
-        let frozen_from = Instant::now();
-        match self.tracker.freeze(within) {
-            Ok(()) => {
-                self.find_intact(now, done);
-                self.drop_intact(now, done);
-                if let Err(e) = self.tracker.thaw(within) {
-                    // Every touch of a watched page would wait for a handler from here on.
-                    event::die("cannot let touches through again", &e);
-                }
-                let frozen = u64::try_from(frozen_from.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                self.counters.freezes.add(1);
-                self.counters.frozen_nanos.add(frozen);
-                self.counters.frozen_longest_nanos.raise_to(frozen);
-            }
-            Err(e) => self.refuse(now, 0..self.batch.items.len(), e, done),
-        }
-        for run in self.batch.held.drain(..) {
-            if let Err(e) = self.tracker.release(run) {
-                self.counters.kernel_refused.add(run.pages() as u64);
-                done.refusal = Some(e);
-            }
-        }
-        // Whatever happened, nothing stays engaged.
-        for i in 0..self.batch.items.len() {
-            self.back_out(i, |word| word);
-        }
-        self.batch.items.clear();
-        self.progress.end();
-        self.batch.turn = self.batch.turn.wrapping_add(1);
-        // This took some hundred microseconds: long enough for those who may be waiting for the processor.
-        // Std's, as it is a courtesy, and no point at which anything can happen to pages.
-        std::thread::yield_now();
-    }
+/// One flush of a batch.
+struct Flush<'a> {
+    batch: &'a mut Batch,
+    core: &'a Core,
+    progress: &'a Progress,
+    now: Tick,
+    done: &'a mut Evicted,
+}
 
-    /// Gives up items that the kernel refused something about, for a while.
-    fn refuse(&mut self, now: Tick, items: Range<usize>, error: SysError, done: &mut Evicted) {
-        done.refusal = Some(error);
-        for i in items {
-            if self.batch.items[i].fate != ItemState::Done {
-                done.refused += 1;
-                self.counters.kernel_refused.add(1);
-                self.back_out(i, |word| word.with_failure(now));
-            }
-        }
-    }
-
-    /// Holds the claimed pages, run by run.
-    fn hold(&mut self, now: Tick, done: &mut Evicted) {
+impl Flush<'_> {
+    /// Detaches the claimed pages run by run, and gets their bytes.
+    fn detach(&mut self) {
         let mut from = 0;
         while let Some((first, run)) = next_run(&self.batch.items, from, |_| true) {
             from = first + run.pages();
-            match self.tracker.hold(run) {
-                Ok(()) => self.batch.held.push(run),
-                Err(e) => self.refuse(now, first..from, e, done),
+            let bytes = &mut self.batch.bytes[first * PAGE_SIZE..][..run.bytes()];
+            match self.core.isolation.detach(run, bytes) {
+                Ok(()) => {
+                    self.batch.detached.push(run);
+                    let items = &mut self.batch.items[first..from];
+                    items.iter_mut().for_each(|item| item.state = ItemState::Detached);
+                }
+                Err(e) => self.refuse(first..from, e),
             }
         }
     }
 
-    /// Copies the pages that are still claimed into the store.
-    fn copy(&mut self, now: Tick, done: &mut Evicted) {
-        let mut from = 0;
-        let claimed = |fate| fate == ItemState::Claimed;
-        while let Some((first, run)) = next_run(&self.batch.items, from, claimed) {
-            from = first + run.pages();
-            let bytes = &mut self.batch.bytes[first * PAGE_SIZE..][..run.bytes()];
-            if let Err(e) = self.backing.memory().read(run, bytes) {
-                self.refuse(now, first..from, e, done);
-            }
-        }
+    /// Compresses the detached pages into the store.
+    fn compress(&mut self) {
         for i in 0..self.batch.items.len() {
-            let Item { page, fate } = self.batch.items[i];
-            if fate != ItemState::Claimed {
+            let Item { page, state } = self.batch.items[i];
+            if state != ItemState::Detached {
                 continue;
             }
             self.progress.begin(page);
-            if self.table.load(page).state() != State::Claimed {
-                self.count_touched(done);
+            if self.core.table.load(page).state() != State::Claimed {
+                self.count_touched();
                 self.back_out(i, |word| word);
                 continue;
             }
             let bytes = &self.batch.bytes[i * PAGE_SIZE..][..PAGE_SIZE];
-            match self.store.put(&mut self.batch.compressor, bytes, page.0 as u64) {
+            let put = self.core.store.put(&mut self.batch.compressor, bytes, page.0 as u64);
+            match put {
                 Put::SameFilled(handle) => {
-                    self.counters.same_filled.add(1);
-                    self.batch.items[i].fate = ItemState::Copied(handle);
+                    self.core.counters.same_filled.add(1);
+                    self.batch.items[i].state = ItemState::Compressed(handle);
                 }
-                Put::Compressed(handle) => self.batch.items[i].fate = ItemState::Copied(handle),
+                Put::Compressed(handle) => {
+                    self.batch.items[i].state = ItemState::Compressed(handle);
+                }
                 Put::Incompressible => {
-                    done.incompressible += 1;
-                    self.counters.incompressible.add(1);
+                    self.done.incompressible += 1;
+                    self.core.counters.incompressible.add(1);
+                    let now = self.now;
                     self.back_out(i, |word| word.with_failure(now));
                 }
                 Put::Full => {
-                    done.store_full = true;
-                    self.counters.store_full.add(1);
+                    self.done.store_full = true;
+                    self.core.counters.store_full.add(1);
                     self.back_out(i, |word| word);
                 }
             }
         }
     }
 
-    /// Finds the pages that are as they were copied. Called frozen.
-    fn find_intact(&mut self, now: Tick, done: &mut Evicted) {
+    /// Drops the compressed pages that the program has not touched meanwhile.
+    fn commit(&mut self) {
+        let is_compressed = |state| matches!(state, ItemState::Compressed(_));
+        let mut runs = std::mem::take(&mut self.batch.compressed);
         let mut from = 0;
-        let copied = |fate| matches!(fate, ItemState::Copied(_));
-        while let Some((first, run)) = next_run(&self.batch.items, from, copied) {
+        while let Some((first, run)) = next_run(&self.batch.items, from, is_compressed) {
             from = first + run.pages();
-            let items = &mut self.batch.items;
-            let found = self.tracker.intact(run, &mut |intact| {
-                for page in intact.intersection(run).iter() {
-                    let item = &mut items[first + page.0 - run.start.0];
-                    if let ItemState::Copied(handle) = item.fate {
-                        item.fate = ItemState::Intact(handle);
-                    }
+            runs.push(run);
+        }
+        if !runs.is_empty() {
+            let start = Instant::now();
+            let core = self.core;
+            match core.isolation.commit(&runs, self) {
+                Ok(()) => {
+                    let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    core.counters.freezes.add(1);
+                    core.counters.frozen_nanos.add(nanos);
+                    core.counters.frozen_longest_nanos.raise_to(nanos);
                 }
-            });
-            if let Err(e) = found {
-                self.refuse(now, first..from, e, done);
+                Err(e) => self.refuse(0..self.batch.items.len(), e),
+            }
+        }
+        runs.clear();
+        self.batch.compressed = runs;
+    }
+
+    /// Ends the detachment, and every claim that is left.
+    fn cancel(&mut self) {
+        for run in self.batch.detached.drain(..) {
+            if let Err(e) = self.core.isolation.cancel(run) {
+                self.core.counters.kernel_refused.add(run.pages() as u64);
+                self.done.refusal = Some(e);
+            }
+        }
+        for i in 0..self.batch.items.len() {
+            self.back_out(i, |word| word);
+        }
+    }
+
+    /// Backs out of items about which the kernel refused something. They back off.
+    fn refuse(&mut self, items: Range<usize>, error: SysError) {
+        self.done.refusal = Some(error);
+        for i in items {
+            if self.batch.items[i].state != ItemState::Done {
+                self.done.refused += 1;
+                self.core.counters.kernel_refused.add(1);
+                let now = self.now;
+                self.back_out(i, |word| word.with_failure(now));
             }
         }
     }
 
-    /// Drops the intact pages, and gives up those that were touched. Called frozen.
-    fn drop_intact(&mut self, now: Tick, done: &mut Evicted) {
-        for i in 0..self.batch.items.len() {
-            let Item { page, fate } = self.batch.items[i];
-            match fate {
-                ItemState::Intact(handle) if self.table.publish(page, handle) => {
-                    self.batch.items[i].fate = ItemState::Dropping;
-                }
-                ItemState::Intact(_) | ItemState::Copied(_) => {
-                    self.count_touched(done);
-                    self.back_out(i, |word| word.with_tick(now));
-                }
-                ItemState::Claimed | ItemState::Dropping | ItemState::Done => {}
+    /// Gives up the claim on item `i`, unless its page was dropped or given up before. Frees its copy. The
+    /// page is resident again, with `change` made to its word unless a faulting thread took it back.
+    fn back_out(&mut self, i: usize, change: impl Fn(Word) -> Word) {
+        let Item { page, state } = self.batch.items[i];
+        match state {
+            ItemState::Done => return,
+            ItemState::Compressed(handle) | ItemState::Intact(handle) => {
+                self.core.store.free(handle);
+            }
+            ItemState::Claimed | ItemState::Detached | ItemState::Dropping => {}
+        }
+        self.batch.items[i].state = ItemState::Done;
+        self.core.table.disengage(page, change);
+    }
+
+    fn count_touched(&mut self) {
+        self.done.touched += 1;
+        self.core.counters.touched_in_time.add(1);
+    }
+
+    /// The items of `run`, all of whose pages are in the batch.
+    fn items_of(&self, run: PageRange) -> Range<usize> {
+        let first = self.batch.items.partition_point(|item| item.page < run.start);
+        first..first + run.pages()
+    }
+}
+
+impl Detached for Flush<'_> {
+    fn intact(&mut self, run: PageRange) {
+        let items = self.items_of(run);
+        for item in &mut self.batch.items[items] {
+            if let ItemState::Compressed(handle) = item.state {
+                item.state = ItemState::Intact(handle);
             }
         }
-        while let Some((first, run)) =
-            next_run(&self.batch.items, 0, |fate| fate == ItemState::Dropping)
-        {
+    }
+
+    fn refused(&mut self, run: PageRange, error: SysError) {
+        self.refuse(self.items_of(run), error);
+    }
+
+    fn drop_intact(&mut self, discard: &dyn Fn(PageRange) -> Result<(), SysError>) {
+        let (core, now) = (self.core, self.now);
+        for i in 0..self.batch.items.len() {
+            let Item { page, state } = self.batch.items[i];
+            match state {
+                ItemState::Intact(handle) if core.table.publish(page, handle) => {
+                    self.batch.items[i].state = ItemState::Dropping;
+                }
+                ItemState::Intact(_) | ItemState::Compressed(_) => {
+                    self.count_touched();
+                    self.back_out(i, |word| word.with_tick(now));
+                }
+                ItemState::Claimed
+                | ItemState::Detached
+                | ItemState::Dropping
+                | ItemState::Done => {}
+            }
+        }
+        let is_dropping = |state| state == ItemState::Dropping;
+        while let Some((first, run)) = next_run(&self.batch.items, 0, is_dropping) {
             self.progress.begin(run.start);
-            let punched = self.backing.memory().punch_locked(run);
+            let discarded = discard(run);
             let mut waiting = false;
             for (i, page) in run.iter().enumerate() {
-                self.batch.items[first + i].fate = ItemState::Done;
-                waiting |= match punched {
-                    Ok(()) => self.table.finish_drop(page),
+                self.batch.items[first + i].state = ItemState::Done;
+                waiting |= match discarded {
+                    Ok(()) => core.table.finish_drop(page),
                     Err(_) => {
-                        // Nothing of the page was dropped, so it goes on as before.
-                        self.store.free(self.table.load(page).handle());
-                        self.table.abort_drop(page)
+                        // The page was not dropped, so it stays as it was.
+                        core.store.free(core.table.load(page).handle());
+                        core.table.abort_drop(page)
                     }
                 } == Waiters(true);
             }
-            if waiting {
-                self.wake(run);
+            if waiting && let Err(e) = core.table.wake(&core.backing, run) {
+                event::abort_process("cannot wake the waiters of a dropped page", &e);
             }
-            match punched {
+            match discarded {
                 Ok(()) => {
-                    done.pages += run.pages();
-                    self.counters.evicted.add(run.pages() as u64);
+                    self.done.pages += run.pages();
+                    core.counters.evicted.add(run.pages() as u64);
                 }
                 Err(e) => {
-                    done.refusal = Some(e);
-                    done.refused += run.pages();
-                    self.counters.kernel_refused.add(run.pages() as u64);
+                    self.done.refusal = Some(e);
+                    self.done.refused += run.pages();
+                    core.counters.kernel_refused.add(run.pages() as u64);
                 }
             }
-        }
-    }
-
-    /// Gives item `i` up, if it has not been dropped or given up before: its copy is freed, and the
-    /// page is resident again, with `change` made to its word if nobody took it back.
-    fn back_out(&mut self, i: usize, change: impl Fn(Word) -> Word) {
-        let Item { page, fate } = self.batch.items[i];
-        match fate {
-            ItemState::Done => return,
-            ItemState::Copied(handle) | ItemState::Intact(handle) => self.store.free(handle),
-            ItemState::Claimed | ItemState::Dropping => {}
-        }
-        self.batch.items[i].fate = ItemState::Done;
-        self.table.disengage(page, change);
-    }
-
-    fn count_touched(&self, done: &mut Evicted) {
-        done.touched += 1;
-        self.counters.touched_in_time.add(1);
-    }
-
-    fn wake(&self, run: PageRange) {
-        if let Err(e) = self.table.wake(&self.backing, run) {
-            event::die("cannot wake the waiters of a dropped page", &e);
         }
     }
 }
@@ -303,9 +336,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_neighbours_that_are_all_picked() {
+    fn a_run_is_made_of_neighbours_in_picked_states() {
         let pages = [3, 4, 5, 9, 10].map(PageIndex);
-        let fates = [
+        let states = [
             ItemState::Claimed,
             ItemState::Claimed,
             ItemState::Done,
@@ -313,16 +346,16 @@ mod tests {
             ItemState::Claimed,
         ];
         let items: Vec<Item> =
-            pages.into_iter().zip(fates).map(|(page, fate)| Item { page, fate }).collect();
+            pages.into_iter().zip(states).map(|(page, state)| Item { page, state }).collect();
         let run = |from, which: fn(ItemState) -> bool| next_run(&items, from, which);
         let any = |_| true;
         assert_eq!(run(0, any), Some((0, PageRange::new(3, 6))));
         assert_eq!(run(1, any), Some((1, PageRange::new(4, 6))));
         assert_eq!(run(3, any), Some((3, PageRange::new(9, 11))));
         assert_eq!(run(5, any), None);
-        let claimed = |fate| fate == ItemState::Claimed;
+        let claimed = |state| state == ItemState::Claimed;
         assert_eq!(run(0, claimed), Some((0, PageRange::new(3, 5))));
         assert_eq!(run(2, claimed), Some((3, PageRange::new(9, 11))));
-        assert_eq!(run(0, |fate| fate == ItemState::Dropping), None);
+        assert_eq!(run(0, |state| state == ItemState::Dropping), None);
     }
 }

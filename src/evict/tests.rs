@@ -6,10 +6,9 @@ mod refusals;
 
 use super::*;
 use crate::common;
-use crate::prim::PAGE_SIZE;
+use crate::prim::{BATCH_PAGES, PAGE_SIZE};
 use crate::store::Decompressor;
-use crate::sys::memory::SharedMemory;
-use crate::sys::uffd::{Outcome, Uffd};
+use crate::sys::backing::{Content, FaultDelivery};
 use crate::track::Tracker;
 
 /// Three regions, of which the last one is not full.
@@ -21,10 +20,7 @@ const NONE: u32 = Tick::MAX_AGE + 1;
 
 struct Fixture {
     evictor: Evictor,
-    backing: Arc<Backing>,
-    table: Arc<PageTable>,
-    store: Arc<Store>,
-    counters: Arc<Counters>,
+    core: Arc<Core>,
 }
 
 /// The words of a page, which are those of no other page.
@@ -34,36 +30,20 @@ fn word_of(page: PageIndex, i: usize) -> u64 {
 
 impl Fixture {
     fn new(kind: Tracker, store_limit: usize, zeal: bool) -> Self {
-        Self::watched_by(kind, store_limit, zeal, |tracker, _| tracker)
+        let bytes = 3 * REGION_PAGES * PAGE_SIZE;
+        let delivery = FaultDelivery::Messages(1);
+        Self::on(Core::new(bytes, kind, 0, delivery, store_limit).unwrap(), zeal)
     }
 
-    /// All pages are in memory, of tick 0, and hold their words. They are watched by what `wrap` makes
-    /// of the tracker.
-    fn watched_by(
-        kind: Tracker,
-        store_limit: usize,
-        zeal: bool,
-        wrap: impl FnOnce(Arc<dyn AccessTracker>, &Arc<PageTable>) -> Arc<dyn AccessTracker>,
-    ) -> Self {
-        let memory = Arc::new(SharedMemory::new(3 * REGION_PAGES * PAGE_SIZE).unwrap());
-        let uffds = vec![Uffd::open(kind.features()).unwrap()];
-        let (backing, pagemap) = Backing::kept(memory, uffds, kind.register_mode()).unwrap();
-        let table = Arc::new(PageTable::new(3 * REGION_PAGES).unwrap());
-        let store = Arc::new(Store::new(store_limit).unwrap());
-        let counters = Arc::new(Counters::default());
-        let evictor = Evictor::new(
-            Arc::clone(&backing),
-            Arc::clone(&table),
-            Arc::clone(&store),
-            wrap(kind.start(Arc::clone(&backing), pagemap).unwrap(), &table),
-            Arc::clone(&counters),
-            zeal,
-        );
-        let it = Self { evictor: evictor.unwrap(), backing, table, store, counters };
-        assert_eq!(it.backing.zero_fill(ALL).unwrap(), Outcome::Done);
+    /// All pages are in memory, of tick 0, and hold their words.
+    fn on(core: Core, zeal: bool) -> Self {
+        let core = Arc::new(core);
+        let evictor = Evictor::new(Arc::clone(&core), 1, zeal).unwrap();
+        let it = Self { evictor, core };
+        assert_eq!(it.core.backing.fill(ALL, Content::Zeros), (PAGES, None));
         for page in ALL.iter() {
-            it.table.begin_fill(page, Word::EMPTY).unwrap();
-            let _ = it.table.finish_fill(page, Word::EMPTY);
+            it.core.table.begin_fill(page, Word::EMPTY).unwrap();
+            let _ = it.core.table.finish_fill(page, Word::EMPTY);
             (0..PAGE_SIZE / 8).for_each(|i| it.write(page, i, word_of(page, i)));
         }
         it
@@ -71,7 +51,7 @@ impl Fixture {
 
     fn address(&self, page: PageIndex, i: usize) -> *mut u64 {
         assert!(page < ALL.end && i < PAGE_SIZE / 8);
-        self.backing.memory().base().wrapping_add(page.offset() + i * 8).cast()
+        self.core.backing.base().wrapping_add(page.offset() + i * 8).cast()
     }
 
     fn write(&self, page: PageIndex, i: usize, value: u64) {
@@ -86,7 +66,7 @@ impl Fixture {
     }
 
     fn state(&self, page: usize) -> State {
-        self.table.load(PageIndex(page)).state()
+        self.core.table.load(PageIndex(page)).state()
     }
 
     /// The pages that are stored. Checks that the store has the words of each.
@@ -96,27 +76,28 @@ impl Fixture {
         let is_stored = |page: &PageIndex| self.state(page.0) == State::Stored;
         let stored: Vec<_> = ALL.iter().filter(is_stored).collect();
         for &page in &stored {
-            let handle = self.table.load(page).handle();
-            self.store.get(handle, page.0 as u64, &mut decompressor, &mut bytes).unwrap();
+            let handle = self.core.table.load(page).handle();
+            self.core.store.get(handle, page.0 as u64, &mut decompressor, &mut bytes).unwrap();
             let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
             assert!(words.eq((0..PAGE_SIZE / 8).map(|i| word_of(page, i))), "{page:?}");
         }
         stored.iter().map(|page| page.0).collect()
     }
 
-    fn look(&mut self, now: u64) {
-        self.evictor.look(Tick::new(now), false).unwrap();
+    fn scan(&mut self, now: u64) {
+        self.evictor.scan(Tick::new(now), false).unwrap();
     }
 
-    fn carry_out(&mut self, now: u64, all_from: u32, some_from: u32, pages: usize) -> Evicted {
-        let done = self.evictor.carry_out(Tick::new(now), Order { all_from, some_from, pages });
+    fn execute(&mut self, now: u64, all_from: u32, some_from: u32, pages: usize) -> Evicted {
+        let done =
+            self.evictor.execute(Tick::new(now), EvictionPlan { all_from, some_from, pages });
         // Whatever happened, nothing is left half done.
         let settled = |page| matches!(self.state(page), State::Resident | State::Stored);
         assert!((0..PAGES).all(settled));
-        self.table.check().unwrap();
-        let words = ALL.iter().map(|page| self.table.load(page));
+        self.core.table.check().unwrap();
+        let words = ALL.iter().map(|page| self.core.table.load(page));
         let handles = words.filter(|word| word.state() == State::Stored).map(Word::handle);
-        self.store.check(handles).unwrap();
+        self.core.store.check(handles).unwrap();
         done
     }
 }
@@ -130,29 +111,29 @@ fn each(test: &str, run: impl Fn(Fixture)) {
 #[test]
 fn what_is_idle_for_long_enough_goes_and_what_was_touched_stays() {
     each("what_is_idle_for_long_enough_goes", |mut it| {
-        it.look(1);
-        assert_eq!(it.counters.pages_armed.get(), PAGES as u64);
-        assert_eq!(it.counters.pages_scanned.get(), 0, "nothing was watched before");
+        it.scan(1);
+        assert_eq!(it.core.counters.pages_armed.get(), PAGES as u64);
+        assert_eq!(it.core.counters.pages_scanned.get(), 0, "nothing was watched before");
         it.touch(3);
         it.touch(700);
-        it.look(2);
-        assert_eq!(it.counters.pages_scanned.get(), PAGES as u64);
-        assert_eq!(it.counters.pages_armed.get(), PAGES as u64 + 2, "the touched ones anew");
+        it.scan(2);
+        assert_eq!(it.core.counters.pages_scanned.get(), PAGES as u64);
+        assert_eq!(it.core.counters.pages_armed.get(), PAGES as u64 + 2, "the touched ones anew");
         // The third region, which was found quiet, is looked at again at tick 4.
-        it.look(5);
+        it.scan(5);
         let ages = it.evictor.ages(Tick::new(5));
         assert_eq!([0, 3, 4, 5].map(|age| ages.at_least(age)), [PAGES, PAGES, PAGES - 2, 0]);
-        let done = it.carry_out(5, 4, 4, usize::MAX);
+        let done = it.execute(5, 4, 4, usize::MAX);
         assert_eq!(done, Evicted { pages: PAGES - 2, ..Evicted::default() });
         assert_eq!((it.state(3), it.state(700)), (State::Resident, State::Resident));
         assert_eq!(it.stored().len(), PAGES - 2);
-        assert_eq!(it.counters.evicted.get(), PAGES as u64 - 2);
-        assert!(it.counters.freezes.get() >= (PAGES / BATCH) as u64);
-        assert!(it.counters.frozen_nanos.get() >= it.counters.frozen_longest_nanos.get());
-        assert!(it.counters.frozen_longest_nanos.get() > 0);
+        assert_eq!(it.core.counters.evicted.get(), PAGES as u64 - 2);
+        assert!(it.core.counters.freezes.get() >= (PAGES / BATCH_PAGES) as u64);
+        assert!(it.core.counters.frozen_nanos.get() >= it.core.counters.frozen_longest_nanos.get());
+        assert!(it.core.counters.frozen_longest_nanos.get() > 0);
         // Younger ones go where so many are wanted.
-        assert_eq!(it.carry_out(5, NONE, 4, 1).pages, 0);
-        assert_eq!(it.carry_out(5, NONE, 3, 1).pages, 1);
+        assert_eq!(it.execute(5, NONE, 4, 1).pages, 0);
+        assert_eq!(it.execute(5, NONE, 3, 1).pages, 1);
         assert_eq!(it.stored().len(), PAGES - 1);
     });
 }
@@ -160,16 +141,20 @@ fn what_is_idle_for_long_enough_goes_and_what_was_touched_stays() {
 #[test]
 fn a_touch_after_the_last_look_keeps_a_page() {
     each("a_touch_after_the_last_look", |mut it| {
-        (1..4).for_each(|now| it.look(now));
+        (1..4).for_each(|now| it.scan(now));
         it.touch(9);
         it.touch(2 * REGION_PAGES);
-        let scanned = it.counters.pages_scanned.get();
-        it.look(4);
-        assert_eq!(it.counters.pages_scanned.get(), scanned, "quiet, and looked at again later");
+        let scanned = it.core.counters.pages_scanned.get();
+        it.scan(4);
+        assert_eq!(
+            it.core.counters.pages_scanned.get(),
+            scanned,
+            "quiet, and looked at again later"
+        );
         // What is not fresh is looked at before anything goes.
-        let done = it.carry_out(4, 3, 3, usize::MAX);
+        let done = it.execute(4, 3, 3, usize::MAX);
         assert_eq!(done, Evicted { pages: PAGES - 2, ..Evicted::default() });
-        assert_eq!(it.table.load(PageIndex(9)).tick(), Tick::new(4));
+        assert_eq!(it.core.table.load(PageIndex(9)).tick(), Tick::new(4));
         assert_eq!((it.state(9), it.state(2 * REGION_PAGES)), (State::Resident, State::Resident));
     });
 }
@@ -177,11 +162,13 @@ fn a_touch_after_the_last_look_keeps_a_page() {
 #[test]
 fn no_more_pages_go_than_were_ordered_and_the_next_order_goes_on_there() {
     each("no_more_pages_go_than_were_ordered", |mut it| {
-        it.look(1);
-        it.look(3);
+        it.scan(1);
+        it.scan(3);
         let mut gone = 0;
-        for pages in [1, 10, BATCH, BATCH + 1, REGION_PAGES - 2 * BATCH - 12, 5, 600] {
-            let done = it.carry_out(3, NONE, 1, pages);
+        for pages in
+            [1, 10, BATCH_PAGES, BATCH_PAGES + 1, REGION_PAGES - 2 * BATCH_PAGES - 12, 5, 600]
+        {
+            let done = it.execute(3, NONE, 1, pages);
             assert_eq!(done, Evicted { pages, ..Evicted::default() });
             gone += pages;
             // From the first page on without a gap: none is passed over.
@@ -189,20 +176,20 @@ fn no_more_pages_go_than_were_ordered_and_the_next_order_goes_on_there() {
         }
         // The first region has something again, but it is not its turn.
         let page = PageIndex(20);
-        let word = it.table.load(page);
-        it.table.begin_fill(page, word).unwrap();
+        let word = it.core.table.load(page);
+        it.core.table.begin_fill(page, word).unwrap();
         let bytes: Vec<u8> =
             (0..PAGE_SIZE / 8).flat_map(|i| word_of(page, i).to_ne_bytes()).collect();
-        assert_eq!(it.backing.fill(page.only(), &bytes, true).unwrap(), Outcome::Done);
-        it.store.free(word.handle());
-        let _ = it.table.finish_fill(page, word);
-        it.look(4);
-        it.look(5);
-        assert_eq!(it.carry_out(5, NONE, 1, 1).pages, 1);
+        assert_eq!(it.core.backing.fill(page.only(), Content::Bytes(&bytes)), (1, None));
+        it.core.store.free(word.handle());
+        let _ = it.core.table.finish_fill(page, word);
+        it.scan(4);
+        it.scan(5);
+        assert_eq!(it.execute(5, NONE, 1, 1).pages, 1);
         assert_eq!(it.state(20), State::Resident);
         assert_eq!(it.state(gone), State::Stored);
         // After the last region comes the first.
-        assert_eq!(it.carry_out(5, NONE, 1, PAGES).pages, PAGES - gone);
+        assert_eq!(it.execute(5, NONE, 1, PAGES).pages, PAGES - gone);
         assert_eq!(it.stored().len(), PAGES);
     });
 }
@@ -210,17 +197,17 @@ fn no_more_pages_go_than_were_ordered_and_the_next_order_goes_on_there() {
 #[test]
 fn an_order_takes_all_of_the_old_and_some_of_the_young() {
     each("an_order_takes_all_of_the_old", |mut it| {
-        it.look(1);
+        it.scan(1);
         (0..REGION_PAGES).for_each(|page| it.touch(page));
-        it.look(3);
-        it.look(5);
+        it.scan(3);
+        it.scan(5);
         let ages = it.evictor.ages(Tick::new(5));
         assert_eq!(ages.at_least(4), PAGES - REGION_PAGES);
         // The young are those of the first region, which comes first where age makes no difference.
         let old = PAGES - REGION_PAGES;
-        assert_eq!(it.carry_out(5, 4, 2, 50).pages, 50);
+        assert_eq!(it.execute(5, 4, 2, 50).pages, 50);
         assert!(it.stored().iter().all(|page| *page >= REGION_PAGES));
-        assert_eq!(it.carry_out(5, 4, 2, old).pages, old);
+        assert_eq!(it.execute(5, 4, 2, old).pages, old);
         let young = it.stored().iter().filter(|page| **page < REGION_PAGES).count();
         assert_eq!(young, 50);
         assert_eq!(it.stored().len(), old + 50);
@@ -231,20 +218,20 @@ fn an_order_takes_all_of_the_old_and_some_of_the_young() {
 fn pinned_pages_neither_count_nor_go() {
     each("pinned_pages_neither_count_nor_go", |mut it| {
         let pinned = PageRange::new(10, 20);
-        it.look(1);
-        it.table.pins().add(pinned);
-        it.look(4);
+        it.scan(1);
+        it.core.table.pins().add(pinned);
+        it.scan(4);
         let ages = it.evictor.ages(Tick::new(4));
         assert_eq!(ages.at_least(0), PAGES - 10);
-        let done = it.carry_out(4, 2, 2, usize::MAX);
+        let done = it.execute(4, 2, 2, usize::MAX);
         assert_eq!(done, Evicted { pages: PAGES - 10, ..Evicted::default() });
         assert!(pinned.iter().all(|page| it.state(page.0) == State::Resident));
-        assert!(pinned.iter().all(|page| !it.table.load(page).is_engaged()));
-        it.table.pins().remove(pinned);
+        assert!(pinned.iter().all(|page| !it.core.table.load(page).is_engaged()));
+        it.core.table.pins().remove(pinned);
         // They count as touched when they are watched again.
-        it.look(8);
-        it.look(12);
-        assert_eq!(it.carry_out(12, 4, 4, usize::MAX).pages, 10);
+        it.scan(8);
+        it.scan(12);
+        assert_eq!(it.execute(12, 4, 4, usize::MAX).pages, 10);
     });
 }
 
@@ -259,18 +246,18 @@ fn what_does_not_compress_stays_and_is_left_alone_for_a_while() {
             it.write(PageIndex(5), i, noise);
             it.write(PageIndex(6), i, 7 << 32 | 7);
         }
-        it.look(1);
-        it.look(4);
-        let done = it.carry_out(4, 2, 2, usize::MAX);
+        it.scan(1);
+        it.scan(4);
+        let done = it.execute(4, 2, 2, usize::MAX);
         let expected = Evicted { pages: PAGES - 1, incompressible: 1, ..Evicted::default() };
         assert_eq!(done, expected);
         assert_eq!((it.state(5), it.state(6)), (State::Resident, State::Stored));
-        assert_eq!(it.counters.incompressible.get(), 1);
-        assert_eq!(it.counters.same_filled.get(), 1);
+        assert_eq!(it.core.counters.incompressible.get(), 1);
+        assert_eq!(it.core.counters.same_filled.get(), 1);
         assert_eq!(it.evictor.ages(Tick::new(5)).at_least(0), 0);
-        assert_eq!(it.carry_out(11, 2, 2, usize::MAX), Evicted::default());
+        assert_eq!(it.execute(11, 2, 2, usize::MAX), Evicted::default());
         assert_eq!(it.evictor.ages(Tick::new(12)).at_least(2), 1, "after eight ticks");
-        assert_eq!(it.carry_out(12, 2, 2, usize::MAX).incompressible, 1);
+        assert_eq!(it.execute(12, 2, 2, usize::MAX).incompressible, 1);
     });
 }
 
@@ -278,14 +265,14 @@ fn what_does_not_compress_stays_and_is_left_alone_for_a_while() {
 fn a_full_store_ends_an_order_and_what_does_not_fit_stays() {
     for kind in common::trackers("a_full_store_ends_an_order") {
         let mut it = Fixture::new(kind, 64 << 10, false);
-        it.look(1);
-        it.look(4);
-        let done = it.carry_out(4, 2, 1, usize::MAX);
+        it.scan(1);
+        it.scan(4);
+        let done = it.execute(4, 2, 1, usize::MAX);
         assert!(done.store_full && done.pages > 0 && done.pages < PAGES);
         assert_eq!(it.stored(), (0..done.pages).collect::<Vec<_>>());
-        let full = it.counters.store_full.get();
-        assert!(full >= 1 && full <= BATCH as u64, "one batch has found out: {full}");
-        let again = it.carry_out(4, 2, 1, usize::MAX);
+        let full = it.core.counters.store_full.get();
+        assert!(full >= 1 && full <= BATCH_PAGES as u64, "one batch has found out: {full}");
+        let again = it.execute(4, 2, 1, usize::MAX);
         assert!(again.store_full && again.pages == 0);
         assert_eq!(it.stored().len(), done.pages);
     }
@@ -295,11 +282,11 @@ fn a_full_store_ends_an_order_and_what_does_not_fit_stays() {
 fn zeal_makes_batches_of_a_few_pages() {
     for kind in common::trackers("zeal_makes_batches") {
         let mut it = Fixture::new(kind, 64 << 20, true);
-        it.look(1);
-        it.look(4);
-        assert_eq!(it.carry_out(4, 2, 2, BATCH + 8).pages, BATCH + 8);
-        assert_eq!(it.counters.freezes.get(), 3, "of a whole batch, one page, and seven");
-        assert_eq!(it.evictor.evict_all(Tick::new(4), ALL).pages, PAGES - BATCH - 8);
+        it.scan(1);
+        it.scan(4);
+        assert_eq!(it.execute(4, 2, 2, BATCH_PAGES + 8).pages, BATCH_PAGES + 8);
+        assert_eq!(it.core.counters.freezes.get(), 3, "of a whole batch, one page, and seven");
+        assert_eq!(it.evictor.evict_all(Tick::new(4), ALL).pages, PAGES - BATCH_PAGES - 8);
         assert_eq!(it.stored().len(), PAGES);
     }
 }
@@ -310,7 +297,7 @@ fn evicting_all_takes_what_is_neither_watched_nor_old_and_nothing_outside() {
         let within = PageRange::new(100, REGION_PAGES + 7);
         let done = it.evictor.evict_all(Tick::new(2), within);
         assert_eq!(done, Evicted { pages: within.pages(), ..Evicted::default() });
-        assert_eq!(it.table.now(), Tick::new(2));
+        assert_eq!(it.core.table.now(), Tick::new(2));
         assert_eq!(it.stored(), (within.start.0..within.end.0).collect::<Vec<_>>());
     });
 }
@@ -320,17 +307,17 @@ fn hot_regions_are_left_alone_for_a_while_and_not_counted() {
     each("hot_regions_are_left_alone", |mut it| {
         let hot = REGION_PAGES as u64;
         for now in 1..4 {
-            it.look(now);
+            it.scan(now);
             (0..REGION_PAGES).for_each(|page| it.touch(page));
         }
         // Found hot at ticks 2 and 3: it rests.
-        let armed = it.counters.pages_armed.get();
+        let armed = it.core.counters.pages_armed.get();
         assert_eq!(armed, PAGES as u64 + hot, "armed at ticks 1 and 2");
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), PAGES - REGION_PAGES);
-        assert_eq!(it.carry_out(3, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
+        assert_eq!(it.execute(3, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
         // A look at everything watches it all the same.
-        it.evictor.look(Tick::new(3), true).unwrap();
-        assert_eq!(it.counters.pages_armed.get(), armed + hot);
+        it.evictor.scan(Tick::new(3), true).unwrap();
+        assert_eq!(it.core.counters.pages_armed.get(), armed + hot);
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), REGION_PAGES);
     });
 }
@@ -339,9 +326,9 @@ fn hot_regions_are_left_alone_for_a_while_and_not_counted() {
 fn progress_is_over_when_a_batch_is() {
     each("progress_is_over", |mut it| {
         let before = it.evictor.progress().seen();
-        it.look(1);
-        it.look(4);
-        it.carry_out(4, 2, 2, 3);
+        it.scan(1);
+        it.scan(4);
+        it.execute(4, 2, 2, 3);
         let after = it.evictor.progress().seen();
         assert_ne!(after, before, "it has come to pages");
         assert_eq!(after.page(), None, "and is at none any more");
@@ -353,27 +340,27 @@ fn memory_that_the_store_can_spare_is_given_back() {
     each("memory_that_the_store_can_spare", |mut it| {
         let spare = |it: &Fixture| {
             let bytes: Vec<u8> = (0..PAGE_SIZE / 8).flat_map(|i| (i / 8).to_ne_bytes()).collect();
-            let put = it.store.put(&mut crate::store::Compressor::new(), &bytes, 0);
+            let put = it.core.store.put(&mut crate::store::Compressor::new(), &bytes, 0);
             let crate::store::Put::Compressed(handle) = put else { panic!("{put:?}") };
-            it.store.free(handle);
-            assert!(it.store.held_bytes() > 0);
+            it.core.store.free(handle);
+            assert!(it.core.store.held_bytes() > 0);
         };
         spare(&it);
         it.evictor.trim();
-        assert_eq!(it.store.held_bytes(), 0);
+        assert_eq!(it.core.store.held_bytes(), 0);
         spare(&it);
         it.evictor.evict_all(Tick::new(1), PageRange::new(0, 0));
-        assert_eq!(it.store.held_bytes(), 0);
+        assert_eq!(it.core.store.held_bytes(), 0);
     });
 }
 
 #[test]
 fn where_nothing_is_old_enough_nothing_is_looked_at() {
     each("where_nothing_is_old_enough", |mut it| {
-        it.look(1);
-        it.look(3);
-        let scanned = it.counters.pages_scanned.get();
-        assert_eq!(it.carry_out(20, 30, 30, usize::MAX), Evicted::default());
-        assert_eq!(it.counters.pages_scanned.get(), scanned);
+        it.scan(1);
+        it.scan(3);
+        let scanned = it.core.counters.pages_scanned.get();
+        assert_eq!(it.execute(20, 30, 30, usize::MAX), Evicted::default());
+        assert_eq!(it.core.counters.pages_scanned.get(), scanned);
     });
 }

@@ -100,7 +100,7 @@ fn a_peek_gives_a_pages_own_bytes_wherever_pages_around_it_are_damaged() {
 fn bytes_of_another_page_are_told_from_a_pages_own() {
     each("bytes_of_another_page", |mut it| {
         let run = it.stored(2, 0);
-        let Resolver { table, store, .. } = &it.resolver;
+        let Core { table, store, .. } = &*it.resolver.core;
         for (page, other) in [(run.start, PageIndex(2)), (PageIndex(2), run.start)] {
             let handle = table.load(page).handle();
             assert!(store.is_copy(handle, page.0 as u64, &bytes_of(page)));

@@ -6,8 +6,7 @@ use super::*;
 use crate::common;
 use crate::prim::PAGE_SIZE;
 use crate::store::{Compressor, Put};
-use crate::sys::memory::SharedMemory;
-use crate::sys::uffd::Uffd;
+use crate::sys::backing::FaultDelivery;
 use crate::track::Tracker;
 
 /// Pages of the fixture's memory.
@@ -31,24 +30,16 @@ pub(super) fn is_damaged(damaged: usize, i: usize) -> bool {
 
 impl Fixture {
     pub(super) fn new(kind: Tracker) -> Self {
-        let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
-        let uffds = vec![Uffd::open(kind.features()).unwrap()];
-        let (backing, pagemap) = Backing::kept(memory, uffds, kind.register_mode()).unwrap();
-        let tracker = kind.start(Arc::clone(&backing), pagemap).unwrap();
-        let resolver = Resolver::new(
-            backing,
-            Arc::new(PageTable::new(PAGES).unwrap()),
-            Arc::new(Store::new(64 << 20).unwrap()),
-            tracker,
-            Arc::new(Counters::default()),
-            Arc::new(BlockMap::new(PAGES).unwrap()),
-        );
+        let bytes = PAGES * PAGE_SIZE;
+        let core = Core::new(bytes, kind, 0, FaultDelivery::Messages(1), 64 << 20).unwrap();
+        let map = Arc::new(BlockMap::new(PAGES).unwrap());
+        let resolver = Resolver::new(Arc::new(core), map);
         Self { resolver, compressor: Compressor::new(), next: 1 }
     }
 
     /// Stores a page, as the evictor does.
     fn store(&mut self, page: PageIndex, damaged: bool) {
-        let Resolver { table, store, .. } = &self.resolver;
+        let Core { table, store, .. } = &*self.resolver.core;
         table.begin_fill(page, Word::EMPTY).unwrap();
         let _ = table.finish_fill(page, Word::EMPTY);
         table.claim(page, table.load(page)).unwrap();
@@ -75,13 +66,13 @@ impl Fixture {
     }
 
     pub(super) fn state(&self, page: PageIndex) -> State {
-        self.resolver.table.load(page).state()
+        self.resolver.core.table.load(page).state()
     }
 
     /// Reads a page as the program does, which must be in memory.
     pub(super) fn read(&self, page: PageIndex) -> u8 {
         assert_eq!(self.state(page), State::Resident);
-        let address = self.resolver.backing.memory().base().wrapping_add(page.offset());
+        let address = self.resolver.core.backing.base().wrapping_add(page.offset());
         // SAFETY: within the mapping, and nothing writes there.
         unsafe { address.read_volatile() }
     }
@@ -92,27 +83,27 @@ impl Fixture {
         window: PageRange,
         page: PageIndex,
     ) -> (Resolved, PageRange) {
-        let was = self.resolver.table.load(page);
-        self.resolver.table.begin_fill(page, was).unwrap();
+        let was = self.resolver.core.table.load(page);
+        self.resolver.core.table.begin_fill(page, was).unwrap();
         self.resolver.restore_within(window, page, was)
     }
 
     /// Whether a page is in memory, with its own bytes.
     pub(super) fn is_right(&self, page: PageIndex) -> bool {
         let mut bytes = vec![0; PAGE_SIZE];
-        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
+        self.resolver.core.backing.shared().read(page.only(), &mut bytes).unwrap();
         self.state(page) == State::Resident && bytes == bytes_of(page)
     }
 
     /// A stored page has no memory, and neither has a lost one that was not there before.
     pub(super) fn holds_no_memory(&self, page: PageIndex) -> bool {
         let mut bytes = vec![1; PAGE_SIZE];
-        self.resolver.backing.memory().read(page.only(), &mut bytes).unwrap();
+        self.resolver.core.backing.shared().read(page.only(), &mut bytes).unwrap();
         bytes == [0; PAGE_SIZE]
     }
 
     pub(super) fn check(&self) {
-        let Resolver { table, store, .. } = &self.resolver;
+        let Core { table, store, .. } = &*self.resolver.core;
         table.check().unwrap();
         let words = (0..PAGES).map(|page| table.load(PageIndex(page)));
         let handles = words.filter(|word| word.state() == State::Stored).map(Word::handle);

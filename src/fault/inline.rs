@@ -45,7 +45,7 @@ impl Inline {
     /// What is to be done about a touch of memory that is ordinary memory, or will be in a moment.
     fn serve_stopped(&self, page: PageIndex) -> Served {
         thread::yield_now();
-        match self.resolver.table.load(page).state() {
+        match self.resolver.core.table.load(page).state() {
             State::Lost => Served::Refused,
             _ if self.is_readable(page) => Served::Retry,
             _ => Served::Refused,
@@ -55,13 +55,13 @@ impl Inline {
     fn serve_page(&self, page: PageIndex) -> Served {
         let start = Instant::now();
         let resolver = &self.resolver;
-        resolver.counters.faults.add(1);
+        resolver.core.counters.faults.add(1);
         match resolver.resolve(page) {
             Resolved::Restored => {
                 resolver.count_refault(start);
                 (self.filled)();
             }
-            Resolved::Waiting => resolver.table.wait(page),
+            Resolved::Waiting => resolver.core.table.wait(page),
             Resolved::Lifted if !self.is_readable(page) => return Served::Refused,
             Resolved::Zeroed | Resolved::Lifted | Resolved::TakenBack => (self.filled)(),
             Resolved::Lost => return Served::Refused,
@@ -72,9 +72,9 @@ impl Inline {
     /// Whether a page that is in memory, and whose protection was lifted, can be read at all. If
     /// not, touching it again would be SIGBUS again, for ever.
     fn is_readable(&self, page: PageIndex) -> bool {
-        let read = self.resolver.backing.try_read(page);
+        let read = self.resolver.core.backing.check_readable(page);
         if let Err(e) = &read {
-            event::say(format_args!("page {} of an arena cannot be read: {e:#}", page.0));
+            event::report(format_args!("page {} of an arena cannot be read: {e:#}", page.0));
         }
         read.is_ok()
     }
@@ -82,7 +82,7 @@ impl Inline {
 
 impl Serve for Inline {
     fn serve(&self, address: usize) -> Served {
-        let Some(page) = self.resolver.backing.page_of(address as u64) else {
+        let Some(page) = self.resolver.core.backing.page_of(address as u64) else {
             return Served::Refused;
         };
         if self.stopped.load(Ordering::SeqCst) {

@@ -15,31 +15,25 @@ pub(crate) mod handler;
 pub(crate) mod inline;
 mod pages;
 mod peek;
-mod readahead;
 mod restore;
 mod scratch;
-mod zero_fill;
 
-pub(crate) use pages::FillError;
+pub(crate) use crate::sys::backing::FillError;
 pub(crate) use peek::Peeked;
 pub(crate) use restore::{Brought, Empty};
 
 use crate::alloc::BlockMap;
+use crate::policy::{Readahead, ZeroFillWindow};
 use crate::prim::sync::AtomicUsize;
 use crate::prim::{PageIndex, PageRange};
-use crate::stats::{Counters, Progress};
-use crate::store::Store;
-use crate::sys::backing::Backing;
+use crate::stats::Progress;
 use crate::sys::event;
-use crate::table::{PageTable, State, Waiters, Word};
-use crate::track::AccessTracker;
-use pages::Content;
-use readahead::Readahead;
+use crate::table::{State, Waiters, Word};
+use crate::track::Core;
 use scratch::Scratches;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
-use zero_fill::ZeroFillWindow;
 
 /// Who brings back a page that was touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,42 +114,27 @@ pub(crate) enum Resolved {
 /// Brings pages back.
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    pub(crate) backing: Arc<Backing>,
-    pub(crate) table: Arc<PageTable>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) tracker: Arc<dyn AccessTracker>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) core: Arc<Core>,
     map: Arc<BlockMap>,
-    ahead: ZeroFillWindow,
-    neighbours: Readahead,
+    zero_fill: ZeroFillWindow,
+    readahead: Readahead,
     scratches: Scratches,
-    /// Handlers that are looking for a message rather than sleep.
-    looking: AtomicUsize,
-    /// What the handler of each descriptor is at.
+    /// Handler threads that poll for a message.
+    polling: AtomicUsize,
+    /// The page that the handler thread of each descriptor is at.
     progress: Box<[Progress]>,
 }
 
 impl Resolver {
-    pub(crate) fn new(
-        backing: Arc<Backing>,
-        table: Arc<PageTable>,
-        store: Arc<Store>,
-        tracker: Arc<dyn AccessTracker>,
-        counters: Arc<Counters>,
-        map: Arc<BlockMap>,
-    ) -> Self {
-        let progress = backing.uffds().iter().map(|_| Progress::default()).collect();
+    pub(crate) fn new(core: Arc<Core>, map: Arc<BlockMap>) -> Self {
+        let progress = core.backing.uffds().iter().map(|_| Progress::default()).collect();
         Self {
-            backing,
-            table,
-            store,
-            tracker,
-            counters,
+            core,
             map,
-            ahead: ZeroFillWindow::default(),
-            neighbours: Readahead::new(),
+            zero_fill: ZeroFillWindow::default(),
+            readahead: Readahead::new(),
             scratches: Scratches::new(),
-            looking: AtomicUsize::new(0),
+            polling: AtomicUsize::new(0),
             progress,
         }
     }
@@ -171,27 +150,28 @@ impl Resolver {
     /// The calling thread must have its signals blocked.
     pub(crate) fn resolve(&self, page: PageIndex) -> Resolved {
         loop {
-            let seen = self.table.load(page);
+            let seen = self.core.table.load(page);
             match seen.state() {
                 State::Empty => {
-                    let range = self.ahead.window(page, |most| self.map.rest_of_block(page, most));
+                    let range =
+                        self.zero_fill.window(page, |most| self.map.rest_of_block(page, most));
                     if let Some(resolved) = self.zero_from(range) {
                         return resolved;
                     }
                 }
                 State::Resident | State::Claimed => {
-                    if self.table.begin_lift(page, seen).is_ok() {
+                    if self.core.table.begin_lift(page, seen).is_ok() {
                         return self.lift(page, seen);
                     }
                 }
                 State::Dropping | State::Filling => {
-                    if self.table.ask_to_be_woken(page, seen).is_ok() {
+                    if self.core.table.ask_to_be_woken(page, seen).is_ok() {
                         return Resolved::Waiting;
                     }
                 }
                 State::Stored => {
-                    self.store.prefetch(seen.handle());
-                    if self.table.begin_fill(page, seen).is_ok() {
+                    self.core.store.prefetch(seen.handle());
+                    if self.core.table.begin_fill(page, seen).is_ok() {
                         return self.restore_touched(page, seen);
                     }
                 }
@@ -210,16 +190,16 @@ impl Resolver {
         match self.zero_run(range) {
             (0, None) => None,
             (0, Some(FillError::NoMemory)) => {
-                event::say(format_args!("a thread waits for memory for a page that it touched"));
+                event::report(format_args!("a thread waits for memory for a page that it touched"));
                 None
             }
             (0, Some(error)) => {
-                self.table.begin_fill(range.start, Word::EMPTY).ok()?;
+                self.core.table.begin_fill(range.start, Word::EMPTY).ok()?;
                 self.lose(range.start, Word::EMPTY, &error);
                 Some(Resolved::Lost)
             }
             (filled, _) => {
-                self.counters.zero_fills.add(filled as u64);
+                self.core.counters.zero_fills.add(filled as u64);
                 Some(Resolved::Zeroed)
             }
         }
@@ -227,54 +207,54 @@ impl Resolver {
 
     /// Gives access to the page, which the caller has taken.
     fn lift(&self, page: PageIndex, was: Word) -> Resolved {
-        if let Err(e) = self.tracker.lift(page.only()) {
-            event::die("cannot give access to a page", &e);
+        if let Err(e) = self.core.isolation.admit(page.only()) {
+            event::abort_process("cannot give access to a page", &e);
         }
-        self.wake(page.only(), self.table.finish_lift(page, was));
+        self.wake(page.only(), self.core.table.finish_lift(page, was));
         if was.state() == State::Claimed {
-            self.counters.taken_back.add(1);
+            self.core.counters.taken_back.add(1);
             Resolved::TakenBack
         } else {
-            self.counters.lifted.add(1);
+            self.core.counters.lifted.add(1);
             Resolved::Lifted
         }
     }
 
     /// Counts a page that was brought back for its toucher, by whoever began at `start`.
     fn count_refault(&self, start: Instant) {
-        self.counters.refaults.add(1);
+        self.core.counters.refaults.add(1);
         let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.counters.refault_time.record(nanos);
+        self.core.counters.refault_time.record(nanos);
     }
 
     /// Wakes the waiters that a page's owner has found.
     fn wake(&self, range: PageRange, waiters: Waiters) {
         if waiters.0
-            && let Err(e) = self.table.wake(&self.backing, range)
+            && let Err(e) = self.core.table.wake(&self.core.backing, range)
         {
-            event::die("cannot wake the waiters of a page", &e);
+            event::abort_process("cannot wake the waiters of a page", &e);
         }
     }
 
     /// Makes sure that whoever touches a lost page learns of it: poison does not outlast the page's
     /// being taken out of the page table. False if the page is not what it was any more.
     fn repoison(&self, page: PageIndex, seen: Word) -> bool {
-        let taken = self.table.begin_repoison(page, seen).is_ok();
+        let taken = self.core.table.begin_repoison(page, seen).is_ok();
         if taken {
             self.poison(page);
-            self.wake(page.only(), self.table.finish_repoison(page));
+            self.wake(page.only(), self.core.table.finish_repoison(page));
         }
         taken
     }
 
     /// Makes sure of it for all lost pages, before nobody serves touches any more.
     pub(crate) fn repoison_lost_pages(&self) {
-        if self.table.lost() == 0 {
+        if self.core.table.lost() == 0 {
             return;
         }
-        for page in self.table.extent().iter() {
+        for page in self.core.table.extent().iter() {
             loop {
-                let seen = self.table.load(page);
+                let seen = self.core.table.load(page);
                 if seen.state() != State::Lost || self.repoison(page, seen) {
                     break;
                 }
@@ -283,8 +263,8 @@ impl Resolver {
     }
 
     fn poison(&self, page: PageIndex) {
-        if let Err(e) = self.backing.poison(page) {
-            event::die("cannot poison a lost page", &e);
+        if let Err(e) = self.core.backing.poison(page) {
+            event::abort_process("cannot poison a lost page", &e);
         }
     }
 }

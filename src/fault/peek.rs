@@ -28,16 +28,16 @@ impl Resolver {
         bytes: &mut [u8; PAGE_SIZE],
     ) -> Peeked {
         loop {
-            let seen = self.table.load(page);
+            let seen = self.core.table.load(page);
             match seen.state() {
                 State::Stored => {
-                    self.store.prefetch(seen.handle());
+                    self.core.store.prefetch(seen.handle());
                     let _blocked = SignalsBlocked::new();
-                    if self.table.begin_fill(page, seen).is_ok() {
+                    if self.core.table.begin_fill(page, seen).is_ok() {
                         return self.peek_at_taken(page, seen, part, bytes);
                     }
                 }
-                State::Dropping | State::Filling => self.table.wait(page),
+                State::Dropping | State::Filling => self.core.table.wait(page),
                 State::Lost => return Peeked::Lost,
                 State::Empty | State::Resident | State::Claimed => return Peeked::InMemory,
             }
@@ -59,7 +59,7 @@ impl Resolver {
             }
             bytes[..part.len()].copy_from_slice(&scratch.bytes(page.only())[part]);
             self.give_up(page, scratch);
-            self.counters.peeked.add(1);
+            self.core.counters.peeked.add(1);
             Peeked::Stored
         })
     }

@@ -1,8 +1,10 @@
 //! Bringing stored pages back: for a toucher, with neighbours; or ahead of a touch, in runs.
 
-use super::scratch::{RUN, Scratch};
-use super::{Content, FillError, Resolved, Resolver};
+use super::scratch::Scratch;
+use super::{FillError, Resolved, Resolver};
+use crate::prim::geometry::READAHEAD_PAGES;
 use crate::prim::{PageIndex, PageRange};
+use crate::sys::backing::Content;
 use crate::sys::event;
 use crate::sys::signals::SignalsBlocked;
 use crate::table::{State, Word};
@@ -29,11 +31,11 @@ impl Resolver {
     /// Brings back `page`, which was touched and which the caller has taken from the store, and those
     /// neighbours of it that are likely to be touched next.
     pub(super) fn restore_touched(&self, page: PageIndex, was: Word) -> Resolved {
-        let plan = self.neighbours.plan(page, self.table.extent().end);
+        let plan = self.readahead.plan(page, self.core.table.extent().end);
         let (resolved, run) = self.restore_within(plan.window, page, was);
-        self.neighbours.note(plan, run);
+        self.readahead.note(plan, run);
         if run.pages() > 1 {
-            self.counters.brought_along.add(run.pages() as u64 - 1);
+            self.core.counters.brought_along.add(run.pages() as u64 - 1);
         }
         resolved
     }
@@ -71,8 +73,8 @@ impl Resolver {
 
     /// Takes a page from the store and gives the word that it had. None if it is not stored.
     fn take_stored(&self, page: PageIndex) -> Option<Word> {
-        let seen = self.table.load(page);
-        let taken = seen.state() == State::Stored && self.table.begin_fill(page, seen).is_ok();
+        let seen = self.core.table.load(page);
+        let taken = seen.state() == State::Stored && self.core.table.begin_fill(page, seen).is_ok();
         taken.then_some(seen)
     }
 
@@ -111,9 +113,9 @@ impl Resolver {
         let mut intact = 0;
         while let Some(page) = pages.next() {
             if let Some(next) = pages.peek() {
-                self.store.prefetch(scratch.word(*next).handle());
+                self.core.store.prefetch(scratch.word(*next).handle());
             }
-            if !scratch.decode(page, &self.store) {
+            if !scratch.decode(page, &self.core.store) {
                 break;
             }
             intact += 1;
@@ -128,7 +130,7 @@ impl Resolver {
         intact: PageRange,
         scratch: &Scratch,
     ) -> (Resolved, PageRange) {
-        let sample = self.neighbours.is_sample(intact);
+        let sample = self.readahead.is_sample(intact);
         let (done, _) = self.hand_over(intact, scratch, !sample);
         if sample {
             if done == intact.pages() {
@@ -136,8 +138,8 @@ impl Resolver {
             }
             // Not before: a toucher who went on could touch all of it unseen. Those who wait on the
             // pages' words are woken as these change.
-            if let Err(e) = self.backing.wake(intact) {
-                event::die("cannot wake the waiters of a page", &e);
+            if let Err(e) = self.core.backing.wake(intact) {
+                event::abort_process("cannot wake the waiters of a page", &e);
             }
         }
         let there = PageRange::new(intact.start.0, intact.start.0 + done);
@@ -160,7 +162,7 @@ impl Resolver {
                 }
                 // The copy is good, so the toucher may as well go on waiting.
                 Some(FillError::NoMemory) => {
-                    event::say(format_args!("a thread waits for memory for an evicted page"));
+                    event::report(format_args!("a thread waits for memory for an evicted page"));
                 }
                 Some(error) => {
                     self.lose(page, scratch.word(page), &error);
@@ -178,46 +180,49 @@ impl Resolver {
         scratch: &Scratch,
         wake: bool,
     ) -> (usize, Option<FillError>) {
-        debug_assert!(scratch.is_faithful(pages, &self.store), "bytes of another page: {pages:?}");
+        debug_assert!(
+            scratch.is_faithful(pages, &self.core.store),
+            "bytes of another page: {pages:?}"
+        );
         let bytes = scratch.bytes(pages);
-        let content = if wake { Content::Bytes(bytes) } else { Content::BytesQuietly(bytes) };
-        self.install(pages, content)
+        let content = if wake { Content::Bytes(bytes) } else { Content::BytesWithoutWake(bytes) };
+        self.core.backing.fill(pages, content)
     }
 
     /// Ends the fill of a page of the run that is in memory now.
     fn finish_restored(&self, page: PageIndex, scratch: &Scratch) {
         let was = scratch.word(page);
-        self.store.free(was.handle());
-        self.wake(page.only(), self.table.finish_fill(page, was));
+        self.core.store.free(was.handle());
+        self.wake(page.only(), self.core.table.finish_fill(page, was));
     }
 
     /// Makes a page of the run a stored one again.
     pub(super) fn give_up(&self, page: PageIndex, scratch: &Scratch) {
-        self.wake(page.only(), self.table.abort_fill(page, scratch.word(page)));
+        self.wake(page.only(), self.core.table.abort_fill(page, scratch.word(page)));
     }
 
     /// Looks what became of the pages that were watched the last time, and watches those of `run` that
     /// came along with `page`. The caller must own them: an eviction relies on what it has armed.
     fn sample(&self, page: PageIndex, run: PageRange) {
-        let now = self.table.now();
-        if let Some(watched) = self.neighbours.take_sample(now) {
+        let now = self.core.table.now();
+        if let Some(watched) = self.readahead.take_sample(now) {
             let mut touched = 0;
-            let looked = self.tracker.touched(watched, &mut |run| {
+            let looked = self.core.watch.touched(watched, &mut |run| {
                 touched += run.intersection(watched).pages();
             });
             if looked.is_ok() {
                 let [wanted, wasted] = [touched, watched.pages() - touched].map(|n| n as u64);
-                self.counters.sampled_wanted.add(wanted);
-                self.counters.sampled_wasted.add(wasted);
-                self.neighbours.learn(wanted, wasted);
+                self.core.counters.sampled_wanted.add(wanted);
+                self.core.counters.sampled_wasted.add(wasted);
+                self.readahead.learn(wanted, wasted);
             }
         }
         let below = PageRange { start: run.start, end: page };
         let above = PageRange { start: PageIndex(page.0 + 1), end: run.end };
         let company = if above.pages() >= below.pages() { above } else { below };
         // The kernel may refuse, for memory that the program has locked; then nothing is learnt.
-        if self.tracker.arm(company).is_ok() {
-            self.neighbours.put_sample(company, now);
+        if self.core.watch.arm(company).is_ok() {
+            self.readahead.put_sample(company, now);
         }
     }
 
@@ -227,16 +232,16 @@ impl Resolver {
         let mut brought = Brought::default();
         let mut left = match empty {
             // Beyond it all is empty.
-            Empty::Leave => range.intersection(self.table.extent()),
+            Empty::Leave => range.intersection(self.core.table.extent()),
             Empty::Populate => range,
         };
         while !left.is_empty() {
             let page = left.start;
-            let seen = self.table.load(page);
+            let seen = self.core.table.load(page);
             match seen.state() {
                 State::Stored => {
-                    self.store.prefetch(seen.handle());
-                    let chunk = PageRange::new(page.0, left.end.0.min(page.0 + RUN));
+                    self.core.store.prefetch(seen.handle());
+                    let chunk = PageRange::new(page.0, left.end.0.min(page.0 + READAHEAD_PAGES));
                     let blocked = SignalsBlocked::new();
                     let (run, error) =
                         self.scratches.with(|scratch| self.restore_run(chunk, scratch));
@@ -249,17 +254,17 @@ impl Resolver {
                 }
                 State::Claimed => {
                     let _blocked = SignalsBlocked::new();
-                    if self.table.begin_lift(page, seen).is_ok() {
+                    if self.core.table.begin_lift(page, seen).is_ok() {
                         self.lift(page, seen);
                     }
                 }
-                State::Dropping | State::Filling => self.table.wait(page),
+                State::Dropping | State::Filling => self.core.table.wait(page),
                 State::Resident => {
-                    self.table.touch(page);
+                    self.core.table.touch(page);
                     left.start.0 += 1;
                 }
                 State::Empty if empty == Empty::Populate => {
-                    let run = left.iter().take_while(|p| self.table.load(*p) == Word::EMPTY);
+                    let run = left.iter().take_while(|p| self.core.table.load(*p) == Word::EMPTY);
                     self.populate(PageRange::new(page.0, page.0 + run.count().max(1)))?;
                 }
                 State::Empty => left.start.0 += 1,
@@ -272,7 +277,7 @@ impl Resolver {
         Ok(brought)
     }
 
-    /// Brings back the leading run of stored pages of `range`, which has at most [`RUN`] pages, up to a
+    /// Brings back the leading run of stored pages of `range`, which has at most [`READAHEAD_PAGES`] pages, up to a
     /// damaged one. A page that is damaged and the first of them is lost.
     fn restore_run(&self, range: PageRange, scratch: &mut Scratch) -> (usize, Option<FillError>) {
         scratch.begin(range.start);

@@ -4,6 +4,7 @@
 //! pool. Only a thread that no signal handler of the program can interrupt may hold one: a handler that
 //! touched a page would wait for a buffer of its own thread.
 
+use crate::prim::geometry::READAHEAD_PAGES;
 use crate::prim::sync::{Mutex, thread};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::store::{Decompressor, Store};
@@ -13,10 +14,7 @@ use crossbeam::utils::CachePadded;
 use std::collections::VecDeque;
 use std::sync::TryLockError;
 
-/// Pages that are brought back in one call at most.
-pub(super) const RUN: usize = 16;
-
-/// The pages that one thread has taken in order to bring them back: a run of at most [`RUN`] pages, the
+/// The pages that one thread has taken in order to bring them back: a run of at most [`READAHEAD_PAGES`] pages, the
 /// word that each of them had, and room for the bytes of each.
 ///
 /// Words and bytes are found by the page that they belong to. So the bytes stay where they were
@@ -34,8 +32,8 @@ impl Scratch {
         Self {
             decompressor: Decompressor::new(),
             start: PageIndex(0),
-            words: VecDeque::with_capacity(RUN),
-            bytes: vec![0; RUN * PAGE_SIZE].into(),
+            words: VecDeque::with_capacity(READAHEAD_PAGES),
+            bytes: vec![0; READAHEAD_PAGES * PAGE_SIZE].into(),
         }
     }
 
@@ -47,13 +45,13 @@ impl Scratch {
 
     /// Adds the page above the run.
     pub(super) fn push_above(&mut self, word: Word) {
-        debug_assert!(self.words.len() < RUN);
+        debug_assert!(self.words.len() < READAHEAD_PAGES);
         self.words.push_back(word);
     }
 
     /// Adds the page below the run, of which no page may have been decoded yet.
     pub(super) fn push_below(&mut self, word: Word) {
-        debug_assert!(self.words.len() < RUN);
+        debug_assert!(self.words.len() < READAHEAD_PAGES);
         self.words.push_front(word);
         self.start.0 -= 1;
     }

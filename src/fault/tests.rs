@@ -7,12 +7,16 @@ use crate::prim::Tick;
 
 /// Touches a stored page. Checks that just these pages come back.
 fn touch(it: &Fixture, page: usize, expected: PageRange) {
-    let along = it.resolver.counters.brought_along.get();
-    let before = it.resolver.table.resident();
+    let along = it.resolver.core.counters.brought_along.get();
+    let before = it.resolver.core.table.resident();
     assert_eq!(it.resolver.resolve(PageIndex(page)), Resolved::Restored);
     assert!(expected.iter().all(|page| it.is_right(page)), "{page}: {expected:?}");
-    assert_eq!(it.resolver.table.resident() - before, expected.pages(), "{page}: {expected:?}");
-    let now_along = it.resolver.counters.brought_along.get();
+    assert_eq!(
+        it.resolver.core.table.resident() - before,
+        expected.pages(),
+        "{page}: {expected:?}"
+    );
+    let now_along = it.resolver.core.counters.brought_along.get();
     assert_eq!(now_along - along, expected.pages() as u64 - 1, "{page}: {expected:?}");
 }
 
@@ -75,15 +79,15 @@ fn what_came_along_is_watched_and_what_was_wasted_is_counted() {
         each("what_came_along_is_watched", |mut it| {
             let run = it.stored(pages_of(TOUCHES), 0);
             touch_in_a_row(&it, run, up, TOUCHES - 1);
-            assert_eq!(it.resolver.counters.sampled_wasted.get(), 0);
+            assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 0);
             // The first one that brought something along was watched, which is looked at now.
             let step = if up { run.end.0 - 16 } else { run.start.0 + 15 };
             let last = if up { step..step + 16 } else { run.start.0..step + 1 };
             touch(&it, step, PageRange::new(last.start, last.end));
-            assert_eq!(it.resolver.counters.sampled_wasted.get(), 1, "up: {up}");
-            assert_eq!(it.resolver.counters.sampled_wanted.get(), 0);
+            assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 1, "up: {up}");
+            assert_eq!(it.resolver.core.counters.sampled_wanted.get(), 0);
             // And of this one the fifteen pages beside the touched one are watched.
-            let watched = it.resolver.neighbours.take_sample(it.resolver.table.now()).unwrap();
+            let watched = it.resolver.readahead.take_sample(it.resolver.core.table.now()).unwrap();
             let beside = if up { last.start + 1..last.end } else { last.start..last.end - 1 };
             assert_eq!(watched, PageRange::new(beside.start, beside.end));
         });
@@ -104,8 +108,8 @@ fn what_came_along_and_was_touched_is_counted_as_wanted() {
         for chunk in rest.chunks(16) {
             touch(&it, chunk.start.0, chunk);
         }
-        assert_eq!(it.resolver.counters.sampled_wanted.get(), 4);
-        assert_eq!(it.resolver.counters.sampled_wasted.get(), 1 + 11);
+        assert_eq!(it.resolver.core.counters.sampled_wanted.get(), 4);
+        assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 1 + 11);
     });
 }
 
@@ -114,9 +118,9 @@ fn a_sample_of_another_tick_says_nothing() {
     each("a_sample_of_another_tick", |mut it| {
         let run = it.stored(pages_of(TOUCHES), 0);
         touch_in_a_row(&it, run, true, TOUCHES - 1);
-        it.resolver.table.set_now(Tick::new(1));
+        it.resolver.core.table.set_now(Tick::new(1));
         touch(&it, run.end.0 - 16, PageRange::new(run.end.0 - 16, run.end.0));
-        assert_eq!(it.resolver.counters.sampled_wasted.get(), 0);
+        assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 0);
     });
 }
 
@@ -130,7 +134,7 @@ fn what_the_kernel_does_not_take_stays_stored_but_for_the_touched_page() {
         for (gone, touched) in (0..RUN).flat_map(|gone| (0..RUN).map(move |i| (gone, i))) {
             let run = it.stored(RUN, 0);
             let [gone, page] = [gone, touched].map(|i| PageIndex(run.start.0 + i));
-            it.resolver.backing.memory().map_inaccessible(gone.only()).unwrap();
+            it.resolver.core.backing.map_inaccessible(gone);
             let (resolved, there) = it.restore_within(run, page);
             let case = format!("{page:?} of {run:?} without {gone:?}");
             let expected = match page.cmp(&gone) {
@@ -156,7 +160,7 @@ fn a_range_comes_back_up_to_what_the_kernel_does_not_take() {
     each("a_range_comes_back_up_to", |mut it| {
         let run = it.stored(40, 0);
         let gone = PageIndex(run.start.0 + 20);
-        it.resolver.backing.memory().map_inaccessible(gone.only()).unwrap();
+        it.resolver.core.backing.map_inaccessible(gone);
         assert!(matches!(it.resolver.restore(run, Empty::Leave), Err(FillError::Sys(_))));
         for page in run.iter() {
             assert_eq!(it.is_right(page), page < gone, "{page:?}");
@@ -175,13 +179,13 @@ fn pages_that_were_never_written_get_memory_only_where_that_is_asked_for() {
         let gap = PageIndex(first.0 + 3);
         let brought = it.resolver.restore(beyond, Empty::Leave).unwrap();
         assert_eq!(brought, Brought { restored: 6, lost: 0 });
-        assert_eq!((it.resolver.table.resident(), it.state(gap)), (6, State::Empty));
+        assert_eq!((it.resolver.core.table.resident(), it.state(gap)), (6, State::Empty));
         let again = it.resolver.restore(beyond, Empty::Populate).unwrap();
         assert_eq!(again, Brought::default());
-        assert_eq!(it.resolver.table.resident(), beyond.pages());
+        assert_eq!(it.resolver.core.table.resident(), beyond.pages());
         assert!(beyond.iter().skip(7).all(|page| it.read(page) == 0));
         assert_eq!(it.read(gap), 0);
-        assert_eq!(it.resolver.table.extent().end, beyond.end);
+        assert_eq!(it.resolver.core.table.extent().end, beyond.end);
         it.check();
     });
 }
@@ -191,21 +195,21 @@ fn pages_in_memory_count_as_touched_and_those_on_their_way_out_are_taken_back() 
     each("pages_in_memory_count_as_touched", |mut it| {
         let run = it.stored(3, 0);
         it.resolver.restore(run, Empty::Leave).unwrap();
-        it.resolver.table.set_now(Tick::new(9));
+        it.resolver.core.table.set_now(Tick::new(9));
         let claimed = PageIndex(run.start.0 + 1);
-        it.resolver.table.claim(claimed, it.resolver.table.load(claimed)).unwrap();
+        it.resolver.core.table.claim(claimed, it.resolver.core.table.load(claimed)).unwrap();
         assert_eq!(it.resolver.restore(run, Empty::Leave).unwrap(), Brought::default());
-        assert!(run.iter().all(|page| it.resolver.table.load(page).tick() == Tick::new(9)));
+        assert!(run.iter().all(|page| it.resolver.core.table.load(page).tick() == Tick::new(9)));
         assert_eq!(it.state(claimed), State::Resident);
-        assert_eq!(it.resolver.counters.taken_back.get(), 1);
-        assert_eq!(it.resolver.counters.lifted.get(), 0);
+        assert_eq!(it.resolver.core.counters.taken_back.get(), 1);
+        assert_eq!(it.resolver.core.counters.lifted.get(), 0);
         // The same for a touch, and for one of a page that only seems to be protected.
-        it.resolver.table.disengage(claimed, |word| word);
-        it.resolver.table.claim(claimed, it.resolver.table.load(claimed)).unwrap();
+        it.resolver.core.table.disengage(claimed, |word| word);
+        it.resolver.core.table.claim(claimed, it.resolver.core.table.load(claimed)).unwrap();
         assert_eq!(it.resolver.resolve(claimed), Resolved::TakenBack);
         assert_eq!(it.resolver.resolve(run.start), Resolved::Lifted);
-        assert_eq!(it.resolver.counters.taken_back.get(), 2);
-        assert_eq!(it.resolver.counters.lifted.get(), 1);
+        assert_eq!(it.resolver.core.counters.taken_back.get(), 2);
+        assert_eq!(it.resolver.core.counters.lifted.get(), 1);
     });
 }
 
@@ -215,20 +219,20 @@ fn bytes_that_are_not_at_their_pages_place_are_found() {
     each("bytes_that_are_not_at_their_pages_place", |mut it| {
         let run = it.stored(2, 0);
         let [first, second] = [0, 1].map(|i| PageIndex(run.start.0 + i));
-        let word = |page| it.resolver.table.load(page);
+        let word = |page| it.resolver.core.table.load(page);
         it.resolver.scratches.with(|scratch| {
             scratch.begin(second);
             scratch.push_above(word(second));
-            assert!(scratch.decode(second, &it.resolver.store));
-            assert!(scratch.is_faithful(second.only(), &it.resolver.store));
+            assert!(scratch.decode(second, &it.resolver.core.store));
+            assert!(scratch.is_faithful(second.only(), &it.resolver.core.store));
             // Too late: the bytes are where those of the page below belong now.
             scratch.push_below(word(first));
             assert_eq!(scratch.run(), run);
-            assert!(!scratch.is_faithful(first.only(), &it.resolver.store));
-            assert!(scratch.decode(first, &it.resolver.store));
-            assert!(!scratch.is_faithful(run, &it.resolver.store));
-            assert!(scratch.decode(second, &it.resolver.store));
-            assert!(scratch.is_faithful(run, &it.resolver.store));
+            assert!(!scratch.is_faithful(first.only(), &it.resolver.core.store));
+            assert!(scratch.decode(first, &it.resolver.core.store));
+            assert!(!scratch.is_faithful(run, &it.resolver.core.store));
+            assert!(scratch.decode(second, &it.resolver.core.store));
+            assert!(scratch.is_faithful(run, &it.resolver.core.store));
         });
     });
 }

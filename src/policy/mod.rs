@@ -1,110 +1,22 @@
-//! What is to be evicted: a pure function from what is known to an order.
+//! Decisions: pure functions and small types, which know neither the kernel nor the page table.
+//!
+//! [`plan`] chooses the pages to evict from an [`AgeHistogram`]. [`RegionSchedule`] chooses when the evictor
+//! scans a region again. [`Readahead`] chooses the pages to bring back together with a touched one,
+//! [`ZeroFillWindow`] the pages to populate together with it. [`PollTuner`] chooses whether a handler thread
+//! polls or sleeps. [`AgeClock`] turns time into ages.
 
-use crate::evict::{Ages, Order};
-use crate::prim::Tick;
+mod ages;
+mod clock;
+mod plan;
+mod poll_tuner;
+mod readahead;
+mod scan_schedule;
+mod zero_fill;
 
-/// What a plan is made from.
-#[derive(Clone, Debug)]
-pub(crate) struct Situation<'a> {
-    /// How long the pages that could go have been idle.
-    pub(crate) ages: &'a Ages,
-    /// Pages in memory, those that cannot go included.
-    pub(crate) resident: usize,
-    /// Pages that may be in memory, if there is a limit.
-    pub(crate) limit: Option<usize>,
-    /// Ticks after which an idle page goes.
-    pub(crate) cold_age: u32,
-}
-
-/// Pages idle for the cold age go. Above the limit the oldest go first, whatever their age, and a
-/// sixty-fourth of the limit more than has to, so that the next page does not call for the next
-/// eviction.
-pub(crate) fn plan(situation: &Situation<'_>) -> Option<Order> {
-    let cold = situation.ages.at_least(situation.cold_age);
-    let over = match situation.limit {
-        Some(limit) if situation.resident > limit => situation.resident - limit + limit / 64,
-        _ => 0,
-    };
-    if over <= cold {
-        let order =
-            Order { all_from: situation.cold_age, some_from: situation.cold_age, pages: cold };
-        return (cold > 0).then_some(order);
-    }
-    let mut older = 0;
-    let mut all_from = Tick::MAX_AGE + 1;
-    for (age, pages) in situation.ages.oldest_first() {
-        if older + pages >= over {
-            // Of this age only as many go as it takes.
-            return Some(Order { all_from, some_from: age, pages: over });
-        }
-        older += pages;
-        all_from = age;
-    }
-    // All that can go is not enough.
-    (older > 0).then_some(Order { all_from: 0, some_from: 0, pages: older })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn ages(list: &[u32]) -> Ages {
-        let mut ages = Ages::default();
-        list.iter().for_each(|&age| ages.add(age));
-        ages
-    }
-
-    #[test]
-    fn without_a_limit_only_cold_pages_go() {
-        let ages = ages(&[0, 1, 2, 10, 11]);
-        let situation = Situation { ages: &ages, resident: 5, limit: None, cold_age: 10 };
-        assert_eq!(plan(&situation), Some(Order { all_from: 10, some_from: 10, pages: 2 }));
-        assert_eq!(plan(&Situation { cold_age: 100, ..situation }), None);
-    }
-
-    #[test]
-    fn above_the_limit_the_oldest_go_first() {
-        let ages = ages(&[0, 1, 1, 1, 4, 5]);
-        let situation = Situation { ages: &ages, resident: 6, limit: Some(2), cold_age: 100 };
-        assert_eq!(plan(&situation), Some(Order { all_from: 2, some_from: 1, pages: 4 }));
-        let all = Situation { limit: Some(0), ..situation.clone() };
-        assert_eq!(plan(&all).unwrap().pages, 6);
-        let none = Situation { limit: Some(6), ..situation };
-        assert_eq!(plan(&none), None);
-    }
-
-    #[test]
-    fn pages_that_cannot_go_do_not_keep_the_others() {
-        let ages = ages(&[0, 3]);
-        let situation = Situation { ages: &ages, resident: 50, limit: Some(10), cold_age: 100 };
-        assert_eq!(plan(&situation), Some(Order { all_from: 0, some_from: 0, pages: 2 }));
-    }
-
-    proptest! {
-        #[test]
-        fn a_plan_asks_for_what_is_there(
-            list in proptest::collection::vec(0u32..2000, 0..200),
-            stuck in 0usize..50,
-            limit: Option<u8>,
-            cold_age in 1u32..3000,
-        ) {
-            let ages = ages(&list);
-            let resident = list.len() + stuck;
-            let limit = limit.map(usize::from);
-            let situation = Situation { ages: &ages, resident, limit, cold_age };
-            let Some(order) = plan(&situation) else {
-                prop_assert!(ages.at_least(cold_age) == 0);
-                prop_assert!(limit.is_none_or(|l| l >= resident) || list.is_empty());
-                return Ok(());
-            };
-            prop_assert!(order.some_from <= order.all_from);
-            prop_assert!(ages.at_least(order.some_from) >= order.pages);
-            prop_assert!(order.pages >= ages.at_least(cold_age));
-            if let Some(limit) = limit {
-                let enough = list.len().min(resident.saturating_sub(limit));
-                prop_assert!(order.pages >= enough);
-            }
-        }
-    }
-}
+pub(crate) use ages::AgeHistogram;
+pub(crate) use clock::AgeClock;
+pub(crate) use plan::{EvictionPlan, Situation, plan};
+pub(crate) use poll_tuner::{POLL_LIMIT, PollTuner, WaitMode};
+pub(crate) use readahead::Readahead;
+pub(crate) use scan_schedule::RegionSchedule;
+pub(crate) use zero_fill::ZeroFillWindow;

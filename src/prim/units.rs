@@ -1,12 +1,7 @@
 //! Pages, runs of pages and time, each a type of its own, so that none is taken for another.
 
+use super::geometry::{PAGE_SHIFT, PAGE_SIZE};
 use core::fmt;
-
-/// Bytes in a page. The library works on kernels whose base page is this large.
-pub(crate) const PAGE_SIZE: usize = 4096;
-
-/// log2 of [`PAGE_SIZE`].
-pub(crate) const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 
 /// A count or an index, of which there are never more than memory can hold.
 #[inline]

@@ -1,73 +1,125 @@
-//! An arena's memory together with the descriptors that its faults come through.
+//! An arena's memory, together with the descriptors that deliver its faults.
 //!
-//! The seam between kinds of memory: how a batch is read, dropped and filled is decided here, for
-//! pages counted from the arena's start, so that everything above speaks of pages alone. There is
-//! one kind so far, the shared one.
+//! The seam between kinds of memory. Everything above speaks of pages, counted from the arena's start; how
+//! pages are read, filled, discarded and protected is decided here. There is one kind so far: shared memory, a
+//! memfd. What works on shared memory alone is in [`SharedBacking`].
+
+mod fill;
+mod shared;
+
+pub(crate) use fill::{Content, FillError};
+pub(crate) use shared::SharedBacking;
 
 use super::error::SysError;
 use super::keeper::Keeper;
 use super::memory::SharedMemory;
-#[cfg(test)]
-use super::pagemap::Pagemap;
+use super::pagemap::{PageFilter, Pagemap};
 use super::stripes::Stripes;
-use super::uapi::UFFD_FEATURE_POISON;
+use super::uapi::{UFFD_FEATURE_POISON, UFFD_FEATURE_SIGBUS};
 use super::uffd::{Kind, Outcome, Uffd};
-use crate::prim::sync::{Mutex, MutexGuard};
+use crate::prim::sync::{Mutex, MutexGuard, thread};
 use crate::prim::units::index;
-use crate::prim::{PageIndex, PageRange};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::stats::Counters;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-/// Shared memory, registered with one or more userfaultfds, stripe by stripe.
+/// How the kernel delivers faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultDelivery {
+    /// As messages, from this many descriptors in turn, stripe by stripe. There is at least one.
+    Messages(usize),
+    /// As SIGBUS in the faulting thread.
+    Signals,
+}
+
+/// What a backing must be able to do: a mask of `UFFD_FEATURE_*` and one of `UFFDIO_REGISTER_MODE_*`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abilities {
+    pub(crate) features: u64,
+    pub(crate) mode: u64,
+}
+
+/// Shared memory, registered with one or more userfaultfds.
 #[derive(Debug)]
 pub(crate) struct Backing {
-    memory: Arc<SharedMemory>,
+    memory: SharedMemory,
     uffds: Box<[Uffd]>,
     stripes: Stripes,
+    pagemap: Pagemap,
     mode: u64,
     /// Makes the calls of threads in whose table a descriptor's number means another file.
-    keeper: Arc<Keeper>,
+    keeper: Keeper,
     counters: Arc<Counters>,
-    /// Held while a part is registered anew, which must not happen after all of it was unregistered.
+    /// False from `unregister` on. Held while a part is registered anew, which must not happen after that.
     registered: Mutex<bool>,
 }
 
 impl Backing {
-    /// Registers all of `memory` for `mode`, a mask of `UFFDIO_REGISTER_MODE_*`, with `uffds`, of
-    /// which there is at least one and which were all opened for the same features. `keeper` keeps all
-    /// descriptors.
-    pub(crate) fn new(
-        memory: Arc<SharedMemory>,
-        uffds: Vec<Uffd>,
-        mode: u64,
-        keeper: Arc<Keeper>,
+    /// Reserves `bytes` of address space, a multiple of the page size, and registers it.
+    pub(crate) fn open(
+        bytes: usize,
+        abilities: Abilities,
+        delivery: FaultDelivery,
         counters: Arc<Counters>,
-    ) -> Result<Self, SysError> {
-        debug_assert!(!uffds.is_empty());
-        let this = Self {
-            memory,
-            stripes: Stripes::new(uffds.len()),
-            uffds: uffds.into(),
-            mode,
-            keeper,
-            counters,
-            registered: Mutex::new(true),
+    ) -> Result<Arc<Self>, SysError> {
+        let memory = SharedMemory::new(bytes)?;
+        let Abilities { features, mode } = abilities;
+        let uffds: Box<[Uffd]> = match delivery {
+            FaultDelivery::Messages(count) => {
+                (0..count).map(|_| Uffd::open(features)).collect::<Result<_, _>>()?
+            }
+            FaultDelivery::Signals => {
+                [Uffd::open_for_user_mode(features | UFFD_FEATURE_SIGBUS)?].into()
+            }
         };
+        let pagemap = Pagemap::open()?;
+        let mut kept: Vec<_> = uffds.iter().map(Uffd::descriptor).collect();
+        kept.extend([memory.descriptor(), pagemap.descriptor()]);
+        let keeper = Keeper::start(&kept)?;
+        let stripes = Stripes::new(uffds.len());
+        let registered = Mutex::new(true);
+        let this = Self { memory, uffds, stripes, pagemap, mode, keeper, counters, registered };
         this.register(this.all())?;
-        Ok(this)
+        Ok(Arc::new(this))
+    }
+
+    /// The same memory, for what works on shared memory alone.
+    pub(crate) fn shared(self: &Arc<Self>) -> SharedBacking {
+        SharedBacking::new(Arc::clone(self))
     }
 
     fn register(&self, range: PageRange) -> Result<(), SysError> {
         self.for_parts(range, |uffd, start, len| uffd.register(start, len, self.mode))
     }
 
-    pub(crate) fn memory(&self) -> &SharedMemory {
-        &self.memory
-    }
-
     /// The descriptors. The first one stands for what they all have in common.
     pub(crate) fn uffds(&self) -> &[Uffd] {
         &self.uffds
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// The first byte of the program's view.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.memory.base()
+    }
+
+    /// The addresses of the program's view.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        let start = self.base().addr();
+        start..start + self.memory.len()
+    }
+
+    pub(crate) fn all(&self) -> PageRange {
+        PageRange::within(0, self.memory.len())
+    }
+
+    /// The page that an address lies in, if it lies in the arena.
+    pub(crate) fn page_of(&self, address: u64) -> Option<PageIndex> {
+        self.memory.offset_of(index(address)).map(PageIndex::containing)
     }
 
     /// Makes a call for each part of `range` that has a descriptor of its own.
@@ -82,8 +134,8 @@ impl Backing {
         })
     }
 
-    /// Makes a call for the first part of `range` that has a descriptor of its own. Where that is not
-    /// all of it, being done is being done in part.
+    /// Makes a call for the first part of `range` that has a descriptor of its own. If the part is shorter than
+    /// the range, the outcome is [`Outcome::Partial`] instead of [`Outcome::Done`].
     fn for_first_part(
         &self,
         range: PageRange,
@@ -98,8 +150,8 @@ impl Backing {
         }
     }
 
-    /// Makes a call on a descriptor: in this thread, or, if the descriptor's number means another file in
-    /// this thread's table, in the keeper's.
+    /// Makes a call on a descriptor. The keeper makes it if the descriptor's number means another file in the
+    /// calling thread's table.
     #[inline]
     fn with_uffd<R: Send>(
         &self,
@@ -127,35 +179,93 @@ impl Backing {
         self.keeper.call(&call)
     }
 
-    pub(crate) fn keeper(&self) -> &Arc<Keeper> {
-        &self.keeper
+    /// Makes a call on `range`, in as many pieces as it takes. Gives the pages that are done and the error that
+    /// stopped it.
+    ///
+    /// The kernel may do a part of a piece, or none while the address space changes. On older kernels (6.1 for
+    /// one) a call must stay within one mapping, and the program may have cut the arena's mapping to pieces
+    /// (mlock, mprotect, madvise on a part of it). Then the pieces become shorter. `otherwise` decides about
+    /// every other outcome at a page: to go on after so many pages, or to stop.
+    fn in_pieces<E: From<SysError>>(
+        range: PageRange,
+        call: impl Fn(PageRange) -> Result<Outcome, SysError>,
+        mut otherwise: impl FnMut(PageIndex, Outcome) -> Result<usize, E>,
+    ) -> (usize, Option<E>) {
+        let mut left = range;
+        let mut longest = range.pages();
+        let stopped = loop {
+            if left.is_empty() {
+                break None;
+            }
+            let piece = PageRange::new(left.start.0, left.end.0.min(left.start.0 + longest));
+            match call(piece) {
+                Ok(Outcome::Done) => left.start = piece.end,
+                Ok(Outcome::Partial(bytes)) => left.start.0 += bytes / PAGE_SIZE,
+                Ok(Outcome::Again) => thread::yield_now(),
+                Ok(Outcome::Gone) if piece.pages() > 1 => longest = piece.pages().div_ceil(2),
+                Ok(outcome) => match otherwise(left.start, outcome) {
+                    Ok(pages) => left.start.0 += pages,
+                    Err(error) => break Some(error),
+                },
+                Err(error) => break Some(error.into()),
+            }
+        };
+        (left.start.0 - range.start.0, stopped)
     }
 
-    pub(crate) fn all(&self) -> PageRange {
-        PageRange::within(0, self.memory.len())
-    }
-
-    /// The page that an address lies in, if it lies in the arena.
-    pub(crate) fn page_of(&self, address: u64) -> Option<PageIndex> {
-        self.memory.offset_of(index(address)).map(PageIndex::containing)
-    }
-
-    /// Puts new pages with these bytes in place, and wakes the threads that wait for them in the kernel, if
-    /// that is asked for.
-    pub(crate) fn fill(
+    /// Makes a protection call on `range`.
+    fn protect(
         &self,
         range: PageRange,
-        bytes: &[u8],
-        wake: bool,
-    ) -> Result<Outcome, SysError> {
-        debug_assert_eq!(range.bytes(), bytes.len());
-        let copy = |uffd: &Uffd, start, len| uffd.copy(start, &bytes[..len], wake);
-        self.for_first_part(range, Kind::Pages, copy)
+        name: &'static str,
+        call: impl Fn(&Uffd, u64, usize) -> Result<Outcome, SysError> + Sync,
+    ) -> Result<(), SysError> {
+        let call = |piece| self.for_first_part(piece, Kind::Pages, &call);
+        // Protection fills no pages, so every other outcome means that the range is gone.
+        let (_, stopped) = Self::in_pieces(range, call, |_, outcome| match outcome {
+            Outcome::NoMemory => Err(SysError::no_memory(name)),
+            _ => Err(SysError::range_gone(name)),
+        });
+        stopped.map_or(Ok(()), Err)
     }
 
-    /// Puts new pages of zeros in place and wakes their waiters.
-    pub(crate) fn zero_fill(&self, range: PageRange) -> Result<Outcome, SysError> {
-        self.for_first_part(range, Kind::Pages, Uffd::zeropage)
+    /// Sets write protection on the range, or lifts it and wakes the waiters.
+    pub(crate) fn write_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
+        let name = "ioctl(UFFDIO_WRITEPROTECT)";
+        self.protect(range, name, |uffd, start, len| uffd.write_protect(start, len, on))
+    }
+
+    /// Sets read-write protection on the present pages of the range, or lifts it and wakes the
+    /// waiters (Linux 7.3).
+    pub(crate) fn rw_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
+        let name = "ioctl(UFFDIO_RWPROTECT)";
+        self.protect(range, name, |uffd, start, len| uffd.rw_protect(start, len, on))
+    }
+
+    /// Switches read-write protection of `range`, and of every other range with the same descriptors, to
+    /// async or sync mode; see [`Uffd::set_rwp_async`].
+    pub(crate) fn set_rwp_async(&self, range: PageRange, on: bool) -> Result<(), SysError> {
+        self.for_parts(range, |uffd, _, _| uffd.set_rwp_async(on))
+    }
+
+    /// Calls `visit` with each run of pages in `range` that `filter` lets through, in order.
+    pub(crate) fn scan(
+        &self,
+        range: PageRange,
+        filter: PageFilter,
+        visit: &mut dyn FnMut(PageRange),
+    ) -> Result<(), SysError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let start = self.memory.address(range);
+        let end = start + range.bytes() as u64;
+        self.pagemap.scan(start, end, filter, &mut |from, to| {
+            // The kernel reports addresses within the range that it was given.
+            if let (Some(from), Some(last)) = (self.page_of(from), self.page_of(to - 1)) {
+                visit(PageRange::new(from.0, last.0 + 1));
+            }
+        })
     }
 
     /// Wakes the threads that wait in the kernel for a page of the range.
@@ -163,32 +273,23 @@ impl Backing {
         self.for_parts(range, Uffd::wake)
     }
 
-    /// Sets write protection on the range, or lifts it and wakes the waiters.
-    pub(crate) fn write_protect(&self, range: PageRange, on: bool) -> Result<Outcome, SysError> {
-        let protect = |uffd: &Uffd, start, len| uffd.write_protect(start, len, on);
-        self.for_first_part(range, Kind::Pages, protect)
+    /// Discards the pages of `range` and gives their memory back. The next touch of each is a missing fault.
+    /// Wakes no thread. Any thread may call this.
+    pub(crate) fn discard(&self, range: PageRange) -> Result<(), SysError> {
+        self.memory.punch(range)
     }
 
-    /// Sets read-write protection on the present pages of the range, or lifts it and wakes the
-    /// waiters (Linux 7.3).
-    pub(crate) fn rw_protect(&self, range: PageRange, on: bool) -> Result<Outcome, SysError> {
-        let protect = |uffd: &Uffd, start, len| uffd.rw_protect(start, len, on);
-        self.for_first_part(range, Kind::Pages, protect)
-    }
-
-    /// Switches read-write protection of `range`, and of all else that has the same descriptors, to
-    /// async or sync mode; see [`Uffd::set_rwp_async`].
-    pub(crate) fn set_rwp_async(&self, range: PageRange, on: bool) -> Result<(), SysError> {
-        self.for_parts(range, |uffd, _, _| uffd.set_rwp_async(on))
+    /// Bytes of memory, or of the kernel's swap, that the arena's pages take, by the kernel's own count.
+    pub(crate) fn memory_bytes(&self) -> Result<u64, SysError> {
+        self.memory.allocated_bytes()
     }
 
     /// Makes every access to the page a SIGBUS and wakes its waiters.
     pub(crate) fn poison(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
         if self.uffds[0].has(UFFD_FEATURE_POISON) {
-            // Otherwise there is a page, or poison already, or the page is not registered any more, as
-            // after what follows; or the kernel has no time or memory for it now. Whatever is there
-            // goes.
+            // Any other outcome: the page exists or is poisoned already, is no longer registered, as after
+            // the mapping below, or the kernel has no memory. In each case the mapping replaces the page.
             if self.for_first_part(range, Kind::Descriptor, Uffd::poison)? == Outcome::Done {
                 return Ok(());
             }
@@ -206,20 +307,20 @@ impl Backing {
         if *registered { self.register(range) } else { Ok(()) }
     }
 
-    /// Whether a page that is in memory can be read at all: the kernel may have lost it when it swapped it
-    /// out. Safe in a signal handler.
-    pub(crate) fn try_read(&self, page: PageIndex) -> Result<(), SysError> {
+    /// Whether a page that is in memory can be read. The kernel may have lost it when it swapped it out. Safe
+    /// in a signal handler.
+    pub(crate) fn check_readable(&self, page: PageIndex) -> Result<(), SysError> {
         let read = || self.memory.try_read(page);
         let closed = SysError::new("pread(memfd)", libc::EBADF);
         read().unwrap_or_else(|| self.delegate(|| read().unwrap_or(Err(closed))))
     }
 
-    /// Lets the memory be ordinary shared memory from now on, and wakes every waiter.
+    /// Makes the memory ordinary shared memory from now on, and wakes every waiter.
     pub(crate) fn unregister(&self) -> Result<(), SysError> {
         let mut registered = self.registered();
         self.for_parts(self.all(), Uffd::unregister)?;
         *registered = false;
-        // The kernel wakes waiters too, but before it clears the registration: one that faults again
+        // The kernel wakes waiters too, but before it clears the registration. A waiter that faults again
         // under the mapping's own lock can be waiting anew by then (`userfaultfd_unregister`).
         self.wake(self.all())
     }
@@ -230,17 +331,10 @@ impl Backing {
 }
 
 #[cfg(test)]
+#[cfg(not(thermocline_sim))]
 impl Backing {
-    /// A backing with a keeper of its own, and the pagemap that the keeper keeps too.
-    pub(crate) fn kept(
-        memory: Arc<SharedMemory>,
-        uffds: Vec<Uffd>,
-        mode: u64,
-    ) -> Result<(Arc<Self>, Pagemap), SysError> {
-        let pagemap = Pagemap::open()?;
-        let mut kept: Vec<_> = uffds.iter().map(Uffd::descriptor).collect();
-        kept.extend([memory.descriptor(), pagemap.descriptor()]);
-        let keeper = Arc::new(Keeper::start(&kept)?);
-        Ok((Arc::new(Self::new(memory, uffds, mode, keeper, Arc::default())?), pagemap))
+    /// Takes a page away as on kernels without `UFFDIO_POISON`.
+    pub(crate) fn map_inaccessible(&self, page: PageIndex) {
+        self.memory.map_inaccessible(page.only()).unwrap();
     }
 }

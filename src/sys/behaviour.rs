@@ -1,4 +1,4 @@
-//! What the engine relies on in the kernel, call by call: for the real one and the simulated one alike.
+//! Tests of the kernel's behaviour that the engine relies on, on the running and on the simulated kernel.
 
 #![allow(unsafe_code)]
 
@@ -25,7 +25,7 @@ struct Fixture {
     kernel: Arc<super::platform::Kernel>,
 }
 
-/// A thread that touches a page, and whether it is done.
+/// A thread that touches a page, and whether it has finished.
 struct Touch {
     thread: JoinHandle<u8>,
     done: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ impl Fixture {
         self.memory.address(PageIndex(page).only())
     }
 
-    /// Puts pages of `value` in place.
+    /// Copies pages full of `value` into place.
     fn copy(&self, page: usize, pages: usize, value: u8) -> Outcome {
         self.uffd.copy(self.address(page), &vec![value; pages * PAGE_SIZE], true).unwrap()
     }
@@ -80,7 +80,7 @@ impl Fixture {
         let thread = std::thread::spawn(move || {
             let at = memory.base().wrapping_add(page * PAGE_SIZE);
             if let Some(value) = value {
-                // SAFETY: within the mapping, which lives as long as `memory`; nobody else has it.
+                // SAFETY: within the mapping, which lives as long as `memory`; no reference to it exists.
                 unsafe { at.write_volatile(value) };
             }
             // SAFETY: as above.
@@ -95,7 +95,7 @@ impl Fixture {
     fn start(&self, page: usize, value: Option<u8>) -> Touch {
         let done = Arc::new(AtomicBool::new(false));
         let (kernel, flag) = (Arc::clone(&self.kernel), Arc::clone(&done));
-        let thread = crate::prim::sync::thread::start("toucher".to_owned(), move || {
+        let thread = crate::prim::sync::thread::start("touch".to_owned(), move || {
             if let Some(value) = value {
                 kernel.write(PageIndex(page), |bytes| bytes[0] = value).unwrap();
             }
@@ -107,7 +107,7 @@ impl Fixture {
         Touch { thread, done }
     }
 
-    /// The kind of fault that the next message tells of, if the touch has to wait.
+    /// The page and the kind of fault in the next message, if the touch has to wait.
     fn message(&self, touch: &Touch) -> Option<(usize, u64)> {
         let mut messages = [UffdMsg::default()];
         loop {
@@ -124,14 +124,14 @@ impl Fixture {
         }
     }
 
-    /// Touches a page that can be touched at once.
+    /// Touches a page, which must not fault to userspace.
     fn touch(&self, page: usize, value: Option<u8>) -> u8 {
         let touch = self.start(page, value);
         assert_eq!(self.message(&touch), None, "page {page} is out of reach");
         touch.thread.join().unwrap()
     }
 
-    /// Touches a page that cannot, in this way, and gives the thread that waits.
+    /// Touches a page, which must cause a message of this kind. Returns the faulting thread.
     fn waits(&self, page: usize, value: Option<u8>, kind: u64) -> Touch {
         let touch = self.start(page, value);
         assert_eq!(self.message(&touch), Some((page, kind)));
@@ -150,7 +150,7 @@ impl Fixture {
     }
 }
 
-/// Runs the test on whichever kernel there is.
+/// Runs the test, on the simulated kernel if that is compiled in.
 fn on_the_kernel(test: impl Fn()) {
     #[cfg(thermocline_sim)]
     {
@@ -172,25 +172,25 @@ fn one(page: usize) -> PageRange {
 }
 
 #[test]
-fn pages_are_put_only_where_there_are_none() {
+fn copy_places_pages_only_where_none_exist() {
     on_the_kernel(|| {
         let it = with_write_protection();
         assert_eq!(it.copy(1, 1, 7), Outcome::Done);
         assert_eq!(it.copy(1, 1, 8), Outcome::Exists);
         assert_eq!(it.copy(0, 3, 9), Outcome::Partial(PAGE_SIZE));
         it.memory.zap(one(1)).unwrap();
-        assert_eq!(it.copy(1, 1, 8), Outcome::Exists, "in the page cache alone");
+        assert_eq!(it.copy(1, 1, 8), Outcome::Exists, "only in the page cache");
         assert_eq!(it.found(PageFilter::Present), [0]);
         assert_eq!((it.touch(0, None), it.touch(1, None)), (9, 7));
         assert_eq!(it.found(PageFilter::Present), [0, 1]);
         it.memory.lock(one(2)).unwrap();
         it.memory.unlock(one(2)).unwrap();
-        assert_eq!(it.touch(2, None), 0, "the second view fills holes");
+        assert_eq!(it.touch(2, None), 0, "a lock of the second view fills holes");
     });
 }
 
 #[test]
-fn a_dropped_page_is_missing_and_who_is_woken_asks_again() {
+fn a_punched_page_is_missing_and_a_woken_thread_faults_again() {
     on_the_kernel(|| {
         let it = with_write_protection();
         assert_eq!(it.copy(0, 1, 7), Outcome::Done);
@@ -204,7 +204,7 @@ fn a_dropped_page_is_missing_and_who_is_woken_asks_again() {
 }
 
 #[test]
-fn write_protection_stops_writers_and_outlasts_the_mapping() {
+fn write_protection_stops_writers_also_after_the_page_was_zapped() {
     on_the_kernel(|| {
         let it = with_write_protection();
         assert_eq!(it.copy(0, 2, 7), Outcome::Done);
@@ -223,7 +223,7 @@ fn write_protection_stops_writers_and_outlasts_the_mapping() {
 }
 
 #[test]
-fn a_page_put_in_place_of_a_protected_one_is_not_protected() {
+fn a_page_copied_in_place_of_a_protected_one_is_not_protected() {
     on_the_kernel(|| {
         let it = with_write_protection();
         assert_eq!(it.copy(0, 2, 7), Outcome::Done);
@@ -234,7 +234,7 @@ fn a_page_put_in_place_of_a_protected_one_is_not_protected() {
         let touch = it.waits(0, Some(9), MISSING);
         assert_eq!(it.copy(0, 1, 8), Outcome::Done);
         assert_eq!(touch.thread.join().unwrap(), 9);
-        // The mark is still there, for a page that gets there by any other way.
+        // The marker of write protection remains for a page that arrives without UFFDIO_COPY.
         it.memory.lock(one(1)).unwrap();
         it.memory.unlock(one(1)).unwrap();
         let touch = it.waits(1, Some(9), PROTECTED);
@@ -244,11 +244,11 @@ fn a_page_put_in_place_of_a_protected_one_is_not_protected() {
 }
 
 #[test]
-fn poison_is_put_where_nothing_is_mapped_and_goes_when_the_page_table_is_emptied() {
+fn poison_needs_an_empty_page_table_entry_and_zapping_removes_it() {
     on_the_kernel(|| {
         let it = with_write_protection();
         if !it.uffd.has(UFFD_FEATURE_POISON) {
-            let test = "poison_is_put_where_nothing_is_mapped";
+            let test = "poison_needs_an_empty_page_table_entry";
             crate::common::skip(test, "poison", "Linux 6.6 or later has it");
             return;
         }
@@ -258,7 +258,7 @@ fn poison_is_put_where_nothing_is_mapped_and_goes_when_the_page_table_is_emptied
             (Outcome::Done, Outcome::Exists, Outcome::Exists)
         );
         it.memory.zap(one(1)).unwrap();
-        assert_eq!(it.poison(1), Outcome::Done, "whatever the page cache has");
+        assert_eq!(it.poison(1), Outcome::Done, "although the page cache has a page");
         for page in [0, 1] {
             it.memory.zap(one(page)).unwrap();
         }
@@ -269,12 +269,12 @@ fn poison_is_put_where_nothing_is_mapped_and_goes_when_the_page_table_is_emptied
         it.memory.map_inaccessible(one(2)).unwrap();
         assert_eq!((it.poison(2), it.copy(2, 1, 7)), (Outcome::Gone, Outcome::Gone));
         it.memory.restore_view(one(2)).unwrap();
-        assert_eq!(it.touch(2, Some(5)), 5, "nobody is registered for it");
+        assert_eq!(it.touch(2, Some(5)), 5, "the restored view is not registered");
     });
 }
 
 #[test]
-fn memory_that_nobody_is_registered_for_is_ordinary_memory() {
+fn unregistered_memory_is_ordinary_memory() {
     on_the_kernel(|| {
         let it = with_write_protection();
         assert_eq!(it.copy(0, 1, 7), Outcome::Done);
@@ -287,11 +287,11 @@ fn memory_that_nobody_is_registered_for_is_ordinary_memory() {
 }
 
 #[test]
-fn read_write_protection_is_for_what_is_mapped_and_waits_in_sync_mode_alone() {
+fn read_write_protection_covers_mapped_pages_and_blocks_in_sync_mode_only() {
     let features = UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC;
     on_the_kernel(|| {
         if Uffd::supported().unwrap().1 & features != features {
-            let test = "read_write_protection_is_for_what_is_mapped";
+            let test = "read_write_protection_covers_mapped_pages";
             crate::common::skip(test, "read-write protection", "Linux 7.3 or later has it");
             return;
         }
@@ -316,12 +316,12 @@ fn read_write_protection_is_for_what_is_mapped_and_waits_in_sync_mode_alone() {
         it.uffd.set_rwp_async(true).unwrap();
         let [first, second] = touches;
         assert_eq!(first.thread.join().unwrap(), 7);
-        // Woken by the switch, the second finds the page gone.
+        // The switch wakes the second thread, which finds the page missing.
         assert_eq!(it.message(&second), Some((1, MISSING)));
         assert_eq!(it.copy(1, 1, 8), Outcome::Done);
         assert_eq!(second.thread.join().unwrap(), 8);
         assert_eq!(arm(), Outcome::Done);
         it.memory.zap(one(0)).unwrap();
-        assert_eq!(it.touch(0, Some(9)), 9, "unmapped, it is protected no more");
+        assert_eq!(it.touch(0, Some(9)), 9, "zapping a page ends its read-write protection");
     });
 }

@@ -1,9 +1,9 @@
-//! Whether the process may look at itself through `/proc`.
+//! Whether the process may read its own files in `/proc`.
 
 #![allow(unsafe_code)]
 
-/// Whether the process is dumpable (`PR_SET_DUMPABLE(2const)`). The kernel takes this away when the
-/// process changes its user or group. The files of `/proc/self` belong to root from then on.
+/// Whether the process is dumpable (`PR_SET_DUMPABLE(2const)`). The kernel clears this flag when the
+/// process changes its user or group; the files of `/proc/self` belong to root from then on.
 pub(super) fn is_dumpable() -> bool {
     // SAFETY: takes and returns integers.
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) == 1 }

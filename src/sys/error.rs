@@ -1,4 +1,4 @@
-//! A failed call into the kernel: which call, and what it said.
+//! A failed call into the kernel: its name and its error number.
 
 #![allow(unsafe_code)]
 
@@ -7,8 +7,8 @@ use std::{fmt, io};
 
 /// A system call that failed: its name and the error number it returned.
 ///
-/// Displayed with the system's text for the number, and by `{:#}` without, which neither allocates
-/// nor takes a lock.
+/// `{}` adds the system's text for the number. `{:#}` does not, and neither allocates nor takes a
+/// lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SysError {
     call: &'static str,
@@ -29,7 +29,7 @@ impl SysError {
         Self { call, errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
 
-    /// The error of a call on a range that is not registered any more.
+    /// The error of a call on a range that is no longer registered.
     pub(crate) const fn range_gone(call: &'static str) -> Self {
         Self::new(call, libc::ENOENT)
     }
@@ -39,32 +39,32 @@ impl SysError {
         Self::new(call, libc::ENOMEM)
     }
 
-    /// The error of a file that would be larger than may be.
+    /// The error of a file that would be larger than allowed.
     pub(crate) const fn file_too_large(call: &'static str) -> Self {
         Self::new(call, libc::EFBIG)
     }
 
-    /// The error of a call that would put a page where one is.
+    /// The error of a call that would place a page where one exists.
     pub(crate) const fn page_exists(call: &'static str) -> Self {
         Self::new(call, libc::EEXIST)
     }
 
-    /// The error of a message that was not asked for.
+    /// The error of a message of a kind that the library has not enabled.
     pub(crate) const fn unknown_message() -> Self {
         Self::new("read(userfaultfd)", libc::EPROTO)
     }
 
-    /// Whether the process has as many descriptors open as it may.
+    /// Whether the process has reached its limit of open descriptors.
     pub(crate) const fn is_too_many_files(self) -> bool {
         self.errno == libc::EMFILE
     }
 
-    /// Whether the process may not have as much address space as the call asked for.
+    /// Whether the call asked for more address space than the process may have.
     pub(crate) fn is_lack_of_address_space(&self) -> bool {
         self.errno == libc::ENOMEM && self.call.starts_with("mmap(")
     }
 
-    /// The call, with its subject where the name alone says too little, such as `ioctl(UFFDIO_API)`.
+    /// The call, with its object where the name alone says too little, such as `ioctl(UFFDIO_API)`.
     #[must_use]
     pub const fn call(&self) -> &'static str {
         self.call
@@ -89,10 +89,10 @@ impl fmt::Display for SysError {
             return write!(f, "{}: errno {}", self.call, self.errno);
         }
         let mut text = [0 as libc::c_char; 128];
-        // SAFETY: the buffer is writable for the length that is given; the XSI function that libc
-        // binds ends it with a NUL.
+        // SAFETY: the buffer is writable for the length passed; the XSI function that libc binds
+        // ends the text with a NUL.
         unsafe { libc::strerror_r(self.errno, text.as_mut_ptr(), text.len() - 1) };
-        // SAFETY: the last byte is never written and zero, so there is a NUL.
+        // SAFETY: the last byte is zero and never written, so there is a NUL.
         let text = unsafe { CStr::from_ptr(text.as_ptr()) };
         write!(f, "{}: {} (errno {})", self.call, text.to_str().unwrap_or("?"), self.errno)
     }

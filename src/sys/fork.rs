@@ -1,4 +1,4 @@
-//! Knowing that this process is a child which has neither the arena's memory nor its threads.
+//! Detects that this process is a forked child, which has neither the arena's memory nor its threads.
 
 #![allow(unsafe_code)]
 
@@ -9,23 +9,23 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 static HOOK: OnceLock<Result<(), i32>> = OnceLock::new();
-static IN_CHILDREN: OnceLock<fn()> = OnceLock::new();
+static CHILD_HOOK: OnceLock<fn()> = OnceLock::new();
 
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    occupy();
-    if let Some(work) = IN_CHILDREN.get() {
+    map_inaccessible();
+    if let Some(work) = CHILD_HOOK.get() {
         work();
     }
 }
 
-/// Has `work` done in each forked child, by the one thread that it has. Only async-signal-safe work
-/// will do, and the first that was asked for is all that is done.
+/// Registers `work`, which the only thread of each forked child calls. It must be async-signal-safe.
+/// Later calls have no effect.
 pub(crate) fn in_children(work: fn()) {
-    IN_CHILDREN.get_or_init(|| work);
+    CHILD_HOOK.get_or_init(|| work);
 }
 
-/// Addresses that are to stay empty in children.
+/// Addresses that stay inaccessible in children.
 struct Range {
     start: usize,
     len: usize,
@@ -34,16 +34,16 @@ struct Range {
 
 static EMPTY_IN_CHILDREN: AtomicPtr<Range> = AtomicPtr::new(ptr::null_mut());
 
-/// Sees to it that in children nothing else comes to lie in these addresses, which they do not inherit:
-/// an access there is SIGSEGV, and an address there can only be the parent's. For ever.
+/// Keeps children from mapping anything else at these addresses, which they do not inherit: an access there
+/// is SIGSEGV, and an address there can only be the parent's. Cannot be undone.
 pub(crate) fn keep_empty_in_children(addresses: std::ops::Range<usize>) -> Result<(), SysError> {
-    // Without the hook there would be nobody to do it.
+    // Registers the fork hook, which maps the ranges.
     Generation::current()?;
     let (start, len) = (addresses.start, addresses.len());
     let range = Box::into_raw(Box::new(Range { start, len, next: ptr::null_mut() }));
     let mut next = EMPTY_IN_CHILDREN.load(Ordering::Acquire);
     loop {
-        // SAFETY: made above, and nobody else's until it is in the list.
+        // SAFETY: allocated above; no other thread knows it before it is in the list.
         unsafe { (*range).next = next };
         let pushed = EMPTY_IN_CHILDREN.compare_exchange_weak(
             next,
@@ -58,8 +58,8 @@ pub(crate) fn keep_empty_in_children(addresses: std::ops::Range<usize>) -> Resul
     }
 }
 
-/// Maps what may not be accessed where the parent's memory was. Neither allocates nor locks.
-fn occupy() {
+/// Maps inaccessible memory where the parent's arenas were. Neither allocates nor locks.
+fn map_inaccessible() {
     let mut next = EMPTY_IN_CHILDREN.load(Ordering::Acquire);
     // SAFETY: the ranges in the list are never freed or changed.
     while let Some(range) = unsafe { next.as_ref() } {
@@ -68,26 +68,26 @@ fn occupy() {
             | libc::MAP_NORESERVE
             | libc::MAP_FIXED_NOREPLACE;
         let start = ptr::without_provenance_mut(range.start);
-        // SAFETY: replaces no mapping. It fails where one is there, as in a child's own child.
+        // SAFETY: replaces no mapping: it fails where one exists, as in a child's own child.
         unsafe { libc::mmap(start, range.len, libc::PROT_NONE, flags, -1, 0) };
         next = range.next;
     }
 }
 
-/// How many forks lie between this process and the first one that asked.
+/// The number of forks between this process and the first one that called [`Generation::current`].
 ///
-/// Something made in one generation is not usable in another. A child made by the raw `clone`
-/// system call does not run the hook and is not noticed; its access to an arena is still SIGSEGV.
+/// A value made in one generation is not usable in another. A child made by the raw `clone` system
+/// call does not run the hook and is not noticed; its access to an arena is still SIGSEGV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(u32);
 
 impl Generation {
-    /// The generation of this process; from here on forks are counted.
+    /// The generation of this process. Forks are counted from the first call on.
     pub(crate) fn current() -> Result<Self, SysError> {
         let hooked = HOOK.get_or_init(|| {
-            super::unload::stay();
-            // SAFETY: the hook is a function of ours that adds to an atomic, which is
-            // async-signal-safe, and it is never unloaded.
+            super::unload::prevent();
+            // SAFETY: the hook is async-signal-safe (it adds to an atomic, maps memory and calls
+            // `CHILD_HOOK`), and is never unloaded.
             match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
                 0 => Ok(()),
                 errno => Err(errno),
@@ -104,7 +104,7 @@ impl Generation {
         self.0.wrapping_add(1)
     }
 
-    /// The generation of this process, if forks are being counted already.
+    /// The generation of this process, for callers that run after [`current`](Self::current).
     pub(crate) fn counted() -> Self {
         Self(FORKS.load(Ordering::Relaxed))
     }

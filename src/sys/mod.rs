@@ -1,7 +1,7 @@
-//! The kernel: userfaultfd, pagemap, mappings, signals, fork, and what can be known beforehand.
+//! The kernel's interfaces: userfaultfd, pagemap, mappings, signals, fork, and the probe of their presence.
 //!
-//! The only room that names libc. Its types say what happened in the kernel's own terms; what an
-//! outcome means for a page is decided above.
+//! Only this module names libc. Its types report results in the kernel's own terms; its callers decide
+//! what a result means for a page.
 
 pub(crate) mod backing;
 #[cfg(test)]
@@ -12,7 +12,7 @@ mod dumpable;
 pub(crate) mod error;
 pub(crate) mod fork;
 pub(crate) mod outcome;
-// The one place that chooses between the running kernel and the simulated one.
+// The only choice between the running kernel and the simulated one.
 #[cfg_attr(not(thermocline_sim), path = "linux/mod.rs")]
 #[cfg_attr(thermocline_sim, path = "simulated/mod.rs")]
 pub(crate) mod platform;

@@ -1,28 +1,28 @@
-//! What a call on pages came to.
+//! The result of a call on pages.
 
 use super::error::SysError;
 
-/// What a call that fills or changes pages came to, where that is no error.
+/// The result of a call that fills or changes pages, except for an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// All of it is done, and waiters have been woken where the call wakes.
+    /// The whole range is done, and waiters have been woken if the call wakes.
     Done,
-    /// The first so many bytes are done.
+    /// This number of bytes, from the start, is done.
     Partial(usize),
-    /// Nothing was done; the address space is changing under the call. Ask again.
+    /// Nothing was done, because the address space was changing. The caller repeats the call.
     Again,
-    /// There is a page already.
+    /// A page exists already.
     Exists,
-    /// The range is not registered any more, or not as one mapping.
+    /// The range is no longer registered, or not as one mapping.
     Gone,
     /// The kernel had no memory for the page.
     NoMemory,
 }
 
-/// Reads a call's result together with the struct's count of bytes done.
+/// Combines a call's result with the struct's count of bytes done.
 ///
-/// A call that stops midway fails with EAGAIN and a positive count; one that did nothing leaves
-/// the negative error there.
+/// A call that stops midway fails with EAGAIN and a positive count. A call that did nothing stores
+/// its negative error number as the count.
 pub(super) fn outcome(done: Result<(), SysError>, count: i64) -> Result<Outcome, SysError> {
     let Err(error) = done else {
         return Ok(Outcome::Done);
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_read_from_both_the_call_and_the_count() {
+    fn an_outcome_depends_on_the_error_and_the_count() {
         assert_eq!(outcome(Ok(()), 4096), Ok(Outcome::Done));
         assert_eq!(outcome(failed(libc::EAGAIN), 4096), Ok(Outcome::Partial(4096)));
         assert_eq!(outcome(failed(libc::EAGAIN), -11), Ok(Outcome::Again));

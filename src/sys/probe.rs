@@ -1,4 +1,4 @@
-//! What this kernel, and this process's privileges on it, make possible.
+//! The features that this kernel offers to this process.
 
 use super::SysError;
 use super::dumpable::is_dumpable;
@@ -9,18 +9,15 @@ use super::route::{self, OpenError};
 use super::uapi::*;
 use super::uffd::Uffd;
 use crate::prim::in_library::InLibraryGuard;
-use crate::prim::{PAGE_SIZE, PageRange};
+use crate::prim::{BATCH_PAGES, PAGE_SIZE, PageRange};
 use std::fmt;
 
 pub use super::route::DescriptorRoute;
 
-/// Pages that the read-write-protection tracker holds in memory at a time while it evicts them.
-pub(crate) const LOCKED_PAGES: usize = 64;
-
-/// Asks the kernel for everything that the library makes use of, or could.
+/// Tests which of the kernel's features that the library can use are present.
 ///
-/// Opens throwaway descriptors, locks 256 KiB of memory and starts a thread for a moment, and leaves nothing behind. The
-/// answer holds for this process at this time: privileges, limits and sysctls may change.
+/// Opens descriptors, locks 256 KiB of memory and starts a thread, and releases all of them before it
+/// returns. The result holds for this process at this time: privileges, limits and sysctls may change.
 ///
 /// ```
 /// let probe = thermocline::probe();
@@ -48,13 +45,13 @@ pub fn probe() -> Probe {
 }
 
 fn try_lock() -> Result<(), SysError> {
-    let pages = PageRange::new(0, LOCKED_PAGES);
+    let pages = PageRange::new(0, BATCH_PAGES);
     let memory = SharedMemory::new(pages.bytes())?;
     memory.lock(pages)?;
     memory.unlock(pages)
 }
 
-/// What [`probe`] found.
+/// The result of [`probe`].
 #[derive(Clone, Debug)]
 pub struct Probe {
     kernel: String,
@@ -73,13 +70,13 @@ impl Probe {
         &self.kernel
     }
 
-    /// How a userfaultfd is to be had, if at all.
+    /// How the process can open a userfaultfd, if at all.
     #[must_use]
     pub fn route(&self) -> Option<DescriptorRoute> {
         self.descriptor.ok()
     }
 
-    /// Whether arenas can swap here, by whichever tracker.
+    /// Whether arenas can swap here, with either tracker.
     #[must_use]
     pub fn can_swap(&self) -> bool {
         self.can_zap() || self.can_rwp()
@@ -105,13 +102,13 @@ impl Probe {
         self.descriptor.err()
     }
 
-    /// The first thing that the zap tracker needs and that is not here.
+    /// The first capability that the zap tracker needs and that is missing.
     pub(crate) fn lacking_for_zap(&self) -> Option<Capability> {
         self.requires(&[Self::descriptor, Self::shared_memory, Self::write_protect, Self::pagemap])
             .err()
     }
 
-    /// The first thing that the read-write-protection tracker needs and that is not here.
+    /// The first capability that the read-write-protection tracker needs and that is missing.
     pub(crate) fn lacking_for_rwp(&self) -> Option<Capability> {
         self.requires(&[
             Self::descriptor,
@@ -130,8 +127,7 @@ impl Probe {
         }
     }
 
-    /// Each capability that the library knows of, with the reason and the remedy where it is
-    /// missing.
+    /// Each capability that the library can use, with the reason and the remedy if it is missing.
     #[must_use]
     pub fn capabilities(&self) -> Vec<Capability> {
         vec![
@@ -174,7 +170,7 @@ impl Probe {
                 CapabilityStatus::Present { how: route.to_string() }
             }
             _ => CapabilityStatus::missing(
-                "only faults of user code can be served; a system call that is given an evicted \
+                "only faults of user code can be served; a system call that touches an evicted \
                  page fails with EFAULT"
                     .to_owned(),
                 "give the process read and write access to /dev/userfaultfd, set the sysctl \
@@ -222,7 +218,7 @@ impl Probe {
         self.feature("UFFDIO_MOVE", UFFD_FEATURE_MOVE, first)
     }
 
-    /// Why `/proc/self/pagemap` cannot be opened, and what would help.
+    /// Why `/proc/self/pagemap` cannot be opened, with the remedy.
     fn without_pagemap(&self, error: SysError) -> CapabilityStatus {
         match (route::is_denied(error), self.dumpable) {
             (true, false) => CapabilityStatus::missing(
@@ -281,7 +277,7 @@ impl Probe {
     fn lock(&self) -> Capability {
         let status = match self.lock {
             Ok(()) => CapabilityStatus::Present {
-                how: format!("{} KiB at a time", LOCKED_PAGES * PAGE_SIZE / 1024),
+                how: format!("{} KiB at a time", BATCH_PAGES * PAGE_SIZE / 1024),
             },
             Err(e) => CapabilityStatus::missing(
                 e.to_string(),
@@ -293,7 +289,7 @@ impl Probe {
     }
 }
 
-/// A line per capability.
+/// One line per capability.
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Linux {}", self.kernel)?;
@@ -304,7 +300,7 @@ impl fmt::Display for Probe {
     }
 }
 
-/// One thing that the library can make use of.
+/// A feature of the kernel that the library can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capability {
     name: &'static str,
@@ -312,19 +308,19 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// What it is, in the kernel's words.
+    /// The feature's name, in the kernel's terms.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether it is here.
+    /// Whether the feature is present.
     #[must_use]
     pub const fn status(&self) -> &CapabilityStatus {
         &self.status
     }
 
-    /// Whether it is here.
+    /// Whether the feature is present.
     #[must_use]
     pub const fn is_present(&self) -> bool {
         matches!(self.status, CapabilityStatus::Present { .. })
@@ -342,20 +338,20 @@ impl fmt::Display for Capability {
     }
 }
 
-/// Whether a [`Capability`] is here, and if not, why not and what would help.
+/// Whether a [`Capability`] is present; if not, the reason and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CapabilityStatus {
-    /// It is here.
+    /// The feature is present.
     Present {
-        /// By which way.
+        /// How the kernel offers it.
         how: String,
     },
-    /// It is not.
+    /// The feature is missing.
     Missing {
-        /// What the kernel said.
+        /// The kernel's answer.
         reason: String,
-        /// What would help.
+        /// What the user can change to get the feature.
         remedy: String,
     },
 }
@@ -384,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_comes_with_a_reason_and_a_remedy() {
+    fn a_missing_capability_has_a_reason_and_a_remedy() {
         let probe = denied();
         assert!(!probe.can_swap());
         assert_eq!(probe.lacking_for_zap().unwrap().name(), "userfaultfd");
@@ -399,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_the_pagemap_away_is_told_apart() {
+    fn the_remedy_depends_on_why_the_pagemap_is_missing() {
         let remedy = |errno, dumpable| {
             let pagemap = Err(SysError::new("open(/proc/self/pagemap)", errno));
             let probe = Probe { pagemap, dumpable, ..denied() };
@@ -415,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn rwp_needs_its_bits_its_scan_and_the_lock() {
+    fn rwp_needs_its_feature_bits_its_scan_and_the_lock() {
         let whole = Probe {
             descriptor: Ok(DescriptorRoute::Device),
             features: u64::MAX,

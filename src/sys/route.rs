@@ -1,9 +1,9 @@
-//! How a userfaultfd is to be had.
+//! The ways to open a userfaultfd.
 
 use super::error::SysError;
 use std::{fmt, io};
 
-/// Which door a userfaultfd came through. It decides whose faults can be served.
+/// How a userfaultfd was opened. This decides which faults can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DescriptorRoute {
@@ -11,13 +11,13 @@ pub enum DescriptorRoute {
     Device,
     /// `userfaultfd(2)`: faults of user code and of system calls.
     SystemCall,
-    /// `userfaultfd(2)` with `UFFD_USER_MODE_ONLY`: a system call that meets an evicted page
+    /// `userfaultfd(2)` with `UFFD_USER_MODE_ONLY`: a system call that touches an evicted page
     /// fails with `EFAULT`.
     UserModeOnly,
 }
 
 impl DescriptorRoute {
-    /// Whether a system call that touches an evicted page waits for it, rather than to fail with
+    /// Whether a system call that touches an evicted page waits for it instead of failing with
     /// `EFAULT`.
     #[must_use]
     pub const fn serves_system_calls(self) -> bool {
@@ -35,15 +35,15 @@ impl fmt::Display for DescriptorRoute {
     }
 }
 
-/// No userfaultfd could be had: what each way of asking answered.
+/// No userfaultfd could be opened: the error of each way to open one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenError {
     pub(crate) device: SysError,
     pub(crate) system_call: SysError,
 }
 
-/// Whether an error says that the process may not have what it asked for, rather than that the
-/// kernel has no such thing.
+/// Whether an error means that the process lacks a permission, rather than that the kernel lacks
+/// the feature.
 pub(crate) fn is_denied(error: SysError) -> bool {
     matches!(error.errno(), libc::EPERM | libc::EACCES)
 }

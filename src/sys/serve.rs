@@ -1,30 +1,29 @@
-//! Who serves a touch in the thread that made it, and what it comes to.
+//! The interface between the SIGBUS handler and the engine that serves a fault inline.
 
 use super::error::SysError;
 
-/// Servers that there can be at a time in a process.
+/// The most servers that a process can have at a time.
 pub(crate) const MAX_SERVERS: usize = 256;
 
-/// What serving a fault came to.
+/// The result of serving a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
-    /// The access is to be tried again.
+    /// The thread runs the access again.
     Retry,
-    /// The page cannot be given: SIGBUS is the answer.
+    /// The page cannot be restored: the access is SIGBUS.
     Refused,
 }
 
-/// Brings back pages that a thread has touched, in that thread.
+/// Serves faults inline, in the faulting thread.
 ///
-/// `serve` is called from a signal handler with all signals blocked, on a stack of 64 KiB: it must not
-/// allocate, panic, touch the memory that it serves, or wait for anything that a thread of the program
-/// could hold.
+/// A signal handler calls `serve` with all signals blocked, on a stack of 64 KiB. It must not allocate,
+/// panic, touch the memory that it serves, or wait for anything that a thread of the program could hold.
 pub(crate) trait Serve: Send + Sync {
-    /// Serves a touch of `address`, which lies in the range that this was registered for.
+    /// Serves a fault at `address`, which lies in the range that this was registered for.
     fn serve(&self, address: usize) -> Served;
 }
 
-/// Why nobody could be registered.
+/// Why a server could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RegisterError {
     /// There are [`MAX_SERVERS`] already.

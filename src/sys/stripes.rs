@@ -1,20 +1,20 @@
-//! How an arena is cut among several descriptors.
+//! How an arena is divided among several descriptors.
 //!
 //! One descriptor that many threads fault through is a bottleneck: they queue on its lock, and one
-//! handler at a time reads from it. So neighbouring stripes of the arena belong to different
-//! descriptors. An arena fills from its start, so that stripes are short there (a region of 2 MiB)
-//! and grow with their distance from it: sixteen to each doubling, so that a terabyte is a few
-//! hundred mappings and not a million.
+//! handler thread at a time reads from it. So neighbouring stripes of the arena belong to different
+//! descriptors. An arena fills from its start. Stripes are short there (a region of 2 MiB) and
+//! grow with their distance from it, sixteen to each doubling, so that a terabyte is a few hundred
+//! mappings and not a million.
 
-use crate::prim::PageRange;
+use crate::prim::{PageRange, REGION_PAGES};
 
-/// Pages in the shortest stripe, of which every other is a multiple: a region of the page table.
-pub(crate) const SHORTEST: usize = 512;
+/// Pages in the shortest stripe. The length of every other stripe is a multiple of it.
+pub(crate) const SHORTEST: usize = REGION_PAGES;
 
 /// log2 of the stripes in a doubling.
 const STEP_BITS: u32 = 4;
 
-/// The stripes of an arena that has so many descriptors.
+/// The stripes of an arena that has `descriptors` descriptors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stripes {
     descriptors: usize,
@@ -31,7 +31,7 @@ impl Stripes {
             return (0, range);
         }
         let region = range.start.0 / SHORTEST;
-        // Stripes of one region up to twice the steps, then twice as long with each doubling.
+        // One region long up to region 32, then twice as long with each doubling.
         let power = (region | 1 << STEP_BITS).ilog2() - STEP_BITS;
         let stripe = (region >> power) + ((power as usize) << STEP_BITS);
         let end = ((region >> power) + 1) << power;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stripes_tile_the_arena_take_turns_and_are_few() {
+    fn stripes_cover_the_arena_alternate_descriptors_and_are_few() {
         let stripes = Stripes::new(3);
         let all = PageRange::new(0, 1 << 28);
         let mut end = 0;

@@ -1,7 +1,7 @@
 //! The kernel's binary interface: `linux/userfaultfd.h`, and `PAGEMAP_SCAN` of `linux/fs.h`.
 //!
-//! Names are the headers' own. Facts as of Linux 7.3; the structs and numbers are the same on
-//! every 64-bit architecture whose ioctl encoding is the generic one.
+//! The names are those of the headers, as of Linux 7.3. The structs and numbers are the same on every
+//! 64-bit architecture that has the generic ioctl encoding.
 
 use core::mem::{offset_of, size_of};
 
@@ -54,7 +54,7 @@ pub(crate) const UFFDIO_REGISTER_MODE_MISSING: u64 = 1 << 0;
 pub(crate) const UFFDIO_REGISTER_MODE_WP: u64 = 1 << 1;
 pub(crate) const UFFDIO_REGISTER_MODE_RWP: u64 = 1 << 3;
 
-/// `UFFDIO_WRITEPROTECT_MODE_WP` and `UFFDIO_RWPROTECT_MODE_RWP` alike: set protects, clear lifts.
+/// `UFFDIO_WRITEPROTECT_MODE_WP` and `UFFDIO_RWPROTECT_MODE_RWP`: if set, the call protects, else it unprotects.
 pub(crate) const UFFDIO_PROTECT_MODE_SET: u64 = 1 << 0;
 
 pub(crate) const UFFDIO_COPY_MODE_DONTWAKE: u64 = 1 << 0;
@@ -113,7 +113,7 @@ pub(crate) struct UffdioZeropage {
     pub(crate) zeropage: i64,
 }
 
-/// `uffdio_writeprotect` and `uffdio_rwprotect`, which are laid out alike.
+/// `uffdio_writeprotect` and `uffdio_rwprotect`, which have the same layout.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct UffdioProtect {
@@ -137,7 +137,7 @@ pub(crate) struct UffdioSetMode {
     pub(crate) disable: u64,
 }
 
-/// `struct uffd_msg`, with the page-fault arm of its union, the only one that is asked for.
+/// `struct uffd_msg`, with the page-fault arm of its union, the only one that the library enables.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct UffdMsg {
@@ -181,7 +181,7 @@ pub(crate) struct PageRegion {
     pub(crate) categories: u64,
 }
 
-/// Bit of a `/proc/pid/pagemap` entry that says the page is mapped (`proc_pid_pagemap(5)`).
+/// Bit of a `/proc/pid/pagemap` entry: the page is mapped (`proc_pid_pagemap(5)`).
 pub(crate) const PAGEMAP_PRESENT: u64 = 1 << 63;
 
 const _: () = {
@@ -215,7 +215,7 @@ mod tests {
     use linux_raw_sys::general as raw;
     use linux_raw_sys::ioctl as raw_ioctl;
 
-    /// What the headers of an older kernel have too, against another reading of them.
+    /// Numbers of older kernels, compared with the published bindings.
     #[test]
     fn numbers_match_the_headers() {
         assert_eq!(UFFDIO_API, raw_ioctl::UFFDIO_API);
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(PAGE_IS_PRESENT, u64::from(raw::PAGE_IS_PRESENT));
     }
 
-    /// What no published binding has yet, against the numbers of the 7.3 header.
+    /// Numbers that no published binding has yet, compared with the header of Linux 7.3.
     #[test]
     fn numbers_of_linux_7_3() {
         assert_eq!(USERFAULTFD_IOC_NEW, 0xAA00);

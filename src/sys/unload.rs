@@ -1,16 +1,16 @@
-//! Keeping the code where it is, when the object that it is a part of is to be unloaded.
+//! Keeps the library's code in memory when a program unloads the shared object that contains it.
 
 #![allow(unsafe_code)]
 
-/// Sees to it that `dlclose(3)` leaves the object that this code is a part of in memory, for ever.
+/// Makes `dlclose(3)` leave the shared object with this code in memory until the process ends.
 ///
-/// A plugin that has built an arena leaves addresses of its code with the process: the handler for
-/// SIGBUS, which others may have saved as the one to call after theirs, the hook for fork, destructors
-/// of threads' variables, and threads, if an arena is never dropped. The program itself is never
-/// unloaded, and neither is anything that was linked statically.
-pub(crate) fn stay() {
+/// A plugin that has built an arena leaves addresses of its code in the process: the SIGBUS handler,
+/// which another handler may call after its own work, the fork hook, destructors of thread-local
+/// variables, and threads, if an arena is never dropped. The program itself and statically linked code
+/// are never unloaded.
+pub(crate) fn prevent() {
     #[cfg(not(target_feature = "crt-static"))]
-    dynamic::stay();
+    dynamic::prevent();
 }
 
 #[cfg(not(target_feature = "crt-static"))]
@@ -18,55 +18,55 @@ mod dynamic {
     use core::ffi::{c_int, c_void};
     use core::mem::MaybeUninit;
 
-    pub(super) fn stay() {
-        let ours = stay as fn() as *const c_void;
+    pub(super) fn prevent() {
+        let ours = prevent as fn() as *const c_void;
         if is_in_program(ours.addr()) {
             return;
         }
         let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
-        // SAFETY: any address may be asked about; the call writes the struct if it finds one.
+        // SAFETY: takes any address; the call writes the struct if it finds an object.
         if unsafe { libc::dladdr(ours, info.as_mut_ptr()) } == 0 {
             return;
         }
         // SAFETY: pointers and integers, zeros before the call.
         let name = unsafe { info.assume_init() }.dli_fname;
-        // NOLOAD: it is there already, which only its flag is to change. The loader knows it by the name
-        // that it has told, whatever has become of the file.
+        // NOLOAD: the object is loaded already; only its flag changes. The loader finds the object by this
+        // name even if the file has been removed.
         let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-        // SAFETY: a C string of the loader's. The handle is never closed, which is the second reason for
-        // the object to stay.
+        // SAFETY: a C string of the loader. The handle is never closed, which also keeps the object in
+        // memory.
         unsafe { libc::dlopen(name, flags) };
     }
 
-    /// Whether the address lies in the program, rather than in an object that was loaded with or after it.
+    /// Whether the address lies in the program itself and not in a shared object.
     fn is_in_program(address: usize) -> bool {
-        struct Question {
+        struct Search {
             address: usize,
-            answer: bool,
+            found: bool,
         }
         unsafe extern "C" fn first(
             object: *mut libc::dl_phdr_info,
             _: libc::size_t,
-            question: *mut c_void,
+            search: *mut c_void,
         ) -> c_int {
-            // SAFETY: the loader passes what it was given, and an object whose headers are there for the
-            // time of the call.
-            let (object, question) = unsafe { (&*object, &mut *question.cast::<Question>()) };
+            // SAFETY: the loader passes on the pointer that it was given, and an object whose headers stay
+            // valid during the call.
+            let (object, search) = unsafe { (&*object, &mut *search.cast::<Search>()) };
             // SAFETY: as above.
             let headers =
                 unsafe { core::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()) };
-            question.answer =
+            search.found =
                 headers.iter().filter(|header| header.p_type == libc::PT_LOAD).any(|header| {
                     let start = object.dlpi_addr.wrapping_add(header.p_vaddr);
-                    (question.address as u64).wrapping_sub(start) < header.p_memsz
+                    (search.address as u64).wrapping_sub(start) < header.p_memsz
                 });
-            // The program comes first, and no other is looked at.
+            // The program comes first; 1 ends the iteration.
             1
         }
-        let mut question = Question { address, answer: false };
-        // SAFETY: the function takes what it is passed for what it is, and keeps none of it.
-        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut question).cast()) };
-        question.answer
+        let mut search = Search { address, found: false };
+        // SAFETY: the function casts the pointer to the type that it has here, and keeps no pointer.
+        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut search).cast()) };
+        search.found
     }
 
     #[cfg(test)]
@@ -74,10 +74,10 @@ mod dynamic {
         use super::*;
 
         #[test]
-        fn this_program_is_the_program_and_its_c_library_is_not() {
-            assert!(is_in_program((stay as fn() as *const c_void).addr()));
+        fn test_code_lies_in_the_program_and_the_c_library_does_not() {
+            assert!(is_in_program((prevent as fn() as *const c_void).addr()));
             assert!(!is_in_program((libc::dladdr as *const c_void).addr()));
-            stay();
+            prevent();
         }
     }
 }

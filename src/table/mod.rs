@@ -19,16 +19,13 @@ pub(crate) use waiter_log::{PLACES, WaiterSample};
 pub(crate) use word::{State, Word};
 
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, thread};
-use crate::prim::{Handle, PageIndex, PageRange, Tick};
+use crate::prim::{Handle, PageIndex, PageRange, REGION_PAGES, Tick};
 use crate::sys::backing::Backing;
 use crate::sys::memory::LazySlice;
 use crate::sys::{SysError, futex};
 use crossbeam::utils::CachePadded;
 use std::time::Duration;
 use waiter_log::WaiterLog;
-
-/// Pages in a region, the unit in which the table keeps sums: as many as one page table maps.
-pub(crate) const REGION_PAGES: usize = 512;
 
 /// The budget is twelve bytes a page for everything that is kept of pages one by one.
 const _: () = {

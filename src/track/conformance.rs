@@ -1,14 +1,13 @@
-//! One test for every tracker: what the contract of [`AccessTracker`] promises.
+//! One test for every tracker: what the contracts of [`Watch`] and [`Protection`] promise.
 
 #![allow(unsafe_code)]
 
 use super::*;
 use crate::common;
 use crate::prim::{PAGE_SIZE, PageIndex};
+use crate::sys::backing::{Backing, Content, FaultDelivery};
 use crate::sys::event::{self, Event, Woken};
-use crate::sys::memory::SharedMemory;
 use crate::sys::uapi::UffdMsg;
-use crate::sys::uffd::Uffd;
 use parking_lot::Mutex;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,8 +22,9 @@ const ALL: PageRange = PageRange::new(0, PAGES);
 /// That thread takes the place of the page table: while `evicting` is locked it lifts nothing, as a
 /// resolver lifts nothing that is claimed without taking it.
 struct Fixture {
-    tracker: Arc<dyn AccessTracker>,
-    backing: Arc<Backing>,
+    watch: Arc<dyn Watch>,
+    protection: Arc<dyn Protection>,
+    shared: SharedBacking,
     messages: Arc<AtomicUsize>,
     evicting: Arc<Mutex<()>>,
     stop: Arc<Event>,
@@ -33,15 +33,18 @@ struct Fixture {
 
 impl Fixture {
     fn new(kind: Tracker) -> Self {
-        let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
-        let uffd = Uffd::open(kind.features()).unwrap();
-        let (backing, pagemap) = Backing::kept(memory, vec![uffd], kind.register_mode()).unwrap();
-        assert_eq!(backing.zero_fill(ALL).unwrap(), Outcome::Done);
-        let tracker = kind.start(Arc::clone(&backing), pagemap).unwrap();
+        let counters = Arc::default();
+        let delivery = FaultDelivery::Messages(1);
+        let bytes = PAGES * PAGE_SIZE;
+        let backing = Backing::open(bytes, kind.abilities(), delivery, counters).unwrap();
+        let shared = backing.shared();
+        assert_eq!(shared.fill(ALL, Content::Zeros), (PAGES, None));
+        let (watch, isolation) = kind.start(&shared).unwrap();
+        let protection = isolation.protection();
         let (messages, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(Event::new().unwrap()));
         let evicting = Arc::new(Mutex::new(()));
         let handler = {
-            let (backing, tracker) = (Arc::clone(&backing), Arc::clone(&tracker));
+            let (backing, protection) = (shared.clone(), Arc::clone(&protection));
             let (messages, stop) = (Arc::clone(&messages), Arc::clone(&stop));
             let evicting = Arc::clone(&evicting);
             thread::spawn(move || {
@@ -52,17 +55,17 @@ impl Fixture {
                         let page = backing.page_of(message.address).unwrap();
                         messages.fetch_add(1, Ordering::SeqCst);
                         let _nobody_evicts = evicting.lock();
-                        tracker.lift(page.only()).unwrap();
+                        protection.lift(page.only()).unwrap();
                     }
                 }
             })
         };
-        Self { tracker, backing, messages, evicting, stop, handler: Some(handler) }
+        Self { watch, protection, shared, messages, evicting, stop, handler: Some(handler) }
     }
 
     fn at(&self, page: usize) -> *mut u8 {
         assert!(page < PAGES);
-        self.backing.memory().base().wrapping_add(page * PAGE_SIZE + 100)
+        self.shared.base().wrapping_add(page * PAGE_SIZE + 100)
     }
 
     fn read(&self, page: usize) -> u8 {
@@ -83,23 +86,23 @@ impl Fixture {
     }
 
     fn arm(&self) {
-        self.tracker.arm(ALL).unwrap();
+        self.watch.arm(ALL).unwrap();
     }
 
     fn touched(&self) -> Vec<usize> {
         let mut pages = Vec::new();
-        self.tracker.touched(ALL, &mut |run| pages.extend(run.iter().map(|p| p.0))).unwrap();
+        self.watch.touched(ALL, &mut |run| pages.extend(run.iter().map(|p| p.0))).unwrap();
         pages
     }
 
     fn intact(&self, range: PageRange) -> Vec<usize> {
         let mut pages = Vec::new();
-        self.tracker.intact(range, &mut |run| pages.extend(run.iter().map(|p| p.0))).unwrap();
+        self.protection.intact(range, &mut |run| pages.extend(run.iter().map(|p| p.0))).unwrap();
         pages
     }
 
     fn hold(&self, range: PageRange) {
-        self.tracker.hold(range).unwrap();
+        self.protection.hold(range).unwrap();
     }
 
     fn messages(&self) -> usize {
@@ -130,7 +133,7 @@ fn reads_and_writes_are_seen_and_neighbours_are_not_touched() {
         it.write(9, 1);
         assert_eq!(it.touched(), [5, 9], "and no other, however the kernel reads around");
         assert_eq!(it.touched(), [5, 9], "looking changes nothing");
-        it.tracker.arm(PageRange::new(0, 8)).unwrap();
+        it.watch.arm(PageRange::new(0, 8)).unwrap();
         assert_eq!(it.touched(), [9], "what is not armed again stays touched");
         it.read(4);
         assert_eq!(it.touched(), [4, 9]);
@@ -142,9 +145,9 @@ fn reads_and_writes_are_seen_and_neighbours_are_not_touched() {
 fn what_came_in_unarmed_counts_as_touched() {
     each("what_came_in_unarmed", |it| {
         it.arm();
-        it.backing.memory().punch(PageRange::new(7, 9)).unwrap();
+        it.shared.discard(PageRange::new(7, 9)).unwrap();
         let bytes = vec![3; 2 * PAGE_SIZE];
-        assert_eq!(it.backing.fill(PageRange::new(7, 9), &bytes, true).unwrap(), Outcome::Done);
+        assert_eq!(it.shared.fill(PageRange::new(7, 9), Content::Bytes(&bytes)), (2, None));
         assert_eq!(it.touched(), [7, 8]);
         it.arm();
         assert_eq!(it.touched(), [0; 0], "a dropped page can be armed again");
@@ -163,9 +166,9 @@ fn system_calls_are_seen_and_other_views_are_not() {
         assert_eq!(it.touched(), [3, 11]);
         it.arm();
         let mut buf = vec![0; ALL.bytes()];
-        it.backing.memory().read(ALL, &mut buf).unwrap();
-        it.backing.memory().lock(ALL).unwrap();
-        it.backing.memory().unlock(ALL).unwrap();
+        it.shared.read(ALL, &mut buf).unwrap();
+        it.shared.lock(ALL).unwrap();
+        it.shared.unlock(ALL).unwrap();
         assert_eq!(it.touched(), [0; 0]);
         assert_eq!(it.messages(), 0);
     });
@@ -203,13 +206,13 @@ fn held_pages_stay_intact_until_they_are_touched() {
         it.arm();
         it.read(12);
         it.hold(range);
-        it.tracker.freeze(ALL).unwrap();
+        it.protection.freeze(ALL).unwrap();
         assert_eq!(it.intact(range), [10, 11, 13, 14, 15, 16, 17, 18, 19]);
         it.write(17, 9);
         assert_eq!(it.messages(), 1, "a writer of a held page has to be let through");
         assert!(!it.intact(range).contains(&17));
-        it.tracker.thaw(ALL).unwrap();
-        it.tracker.release(range).unwrap();
+        it.protection.thaw(ALL).unwrap();
+        it.protection.release(range).unwrap();
         it.write(18, 8);
         it.write(10, 8);
         assert_eq!(it.messages(), 1, "after release nobody waits");
@@ -250,17 +253,17 @@ fn a_touch_during_freeze_is_never_missed() {
                 pause.store(round % 2 == 0, Ordering::Relaxed);
                 it.arm();
                 it.hold(range);
-                it.backing.memory().read(range, &mut before).unwrap();
-                it.tracker.freeze(ALL).unwrap();
+                it.shared.read(range, &mut before).unwrap();
+                it.protection.freeze(ALL).unwrap();
                 for page in it.intact(range) {
                     let at = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
                     let one = PageIndex(page).only();
-                    it.backing.memory().read(one, &mut after[at.clone()]).unwrap();
+                    it.shared.read(one, &mut after[at.clone()]).unwrap();
                     assert!(before[at.clone()] == after[at], "page {page} changed unseen");
                     checked += 1;
                 }
-                it.tracker.thaw(ALL).unwrap();
-                it.tracker.release(range).unwrap();
+                it.protection.thaw(ALL).unwrap();
+                it.protection.release(range).unwrap();
                 drop(evicting);
             }
             assert!(checked > 0, "no page was ever intact: the test has seen nothing");
@@ -275,29 +278,29 @@ fn a_lost_mark_is_never_taken_for_an_untouched_page() {
     each("a_lost_mark", |it| {
         let range = PageRange::new(0, 8);
         it.arm();
-        it.backing.memory().zap(PageRange::new(2, 4)).unwrap();
+        it.shared.empty_page_table(PageRange::new(2, 4)).unwrap();
         it.write(3, 7);
         assert_eq!(it.touched(), [3]);
         // Held, a page without a mark gets one.
         it.arm();
-        it.backing.memory().zap(PageRange::new(2, 4)).unwrap();
+        it.shared.empty_page_table(PageRange::new(2, 4)).unwrap();
         it.hold(range);
-        it.tracker.freeze(ALL).unwrap();
+        it.protection.freeze(ALL).unwrap();
         assert_eq!(it.intact(range), [0, 1, 2, 3, 4, 5, 6, 7]);
         let before = it.messages();
         it.write(2, 1);
         assert_eq!(it.messages(), before + 1);
-        it.tracker.thaw(ALL).unwrap();
-        it.tracker.release(range).unwrap();
+        it.protection.thaw(ALL).unwrap();
+        it.protection.release(range).unwrap();
         // Lost while held, and written: it is not intact.
         it.arm();
         it.hold(range);
-        it.backing.memory().zap(PageRange::new(5, 6)).unwrap();
+        it.shared.empty_page_table(PageRange::new(5, 6)).unwrap();
         it.write(5, 2);
-        it.tracker.freeze(ALL).unwrap();
+        it.protection.freeze(ALL).unwrap();
         assert!(!it.intact(range).contains(&5));
-        it.tracker.thaw(ALL).unwrap();
-        it.tracker.release(range).unwrap();
+        it.protection.thaw(ALL).unwrap();
+        it.protection.release(range).unwrap();
     });
 }
 
@@ -307,15 +310,13 @@ fn releasing_what_was_dropped_leaves_an_ordinary_missing_page() {
         let range = PageRange::new(0, 4);
         it.arm();
         it.hold(range);
-        it.tracker.freeze(ALL).unwrap();
-        it.backing.memory().punch(range).unwrap();
-        it.tracker.thaw(ALL).unwrap();
-        it.tracker.release(range).unwrap();
-        assert_eq!(
-            it.backing.memory().allocated_bytes().unwrap(),
-            ((PAGES - 4) * PAGE_SIZE) as u64
-        );
-        assert_eq!(it.backing.fill(range, &vec![5; range.bytes()], true).unwrap(), Outcome::Done);
+        it.protection.freeze(ALL).unwrap();
+        it.shared.discard(range).unwrap();
+        it.protection.thaw(ALL).unwrap();
+        it.protection.release(range).unwrap();
+        assert_eq!(it.shared.memory_bytes().unwrap(), ((PAGES - 4) * PAGE_SIZE) as u64);
+        let bytes = vec![5; range.bytes()];
+        assert_eq!(it.shared.fill(range, Content::Bytes(&bytes)), (4, None));
         it.write(1, 6);
         assert_eq!((it.read(0), it.read(1), it.messages()), (5, 6, 0));
     });

@@ -1,66 +1,60 @@
-//! Tracking without read-write protection: empty the page table, look what came back.
+//! Tracking without read-write protection: empty the page table, and scan later for mapped pages.
 //!
-//! The memory is shared, so a page that is taken out of the page table stays in the page cache and
-//! is mapped again by the kernel when it is touched; the mapped pages are the touched ones. Ranges
-//! registered for write protection are not faulted around, so a touch maps one page alone
+//! The memory is shared, so a page that leaves the page table stays in the page cache. The kernel maps it again
+//! when the program touches it, so the mapped pages are the touched ones. The kernel does not fault around in
+//! ranges that are registered for write protection, so a touch maps one page alone
 //! (`include/linux/userfaultfd_k.h`, `uffd_disable_fault_around`).
 //!
-//! Pages are held by write protection, which stops writers alone. That is enough: a reader cannot
-//! make a copy stale. It covers pages that are in no page table, and outlasts their being swapped
-//! out by the kernel, because on shared memory it is kept in a marker (`PTE_MARKER_UFFD_WP`).
+//! Write protection holds pages. It stops writers only, which is enough: a reader cannot make a copy stale. It
+//! covers pages that are in no page table. It also outlasts a swap-out by the kernel, because on shared memory
+//! the kernel keeps it in a marker (`PTE_MARKER_UFFD_WP`).
 
-use super::{AccessTracker, Gaps, Tracker, protect, scan_pages};
+use super::{Gaps, Protection, Tracker, Watch};
 use crate::prim::PageRange;
 use crate::sys::SysError;
-use crate::sys::backing::Backing;
-use crate::sys::pagemap::{PageFilter, Pagemap};
-use std::sync::Arc;
+use crate::sys::backing::SharedBacking;
+use crate::sys::pagemap::PageFilter;
 
 #[derive(Debug)]
-pub(super) struct Zap {
-    backing: Arc<Backing>,
-    pagemap: Pagemap,
-}
+pub(super) struct Zap(SharedBacking);
 
 impl Zap {
-    pub(super) fn new(backing: Arc<Backing>, pagemap: Pagemap) -> Self {
-        Self { backing, pagemap }
-    }
-
-    fn write_protect(&self, range: PageRange, on: bool) -> Result<(), SysError> {
-        protect(range, "ioctl(UFFDIO_WRITEPROTECT)", |run| self.backing.write_protect(run, on))
+    pub(super) fn new(shared: SharedBacking) -> Self {
+        Self(shared)
     }
 }
 
-impl AccessTracker for Zap {
-    fn kind(&self) -> Tracker {
+impl Watch for Zap {
+    fn tracker(&self) -> Tracker {
         Tracker::Zap
     }
 
     fn arm(&self, range: PageRange) -> Result<(), SysError> {
-        self.backing.memory().zap(range)
+        self.0.empty_page_table(range)
     }
 
     fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
-        scan_pages(&self.backing, &self.pagemap, range, PageFilter::Present, visit)
+        self.0.scan(range, PageFilter::Present, visit)
     }
+}
 
+impl Protection for Zap {
     fn hold(&self, range: PageRange) -> Result<(), SysError> {
-        let held = self.write_protect(range, true);
+        let held = self.0.write_protect(range, true);
         if held.is_err() {
             // A part of it may be protected.
-            let _ = self.write_protect(range, false);
+            let _ = self.0.write_protect(range, false);
         }
         held
     }
 
     fn freeze(&self, _within: PageRange) -> Result<(), SysError> {
-        // Writers of held pages wait since `hold`.
+        // Writers of held pages have been waiting since `hold`.
         Ok(())
     }
 
-    /// All that is held is safe to drop. What was read since is mapped, and left out because it is
-    /// no longer cold.
+    /// Every held page would be safe to drop. A page that was read since it was armed is mapped; it is left out
+    /// because it is no longer cold.
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
         let mut gaps = Gaps::new(range, visit);
         self.touched(range, &mut |run| gaps.except(run))?;
@@ -73,10 +67,10 @@ impl AccessTracker for Zap {
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
-        self.write_protect(range, false)
+        self.0.write_protect(range, false)
     }
 
     fn lift(&self, range: PageRange) -> Result<(), SysError> {
-        self.write_protect(range, false)
+        self.0.write_protect(range, false)
     }
 }

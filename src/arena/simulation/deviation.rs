@@ -1,18 +1,18 @@
-//! How a run may differ from the plain one.
+//! The ways in which a run deviates from the plain run.
 
 use super::Outcome;
 use super::scenario::Scenario;
 use crate::prim::schedule::number_after;
-use crate::sys::platform::{Call, Chance, Injected, Made, is_asked_again, outcomes};
+use crate::sys::platform::{Call, CallIndex, CallRecord, Injected, is_retried, outcomes};
 use std::collections::BTreeMap;
 
-/// How a run differs from the plain one.
+/// The differences between a run and the plain run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deviation {
-    /// At a step another thread goes on.
+    /// Steps at which the schedule switches to another thread.
     pub(super) switches: Vec<(usize, usize)>,
-    /// Something befalls a call.
-    pub(super) injections: Vec<(Chance, Injected)>,
+    /// Injections into calls.
+    pub(super) injections: Vec<(CallIndex, Injected)>,
     pub(super) seed: Option<u64>,
 }
 
@@ -23,17 +23,17 @@ impl Deviation {
     }
 }
 
-impl Misfortune {
-    /// What it is, wherever in the run.
+impl Injection {
+    /// The injection's kind, independent of its place in the run.
     pub(super) fn kind(&self) -> Kind {
-        (self.phase, format!("{:?}", self.chance.call), self.injected.to_string())
+        (self.phase, format!("{:?}", self.index.call), self.injected.to_string())
     }
 
-    /// Whether it has to show in the counter of what the kernel refused: all that fails on the way
-    /// out and is not simply asked for again.
+    /// Whether the engine must count it in `kernel_refused`: each failure during an eviction, except of a
+    /// call that the library repeats.
     pub(super) fn is_counted(&self) -> bool {
         let failed = matches!(self.injected, Injected::Errno(_));
-        let failed = failed && !is_asked_again(self.chance.call, self.injected);
+        let failed = failed && !is_retried(self.index.call, self.injected);
         failed && matches!(self.phase, "evict" | "cycle")
     }
 }
@@ -41,72 +41,72 @@ impl Misfortune {
 /// A phase, a call and an outcome.
 pub(super) type Kind = (&'static str, String, String);
 
-/// Something that could have befallen a run.
+/// An injection into one call of a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Misfortune {
-    pub(super) chance: Chance,
+pub(super) struct Injection {
+    pub(super) index: CallIndex,
     pub(super) phase: &'static str,
     pub(super) injected: Injected,
 }
 
-/// Everything that could have befallen a run.
-pub(super) fn misfortunes(outcome: &Outcome) -> Vec<Misfortune> {
-    let of = |made: &Made| {
-        let (chance, phase) = (made.chance, made.phase);
-        let all = outcomes(chance.call, made.range).into_iter();
-        all.map(move |(injected, _)| Misfortune { chance, phase, injected })
+/// Every possible injection into the calls of a run.
+pub(super) fn injections(outcome: &Outcome) -> Vec<Injection> {
+    let of = |call: &CallRecord| {
+        let (index, phase) = (call.index, call.phase);
+        let all = outcomes(index.call, call.range).into_iter();
+        all.map(move |(injected, _)| Injection { index, phase, injected })
     };
-    outcome.made.iter().flat_map(of).collect()
+    outcome.calls.iter().flat_map(of).collect()
 }
 
-/// The steps of a run at which others could have gone on, with these.
+/// The steps of a run at which another thread could have run, each with that thread's number.
 fn switches(plain: &Outcome) -> Vec<(usize, usize)> {
     let noted = plain.ran.noted.iter().enumerate();
     let others = |others: u64| (0..64).filter(move |n| others >> n & 1 == 1);
     noted.flat_map(|(step, noted)| others(noted.others).map(move |other| (step, other))).collect()
 }
 
-/// A deviation, and what befalls the run in it.
-pub(super) type Case = (Deviation, Vec<Misfortune>);
+/// A deviation, and its injections with their phases.
+pub(super) type Case = (Deviation, Vec<Injection>);
 
-fn case(misfortunes: &[Misfortune], switches: &[(usize, usize)], seed: Option<u64>) -> Case {
-    let injections = misfortunes.iter().map(|m| (m.chance, m.injected)).collect();
+fn case(injections: &[Injection], switches: &[(usize, usize)], seed: Option<u64>) -> Case {
+    let of_calls = injections.iter().map(|one| (one.index, one.injected)).collect();
     let mut switches = switches.to_vec();
     switches.sort_unstable();
-    (Deviation { switches, injections, seed }, misfortunes.to_vec())
+    (Deviation { switches, injections: of_calls, seed }, injections.to_vec())
 }
 
-/// Every deviation by one call or one step.
+/// Every deviation in one call or one step.
 pub(super) fn singles(plain: &Outcome) -> Vec<Case> {
-    let misfortunes = misfortunes(plain);
-    let calls = misfortunes.iter().map(|m| case(&[*m], &[], None));
+    let injections = injections(plain);
+    let calls = injections.iter().map(|m| case(&[*m], &[], None));
     calls.chain(switches(plain).iter().map(|s| case(&[], &[*s], None))).collect()
 }
 
-/// Protection that the kernel forgets while pages are on their way out, and a touch soon after: a
-/// thread that goes on within so many steps.
+/// The kernel loses the protection of pages during their eviction, and the schedule switches to another
+/// thread, which may touch them, within 16 steps.
 pub(super) fn forgotten(plain: &Outcome) -> Vec<Case> {
     const SOON: usize = 16;
     let switches = switches(plain);
-    let on_the_way = |made: &&Made| {
-        let goes = matches!(made.phase, "evict" | "cycle");
-        goes && matches!(made.chance.call, Call::Punch | Call::Scan | Call::ReadBytes)
+    let on_the_way = |call: &&CallRecord| {
+        let goes = matches!(call.phase, "evict" | "cycle");
+        goes && matches!(call.index.call, Call::Punch | Call::Scan | Call::ReadBytes)
     };
-    let cases = |made: &Made| {
-        let (chance, phase, at) = (made.chance, made.phase, made.step);
-        let one = Misfortune { chance, phase, injected: Injected::SwapOut };
+    let cases = |call: &CallRecord| {
+        let (index, phase, at) = (call.index, call.phase, call.step);
+        let one = Injection { index, phase, injected: Injected::SwapOut };
         let soon = switches.iter().filter(move |s| (at..at + SOON).contains(&s.0));
         soon.map(move |switch| case(&[one], &[*switch], None)).collect::<Vec<_>>()
     };
-    plain.made.iter().filter(on_the_way).flat_map(cases).collect()
+    plain.calls.iter().filter(on_the_way).flat_map(cases).collect()
 }
 
-/// Every deviation by two.
+/// Every deviation in two calls or steps.
 pub(super) fn pairs(plain: &Outcome) -> Vec<Case> {
-    let (misfortunes, switches) = (misfortunes(plain), switches(plain));
+    let (injections, switches) = (injections(plain), switches(plain));
     let mut all = Vec::new();
-    for (i, one) in misfortunes.iter().enumerate() {
-        all.extend(misfortunes[i + 1..].iter().map(|other| case(&[*one, *other], &[], None)));
+    for (i, one) in injections.iter().enumerate() {
+        all.extend(injections[i + 1..].iter().map(|other| case(&[*one, *other], &[], None)));
         all.extend(switches.iter().map(|switch| case(&[*one], &[*switch], None)));
     }
     for (i, one) in switches.iter().enumerate() {
@@ -115,18 +115,17 @@ pub(super) fn pairs(plain: &Outcome) -> Vec<Case> {
     all
 }
 
-/// So many deviations of two things, or of one and an order of steps from a seed.
+/// `count` deviations, each in two calls or steps, or in one call and an order of steps from a seed.
 pub(super) fn samples(scenario: &Scenario, plain: &Outcome, count: usize) -> Vec<Case> {
-    let (misfortunes, switches) = (misfortunes(plain), switches(plain));
+    let (injections, switches) = (injections(plain), switches(plain));
     let mut state = scenario.name.bytes().fold(1, |a: u64, b| a.wrapping_mul(31) + u64::from(b));
     let mut sample = |n: usize| {
         let (calls, steps, seed) =
             [(2, 0, None), (1, 0, Some(n as u64 + 1)), (1, 1, None), (0, 0, Some(n as u64 + 1))]
                 [n % 4];
         let mut pick = |of: usize| number_after(&mut state) as usize % of.max(1);
-        let calls: Vec<_> = (0..calls.min(misfortunes.len()))
-            .map(|_| misfortunes[pick(misfortunes.len())])
-            .collect();
+        let calls: Vec<_> =
+            (0..calls.min(injections.len())).map(|_| injections[pick(injections.len())]).collect();
         let steps: Vec<_> =
             (0..steps.min(switches.len())).map(|_| switches[pick(switches.len())]).collect();
         case(&calls, &steps, seed)
@@ -134,29 +133,29 @@ pub(super) fn samples(scenario: &Scenario, plain: &Outcome, count: usize) -> Vec
     (0..count).map(&mut sample).collect()
 }
 
-/// What has befallen calls that are only made where something else went another way.
+/// The injections into calls that only a deviation causes.
 #[derive(Debug, Default)]
-pub(super) struct Novelties {
+pub(super) struct NewCalls {
     seen: BTreeMap<Kind, usize>,
 }
 
-impl Novelties {
-    /// Cases of one kind, at most: in that many different places.
+impl NewCalls {
+    /// The most cases of one kind, in different places.
     const MOST: usize = 3;
 
-    /// What is new in a run that went another way.
+    /// The cases with an injection that is new in this deviation.
     pub(super) fn of(
         &mut self,
         deviation: &Deviation,
-        taken: &[Misfortune],
+        injected: &[Injection],
         outcome: &Outcome,
     ) -> Vec<Case> {
         let mut all = Vec::new();
-        for one in misfortunes(outcome) {
+        for one in injections(outcome) {
             let seen = self.seen.entry(one.kind()).or_default();
             if *seen < Self::MOST {
                 *seen += 1;
-                let both: Vec<_> = taken.iter().copied().chain([one]).collect();
+                let both: Vec<_> = injected.iter().copied().chain([one]).collect();
                 all.push(case(&both, &deviation.switches, None));
             }
         }

@@ -1,14 +1,14 @@
-//! The engine on a simulated kernel, with everything that may befall it.
+//! The engine on a simulated kernel, with every injection into its calls.
 //!
-//! Each [`Scenario`] is run once as it is, and then once for every deviation from that: every outcome
-//! of every call that was made, and every other thread going on at every step. What may befall calls
-//! that are only made in one of these comes after them. Then come pairs of deviations and orders
-//! of steps from seeds. After each run every byte has to read back, all structures have to be whole,
-//! and nobody may be left waiting.
+//! The test runs each [`Scenario`] once without deviations (the plain run), and once for every single
+//! deviation: every injection into every call, and a switch to every other thread at every step. Then it
+//! injects into calls that only a deviation causes. Then come pairs of deviations, and orders of steps
+//! from seeds. After each run every byte must read back, all structures must be consistent, and no
+//! thread may wait.
 //!
-//! `THERMOCLINE_SIM_DEPTH` is how many runs there are of pairs and seeds to each scenario, 80 by
-//! default, and from 1000 on every pair of the short ones; `THERMOCLINE_SIM_ONLY` a part of the
-//! names of scenarios to run.
+//! `THERMOCLINE_SIM_DEPTH` is the number of runs with pairs and seeds per scenario, 80 by default; from
+//! 1000 on, the short scenarios run with every pair. `THERMOCLINE_SIM_ONLY` is a part of the names of
+//! the scenarios to run.
 
 mod deviation;
 mod report;
@@ -17,19 +17,19 @@ mod world;
 
 use crate::prim::schedule::{self, Failure, Plan, Ran};
 use crate::prim::sync::thread;
-use crate::sys::platform::{Cost, Kernel, Made};
-use deviation::{Case, Deviation, Misfortune, Novelties, forgotten, pairs, samples, singles};
+use crate::sys::platform::{CallRecord, Cost, Kernel};
+use deviation::{Case, Deviation, Injection, NewCalls, forgotten, pairs, samples, singles};
 use report::Table;
 use scenario::{Scenario, scenarios};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use world::World;
 
-/// What a run left behind.
+/// The result of a run.
 struct Outcome {
     ran: Ran,
-    made: Vec<Made>,
-    /// Whether everything that was to befall it did.
+    calls: Vec<CallRecord>,
+    /// Whether all injections took place.
     complete: bool,
     cost: Cost,
     refused: u64,
@@ -49,45 +49,45 @@ fn run(scenario: &Scenario, deviation: &Deviation, record: bool) -> Outcome {
         let world = World::new(scenario, Arc::clone(&kernel));
         scenario.before.iter().for_each(|op| world.run(*op));
         kernel.inject(&deviation.injections);
-        let strangers: Vec<_> = scenario
-            .strangers
+        let other_threads: Vec<_> = scenario
+            .other_threads
             .iter()
             .enumerate()
             .map(|(number, ops)| {
                 let world = Arc::clone(&world);
-                thread::start(format!("stranger {number}"), move || {
+                thread::start(format!("thread {number}"), move || {
                     world.kernel.enter();
                     ops.iter().for_each(|op| world.run(*op));
                 })
             })
             .collect();
         scenario.main.iter().for_each(|op| world.run(*op));
-        for stranger in strangers {
-            let _ = stranger.join();
+        for thread in other_threads {
+            let _ = thread.join();
         }
-        kernel.be_quiet();
+        kernel.stop_injecting();
         world.verify();
         if scenario.own_thread {
             world.run(scenario::Op::Stop);
             world.verify_stopped();
         }
         world.end();
-        let counted = world.engine.counters.kernel_refused.get();
+        let counted = world.engine.core.counters.kernel_refused.get();
         refused.store(usize::try_from(counted).unwrap_or(0), Ordering::Relaxed);
     });
     Outcome {
         ran,
-        made: kernel.made(),
+        calls: kernel.calls(),
         complete: kernel.injected_all(),
         cost: kernel.cost(),
         refused: refused.into_inner() as u64,
     }
 }
 
-/// What is wrong with a run that these befell, if anything.
-fn judge(outcome: &Outcome, deviation: &Deviation, taken: &[Misfortune]) -> Option<String> {
-    match (&outcome.ran.failure, taken) {
-        // In another order it may befall something else, or nothing that was to go.
+/// The error of a run with these injections, if it has one.
+fn judge(outcome: &Outcome, deviation: &Deviation, injected: &[Injection]) -> Option<String> {
+    match (&outcome.ran.failure, injected) {
+        // In another order the injection may hit another call, or one that would fail anyway.
         (None, [one]) if deviation.is_alone() && one.is_counted() && outcome.refused == 0 => {
             Some(format!("{one:?} was not counted"))
         }
@@ -101,33 +101,37 @@ fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A scenario, and what has been new in it.
-struct Stage {
+/// A scenario, and the injections that were new in its deviations.
+struct ScenarioState {
     scenario: Scenario,
-    novelties: Mutex<Novelties>,
+    new_calls: Mutex<NewCalls>,
 }
 
-/// Runs all cases on two threads, and gives those that follow from them.
-fn run_all(work: &[(Arc<Stage>, Case)], table: &Mutex<Table>) -> Vec<(Arc<Stage>, Case)> {
+/// Runs all cases on two threads, and returns the cases that follow from them.
+fn run_all(
+    work: &[(Arc<ScenarioState>, Case)],
+    table: &Mutex<Table>,
+) -> Vec<(Arc<ScenarioState>, Case)> {
     let (next, followed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let worker = || {
-        while let Some((stage, (deviation, taken))) = work.get(next.fetch_add(1, Ordering::Relaxed))
+        while let Some((state, (deviation, injected))) =
+            work.get(next.fetch_add(1, Ordering::Relaxed))
         {
-            let outcome = run(&stage.scenario, deviation, false);
-            let wrong = judge(&outcome, deviation, taken);
+            let outcome = run(&state.scenario, deviation, false);
+            let wrong = judge(&outcome, deviation, injected);
             let mut table = table.lock().unwrap();
-            table.note(taken, &outcome.ran, outcome.complete);
+            table.note(injected, &outcome.ran, outcome.complete);
             if let Some(wrong) = wrong {
-                let title = stage.scenario.title();
+                let title = state.scenario.title();
                 table.violation(format!("{title}: {deviation:?}: {wrong}"));
             }
             if table.is_full() {
                 break;
             }
             drop(table);
-            if taken.len() + deviation.switches.len() == 1 && deviation.seed.is_none() {
-                let cases = stage.novelties.lock().unwrap().of(deviation, taken, &outcome);
-                let cases = cases.into_iter().map(|case| (Arc::clone(stage), case));
+            if injected.len() + deviation.switches.len() == 1 && deviation.seed.is_none() {
+                let cases = state.new_calls.lock().unwrap().of(deviation, injected, &outcome);
+                let cases = cases.into_iter().map(|case| (Arc::clone(state), case));
                 followed.lock().unwrap().extend(cases);
             }
         }
@@ -139,11 +143,11 @@ fn run_all(work: &[(Arc<Stage>, Case)], table: &Mutex<Table>) -> Vec<(Arc<Stage>
 }
 
 #[test]
-fn whatever_befalls_a_run_no_byte_is_wrong_and_nobody_waits_for_ever() {
-    /// Scenarios with no more deviations than this are short.
+fn with_every_injection_all_bytes_are_right_and_no_thread_waits_for_ever() {
+    /// A scenario with at most this number of deviations is short.
     const SHORT: usize = 300;
-    /// Steps of a run.
-    const MIDDLING: usize = 500;
+    /// The steps of a run of average length.
+    const AVERAGE: usize = 500;
     let depth = setting("THERMOCLINE_SIM_DEPTH").map_or(80, |n| n.parse().unwrap());
     let only = setting("THERMOCLINE_SIM_ONLY").unwrap_or_default();
     let table = Mutex::new(Table::default());
@@ -156,14 +160,14 @@ fn whatever_befalls_a_run_no_byte_is_wrong_and_nobody_waits_for_ever() {
         if depth >= 1000 && cases.len() <= SHORT {
             cases.extend(pairs(&plain));
         }
-        // More of those that are soon done.
-        let count = depth * (4 * MIDDLING / plain.ran.steps.max(1)).clamp(1, 40);
+        // Short scenarios get more samples.
+        let count = depth * (4 * AVERAGE / plain.ran.steps.max(1)).clamp(1, 40);
         cases.extend(samples(&scenario, &plain, count));
-        let mut novelties = Novelties::default();
-        // What is in the plain run has its turn in any case.
-        let _ = novelties.of(&Deviation::default(), &[], &plain);
-        let stage = Arc::new(Stage { scenario, novelties: Mutex::new(novelties) });
-        work.extend(cases.into_iter().map(|case| (Arc::clone(&stage), case)));
+        let mut new_calls = NewCalls::default();
+        // The single deviations contain the plain run's calls already.
+        let _ = new_calls.of(&Deviation::default(), &[], &plain);
+        let state = Arc::new(ScenarioState { scenario, new_calls: Mutex::new(new_calls) });
+        work.extend(cases.into_iter().map(|case| (Arc::clone(&state), case)));
     }
     assert!(!work.is_empty(), "no scenario is called {only}");
     let followed = run_all(&work, &table);

@@ -1,6 +1,6 @@
-//! What was tried, and what came of it.
+//! The table of injections and their results.
 
-use super::deviation::{Kind, Misfortune};
+use super::deviation::{Injection, Kind};
 use crate::prim::schedule::{Failure, Ran};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,28 +8,28 @@ use std::io::Write as _;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Runs by phase, call and outcome, and how many of them ended as an abort.
+    /// The number of runs by phase, call and outcome, and the number of those that aborted.
     cells: BTreeMap<Kind, (usize, usize)>,
     runs: usize,
     injected: usize,
     switched: usize,
     aborted: usize,
     steps: usize,
-    /// Runs that went another way before all that was to befall them did.
-    elsewhere: usize,
+    /// Runs that took another course before all their injections took place.
+    diverged: usize,
     violations: Vec<String>,
 }
 
 impl Table {
-    pub(super) fn note(&mut self, taken: &[Misfortune], ran: &Ran, complete: bool) {
+    pub(super) fn note(&mut self, injected: &[Injection], ran: &Ran, complete: bool) {
         let aborted = usize::from(matches!(ran.failure, Some(Failure::Aborted(_))));
         self.runs += 1;
         self.steps += ran.steps;
         self.aborted += aborted;
-        self.elsewhere += usize::from(!complete);
-        self.injected += usize::from(!taken.is_empty());
-        self.switched += usize::from(taken.is_empty());
-        for one in taken {
+        self.diverged += usize::from(!complete);
+        self.injected += usize::from(!injected.is_empty());
+        self.switched += usize::from(injected.is_empty());
+        for one in injected {
             let key = one.kind();
             let cell = self.cells.entry(key).or_default();
             cell.0 += 1;
@@ -37,20 +37,20 @@ impl Table {
         }
     }
 
-    pub(super) fn violation(&mut self, what: String) {
-        self.violations.push(what);
+    pub(super) fn violation(&mut self, text: String) {
+        self.violations.push(text);
     }
 
     pub(super) fn violations(&self) -> &[String] {
         &self.violations
     }
 
-    /// Whether there is enough to begin with.
+    /// Whether the test stops, because it has found enough violations.
     pub(super) fn is_full(&self) -> bool {
         self.violations.len() >= 20
     }
 
-    /// A line per phase and call, and one for the sums.
+    /// Prints a line per phase and call, and one for the totals.
     pub(super) fn print(&self) {
         let mut lines: BTreeMap<_, String> = BTreeMap::new();
         for ((phase, call, outcome), (runs, aborted)) in &self.cells {
@@ -67,13 +67,13 @@ impl Table {
         let _ = writeln!(
             out,
             "runs={} steps={} injected combinations={} switches={} aborted with a reason={} \
-             went another way={} violations={}",
+             diverged={} violations={}",
             self.runs,
             self.steps,
             self.injected,
             self.switched,
             self.aborted,
-            self.elsewhere,
+            self.diverged,
             self.violations.len()
         );
     }

@@ -1,23 +1,23 @@
-//! What happens in a run.
+//! The programs that the simulation runs.
 
 use crate::fault::FaultMode;
 use crate::track::Tracker;
 
-/// Something that a thread of the program does, or has done; ranges are from a page up to another.
+/// An operation of a thread of the program. A range is its first page and the page after its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
-    /// Writes all of a page.
+    /// Writes a whole page.
     Fill(usize),
     /// Writes a word in each half of a page.
     Write(usize),
     Read(usize),
-    /// Evicts what is not touched meanwhile.
+    /// Evicts the pages that are not touched meanwhile.
     Evict(usize, usize),
-    /// A whole cycle, with a limit of so many pages.
+    /// A whole cycle of the evictor, with a resident limit of this number of pages.
     Cycle(usize),
     Prefetch(usize, usize),
     Ensure(usize, usize),
-    /// Reads a page where it is stored.
+    /// Reads a page without making it resident.
     Peek(usize),
     Populate(usize, usize),
     Free(usize, usize),
@@ -48,23 +48,23 @@ impl Op {
     }
 }
 
-/// A program, and the arena that it runs in.
+/// A program, and the configuration of its arena.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) tracker: Tracker,
     pub(super) faults: FaultMode,
     pub(super) handlers: usize,
-    /// Whether the engine's own thread evicts, rather than the main one.
+    /// Whether the evictor thread evicts, rather than the main thread.
     pub(super) own_thread: bool,
-    /// How large the store may be.
+    /// The most slabs that the store may have.
     pub(super) slabs: usize,
     pub(super) pages: usize,
-    /// Done before anything is injected.
+    /// The operations before the first injection.
     pub(super) before: &'static [Op],
     pub(super) main: &'static [Op],
-    /// Each a thread, that goes on where nobody else can or where a run's plan says so.
-    pub(super) strangers: &'static [&'static [Op]],
+    /// The operations of each other thread, which runs if no other thread can or the run's plan says so.
+    pub(super) other_threads: &'static [&'static [Op]],
 }
 
 impl Scenario {
@@ -77,12 +77,12 @@ use Op::*;
 
 const FILL_3: &[Op] = &[Fill(0), Fill(1), Fill(2)];
 
-/// (name, pages, slabs, whether the engine's own thread evicts, before, main, strangers)
+/// (name, pages, slabs, whether the evictor thread evicts, before, main, other threads)
 type Program =
     (&'static str, usize, usize, bool, &'static [Op], &'static [Op], &'static [&'static [Op]]);
 
 const PROGRAMS: &[Program] = &[
-    // Nobody has anything else to wait for, so that all are there when it ends.
+    // No other thread waits for anything else, so that all are running when the arena stops.
     (
         "stop at once",
         3,
@@ -92,10 +92,10 @@ const PROGRAMS: &[Program] = &[
         &[Stop],
         &[&[Write(0)], &[Read(2)], &[Write(1), Evict(0, 3)]],
     ),
-    // As little as there can be, in as many orders as there are.
+    // The smallest programs, with the most orders of steps.
     ("one page", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Write(0)], &[Read(0)]]),
     ("one page freed", 1, 4, false, &[Fill(0)], &[Evict(0, 1)], &[&[Write(0), Free(0, 1)]]),
-    // All that a page goes through, with others at every point of it.
+    // All states of a page, with another thread at each transition.
     (
         "whole life",
         5,
@@ -123,7 +123,7 @@ const PROGRAMS: &[Program] = &[
         &[Cycle(9), Cycle(1), Read(0), Cycle(0)],
         &[&[Write(0)], &[Read(2), Write(2)]],
     ),
-    // Two faults on a page at a time.
+    // Two faults on a page at the same time.
     (
         "two faults",
         2,
@@ -133,7 +133,7 @@ const PROGRAMS: &[Program] = &[
         &[Evict(0, 2)],
         &[&[Read(0), Write(1)], &[Write(0)], &[Read(1)]],
     ),
-    // Bringing pages back in runs, some of which others bring back.
+    // Runs of pages, some of which another thread restores.
     (
         "runs",
         6,
@@ -143,7 +143,7 @@ const PROGRAMS: &[Program] = &[
         &[Read(0), Read(1), Read(2), Read(3), Read(4)],
         &[&[Prefetch(1, 6)], &[Write(5), Write(4)], &[Ensure(2, 4)]],
     ),
-    // Reading where it is what others bring back.
+    // Peeks at pages that another thread restores.
     (
         "peek",
         3,
@@ -162,7 +162,7 @@ const PROGRAMS: &[Program] = &[
         &[Free(0, 4), Populate(0, 2), Write(0), Fill(2), Evict(0, 4), Forget(0, 4), Read(3)],
         &[&[Prefetch(0, 4)], &[Ensure(1, 3)]],
     ),
-    // No room for anything but words.
+    // A store with room for same-filled pages only.
     (
         "store full",
         3,
@@ -190,7 +190,7 @@ const PROGRAMS: &[Program] = &[
         &[Evict(0, 2), Evict(0, 2)],
         &[&[Pin(0, 2)], &[Pin(1, 2), Write(1)]],
     ),
-    // The engine's own thread, hints, and the end.
+    // The evictor thread, hints, and the end.
     (
         "stop",
         4,
@@ -220,7 +220,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         (Tracker::Zap, FaultMode::Inline, 0),
     ];
     let mut all = Vec::new();
-    for &(name, pages, slabs, own_thread, before, main, strangers) in PROGRAMS {
+    for &(name, pages, slabs, own_thread, before, main, other_threads) in PROGRAMS {
         for (tracker, faults, handlers) in kinds {
             all.push(Scenario {
                 name,
@@ -232,7 +232,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 pages,
                 before,
                 main,
-                strangers,
+                other_threads,
             });
         }
     }

@@ -7,15 +7,14 @@ use crate::arena::builder::Config;
 use crate::arena::engine::Engine;
 use crate::evict::Evictor;
 use crate::fault::{FaultMode, Peeked, handler};
-use crate::policy::{self, Situation};
+use crate::policy::{self, AgeClock, Situation};
 use crate::prim::schedule;
 use crate::prim::sync::thread;
-use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
+use crate::prim::{PAGE_SIZE, PageIndex, PageRange, REGION_PAGES, Tick};
 use crate::sys::event::Event;
-use crate::sys::memory::SharedMemory;
 use crate::sys::platform::{Cost, Kernel, Sigbus};
 use crate::sys::thread::JoinHandle;
-use crate::table::{REGION_PAGES, State};
+use crate::table::State;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -63,6 +62,7 @@ impl World {
             reserve: REGION_PAGES * PAGE_SIZE,
             resident_limit: None,
             memory_limit: None,
+            clock: AgeClock::new(Duration::from_secs(1 << 30)),
             cold_ticks: 1,
             // Never due: the engine's own thread does what it is asked for.
             scan_interval: Duration::from_secs(1 << 30),
@@ -75,10 +75,8 @@ impl World {
             zeal: false,
         };
         let probe = crate::sys::probe();
-        let memory = Arc::new(SharedMemory::new(config.reserve).unwrap());
         let map = Arc::new(BlockMap::new(REGION_PAGES).unwrap());
-        let (engine, evictor) =
-            Engine::new(&config, scenario.tracker, &probe, memory, map).unwrap();
+        let (engine, evictor) = Engine::new(&config, scenario.tracker, &probe, map).unwrap();
         let stop = Arc::new(Event::new().unwrap());
         let mut handlers = Vec::new();
         let mut own = None;
@@ -217,7 +215,7 @@ impl World {
     fn note_loss(&self, page: usize, touched: Result<(), Sigbus>) {
         if touched == Err(Sigbus) {
             self.allow(Cost::Page, &format!("page {page} is SIGBUS"));
-            let state = self.engine.table.load(PageIndex(page)).state();
+            let state = self.engine.core.table.load(PageIndex(page)).state();
             let said = |what| self.kernel.said().iter().any(|line| line.contains(what));
             if said("cannot be read") && state != State::Lost {
                 // What the kernel has swapped out and cannot bring back now.
@@ -251,12 +249,12 @@ impl World {
     fn cycle(&self, limit: usize) {
         let Some((mut evictor, now)) = lock(&self.evictor).take() else { return };
         let now = now.after(1);
-        let _ = evictor.look(now, false);
+        let _ = evictor.scan(now, false);
         let ages = evictor.ages(now);
-        let resident = self.engine.table.resident();
+        let resident = self.engine.core.table.resident();
         let situation = Situation { ages: &ages, resident, limit: Some(limit), cold_age: 3 };
-        if let Some(order) = policy::plan(&situation) {
-            evictor.carry_out(now, order);
+        if let Some(plan) = policy::plan(&situation) {
+            evictor.execute(now, plan);
         }
         evictor.trim();
         *lock(&self.evictor) = Some((evictor, now));
@@ -301,7 +299,7 @@ impl World {
         if is_pinned {
             for _ in 0..4 {
                 for page in range.iter() {
-                    let word = self.engine.table.load(page);
+                    let word = self.engine.core.table.load(page);
                     // Claimed, it is about to be given up; owned, a late message is being served.
                     if matches!(word.state(), State::Dropping | State::Stored)
                         && !self.engine.is_stopped()
@@ -312,7 +310,7 @@ impl World {
                 thread::yield_now();
             }
             range.iter().for_each(|page| self.read(page.0));
-            self.engine.table.pins().remove(range);
+            self.engine.core.table.pins().remove(range);
         }
     }
 
@@ -332,8 +330,8 @@ impl World {
     /// Waits until all structures are whole.
     fn settle(&self) {
         let check = || {
-            self.engine.table.check()?;
-            let table = &self.engine.table;
+            self.engine.core.table.check()?;
+            let table = &self.engine.core.table;
             for page in self.all().iter() {
                 let (word, held) = (table.load(page), self.kernel.holds(page));
                 let wrong = match word.state() {
@@ -348,6 +346,7 @@ impl World {
             }
             let words = table.extent().iter().map(|page| table.load(page));
             self.engine
+                .core
                 .store
                 .check(words.filter(|w| w.state() == State::Stored).map(|w| w.handle()))
         };

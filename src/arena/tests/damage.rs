@@ -38,20 +38,20 @@ impl<'a> Damaged<'a> {
         let damaged = pattern.iter().map(|at| touched.checked_add_signed(*at).unwrap()).collect();
         let this = Self { arena, pages, damaged };
         for &page in &this.damaged {
-            let word = engine(arena).table.load(this.index(page));
+            let word = engine(arena).core.table.load(this.index(page));
             assert_eq!(word.state(), State::Stored);
-            engine(arena).store.corrupt(word.handle());
+            engine(arena).core.store.corrupt(word.handle());
         }
         this
     }
 
     fn index(&self, page: usize) -> PageIndex {
-        let first = self.arena.inner.parts.memory.offset_of(self.pages.address).unwrap();
+        let first = self.pages.address - self.arena.inner.base.0.addr();
         PageIndex(PageIndex::containing(first).0 + page)
     }
 
     fn state(&self, page: usize) -> State {
-        engine(self.arena).table.load(self.index(page)).state()
+        engine(self.arena).core.table.load(self.index(page)).state()
     }
 
     fn good(&self) -> impl Iterator<Item = usize> {

@@ -1,6 +1,7 @@
 //! Calls that the kernel refuses, and touches in the middle of a batch.
 
 use super::*;
+use crate::track::{Isolation, Protection, Watch};
 use std::sync::Mutex;
 
 const REFUSED: SysError = SysError::range_gone("a test");
@@ -9,9 +10,10 @@ const REFUSED: SysError = SysError::range_gone("a test");
 type Call = (&'static str, PageRange);
 type Before = Box<dyn FnMut(Call) -> Result<(), SysError> + Send>;
 
-/// A tracker that notes what it is asked for, and first does what the test wants then, or fails.
+/// A watch and a protection that note each call, and first do what the test wants then, or fail.
 struct Scripted {
-    inner: Arc<dyn AccessTracker>,
+    watch: Arc<dyn Watch>,
+    protection: Arc<dyn Protection>,
     calls: Mutex<Vec<Call>>,
     before: Mutex<Before>,
 }
@@ -28,7 +30,7 @@ impl Scripted {
         (self.before.lock().unwrap())((name, range))
     }
 
-    /// The calls since the last time, looks apart.
+    /// The protection's calls since the last time.
     fn take_calls(&self) -> Vec<Call> {
         let mut calls = std::mem::take(&mut *self.calls.lock().unwrap());
         calls.retain(|(name, _)| !matches!(*name, "arm" | "touched"));
@@ -36,68 +38,72 @@ impl Scripted {
     }
 }
 
-impl AccessTracker for Scripted {
-    fn kind(&self) -> Tracker {
-        self.inner.kind()
+impl Watch for Scripted {
+    fn tracker(&self) -> Tracker {
+        self.watch.tracker()
     }
 
     fn arm(&self, range: PageRange) -> Result<(), SysError> {
         self.begin("arm", range)?;
-        self.inner.arm(range)
+        self.watch.arm(range)
     }
 
     fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
         self.begin("touched", range)?;
-        self.inner.touched(range, visit)
+        self.watch.touched(range, visit)
     }
+}
 
+impl Protection for Scripted {
     fn hold(&self, range: PageRange) -> Result<(), SysError> {
         self.begin("hold", range)?;
-        self.inner.hold(range)
+        self.protection.hold(range)
     }
 
     fn freeze(&self, within: PageRange) -> Result<(), SysError> {
         self.begin("freeze", within)?;
-        self.inner.freeze(within)
+        self.protection.freeze(within)
     }
 
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
         self.begin("intact", range)?;
-        self.inner.intact(range, visit)
+        self.protection.intact(range, visit)
     }
 
     fn thaw(&self, within: PageRange) -> Result<(), SysError> {
         self.begin("thaw", within)?;
-        self.inner.thaw(within)
+        self.protection.thaw(within)
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
-        let done = self.inner.release(range);
+        let done = self.protection.release(range);
         self.begin("release", range).and(done)
     }
 
     fn lift(&self, range: PageRange) -> Result<(), SysError> {
         self.begin("lift", range)?;
-        self.inner.lift(range)
+        self.protection.lift(range)
     }
 }
 
-/// With each tracker: a fixture whose pages have been watched for three ticks, and its script.
+/// With each tracker: a fixture whose pages have been armed for three ticks, and its script.
 fn each(test: &str, run: impl Fn(Fixture, &Scripted)) {
     for kind in common::trackers(test) {
-        let mut scripted = None;
-        let mut it = Fixture::watched_by(kind, 64 << 20, false, |inner, _| {
-            let tracker = Arc::new(Scripted {
-                inner,
-                calls: Mutex::default(),
-                before: Mutex::new(Box::new(|_| Ok(()))),
-            });
-            scripted = Some(Arc::clone(&tracker));
-            tracker
+        let bytes = 3 * REGION_PAGES * PAGE_SIZE;
+        let delivery = FaultDelivery::Messages(1);
+        let mut core = Core::new(bytes, kind, 0, delivery, 64 << 20).unwrap();
+        let script = Arc::new(Scripted {
+            watch: Arc::clone(&core.watch),
+            protection: core.isolation.protection(),
+            calls: Mutex::default(),
+            before: Mutex::new(Box::new(|_| Ok(()))),
         });
-        it.look(1);
-        it.look(4);
-        run(it, &scripted.unwrap());
+        core.watch = Arc::clone(&script) as _;
+        core.isolation = Isolation::new(core.backing.shared(), Arc::clone(&script) as _);
+        let mut it = Fixture::on(core, false);
+        it.scan(1);
+        it.scan(4);
+        run(it, &script);
     }
 }
 
@@ -114,8 +120,8 @@ fn before(
 #[test]
 fn a_batch_is_held_frozen_found_intact_thawed_and_released() {
     each("a_batch_is_held_frozen", |mut it, script| {
-        it.table.pins().add(PageIndex(2).only());
-        it.carry_out(4, 2, 2, 4);
+        it.core.table.pins().add(PageIndex(2).only());
+        it.execute(4, 2, 2, 4);
         let [low, high, first] = [(0, 2), (3, 5), (0, 1)].map(|(a, b)| PageRange::new(a, b));
         assert_eq!(
             script.take_calls(),
@@ -131,7 +137,7 @@ fn a_batch_is_held_frozen_found_intact_thawed_and_released() {
             ]
         );
         // No region is begun anew before the last one is done with.
-        it.carry_out(4, 2, 2, REGION_PAGES);
+        it.execute(4, 2, 2, REGION_PAGES);
         let calls = script.take_calls();
         let begins = |call: &&Call| call.0 == "freeze";
         let starts: Vec<_> = calls.iter().filter(begins).map(|(_, range)| range.start.0).collect();
@@ -144,19 +150,19 @@ fn a_batch_is_held_frozen_found_intact_thawed_and_released() {
 fn refused(name: &'static str) {
     each(name, |mut it, script| {
         before(script, name, |_| Err(REFUSED));
-        let refused = it.counters.kernel_refused.get();
-        let done = it.carry_out(4, 2, 2, 5);
+        let refused = it.core.counters.kernel_refused.get();
+        let done = it.execute(4, 2, 2, 5);
         assert!(done.pages == 0 && done.refused >= 5, "{done:?}");
         assert_eq!(done.refusal, Some(REFUSED));
-        assert_eq!(it.counters.kernel_refused.get() - refused, done.refused as u64);
+        assert_eq!(it.core.counters.kernel_refused.get() - refused, done.refused as u64);
         assert_eq!(it.stored(), [0; 0]);
         assert_eq!(it.evictor.ages(Tick::new(4)).at_least(0), PAGES - done.refused);
-        assert!(it.table.load(PageIndex(0)).is_backing_off(Tick::new(11)));
+        assert!(it.core.table.load(PageIndex(0)).is_backing_off(Tick::new(11)));
         let held = script.take_calls().iter().filter(|call| call.0 == "release").count();
         assert_eq!(held > 0, name != "hold", "what was held is released");
         before(script, name, |_| Ok(()));
-        it.look(12);
-        assert_eq!(it.carry_out(12, 2, 2, usize::MAX).pages, PAGES);
+        it.scan(12);
+        assert_eq!(it.execute(12, 2, 2, usize::MAX).pages, PAGES);
     });
 }
 
@@ -170,16 +176,16 @@ fn a_refusal_concerns_its_own_run_alone() {
     for name in ["hold", "intact"] {
         each("a_refusal_concerns_its_own_run", |mut it, script| {
             let pinned = PageIndex(2);
-            it.table.pins().add(pinned.only());
+            it.core.table.pins().add(pinned.only());
             before(
                 script,
                 name,
                 move |range| if range.end == pinned { Err(REFUSED) } else { Ok(()) },
             );
-            let done = it.carry_out(4, 2, 2, 8);
+            let done = it.execute(4, 2, 2, 8);
             assert_eq!((done.refused, done.pages), (2, 8), "{name}");
             assert_eq!(it.stored(), (3..11).collect::<Vec<_>>());
-            let backs_off = |page| it.table.load(PageIndex(page)).is_backing_off(Tick::new(5));
+            let backs_off = |page| it.core.table.load(PageIndex(page)).is_backing_off(Tick::new(5));
             assert_eq!([0, 1, 11].map(backs_off), [true, true, false]);
         });
     }
@@ -189,9 +195,9 @@ fn a_refusal_concerns_its_own_run_alone() {
 fn a_release_that_fails_is_told_and_the_pages_are_gone_all_the_same() {
     each("a_release_that_fails", |mut it, script| {
         before(script, "release", |_| Err(REFUSED));
-        let done = it.carry_out(4, 2, 2, 5);
+        let done = it.execute(4, 2, 2, 5);
         assert_eq!(done, Evicted { pages: 5, refusal: Some(REFUSED), ..Evicted::default() });
-        assert_eq!(it.counters.kernel_refused.get(), 5);
+        assert_eq!(it.core.counters.kernel_refused.get(), 5);
         assert_eq!(it.stored(), [0, 1, 2, 3, 4]);
     });
 }
@@ -201,11 +207,11 @@ fn a_region_that_cannot_be_looked_at_rests() {
     each("a_region_that_cannot_be_looked_at", |mut it, script| {
         let region = PageRange::new(0, REGION_PAGES);
         before(script, "touched", move |range| if range == region { Err(REFUSED) } else { Ok(()) });
-        assert_eq!(it.evictor.look(Tick::new(5), true), Err(REFUSED));
-        assert_eq!(it.counters.kernel_refused.get(), 1);
+        assert_eq!(it.evictor.scan(Tick::new(5), true), Err(REFUSED));
+        assert_eq!(it.core.counters.kernel_refused.get(), 1);
         assert_eq!(it.evictor.ages(Tick::new(5)).at_least(0), PAGES - REGION_PAGES);
-        assert_eq!(it.carry_out(5, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
-        it.evictor.look(Tick::new(6), false).unwrap();
+        assert_eq!(it.execute(5, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
+        it.evictor.scan(Tick::new(6), false).unwrap();
         assert_eq!(it.evictor.ages(Tick::new(6)).at_least(0), 0);
     });
 }
@@ -215,21 +221,21 @@ fn a_region_that_cannot_be_looked_at_rests() {
 fn a_page_that_is_taken_back_in_the_middle_of_a_batch_stays() {
     for name in ["hold", "freeze", "intact"] {
         each("a_page_that_is_taken_back", |mut it, script| {
-            let (table, page) = (Arc::clone(&it.table), PageIndex(3));
+            let (core, page) = (Arc::clone(&it.core), PageIndex(3));
             before(script, name, move |_| {
-                let seen = table.load(page);
+                let seen = core.table.load(page);
                 if seen.state() == State::Claimed {
-                    table.begin_lift(page, seen).unwrap();
-                    let _ = table.finish_lift(page, seen);
+                    core.table.begin_lift(page, seen).unwrap();
+                    let _ = core.table.finish_lift(page, seen);
                 }
                 Ok(())
             });
-            let done = it.carry_out(4, 2, 2, 5);
+            let done = it.execute(4, 2, 2, 5);
             assert_eq!(done.touched, 1, "{name}");
-            assert_eq!(it.counters.touched_in_time.get(), 1, "{name}");
+            assert_eq!(it.core.counters.touched_in_time.get(), 1, "{name}");
             assert!(!it.stored().contains(&3), "{name}");
             assert_eq!(it.state(3), State::Resident);
-            assert_eq!(it.table.load(page).tick(), Tick::new(4), "it counts as touched");
+            assert_eq!(it.core.table.load(page).tick(), Tick::new(4), "it counts as touched");
         });
     }
 }
@@ -237,15 +243,15 @@ fn a_page_that_is_taken_back_in_the_middle_of_a_batch_stays() {
 #[test]
 fn a_page_that_is_pinned_while_it_is_being_watched_is_let_through_again() {
     each("a_page_that_is_pinned_while_it_is_being_watched", |mut it, script| {
-        let (table, pinned) = (Arc::clone(&it.table), PageRange::new(5, 7));
+        let (core, pinned) = (Arc::clone(&it.core), PageRange::new(5, 7));
         before(script, "arm", move |_| {
-            if !table.pins().any() {
-                table.pins().add(pinned);
+            if !core.table.pins().any() {
+                core.table.pins().add(pinned);
             }
             Ok(())
         });
         it.touch(1);
-        it.look(6);
+        it.scan(6);
         assert_eq!(script.take_calls(), [("lift", pinned)]);
     });
 }

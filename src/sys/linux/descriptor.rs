@@ -1,10 +1,10 @@
 //! A descriptor that the program may close, or replace by another file, at any time.
 //!
-//! A program may close numbers that it does not know (`close_range(2)` in daemonizers, test runners and
-//! language runtimes), and a bug may close a number twice. The number of an arena's descriptor then
-//! belongs to another file, and a call that trusts the number reads, changes or closes that file. So each
-//! descriptor remembers which file it was opened for, and a call asks before it relies on the number. The
-//! arena's own threads need not ask: no other thread can change their table (see [`super::keeper`]).
+//! A program may close numbers that it has not opened (`close_range(2)` in daemonizers, test runners and
+//! language runtimes), and a bug may close a number twice. The number of an arena's descriptor may then
+//! refer to another file, and a call by that number would read, change or close that file. So each
+//! descriptor remembers its file, and a call checks the file before it uses the number. The arena's own
+//! threads need not check: no other thread can change their table (see [`super::keeper`]).
 
 #![allow(unsafe_code)]
 
@@ -14,32 +14,32 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 thread_local! {
-    // Neither initialised nor destroyed at run time. A signal handler must not look at it all the same:
-    // in a shared object the first access of a thread may allocate.
+    // Needs no initialisation or destruction at run time. A signal handler must still not access it: in a
+    // shared object a thread's first access may allocate.
     static OWN_TABLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Notes that the calling thread has a descriptor table that only threads of one arena share.
+/// Records that the calling thread has a descriptor table that only threads of one arena share.
 pub(super) fn enter_own_table() {
     OWN_TABLE.set(true);
 }
 
-/// Whether the calling thread has such a table. Not for signal handlers.
+/// Whether the calling thread has such a table. Not safe in a signal handler.
 pub(crate) fn has_own_table() -> bool {
     OWN_TABLE.get()
 }
 
-/// What tells one open file from another.
+/// Identifies an open file.
 ///
-/// A memfd, a userfaultfd and a file of `/proc` each have an inode number of their own; an `eventfd(2)` has
-/// not, before Linux 6.15 at least, and cannot be told apart this way.
+/// A memfd, a userfaultfd and a file of `/proc` each have an inode number of their own. An `eventfd(2)` has
+/// none, at least before Linux 6.15, and cannot be identified this way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
 }
 
-/// An open file by its number, with what it takes to notice that the number means another file.
+/// A descriptor's number, with the identity of the file that it was opened for.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     number: RawFd,
@@ -47,27 +47,27 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Takes a descriptor over. Its number is 3 or higher: what a program writes to a standard stream that
-    /// it has closed must not land in a file of an arena.
+    /// Takes ownership of a descriptor, under a number of 3 or higher: a program that writes to a standard
+    /// stream that it has closed must not write to a file of an arena.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, SysError> {
         let fd = if fd.as_raw_fd() > libc::STDERR_FILENO { fd } else { above_standard(&fd)? };
         let identity = stat(fd.as_raw_fd()).map(|stat| identity(&stat))?;
         Ok(Self { number: fd.into_raw_fd(), identity })
     }
 
-    /// The number, whatever it means now.
+    /// The number, which may refer to another file by now.
     pub(crate) fn number(&self) -> RawFd {
         self.number
     }
 
-    /// Whether the number means the same file as ever in the calling thread's table.
+    /// Whether the number refers to the original file in the calling thread's table.
     ///
-    /// Another thread may change that right after. Safe in a signal handler.
+    /// Another thread may change that right afterwards. Safe in a signal handler.
     pub(crate) fn is_ours(&self) -> bool {
         stat(self.number).is_ok_and(|stat| identity(&stat) == self.identity)
     }
 
-    /// The number, if it means the same file as ever. Not for signal handlers.
+    /// The number, if it refers to the original file. Not safe in a signal handler.
     pub(crate) fn checked(&self, call: &'static str) -> Result<RawFd, SysError> {
         if has_own_table() || self.is_ours() {
             Ok(self.number)
@@ -76,7 +76,7 @@ impl Descriptor {
         }
     }
 
-    /// The file's metadata. Asking and checking is one call, so that it never tells of another file.
+    /// The file's metadata. One `fstat(2)` gives identity and metadata, so that they never belong to two files.
     pub(crate) fn metadata(&self, call: &'static str) -> Result<libc::stat, SysError> {
         match stat(self.number) {
             Ok(stat) if identity(&stat) == self.identity => Ok(stat),
@@ -89,13 +89,13 @@ impl Descriptor {
 impl Drop for Descriptor {
     fn drop(&mut self) {
         if self.is_ours() {
-            // SAFETY: the file is ours, and nothing uses the number after this.
+            // SAFETY: the number refers to the original file, and is not used after this.
             drop(unsafe { OwnedFd::from_raw_fd(self.number) });
         }
     }
 }
 
-/// The same file by a number above those of the standard streams.
+/// A duplicate of the descriptor, with a number above those of the standard streams.
 pub(super) fn above_standard(fd: &impl AsRawFd) -> Result<OwnedFd, SysError> {
     let lowest = libc::STDERR_FILENO + 1;
     // SAFETY: takes and returns integers; the new descriptor belongs to the caller.
@@ -107,7 +107,7 @@ pub(super) fn above_standard(fd: &impl AsRawFd) -> Result<OwnedFd, SysError> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Reads all of `bytes` from byte `from` of a file on.
+/// Fills `bytes` from the file, beginning at offset `from`.
 pub(super) fn read_exact_at(
     number: RawFd,
     mut bytes: &mut [u8],
@@ -141,7 +141,7 @@ fn stat(number: RawFd) -> Result<libc::stat, SysError> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: writes one struct.
     match unsafe { libc::fstat(number, stat.as_mut_ptr()) } {
-        // SAFETY: integers, written by the call.
+        // SAFETY: integers, which the call has written.
         0 => Ok(unsafe { stat.assume_init() }),
         _ => Err(SysError::last("fstat")),
     }
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use std::fs::File;
 
-    /// Puts another file in the place of the descriptor's.
+    /// Makes the descriptor's number refer to another file.
     fn replace(descriptor: &Descriptor, file: &File) {
         // SAFETY: both are open descriptors; the file at the second is closed.
         assert!(unsafe { libc::dup2(file.as_raw_fd(), descriptor.number()) } >= 0);
@@ -170,8 +170,8 @@ mod tests {
         assert_eq!(ours.metadata("test").unwrap_err().errno(), libc::EBADF);
         let number = ours.number();
         drop(ours);
-        assert!(stat(number).is_ok(), "the file that has the number now is not ours to close");
-        // SAFETY: put there by `replace`, and closed once.
+        assert!(stat(number).is_ok(), "the descriptor closed another file");
+        // SAFETY: opened by `replace`, and closed once.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
 

@@ -1,4 +1,4 @@
-//! A flag that a thread can wait for together with a userfaultfd, and a last word before dying.
+//! Events that end a wait for a userfaultfd; reports on standard error; the end of the process.
 
 #![allow(unsafe_code)]
 
@@ -7,7 +7,7 @@ use crate::sys::error::SysError;
 use core::fmt::{self, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// An `eventfd(2)`: once raised, it stays raised. Raising it waits for nothing.
+/// An `eventfd(2)`. Once raised, it stays raised. Raising it does not wait.
 #[derive(Debug)]
 pub(crate) struct Event(OwnedFd);
 
@@ -22,12 +22,12 @@ impl Event {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Wakes all threads that wait for the event, now and later.
+    /// Wakes all threads that wait for the event now, and ends every later wait at once.
     pub(crate) fn raise(&self) {
         let one = 1u64;
-        // SAFETY: writes eight bytes from a u64. It fails where the counter is at its maximum, so
-        // that the event is raised already, or where the descriptor is not ours any more, which
-        // whoever waits for it finds out.
+        // SAFETY: writes eight bytes from a u64. It fails if the counter is at its maximum (the event
+        // is raised already), or if the program has closed the descriptor, which the waiting thread
+        // notices itself.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 }
@@ -38,16 +38,16 @@ impl AsRawFd for Event {
     }
 }
 
-/// What a wait for a descriptor ended with.
+/// Why a wait for a descriptor ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
     /// The descriptor can be read.
     Readable,
-    /// The event was raised.
+    /// A thread raised the event.
     Raised,
 }
 
-/// Sleeps until `fd` can be read or `event` is raised, the event first.
+/// Sleeps until `fd` can be read or `event` is raised. Reports the event if both are true.
 pub(crate) fn wait_readable(fd: &impl AsRawFd, event: &Event) -> Result<Woken, SysError> {
     loop {
         let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
@@ -72,32 +72,34 @@ pub(crate) fn wait_readable(fd: &impl AsRawFd, event: &Event) -> Result<Woken, S
     }
 }
 
-/// Writes a line to standard error, without allocating or locking. Errors are to be given as `{:#}`.
-pub(crate) fn say(what: fmt::Arguments<'_>) {
+/// Writes a line to standard error, without allocating or locking. Format errors with `{:#}`.
+pub(crate) fn report(text: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; 512], len: 0 };
-    // A line that is too long is cut.
-    let _ = writeln!(line, "thermocline: {what}");
+    // A longer line is cut.
+    let _ = writeln!(line, "thermocline: {text}");
     stderr::write(&line.bytes[..line.len]);
 }
 
-/// Says why on standard error and aborts the process.
+/// Reports a fatal error on standard error and aborts the process.
 ///
-/// For what must not happen while threads are parked on pages that only the caller could bring
-/// back: a dead process can be restarted, a hanging one is found by nobody.
-pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
+/// For errors after which threads would wait for ever for pages that only the caller can bring back.
+/// A supervisor restarts a process that has died, but does not notice one that hangs.
+pub(crate) fn abort_process(failed: &str, reason: &dyn fmt::Display) -> ! {
     stderr::forward_captured();
-    say(format_args!("{what}: {why:#}; threads may be waiting for evicted pages, so: abort"));
+    report(format_args!(
+        "{failed}: {reason:#}; threads may be waiting for evicted pages, so: abort"
+    ));
     std::process::abort()
 }
 
-/// Aborts the process if the thread that holds it panics: somebody would wait for it for ever.
+/// Aborts the process if the thread that holds this panics: other threads would wait for it for ever.
 #[derive(Debug)]
-pub(crate) struct DieOnPanic(pub(crate) &'static str);
+pub(crate) struct AbortOnPanic(pub(crate) &'static str);
 
-impl Drop for DieOnPanic {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            die(self.0, &"it panicked, see the message above");
+            abort_process(self.0, &"it panicked, see the message above");
         }
     }
 }
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_event_stays_raised_and_goes_first() {
+    fn an_event_stays_raised_and_is_reported_first() {
         let event = Event::new().unwrap();
         let other = Event::new().unwrap();
         other.raise();

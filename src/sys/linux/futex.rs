@@ -1,18 +1,18 @@
-//! Sleeping on a word until somebody changes it: `futex(2)`.
+//! Sleeping on a word until another thread changes it: `futex(2)`.
 
 #![allow(unsafe_code)]
 
 use crate::prim::sync::AtomicU64;
 use std::time::Duration;
 
-/// The half of the word that the kernel looks at: the low 32 bits.
+/// The low 32 bits of the word, which the kernel compares.
 fn low_half(word: &AtomicU64) -> *mut u32 {
     let half: *mut u32 = word.as_ptr().cast();
     half.wrapping_add(usize::from(cfg!(target_endian = "big")))
 }
 
-/// Sleeps until somebody wakes the word's sleepers, for `timeout` at most; not at all if the word's
-/// low half is not `low` any more. May return early.
+/// Sleeps until a thread calls [`wake_all`] on the word, for `timeout` at most. Returns at once if the
+/// word's low half is not `low`. May return early.
 ///
 /// Safe to call from a signal handler.
 pub(crate) fn wait(word: &AtomicU64, low: u32, timeout: Duration) {
@@ -20,8 +20,8 @@ pub(crate) fn wait(word: &AtomicU64, low: u32, timeout: Duration) {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
-    // SAFETY: the kernel reads four bytes of a live atomic, and the timespec. Whatever the call
-    // answers, the caller looks at the word again.
+    // SAFETY: the kernel reads four bytes of a live atomic, and the timespec. The result is not
+    // needed: the caller loads the word again.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -33,10 +33,10 @@ pub(crate) fn wait(word: &AtomicU64, low: u32, timeout: Duration) {
     };
 }
 
-/// Wakes everybody who sleeps on the word.
+/// Wakes all threads that sleep on the word.
 pub(crate) fn wake_all(word: &AtomicU64) {
-    // SAFETY: the kernel takes the address as a name, and reads nothing there. The call fails for
-    // no address of ours.
+    // SAFETY: the kernel uses the address as a key, and does not access the memory. The call does
+    // not fail for a valid address.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -53,7 +53,7 @@ mod tests {
     use crate::prim::sync::Ordering;
 
     #[test]
-    fn a_sleeper_is_woken_and_a_word_that_has_changed_is_not_slept_on() {
+    fn a_sleeper_is_woken_and_a_changed_word_is_not_slept_on() {
         const LONG: Duration = Duration::from_secs(1000);
         let word = AtomicU64::new(7 << 32 | 5);
         wait(&word, 4, LONG);

@@ -1,19 +1,19 @@
-//! The thread that keeps an arena's descriptors where the program cannot close them.
+//! The thread that holds an arena's descriptors where the program cannot close them.
 //!
 //! The registration of memory with a userfaultfd lives as long as the descriptor's file: when the last
 //! descriptor is closed, evicted pages read as zeros (`userfaultfd_release` in `fs/userfaultfd.c`). So the
 //! program must not be able to close the last one. The keeper gives itself a descriptor table of its own
-//! (`CLOSE_RANGE_UNSHARE`, Linux 5.9), in which only the arena's descriptors are left, under the same
+//! (`CLOSE_RANGE_UNSHARE`, Linux 5.9), in which only the arena's descriptors remain, under the same
 //! numbers as in the program's table. It starts the arena's other threads, which share its table. No
 //! thread of the program can change that table, and it keeps none of the program's files open.
 //!
-//! A thread of the program uses the number in the program's table while that still means the arena's file.
-//! If it does not, the thread has the keeper make the call ([`Keeper::call`]).
+//! A thread of the program uses the number in the program's table while that number refers to the arena's
+//! file. If it no longer does, the thread delegates the call to the keeper ([`Keeper::call`]).
 //!
 //! # Standard streams
 //!
-//! In the keeper's table the numbers of the standard streams are a small file in memory. A panic message
-//! of an arena's thread lands there, and [`stderr::forward_captured`] copies it to the program's
+//! In the keeper's table the numbers of the standard streams refer to a small memfd. A thread of the arena
+//! that panics writes its message there, and [`stderr::forward_captured`] copies it to the program's
 //! standard error.
 
 #![allow(unsafe_code)]
@@ -33,47 +33,47 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-/// Calls that can wait for the keeper at a time. A thread with a further call waits for a free desk.
-const DESKS: usize = 16;
+/// The most calls that can wait for the keeper at a time. A thread with a further call waits for a free slot.
+const SLOTS: usize = 16;
 
-/// For how long a thread sleeps before it looks again, in case a wake-up is lost.
-const LONG: Duration = Duration::from_secs(1);
+/// A sleeping thread checks its word again after this time, in case a wake-up is lost.
+const RECHECK: Duration = Duration::from_secs(1);
 
-/// A desk's states: free, being written by a caller, waiting for the keeper, answered.
+/// A slot's states: free; taken by a caller that writes the job; posted to the keeper; done.
 const FREE: u64 = 0;
 const TAKEN: u64 = 1;
 const POSTED: u64 = 2;
-/// The half of [`POSTED`] that the kernel compares.
+/// The low 32 bits of [`POSTED`], which the kernel compares.
 const POSTED_HALF: u32 = 2;
 const DONE: u64 = 3;
 
-/// A function to call and its argument, both of which the caller keeps alive until it is done.
+/// A function and its argument. The caller keeps both alive until the keeper has called the function.
 type Job = (unsafe fn(*mut c_void), *mut c_void);
 
-struct Desk {
+struct Slot {
     state: AtomicU64,
     job: UnsafeCell<Option<Job>>,
 }
 
-struct Desks {
-    desks: [CachePadded<Desk>; DESKS],
-    /// Counts requests. The keeper sleeps on it.
-    bell: AtomicU64,
+struct Requests {
+    slots: [CachePadded<Slot>; SLOTS],
+    /// Counts the keeper's wake-ups. The keeper sleeps on this word.
+    wakeups: AtomicU64,
     stop: AtomicBool,
 }
 
-// SAFETY: a desk's job is written by the thread that has taken the desk, and read by the keeper after that
-// thread has posted it; the state orders both. What the job points to may go to another thread, see `call`.
-unsafe impl Send for Desks {}
+// SAFETY: the thread that has taken a slot writes its job, and the keeper reads the job after that thread
+// has posted it; the state orders both. The job's argument may be used by another thread, see `call`.
+unsafe impl Send for Requests {}
 // SAFETY: as above.
-unsafe impl Sync for Desks {}
+unsafe impl Sync for Requests {}
 
-/// The running keeper; dropping it ends it.
+/// The running keeper. Dropping this ends it.
 pub(crate) struct Keeper {
-    desks: Arc<Desks>,
+    requests: Arc<Requests>,
     thread: Option<JoinHandle>,
     has_own_table: bool,
-    /// Raised for threads that wait for a userfaultfd. The keeper holds it too, and longest.
+    /// Ends the waits of threads for a userfaultfd. The keeper's thread holds a reference, and drops it last.
     interrupt: Option<Arc<Event>>,
 }
 
@@ -86,15 +86,15 @@ impl fmt::Debug for Keeper {
 impl Keeper {
     /// Starts a keeper of these descriptors.
     ///
-    /// Where the system does not let a thread have a table of its own (a sandbox that forbids
+    /// If the system does not give a thread a table of its own (a sandbox that forbids
     /// `close_range(2)`), the keeper and the threads that it starts share the program's table, and
     /// [`has_own_table`](Self::has_own_table) is false.
     pub(crate) fn start(descriptors: &[&Descriptor]) -> Result<Self, SysError> {
         let failed = "the keeper of an arena's descriptors failed";
         let numbers: Vec<RawFd> = descriptors.iter().map(|kept| kept.number()).collect();
-        let desks = Arc::new(Desks::new());
+        let requests = Arc::new(Requests::new());
         let (ready, answer) = mpsc::channel();
-        let served = Arc::clone(&desks);
+        let served = Arc::clone(&requests);
         let thread = super::thread::spawn("thermocline-k", failed, move || {
             let has_own_table = make_own_table(&numbers);
             let interrupt = Event::new().map(Arc::new);
@@ -107,14 +107,14 @@ impl Keeper {
         .map_err(|e| SysError::from_io("pthread_create", &e))?;
         let (has_own_table, interrupt) =
             answer.recv().map_err(|_| SysError::new("pthread_create", libc::EIO))?;
-        let mut this = Self { desks, thread: Some(thread), has_own_table, interrupt: None };
+        let mut this = Self { requests, thread: Some(thread), has_own_table, interrupt: None };
         this.interrupt = Some(interrupt?);
-        // The program may have closed them before the keeper had copies.
+        // The program may have closed the descriptors before the keeper had copied its table.
         let all_ours = this.call(|| descriptors.iter().all(|kept| kept.is_ours()));
         if all_ours { Ok(this) } else { Err(SysError::new("fstat(userfaultfd)", libc::EBADF)) }
     }
 
-    /// Whether the keeper, and the threads that it starts, have a table that the program cannot change.
+    /// Whether the keeper and the threads that it starts have a table that the program cannot change.
     pub(crate) fn has_own_table(&self) -> bool {
         self.has_own_table
     }
@@ -131,37 +131,37 @@ impl Keeper {
         }
     }
 
-    /// Has the keeper's thread do something, and waits until it is done. It must not panic, and must not
-    /// wait for the calling thread.
+    /// Delegates `work` to the keeper's thread and waits for its result. `work` must not panic, and must
+    /// not wait for the calling thread.
     ///
-    /// Neither allocates nor locks, so a signal handler may call it if all signals are blocked.
-    pub(crate) fn call<R: Send>(&self, what: impl FnOnce() -> R + Send) -> R {
+    /// Neither allocates nor locks. A signal handler may call it if all signals are blocked.
+    pub(crate) fn call<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         struct Frame<F, R> {
-            what: Option<F>,
+            work: Option<F>,
             result: Option<R>,
         }
         unsafe fn run<F: FnOnce() -> R, R>(frame: *mut c_void) {
-            // SAFETY: the pointer is the one that `call` has posted with this function, and its thread
-            // does not look at the frame before the desk says that this is done.
+            // SAFETY: `call` has posted this pointer with this function, and its thread does not
+            // access the frame before the slot's state is `DONE`.
             let frame = unsafe { &mut *frame.cast::<Frame<F, R>>() };
-            frame.result = frame.what.take().map(|what| what());
+            frame.result = frame.work.take().map(|work| work());
         }
         fn runner<F: FnOnce() -> R, R>(_: &Frame<F, R>) -> unsafe fn(*mut c_void) {
             run::<F, R>
         }
-        let mut frame = Frame { what: Some(what), result: None };
+        let mut frame = Frame { work: Some(work), result: None };
         let run = runner(&frame);
-        self.desks.post((run, (&raw mut frame).cast()));
-        frame.result.expect("the keeper answers every call, or the process ends")
+        self.requests.post((run, (&raw mut frame).cast()));
+        frame.result.expect("the keeper finishes every call, or the process ends")
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // Closed by the keeper, in whose table it is.
+        // The keeper drops the last reference, and so closes it in the right table.
         self.interrupt = None;
-        self.desks.stop.store(true, Ordering::Release);
-        self.desks.ring();
+        self.requests.stop.store(true, Ordering::Release);
+        self.requests.wake_keeper();
         if let Some(thread) = self.thread.take() {
             // A keeper that panics aborts the process.
             let _ = thread.join();
@@ -169,59 +169,59 @@ impl Drop for Keeper {
     }
 }
 
-impl Desks {
+impl Requests {
     fn new() -> Self {
-        let desk = |_| Desk { state: AtomicU64::new(FREE), job: UnsafeCell::new(None) };
+        let slot = |_| Slot { state: AtomicU64::new(FREE), job: UnsafeCell::new(None) };
         Self {
-            desks: core::array::from_fn(|n| CachePadded::new(desk(n))),
-            bell: AtomicU64::new(0),
+            slots: core::array::from_fn(|n| CachePadded::new(slot(n))),
+            wakeups: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         }
     }
 
-    fn ring(&self) {
-        self.bell.fetch_add(1, Ordering::Release);
-        futex::wake_all(&self.bell);
+    fn wake_keeper(&self) {
+        self.wakeups.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.wakeups);
     }
 
     /// Posts a job and waits until the keeper has done it.
     fn post(&self, job: Job) {
-        let desk = loop {
-            let take = |desk: &&CachePadded<Desk>| {
-                let state = &desk.state;
+        let slot = loop {
+            let take = |slot: &&CachePadded<Slot>| {
+                let state = &slot.state;
                 state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
             };
-            match self.desks.iter().find(take) {
-                Some(desk) => break desk,
-                // The keeper makes each call in turn, and none of them waits for this thread.
+            match self.slots.iter().find(take) {
+                Some(slot) => break slot,
+                // The keeper makes one call after the other; none waits for this thread.
                 None => thread::yield_now(),
             }
         };
-        // SAFETY: this thread has taken the desk.
-        unsafe { *desk.job.get() = Some(job) };
-        desk.state.store(POSTED, Ordering::Release);
-        self.ring();
-        while desk.state.load(Ordering::Acquire) == POSTED {
-            futex::wait(&desk.state, POSTED_HALF, LONG);
+        // SAFETY: this thread has taken the slot.
+        unsafe { *slot.job.get() = Some(job) };
+        slot.state.store(POSTED, Ordering::Release);
+        self.wake_keeper();
+        while slot.state.load(Ordering::Acquire) == POSTED {
+            futex::wait(&slot.state, POSTED_HALF, RECHECK);
         }
-        desk.state.store(FREE, Ordering::Release);
+        slot.state.store(FREE, Ordering::Release);
     }
 
-    /// The keeper's work, until it is stopped.
+    /// Serves requests until the keeper is stopped.
     fn serve(&self) {
         loop {
-            let seen = self.bell.load(Ordering::Acquire);
+            let seen = self.wakeups.load(Ordering::Acquire);
             let mut served = false;
-            for desk in &self.desks {
-                if desk.state.load(Ordering::Acquire) == POSTED {
-                    // SAFETY: posted, so its caller waits and does not touch it.
-                    let job = unsafe { (*desk.job.get()).take() };
+            for slot in &self.slots {
+                if slot.state.load(Ordering::Acquire) == POSTED {
+                    // SAFETY: the job is posted, so its caller waits and does not access it.
+                    let job = unsafe { (*slot.job.get()).take() };
                     if let Some((run, frame)) = job {
-                        // SAFETY: the caller keeps both alive until the desk says that it is done.
+                        // SAFETY: the caller keeps both alive until the slot's state is `DONE`.
                         unsafe { run(frame) };
                     }
-                    desk.state.store(DONE, Ordering::Release);
-                    futex::wake_all(&desk.state);
+                    slot.state.store(DONE, Ordering::Release);
+                    futex::wake_all(&slot.state);
                     served = true;
                 }
             }
@@ -229,42 +229,45 @@ impl Desks {
                 return;
             }
             if !served {
-                #[expect(clippy::cast_possible_truncation, reason = "the half that is slept on")]
-                futex::wait(&self.bell, seen as u32, LONG);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the kernel compares this half"
+                )]
+                futex::wait(&self.wakeups, seen as u32, RECHECK);
             }
         }
     }
 }
 
-/// Gives the calling thread a table that holds the files of `numbers`, and no other. False where the system
-/// forbids it; then nothing has changed.
+/// Gives the calling thread a table that holds only the files of `numbers`. False if the system forbids
+/// it; then the table is unchanged.
 fn make_own_table(numbers: &[RawFd]) -> bool {
-    // Thread sanitizer takes a number for the same file in each thread, and reads the answers of its
-    // symbolizer by a number of the program's table.
+    // Thread sanitizer assumes that a number refers to the same file in each thread, and reads its
+    // symbolizer's answers through a number of the program's table.
     if cfg!(thermocline_tsan) {
         return false;
     }
     let mut kept: Vec<c_uint> = numbers.iter().map(|number| number.unsigned_abs()).collect();
     kept.sort_unstable();
     let above = kept.last().map_or(0, |last| last + 1);
-    // The kernel does not even copy what lies above.
+    // The kernel does not copy the descriptors above.
     if !close_range(above, c_uint::MAX, libc::CLOSE_RANGE_UNSHARE as c_int) {
         return false;
     }
     descriptor::enter_own_table();
     let mut next = 0;
     for number in kept {
-        // An empty range is an error.
+        // close_range(2) refuses an empty range.
         let _ = number > next && close_range(next, number - 1, 0);
         next = number + 1;
     }
-    // Without it a panic message is lost, and nothing else.
+    // A failure loses only the messages of panics.
     let _ = stderr::take_standard_streams();
     true
 }
 
 fn close_range(first: c_uint, last: c_uint, flags: c_int) -> bool {
-    // SAFETY: takes and returns integers. Closing concerns the calling thread's own table: it is either
-    // unshared by the very call, or was by the one before.
+    // SAFETY: takes and returns integers. It closes descriptors only in the calling thread's own table:
+    // this call or the one before has unshared it.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) == 0 }
 }

@@ -1,4 +1,4 @@
-//! Tables of ours, reserved lazily.
+//! The library's own tables, whose memory the kernel provides at the first write.
 
 #![allow(unsafe_code)]
 
@@ -12,13 +12,13 @@ pub(super) fn advise(view: &MmapRaw, advice: Advice, call: &'static str) -> Resu
     view.advise(advice).map_err(|e| SysError::from_io(call, &e))
 }
 
-/// Types for which memory full of zero bytes is a value, and which may change to it at any time
-/// under a shared reference.
+/// Types for which zero bytes are a valid value, which they may take at any time behind a shared
+/// reference.
 ///
 /// # Safety
 ///
-/// All-zero bytes must be valid, the type must need no drop, and it must be an atomic (or an array
-/// or struct of atomics), so that a concurrent change of its bytes is no data race.
+/// Zero bytes must be valid, the type must need no drop, and it must be an atomic (or an array or
+/// struct of atomics), so that a concurrent change of its bytes is no data race.
 pub(crate) unsafe trait ZeroedAtomic: Sync {}
 
 // SAFETY: integers; zero is valid; atomic.
@@ -38,10 +38,10 @@ mod scheduled {
     unsafe impl ZeroedAtomic for AtomicU64 {}
 }
 
-// SAFETY: an array of such.
+// SAFETY: an array of atomics.
 unsafe impl<T: ZeroedAtomic, const N: usize> ZeroedAtomic for [T; N] {}
 
-/// A slice of zeros whose memory the system provides only where it is written.
+/// A slice of zeros whose memory the kernel provides page by page at the first write.
 #[derive(Debug)]
 pub(crate) struct LazySlice<T: ZeroedAtomic> {
     map: MmapRaw,
@@ -58,19 +58,19 @@ impl<T: ZeroedAtomic> LazySlice<T> {
             .map_anon()
             .map_err(|e| SysError::from_io("mmap(anonymous)", &e))?;
         let map = MmapRaw::from(map);
-        // A huge page under the first item that is written would be no lazy reservation.
+        // With huge pages the first write to an item would allocate 2 MiB.
         let _ = map.advise(Advice::NoHugePage);
         Ok(Self { map, len, _items: core::marker::PhantomData })
     }
 
-    /// Keeps the contents out of children and core dumps.
+    /// Keeps the contents out of forked children and core dumps.
     pub(crate) fn keep_private(&self) -> Result<(), SysError> {
         advise(&self.map, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
         advise(&self.map, Advice::DontDump, "madvise(MADV_DONTDUMP)")
     }
 
-    /// Gives memory to the items from `start` on, `len` of them, all at once: their first touches are
-    /// no faults then. Both ends must lie on page boundaries.
+    /// Allocates the memory of the `len` items from `start` on, so that their first accesses do not
+    /// fault. Both ends must lie on page boundaries.
     pub(crate) fn populate(&self, start: usize, len: usize) -> Result<(), SysError> {
         let (at, bytes) = (start * size_of::<T>(), len * size_of::<T>());
         debug_assert!(at % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
@@ -79,13 +79,13 @@ impl<T: ZeroedAtomic> LazySlice<T> {
             .map_err(|e| SysError::from_io("madvise(MADV_POPULATE_WRITE)", &e))
     }
 
-    /// Sets the items from `start` on, `len` of them, to zero and gives their memory back. Both
-    /// ends must lie on page boundaries.
+    /// Sets the `len` items from `start` on to zero and gives their memory back. Both ends must lie
+    /// on page boundaries.
     pub(crate) fn discard(&self, start: usize, len: usize) -> Result<(), SysError> {
         let (at, bytes) = (start * size_of::<T>(), len * size_of::<T>());
         debug_assert!(at % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
         debug_assert!(start + len <= self.len);
-        // SAFETY: the items are atomics, for which turning to zero is a store like any other.
+        // SAFETY: the items are atomics, for which a change to zero is like any other store.
         unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, bytes) }
             .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
     }
@@ -96,8 +96,8 @@ impl<T: ZeroedAtomic> Deref for LazySlice<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: the mapping holds `len` items, aligned to a page, valid as zeros, and lives as
-        // long as `self`; items are only ever changed through shared references to atomics.
+        // SAFETY: the mapping holds `len` items, is aligned to a page, lives as long as `self`, and
+        // zero bytes are valid items; items change only through shared references to atomics.
         unsafe { core::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     use crate::prim::sync::Ordering;
 
     #[test]
-    fn a_lazy_slice_costs_nothing_and_forgets() {
+    fn a_lazy_slice_reserves_terabytes_and_discard_zeroes_items() {
         let slice = LazySlice::<AtomicU64>::new(1 << 34).unwrap();
         slice[1 << 33].store(5, Ordering::Relaxed);
         slice.discard(1 << 33, PAGE_SIZE / 8).unwrap();

@@ -1,4 +1,4 @@
-//! The calls of the running Linux kernel.
+//! Calls to the running Linux kernel.
 
 pub(crate) mod cpu;
 pub(crate) mod descriptor;

@@ -6,7 +6,8 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::{Descriptor, read_exact_at};
-use crate::prim::units::{PAGE_SHIFT, index};
+use crate::prim::geometry::PAGE_SHIFT;
+use crate::prim::units::index;
 use crate::sys::error::SysError;
 use crate::sys::uapi::{
     PAGE_IS_ACCESSED, PAGE_IS_PRESENT, PAGEMAP_PRESENT, PAGEMAP_SCAN, PageRegion, PmScanArg,

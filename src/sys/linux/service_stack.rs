@@ -1,36 +1,36 @@
-//! Stacks on which the handler for SIGBUS does its work.
+//! Stacks on which the SIGBUS handler does its work.
 //!
-//! The kernel starts the handler on the stack of the thread that touched a page, or on that thread's
-//! alternate signal stack. Either may be small: Rust's standard library gives a thread an alternate
-//! stack of 8 to 12 KiB, and a signal frame takes 3 to 12 KiB of it. Bringing a page back takes more
-//! than the rest, most of all in a build without optimisation. So the handler leaves only small frames
-//! on the stack that it was given, and does everything else on a stack from the pool in this file.
+//! The kernel starts the handler on the faulting thread's stack or on that thread's alternate signal
+//! stack. Either may be small: Rust's standard library gives a thread an alternate
+//! stack of 8 to 12 KiB, and a signal frame takes 3 to 12 KiB of it. Bringing a page back needs more
+//! than the rest, above all in a build without optimisation. So the handler leaves only small frames
+//! on the stack that the kernel chose, and does everything else on a stack from this pool.
 //!
 //! # Rules
 //!
-//! * **All signals are blocked while a thread is on a service stack.** The kernel takes a thread for
-//!   one that does not use its alternate stack if the stack pointer lies elsewhere. It would start
-//!   another handler at the top of the alternate stack, over the frames that the thread left there.
-//!   This includes the signals that the C library keeps for itself, which `sigfillset(3)` leaves out:
-//!   musl's handlers for them run on the alternate stack too.
+//! * **All signals are blocked while a thread is on a service stack.** If the stack pointer lies outside
+//!   the alternate stack, the kernel assumes that the thread does not use the alternate stack. It would
+//!   start another handler at the top of the alternate stack, over the frames that the thread left there.
+//!   The signals that the C library reserves for itself, which `sigfillset(3)` omits, are blocked too:
+//!   musl's handlers for them run on the alternate stack.
 //! * **Taking a stack neither allocates nor locks**, and does not touch an arena.
-//! * **Nothing unwinds out of a service stack.** What runs there is `extern "C"`, so that a panic
-//!   aborts the process.
+//! * **Nothing unwinds out of a service stack.** Each function that runs there is `extern "C"`, so that
+//!   a panic aborts the process.
 //!
 //! # Why waiting for a stack ends
 //!
-//! A thread that finds no free stack waits until one is given back. It owns no page at that time: it
-//! takes pages only once it is on a stack. A thread that holds a stack may wait for a page, and so for
-//! the owner of that page. The owner is either a thread that has its stack already, or one that never
-//! needs any, because it does not touch an arena while it owns a page (the evictor, a handler thread,
-//! a caller of `ensure`). So each owner goes on, the threads that wait for its pages go on after it,
-//! and give their stacks back.
+//! A thread that finds no free stack waits until another thread gives one back. The waiting thread owns no
+//! page: it takes pages only while it is on a stack. A thread that holds a stack may wait for a page, and so
+//! for the owner of that page. The owner is either a thread that has a stack already, or one that never
+//! needs one, because it does not touch an arena while it owns a page (the evictor, a handler thread,
+//! a caller of `ensure`). So each owner finishes; then the threads that wait for its pages finish, and
+//! give their stacks back.
 //!
 //! # After a fork
 //!
-//! A child has a copy of the pool, and of the parent's threads only one. A stack that another thread
-//! of the parent held at the moment of the fork is free in the child: the word of a stack names the
-//! [`Generation`] of the process whose thread has it, as the slots of `sigbus` do.
+//! A child has a copy of the pool, but only one of the parent's threads. A stack that another thread of
+//! the parent held at the time of the fork is free in the child: each stack's word holds the
+//! [`Generation`] of the process whose thread has the stack, as the slots of `sigbus` do.
 
 #![allow(unsafe_code)]
 
@@ -47,36 +47,36 @@ use crossbeam::utils::CachePadded;
 use std::sync::OnceLock;
 use std::thread;
 
-/// Bytes of a stack. An optimised build uses about 4 KiB of it, one without optimisation 12 KiB; the test
-/// `service_stacks_have_room_to_spare` measures it.
+/// Bytes of a stack. An optimised build uses about 4 KiB, one without optimisation 12 KiB, as the test
+/// `service_stacks_have_room_to_spare` measures.
 const SIZE: usize = 64 << 10;
 
-/// Bytes below each stack that may not be accessed.
+/// Inaccessible bytes below each stack.
 const GUARD: usize = PAGE_SIZE;
 
-/// A thread keeps its stack while it waits for a page. With fewer stacks than this, a few threads that
-/// wait could keep others from pages that are free. An unused stack costs addresses only.
-const FEWEST: usize = 64;
+/// A thread keeps its stack while it waits for a page. With fewer stacks than this, a few waiting threads
+/// could delay faults on free pages. An unused stack costs only address space.
+const MIN_STACKS: usize = 64;
 
 /// 512 stacks are 34 MiB of addresses and 1024 mappings.
-const MOST: usize = 512;
+const MAX_STACKS: usize = 512;
 
-/// How often a thread gives way to others before it begins to sleep between two looks.
+/// A thread that finds no free stack yields this number of times before it sleeps between two searches.
 const YIELDS: u32 = 64;
 
-const NAP: Duration = Duration::from_micros(100);
+const SLEEP: Duration = Duration::from_micros(100);
 
-/// What runs on a service stack.
+/// A function that runs on a service stack.
 type Work = extern "C" fn(*mut c_void);
 
-/// The pool of the process.
+/// The process's pool.
 static POOL: OnceLock<Pool> = OnceLock::new();
 
-/// Makes the stacks, which stay for ever, if there are none. Forks must be counted already. One thread
+/// Maps the stacks, which are never freed, unless they exist. Forks must be counted already. One thread
 /// at a time may call this.
 pub(super) fn prepare() -> Result<(), SysError> {
     if POOL.get().is_none() {
-        let pool = Pool::map((4 * cpu::count()).clamp(FEWEST, MOST))?;
+        let pool = Pool::map((4 * cpu::count()).clamp(MIN_STACKS, MAX_STACKS))?;
         let _ = POOL.set(pool);
     }
     Ok(())
@@ -84,27 +84,27 @@ pub(super) fn prepare() -> Result<(), SysError> {
 
 /// Calls `work` on a service stack, with all signals blocked. Does nothing before [`prepare`].
 ///
-/// It uses little of the calling thread's stack, whatever `work` does.
-// An own frame, which is gone when the caller passes a signal on.
+/// Uses little of the calling thread's stack, independently of `work`.
+// Not inlined: its frame is gone when the caller passes a signal on.
 #[inline(never)]
 pub(super) fn run<T>(work: extern "C" fn(&mut T), data: &mut T) {
     let Some(pool) = POOL.get() else { return };
-    // SAFETY: a function that takes a thin reference may be called with a pointer to the same: they
-    // are passed alike. `run` passes on `data`, which is of the type that the function takes.
+    // SAFETY: a function that takes a thin reference may be called with a pointer: both are passed in
+    // the same way. `run` passes `data`, which has the type that the function takes.
     let work = unsafe { core::mem::transmute::<extern "C" fn(&mut T), Work>(work) };
-    // SAFETY: see above; `data` is borrowed until the call returns.
+    // SAFETY: as above; `data` is borrowed until the call returns.
     unsafe { pool.run(work, ptr::from_mut(data).cast()) };
 }
 
-/// Stacks that threads take in turns.
+/// A set of stacks, each of which one thread at a time takes.
 struct Pool {
-    /// The lowest guard. Each stack lies above its own.
+    /// The lowest guard. Each stack lies above its guard.
     start: *mut u8,
-    /// For each stack the number of the generation whose thread has it, or zero.
+    /// For each stack the number of the generation whose thread has it, or zero if it is free.
     takers: Box<[CachePadded<AtomicU32>]>,
 }
 
-// SAFETY: the pointer is an address; what it points to belongs to the thread that has taken the stack.
+// SAFETY: the pointer is an address; a stack's memory belongs to the thread that has taken the stack.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
@@ -112,9 +112,9 @@ unsafe impl Sync for Pool {}
 impl Pool {
     fn map(stacks: usize) -> Result<Self, SysError> {
         let len = stacks * (GUARD + SIZE);
-        // STACK: no huge pages, of which each would be memory for thirty stacks.
+        // MAP_STACK prevents huge pages, each of which would span thirty stacks.
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-        // SAFETY: a new mapping wherever there is room.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(SysError::last("mmap(service stacks)"));
@@ -127,7 +127,7 @@ impl Pool {
             // SAFETY: a part of the mapping, which no thread uses yet.
             if unsafe { libc::mprotect(bottom.cast(), SIZE, access) } != 0 {
                 let error = SysError::last("mprotect(service stacks)");
-                // SAFETY: the mapping from above, which nothing points to.
+                // SAFETY: the mapping from above, to which no pointer exists.
                 unsafe { libc::munmap(start, len) };
                 return Err(error);
             }
@@ -146,18 +146,18 @@ impl Pool {
     unsafe fn run(&self, work: Work, data: *mut c_void) {
         let before = signals::set_mask(signals::ALL);
         let stack = self.take();
-        // SAFETY: the stack is this thread's until it is given back, and no handler interrupts the
-        // thread meanwhile. The caller vouches for the rest.
+        // SAFETY: the stack belongs to this thread until the thread gives it back, and no signal
+        // handler interrupts the thread meanwhile. The caller guarantees the rest.
         unsafe { call_on(self.top(stack), work, data) };
-        // Release: the next taker's frames come after ours.
+        // Release: the next thread writes to the stack after this one.
         self.takers[stack].store(0, Ordering::Release);
         if before != signals::ALL {
             signals::set_mask(before);
         }
     }
 
-    /// Takes a stack, the one that is warm in this processor's cache if it is free.
-    // Loops that compile to small frames without optimisation too.
+    /// Takes a stack, preferably the one that this processor's cache holds.
+    // A loop by index has a small frame also without optimisation.
     fn take(&self) -> usize {
         let ours = Generation::counted().number();
         let first = cpu::current();
@@ -175,8 +175,8 @@ impl Pool {
                 looks += 1;
                 thread::yield_now();
             } else {
-                // A thread of a higher priority would not let the one with the stack run.
-                thread::sleep(NAP);
+                // Yielding to a thread of lower priority has no effect; sleeping lets it run.
+                thread::sleep(SLEEP);
             }
         }
     }
@@ -192,12 +192,12 @@ impl Pool {
 
 /// Calls `work` with `data` on the stack whose end is `top`.
 ///
-/// It keeps a frame pointer, so that debuggers and profilers find the frames of the caller.
+/// Keeps a frame pointer, so that debuggers and profilers find the caller's frames.
 ///
 /// # Safety
 ///
-/// `top` is the end of a stack that no thread uses, aligned to 16 bytes. `work` may be called with
-/// `data`, and does not unwind.
+/// `top` is the end of an unused stack, aligned to 16 bytes. `work` may be called with `data` and
+/// does not unwind.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 unsafe extern "C" fn call_on(top: *mut u8, work: Work, data: *mut c_void) {
@@ -284,7 +284,7 @@ unsafe extern "C" fn call_on(top: *mut u8, work: Work, data: *mut c_void) {
     )
 }
 
-/// On other machines `work` runs on the stack of its caller.
+/// On other architectures `work` runs on its caller's stack.
 ///
 /// # Safety
 ///
@@ -301,7 +301,7 @@ mod tests {
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-    /// A pool, which is never freed: as that of a process.
+    /// A pool that is never freed, as that of a process.
     fn pool(stacks: usize) -> &'static Pool {
         Generation::current().unwrap();
         Box::leak(Box::new(Pool::map(stacks).unwrap()))
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn more_threads_than_stacks_take_turns() {
+    fn a_thread_waits_until_a_stack_is_free() {
         struct Turn<'a>(&'a AtomicUsize, &'a AtomicUsize);
         extern "C" fn take_turn(turn: &mut Turn<'_>) {
             let on_stacks = turn.0.fetch_add(1, Ordering::Relaxed) + 1;
@@ -367,7 +367,7 @@ mod tests {
     extern "C" fn wait(wait: &mut Wait<'_>) {
         wait.taken.wait();
         while !wait.over.load(Ordering::Relaxed) {
-            thread::sleep(NAP);
+            thread::sleep(SLEEP);
         }
     }
 
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn stacks_that_the_parents_threads_have_are_free_in_a_child() {
+    fn stacks_of_the_parents_threads_are_free_in_a_child() {
         let pool = pool(2);
         let (taken, over) = (Barrier::new(3), AtomicBool::new(false));
         thread::scope(|scope| {
@@ -386,7 +386,7 @@ mod tests {
             taken.wait();
             let ours = Generation::counted().number();
             assert!((0..2).all(|stack| !pool.try_take(stack, ours)));
-            // Not by `run`, which would wait for ever, with all signals blocked.
+            // Not with `run`, which would wait for ever with all signals blocked if the test fails.
             let status = fork(|| {
                 let ours = Generation::counted().number();
                 (0..2).map(|stack| i32::from(pool.try_take(stack, ours))).sum()

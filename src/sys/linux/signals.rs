@@ -1,4 +1,4 @@
-//! Keeping signal handlers, and cancellation, off a thread for a while.
+//! Blocks a thread's signals, and its cancellation.
 
 #![allow(unsafe_code)]
 
@@ -6,19 +6,19 @@ use core::ffi::c_int;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-/// Every signal that can be blocked. The kernel leaves SIGKILL and SIGSTOP out of any mask.
+/// Every signal that can be blocked. The kernel removes SIGKILL and SIGSTOP from each mask.
 pub(super) const ALL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
 
-/// The part of a set that the kernel knows, a bit for each signal.
+/// The part of a set that the kernel uses, one bit per signal.
 pub(super) fn mask(set: &libc::sigset_t) -> u64 {
     const { assert!(size_of::<libc::sigset_t>() >= size_of::<u64>()) };
-    // SAFETY: a set is plain bits and at least that long.
+    // SAFETY: a set is plain bits, and at least as long as a mask.
     unsafe { core::ptr::from_ref(set).cast::<u64>().read() }
 }
 
-/// A set of the signals in a mask.
+/// The set of the signals in a mask.
 pub(super) fn set(mask: u64) -> libc::sigset_t {
-    // SAFETY: zero is a set without signals.
+    // SAFETY: zero bytes are the empty set.
     let mut set: libc::sigset_t = unsafe { MaybeUninit::zeroed().assume_init() };
     // SAFETY: a set is plain bits, and at least as long as a mask (see `mask`).
     unsafe { (&raw mut set).cast::<u64>().write(mask) };
@@ -30,14 +30,14 @@ pub(super) const fn bit(signal: c_int) -> u64 {
     1 << (signal - 1)
 }
 
-/// Makes `mask` the calling thread's, and gives the one before.
+/// Sets the calling thread's mask and returns the previous one.
 ///
-/// By the system call itself: the C library's functions take out of each mask the signals that the
-/// library keeps for itself. It takes less of the stack, too.
+/// Makes the system call itself: the C library's functions remove from each mask the signals that the
+/// C library reserves for itself, and use more of the stack.
 pub(super) fn set_mask(mask: u64) -> u64 {
     let mut before = 0u64;
-    // SAFETY: both masks are of the size that is given. With these arguments the call cannot fail, so
-    // errno stays as it is.
+    // SAFETY: both masks have the size that is passed. With these arguments the call cannot fail, so
+    // errno does not change.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -51,26 +51,26 @@ pub(super) fn set_mask(mask: u64) -> u64 {
 }
 
 unsafe extern "C" {
-    /// `pthread_setcancelstate(3)`: changes a word of the thread's own, also in a signal handler.
+    /// `pthread_setcancelstate(3)` changes a word of the calling thread; safe in a signal handler.
     fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
 }
 
-/// `PTHREAD_CANCEL_DISABLE`, of glibc and musl alike.
+/// `PTHREAD_CANCEL_DISABLE`, in glibc and in musl.
 const CANCEL_DISABLE: c_int = 1;
 
-/// The calling thread is not cancelled (`pthread_cancel(3)`) while this lives. Many calls into the kernel
-/// are an occasion for that.
+/// The calling thread is not cancelled (`pthread_cancel(3)`) while this lives. Many system calls are
+/// cancellation points.
 #[derive(Debug)]
 pub(super) struct Uncancellable {
     before: c_int,
-    // The state is the thread's own.
+    // The cancellation state belongs to the thread.
     _not_send: PhantomData<*const ()>,
 }
 
 impl Uncancellable {
     pub(super) fn new() -> Self {
         let mut before = 0;
-        // SAFETY: writes one integer; the state is one that there is.
+        // SAFETY: writes one integer; the state is valid.
         unsafe { pthread_setcancelstate(CANCEL_DISABLE, &raw mut before) };
         Self { before, _not_send: PhantomData }
     }
@@ -78,41 +78,41 @@ impl Uncancellable {
 
 impl Drop for Uncancellable {
     fn drop(&mut self) {
-        // SAFETY: what it was; the second argument may be null.
+        // SAFETY: restores the previous state; the second argument may be null.
         unsafe { pthread_setcancelstate(self.before, core::ptr::null_mut()) };
     }
 }
 
 /// All signals of the calling thread are blocked, and it is not cancelled, while this lives.
 ///
-/// A thread that brings pages back holds them in a state in which others wait for it. Were it
-/// interrupted by a handler that touches one of those pages, it would wait for itself; were it ended
-/// by a cancellation, they would wait for ever.
+/// A thread that brings pages back owns them, and faulting threads wait for it. If a signal handler
+/// interrupted it and touched one of those pages, it would wait for itself; if it were cancelled,
+/// the faulting threads would wait for ever.
 ///
-/// The signals that the C library keeps for itself stay as they are: a thread that is started meanwhile
+/// Does not block the signals that the C library reserves for itself: a thread that is started meanwhile
 /// inherits the mask, and `setuid(2)` waits for a handler in each thread.
 #[derive(Debug)]
 pub(crate) struct SignalsBlocked {
-    // Dropped first: a handler that jumps away (`siglongjmp(3)`) would leave it behind.
+    // Dropped first: a handler that leaves by `siglongjmp(3)` would skip a later drop.
     _uncancellable: Uncancellable,
     _mask: Unmask,
 }
 
-/// Restores a mask when it is dropped, if there is one to restore.
+/// Restores a mask when it is dropped, unless it is `None`.
 #[derive(Debug)]
 struct Unmask(Option<libc::sigset_t>);
 
 impl SignalsBlocked {
     pub(crate) fn new() -> Self {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        // The kernel writes as many bytes as it has signals, the type has room for more.
+        // The kernel writes 8 bytes; the type has room for more.
         let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
         // SAFETY: sigfillset writes the whole set and cannot fail on a valid pointer.
         unsafe { libc::sigfillset(all.as_mut_ptr()) };
-        // SAFETY: both point to sets, the first initialised; the call writes the second and can
-        // fail only for an unknown `how`.
+        // SAFETY: both point to sets, the first initialised; the call writes the second, and fails
+        // only with an unknown `how`.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-        // SAFETY: sets of integers, one written whole, the other zeros before the call.
+        // SAFETY: sets of integers; `sigfillset` wrote the first, the second was zeros before the call.
         let (all, before) = unsafe { (all.assume_init(), before.assume_init()) };
         let changed = mask(&all) & !mask(&before) & ALL != 0;
         let mask = Unmask(changed.then_some(before));
@@ -123,7 +123,7 @@ impl SignalsBlocked {
 impl Drop for Unmask {
     fn drop(&mut self) {
         let Some(before) = &self.0 else { return };
-        // SAFETY: the set was filled by the kernel in `SignalsBlocked::new`, on this same thread.
+        // SAFETY: the kernel filled the set in `SignalsBlocked::new`, on this thread.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, core::ptr::null_mut()) };
     }
 }

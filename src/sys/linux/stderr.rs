@@ -1,9 +1,9 @@
-//! Writing to the program's standard error, also from threads whose table does not have it.
+//! Writes to the program's standard error, also from threads whose descriptor table does not contain it.
 //!
-//! An arena's own threads have a table of their own (see [`super::keeper`]). It must not hold the program's
-//! standard streams: a program that closes them tells the reader of a pipe that there is no more to read.
-//! In place of them there is a small file in memory, which captures the message of a panic. For a line on
-//! standard error such a thread gets the program's descriptor for a moment (`pidfd_getfd(2)`, Linux 5.6).
+//! An arena's threads have a descriptor table of their own (see [`super::keeper`]). It must not hold the
+//! program's standard streams: the reader of a pipe sees its end only when all writers have closed it.
+//! A small memfd takes their place and captures the message of a panic. To write a line to standard error,
+//! such a thread briefly gets the program's descriptor (`pidfd_getfd(2)`, Linux 5.6).
 
 #![allow(unsafe_code)]
 
@@ -12,12 +12,12 @@ use core::ffi::{c_int, c_void};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Bytes that the file in memory can hold.
+/// Bytes that the memfd can hold.
 const CAPTURED: i64 = 64 << 10;
-/// What that file is known by. A program's standard error that is like it is used all the same.
+/// The seals that identify the memfd. A program whose standard error has the same seals gets its lines too.
 const SEALS: c_int = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
 
-/// Puts an empty file in the place of the calling thread's standard streams.
+/// Replaces the calling thread's standard streams by an empty memfd.
 pub(super) fn take_standard_streams() -> Result<(), SysError> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string; the call returns a descriptor or -1.
@@ -25,7 +25,7 @@ pub(super) fn take_standard_streams() -> Result<(), SysError> {
     if number < 0 {
         return Err(SysError::last("memfd_create"));
     }
-    // SAFETY: the calls take integers and change the file that was just made.
+    // SAFETY: the calls take integers and change the new file.
     let sized = unsafe {
         libc::ftruncate(number, CAPTURED) == 0 && libc::fcntl(number, libc::F_ADD_SEALS, SEALS) == 0
     };
@@ -33,20 +33,20 @@ pub(super) fn take_standard_streams() -> Result<(), SysError> {
         return Err(SysError::last("ftruncate(memfd)"));
     }
     for stream in 0..=libc::STDERR_FILENO {
-        // SAFETY: takes integers. The streams are closed in this table, or the file itself.
+        // SAFETY: takes integers. In this table each stream's number is closed or is the new file.
         if unsafe { libc::dup3(number, stream, libc::O_CLOEXEC) } < 0 && number != stream {
             return Err(SysError::last("dup3"));
         }
     }
     if number > libc::STDERR_FILENO {
-        // SAFETY: made above, and known by three other numbers now.
+        // SAFETY: opened above; the file has three other numbers now.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
     Ok(())
 }
 
-/// Writes to the program's standard error. Neither allocates nor locks; safe in a signal handler. What cannot
-/// be written is lost.
+/// Writes to the program's standard error. Neither allocates nor locks; safe in a signal handler. Ignores
+/// errors.
 pub(super) fn write(bytes: &[u8]) {
     if is_captured() {
         with_program_stderr(|number| write_to(number, bytes));
@@ -55,12 +55,12 @@ pub(super) fn write(bytes: &[u8]) {
     }
 }
 
-/// Copies what was captured in place of the standard streams to the program's standard error.
+/// Copies the captured bytes to the program's standard error.
 pub(super) fn forward_captured() {
     if !is_captured() {
         return;
     }
-    // SAFETY: takes integers. All captured streams share one position.
+    // SAFETY: takes integers. All captured streams share one file position.
     let end = unsafe { libc::lseek(libc::STDERR_FILENO, 0, libc::SEEK_CUR) };
     with_program_stderr(|number| {
         let (mut at, mut buffer) = (0, [0u8; 512]);
@@ -68,7 +68,7 @@ pub(super) fn forward_captured() {
             let most =
                 usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
             let into = buffer.as_mut_ptr().cast::<c_void>();
-            // SAFETY: writes at most as many bytes as the buffer has.
+            // SAFETY: writes at most `most` bytes, which the buffer has.
             let got = unsafe { libc::pread(libc::STDERR_FILENO, into, most, at) };
             let Some(read) = usize::try_from(got).ok().filter(|read| *read > 0) else { break };
             write_to(number, &buffer[..read]);
@@ -83,12 +83,12 @@ fn is_captured() -> bool {
 }
 
 fn write_to(number: c_int, bytes: &[u8]) {
-    // SAFETY: the bytes of a live slice. Nothing can be done about a failure.
+    // SAFETY: the bytes of a live slice. A failure is ignored.
     unsafe { libc::write(number, bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// Calls `what` with a descriptor of the standard error of the process's first thread, if it can be had.
-fn with_program_stderr(what: impl FnOnce(c_int)) {
+/// Calls `write` with a descriptor of the main thread's standard error, if one can be opened.
+fn with_program_stderr(write: impl FnOnce(c_int)) {
     let own = |number: libc::c_long| {
         let number = c_int::try_from(number).ok().filter(|number| *number >= 0)?;
         // SAFETY: the kernel has just made the descriptor, so nothing else owns it.
@@ -102,11 +102,11 @@ fn with_program_stderr(what: impl FnOnce(c_int)) {
         own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, stream, 0) })
     });
     if let Some(stderr) = stderr {
-        return what(stderr.as_raw_fd());
+        return write(stderr.as_raw_fd());
     }
-    // A sandbox may forbid the call and have /proc, where `self` is the first thread.
+    // A sandbox may forbid the call but mount /proc, where `self` is the main thread.
     if let Ok(stderr) = File::options().append(true).open("/proc/self/fd/2") {
-        what(stderr.as_raw_fd());
+        write(stderr.as_raw_fd());
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     use crate::common::skip;
     use crate::sys::keeper::Keeper;
 
-    /// In a process of its own, whose standard error is read.
+    /// Runs in a child process, whose standard error is read.
     #[test]
     fn a_thread_with_a_table_of_its_own_reaches_standard_error() {
         const TEST: &str =

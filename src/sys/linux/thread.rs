@@ -1,12 +1,12 @@
-//! Starting the library's own threads.
+//! Starts the library's own threads.
 //!
-//! They are started by `pthread_create(3)` rather than by std, which allocates in a new thread before the
-//! thread's first line: from the global allocator, and so perhaps from an arena.
+//! `pthread_create(3)` starts them, not std: std allocates in a new thread before the thread's first line,
+//! from the global allocator, which may be an arena.
 
 #![allow(unsafe_code)]
 
 use super::descriptor;
-use super::event::DieOnPanic;
+use super::event::AbortOnPanic;
 use super::signals::SignalsBlocked;
 use crate::prim::in_library::InLibraryGuard;
 use core::ffi::c_void;
@@ -15,7 +15,7 @@ use std::ffi::CString;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Bytes of a name that the kernel keeps, without the NUL (`prctl(2)`, PR_SET_NAME).
+/// The most bytes of a thread's name, without the NUL (`prctl(2)`, PR_SET_NAME).
 const LONGEST_NAME: usize = 15;
 
 struct Start {
@@ -25,7 +25,7 @@ struct Start {
     body: Box<dyn FnOnce() + Send>,
 }
 
-/// A thread that was started. It runs on where this is dropped.
+/// A started thread. Dropping this detaches the thread.
 #[derive(Debug)]
 pub(crate) struct JoinHandle(libc::pthread_t);
 
@@ -33,20 +33,20 @@ impl JoinHandle {
     /// Waits until the thread has ended.
     pub(crate) fn join(self) -> io::Result<()> {
         let this = ManuallyDrop::new(self);
-        // SAFETY: the thread was neither joined nor detached before, and is not afterwards.
+        // SAFETY: the thread has been neither joined nor detached, and `this` is never dropped.
         check(unsafe { libc::pthread_join(this.0, core::ptr::null_mut()) })
     }
 }
 
 impl Drop for JoinHandle {
     fn drop(&mut self) {
-        // SAFETY: the thread was not joined: `join` leaves nothing to drop.
+        // SAFETY: the thread has not been joined: `join` does not drop the handle.
         unsafe { libc::pthread_detach(self.0) };
     }
 }
 
-/// Starts a thread that is [at work](InLibraryGuard) for the library from its first line on. If it panics the process
-/// is aborted, with `failed` as the reason. It shares the descriptor table of the calling thread.
+/// Starts a thread that counts as [inside the library](InLibraryGuard) from its first line on. A panic in it
+/// aborts the process, with `failed` as the reason. It shares the descriptor table of the calling thread.
 pub(crate) fn spawn(
     name: &str,
     failed: &'static str,
@@ -56,19 +56,19 @@ pub(crate) fn spawn(
     let own_table = descriptor::has_own_table();
     let start = Start { name: CString::new(name)?, failed, own_table, body: Box::new(body) };
     let start = Box::into_raw(Box::new(start));
-    // The thread inherits the mask: it never runs a handler of the program's, which could touch an
-    // arena and wait for this very thread.
+    // The thread inherits the mask, so that it never runs a signal handler of the program. Such a
+    // handler could touch an arena and then wait for this thread.
     let _blocked = SignalsBlocked::new();
     let mut thread = MaybeUninit::uninit();
     let done = Attributes::new().and_then(|attributes| {
-        // SAFETY: `run` takes what `Box::into_raw` gave; the attributes are initialised.
+        // SAFETY: `run` takes the pointer from `Box::into_raw`; the attributes are initialised.
         let done = unsafe {
             libc::pthread_create(thread.as_mut_ptr(), &raw const attributes.0, run, start.cast())
         };
         check(done)
     });
     if let Err(error) = done {
-        // SAFETY: there is no thread that has it.
+        // SAFETY: no thread was started, so no thread uses the box.
         drop(unsafe { Box::from_raw(start) });
         return Err(error);
     }
@@ -76,7 +76,7 @@ pub(crate) fn spawn(
     Ok(JoinHandle(unsafe { thread.assume_init() }))
 }
 
-/// Bytes of a thread's stack. What is not used costs address space alone.
+/// Bytes of a thread's stack. The unused part costs only address space.
 const STACK: usize = 1 << 20;
 
 struct Attributes(libc::pthread_attr_t);
@@ -88,7 +88,7 @@ impl Attributes {
         check(unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) })?;
         // SAFETY: initialised by the call.
         let mut this = Self(unsafe { attributes.assume_init() });
-        // SAFETY: attributes that are initialised.
+        // SAFETY: initialised attributes.
         check(unsafe { libc::pthread_attr_setstacksize(&raw mut this.0, STACK) })?;
         Ok(this)
     }
@@ -96,7 +96,7 @@ impl Attributes {
 
 impl Drop for Attributes {
     fn drop(&mut self) {
-        // SAFETY: initialised by `new`, and not used any more.
+        // SAFETY: initialised by `new`, and not used after this.
         unsafe { libc::pthread_attr_destroy(&raw mut self.0) };
     }
 }
@@ -113,17 +113,17 @@ extern "C" fn run(start: *mut c_void) -> *mut c_void {
     if own_table {
         descriptor::enter_own_table();
     }
-    // SAFETY: a C string, and the calling thread. A name that is too long is refused, which is no matter.
+    // SAFETY: a C string, and the calling thread. The call refuses a name that is too long.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr()) };
-    // The guard ends the process on a panic, so that nothing unwinds any further.
+    // The guard aborts the process on a panic, so that no panic unwinds further.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        let _die = DieOnPanic(failed);
+        let _guard = AbortOnPanic(failed);
         body();
     }));
     core::ptr::null_mut()
 }
 
-/// The calling thread's number in the kernel: `/proc/self/task/` has a folder of that name.
+/// The kernel's id of the calling thread (`gettid(2)`), as in `/proc/self/task/`.
 pub(crate) fn id() -> u32 {
     // SAFETY: takes nothing, returns an integer and cannot fail.
     unsafe { libc::gettid() }.unsigned_abs()
@@ -135,7 +135,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
-    fn a_thread_is_at_work_and_has_its_name() {
+    fn a_thread_counts_as_inside_the_library_and_has_its_name() {
         static HOLDS: AtomicBool = AtomicBool::new(false);
         let body = || {
             let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_not_joined_runs_on() {
+    fn a_thread_whose_handle_is_dropped_keeps_running() {
         static RAN: AtomicBool = AtomicBool::new(false);
         drop(spawn("thermocline-t", "a test failed", || RAN.store(true, Ordering::Relaxed)));
         while !RAN.load(Ordering::Relaxed) {

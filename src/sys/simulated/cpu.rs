@@ -1,4 +1,4 @@
-//! Two processors, on the first of which everybody runs.
+//! Two processors, of which all threads run on the first.
 
 pub(crate) fn current() -> usize {
     0

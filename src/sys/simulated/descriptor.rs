@@ -1,5 +1,5 @@
-//! Simulated descriptors have numbers of their own, which nothing closes.
+//! Simulated descriptors have numbers of their own, which no program closes.
 
-/// Stands for a descriptor of the simulated kernel.
+/// A descriptor of the simulated kernel.
 #[derive(Debug)]
 pub(crate) struct Descriptor;

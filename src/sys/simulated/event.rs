@@ -1,14 +1,14 @@
-//! Simulated events, and the end of a simulated process.
+//! Simulated events, reports, and the end of a simulated process.
 
 use super::Kernel;
 use super::uffd::Uffd;
-use super::waiters::{On, Sleeper};
+use super::waiters::{Sleeper, WakeSource};
 use crate::prim::sync::thread;
 use crate::sys::error::SysError;
 use core::fmt;
 use std::sync::Arc;
 
-/// Raised, it stays so until it is lowered.
+/// An event. Once raised, it stays raised.
 #[derive(Debug)]
 pub(crate) struct Event {
     kernel: Arc<Kernel>,
@@ -28,19 +28,19 @@ impl Event {
     pub(crate) fn raise(&self) {
         self.kernel.with(|state| {
             state.raised[self.number] = true;
-            state.wake_sleepers(On::Event(self.number));
+            state.wake_sleepers(WakeSource::Event(self.number));
         });
     }
 }
 
-/// What a wait for a descriptor ended with.
+/// Why a wait for a descriptor ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
     Readable,
     Raised,
 }
 
-/// Sleeps until there is a message or `event` is raised, the event first.
+/// Sleeps until a message arrives or `event` is raised. Reports the event if both are true.
 pub(crate) fn wait_readable(uffd: &Uffd, event: &Event) -> Result<Woken, SysError> {
     Ok(uffd.kernel.sleep_until(|state| {
         if state.raised[event.number] {
@@ -49,7 +49,7 @@ pub(crate) fn wait_readable(uffd: &Uffd, event: &Event) -> Result<Woken, SysErro
         if state.has_message(uffd.number) {
             return Some(Woken::Readable);
         }
-        for on in [On::Event(event.number), On::Messages(uffd.number)] {
+        for on in [WakeSource::Event(event.number), WakeSource::Messages(uffd.number)] {
             let ticket = state.ticket();
             state.sleepers.push(Sleeper { on, ticket, thread: thread::current() });
         }
@@ -57,12 +57,12 @@ pub(crate) fn wait_readable(uffd: &Uffd, event: &Event) -> Result<Woken, SysErro
     }))
 }
 
-/// Notes what would be written to standard error.
-pub(crate) fn say(what: fmt::Arguments<'_>) {
-    Kernel::current().say(what.to_string());
+/// Records a line for standard error.
+pub(crate) fn report(text: fmt::Arguments<'_>) {
+    Kernel::current().report(text.to_string());
 }
 
 /// Ends the run.
-pub(crate) fn die(what: &str, why: &dyn fmt::Display) -> ! {
-    thread::abort(format!("{what}: {why:#}"))
+pub(crate) fn abort_process(failed: &str, reason: &dyn fmt::Display) -> ! {
+    thread::abort(format!("{failed}: {reason:#}"))
 }

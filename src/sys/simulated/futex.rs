@@ -1,20 +1,20 @@
-//! Sleeping on a word, simulated: nothing times out, so that a wake-up that is forgotten shows.
+//! Sleeping on a word, simulated. Sleeps do not time out, so that a missing wake-up ends in a deadlock.
 
 use super::Kernel;
-use super::waiters::{On, Sleeper};
+use super::waiters::{Sleeper, WakeSource};
 use crate::prim::sync::{AtomicU64, Ordering, thread};
 use std::time::Duration;
 
-fn key(word: &AtomicU64) -> On {
-    On::Word(core::ptr::from_ref(word).addr())
+fn key(word: &AtomicU64) -> WakeSource {
+    WakeSource::Word(core::ptr::from_ref(word).addr())
 }
 
 pub(crate) fn wait(word: &AtomicU64, low: u32, _: Duration) {
     let mut asleep = None;
     Kernel::current().sleep_until(|state| {
         let Some(ticket) = asleep else {
-            // The kernel compares and queues up under one lock.
-            #[expect(clippy::cast_possible_truncation, reason = "the half that is slept on")]
+            // The kernel compares the word and enqueues the thread under one lock.
+            #[expect(clippy::cast_possible_truncation, reason = "the kernel compares this half")]
             let now = word.load(Ordering::Relaxed) as u32;
             if now != low {
                 return Some(());

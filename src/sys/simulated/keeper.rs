@@ -1,4 +1,4 @@
-//! The simulated keeper: nothing closes simulated descriptors, so every thread can use them.
+//! The simulated keeper. No program closes simulated descriptors, so every thread can use them.
 
 use super::descriptor::Descriptor;
 use super::event::Event;
@@ -27,7 +27,7 @@ impl Keeper {
         self.interrupt.raise();
     }
 
-    pub(crate) fn call<R: Send>(&self, what: impl FnOnce() -> R + Send) -> R {
-        what()
+    pub(crate) fn call<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        work()
     }
 }

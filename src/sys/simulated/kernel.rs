@@ -1,4 +1,4 @@
-//! The kernel's state, and how calls and injections get to it.
+//! The kernel's state, the record of calls, and the injections into them.
 
 use super::outcomes::{Cost, Injected, outcomes};
 use super::page::{Entry, Page};
@@ -39,21 +39,21 @@ pub(crate) enum Call {
     Restore,
 }
 
-/// A call among all of its kind: so many were made before.
+/// A call, identified by its kind and the number of earlier calls of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Chance {
+pub(crate) struct CallIndex {
     pub(crate) call: Call,
-    pub(crate) before: usize,
+    pub(crate) nth: usize,
 }
 
 /// A call that was made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Made {
-    pub(crate) chance: Chance,
+pub(crate) struct CallRecord {
+    pub(crate) index: CallIndex,
     pub(crate) range: PageRange,
-    /// What the thread was doing.
+    /// The calling thread's operation.
     pub(crate) phase: &'static str,
-    /// At which step.
+    /// The schedule's step at which the call began.
     pub(crate) step: usize,
 }
 
@@ -69,23 +69,23 @@ pub(crate) struct State {
     pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) waiters: Vec<Waiter>,
     pub(crate) tickets: u64,
-    /// Threads on their way through the page table: they hold the address space's lock for reading.
+    /// The number of threads that walk the page table, with the address space's lock held for reading.
     pub(crate) walking: usize,
     pub(crate) writers: Vec<Thread>,
     pub(crate) sleepers: Vec<Sleeper>,
     pub(crate) raised: Vec<bool>,
     pub(crate) server: Option<Arc<dyn Serve>>,
     pub(crate) serving: usize,
-    /// Calls made so far, by number, and what is to become of some.
-    made: Vec<Made>,
-    injections: Vec<(Chance, Injected)>,
-    befallen: Vec<(Call, Injected)>,
-    /// What the injections so far may have cost.
+    /// The calls so far, and the injections still to come.
+    calls: Vec<CallRecord>,
+    injections: Vec<(CallIndex, Injected)>,
+    injected: Vec<(Call, Injected)>,
+    /// The highest cost of the injections so far.
     cost: Option<Cost>,
-    /// What was said on standard error.
+    /// The lines written to standard error.
     said: Vec<String>,
-    /// Not before this call is anything injected or noted.
-    armed: bool,
+    /// Whether calls are recorded and injected into.
+    injecting: bool,
 }
 
 /// A simulated kernel with one process, which has one arena.
@@ -102,11 +102,11 @@ thread_local! {
     static PHASE: Cell<&'static str> = const { Cell::new("") };
 }
 
-/// Where the arena begins: an address that nothing has.
+/// The arena's first address, which no real mapping has.
 pub(crate) const BASE: usize = 1 << 40;
 
 impl Kernel {
-    /// A new kernel for this thread, and for those that it starts.
+    /// Creates a kernel for this thread and for the threads that it starts.
     pub(crate) fn boot() -> Arc<Self> {
         let kernel = Arc::new(Self(Mutex::new(State::default())));
         KERNEL.set(Some(Arc::clone(&kernel)));
@@ -119,12 +119,12 @@ impl Kernel {
         current.unwrap_or_else(Self::boot)
     }
 
-    /// Runs this thread on it too.
+    /// Makes this the calling thread's kernel.
     pub(crate) fn enter(self: &Arc<Self>) {
         KERNEL.set(Some(Arc::clone(self)));
     }
 
-    /// Notes what this thread is doing from here on.
+    /// Sets the name of this thread's current operation.
     pub(crate) fn phase(phase: &'static str) {
         PHASE.set(phase);
     }
@@ -133,52 +133,52 @@ impl Kernel {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something all at once. Another thread may go on before it.
-    pub(crate) fn with<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
-        what(&mut self.state())
+    /// Runs `action` atomically. The schedule may run another thread before it.
+    pub(crate) fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        action(&mut self.state())
     }
 
-    /// Sleeps until `what` has an answer. It is asked again whenever the thread is unparked, and has to
-    /// see to that itself.
-    pub(crate) fn sleep_until<T>(&self, mut what: impl FnMut(&mut State) -> Option<T>) -> T {
+    /// Sleeps until `ready` returns a value. Calls it again each time the thread is unparked; `ready` must
+    /// arrange for that itself.
+    pub(crate) fn sleep_until<T>(&self, mut ready: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
-            if let Some(answer) = self.with(&mut what) {
-                return answer;
+            if let Some(value) = self.with(&mut ready) {
+                return value;
             }
             thread::park();
         }
     }
 
-    /// Begins a call, and says what is to become of it if that was decided before.
+    /// Records a call and returns its injection, if it has one that the call itself must apply.
     pub(crate) fn begin(&self, call: Call, range: PageRange) -> Option<Injected> {
         self.with(|state| {
-            if !state.armed {
+            if !state.injecting {
                 return None;
             }
-            let before = state.made.iter().filter(|made| made.chance.call == call).count();
-            let chance = Chance { call, before };
+            let nth = state.calls.iter().filter(|record| record.index.call == call).count();
+            let index = CallIndex { call, nth };
             let step = thread::steps();
-            state.made.push(Made { chance, range, phase: PHASE.get(), step });
-            let at = state.injections.iter().position(|(at, _)| *at == chance)?;
+            state.calls.push(CallRecord { index, range, phase: PHASE.get(), step });
+            let at = state.injections.iter().position(|(at, _)| *at == index)?;
             let injected = state.injections.remove(at).1;
             let costs = outcomes(call, range);
             let Some((_, cost)) = costs.into_iter().find(|(other, _)| *other == injected) else {
-                // There is no such thing here, as a part of one page.
+                // The injection does not fit this call, for example `Partial` of one page.
                 return None;
             };
             state.cost = state.cost.max(Some(cost));
-            // A page in the way of another that cannot be taken out of it.
+            // A copy failed because a page existed, and that page cannot be punched.
             let errno = |call, errno| (call, Injected::Errno(errno));
-            let in_the_way = state.befallen.contains(&errno(Call::Copy, libc::EEXIST));
+            let in_the_way = state.injected.contains(&errno(Call::Copy, libc::EEXIST));
             if in_the_way && call == Call::Punch && matches!(injected, Injected::Errno(_)) {
                 state.cost = state.cost.max(Some(Cost::Page));
             }
-            state.befallen.push((call, injected));
-            state.befall(injected, range)
+            state.injected.push((call, injected));
+            state.apply(injected, range)
         })
     }
 
-    /// Walks through the page table, which holds off who wants to change a mode.
+    /// Walks the page table. Threads that change a mode wait meanwhile.
     pub(crate) fn walk<T>(&self, walk: impl FnOnce() -> T) -> T {
         self.with(|state| state.walking += 1);
         let result = walk();
@@ -186,35 +186,35 @@ impl Kernel {
         result
     }
 
-    /// Changes what is mapped or registered, with nobody on the way through the page table: under the
-    /// address space's lock for writing.
-    pub(crate) fn exclusively(&self, mut what: impl FnMut(&mut State)) {
+    /// Changes mappings or registrations while no thread walks the page table: with the address space's
+    /// lock held for writing.
+    pub(crate) fn exclusively(&self, mut change: impl FnMut(&mut State)) {
         self.sleep_until(|state| {
             if state.walking > 0 {
                 state.writers.push(thread::current());
                 return None;
             }
-            what(state);
+            change(state);
             Some(())
         });
     }
 
-    /// From here on calls are noted, and these befall them.
-    pub(crate) fn inject(&self, injections: &[(Chance, Injected)]) {
+    /// Starts to record calls, and applies these injections to them.
+    pub(crate) fn inject(&self, injections: &[(CallIndex, Injected)]) {
         self.with(|state| {
-            state.armed = true;
+            state.injecting = true;
             state.injections = injections.to_vec();
         });
     }
 
-    /// From here on nothing happens that was not asked for.
-    pub(crate) fn be_quiet(&self) {
-        self.with(|state| state.armed = false);
+    /// Stops recording and injecting.
+    pub(crate) fn stop_injecting(&self) {
+        self.with(|state| state.injecting = false);
     }
 
-    /// The calls that were noted.
-    pub(crate) fn made(&self) -> Vec<Made> {
-        self.with(|state| state.made.clone())
+    /// The recorded calls.
+    pub(crate) fn calls(&self) -> Vec<CallRecord> {
+        self.with(|state| state.calls.clone())
     }
 
     /// Whether all injections took place.
@@ -222,17 +222,17 @@ impl Kernel {
         self.with(|state| state.injections.is_empty())
     }
 
-    /// What the injections so far may have cost at most.
+    /// The highest cost of the injections so far.
     pub(crate) fn cost(&self) -> Cost {
         self.with(|state| state.cost.unwrap_or(Cost::Nothing))
     }
 
-    /// Whether anything was injected yet.
+    /// Whether an injection has taken place.
     pub(crate) fn has_injected(&self) -> bool {
         self.with(|state| state.cost.is_some())
     }
 
-    pub(crate) fn say(&self, what: String) {
+    pub(crate) fn report(&self, what: String) {
         self.with(|state| state.said.push(what));
     }
 
@@ -240,12 +240,12 @@ impl Kernel {
         self.with(|state| state.said.clone())
     }
 
-    /// Whether the page holds memory.
+    /// Whether the page cache has the page.
     pub(crate) fn holds(&self, page: PageIndex) -> bool {
         self.with(|state| state.pages[page.0].bytes.is_some())
     }
 
-    /// Threads that wait for a page.
+    /// The number of threads that wait for a page.
     pub(crate) fn waiting(&self) -> usize {
         self.with(|state| state.waiters.len())
     }
@@ -263,8 +263,8 @@ impl State {
         }
     }
 
-    /// Does what is to happen at this moment, and gives back what the call itself has to see to.
-    fn befall(&mut self, injected: Injected, range: PageRange) -> Option<Injected> {
+    /// Applies an injected event. Returns an injected result, which the call itself must apply.
+    fn apply(&mut self, injected: Injected, range: PageRange) -> Option<Injected> {
         match injected {
             Injected::Stray(at) => {
                 let page = &mut self.pages[range.start.0 + at];

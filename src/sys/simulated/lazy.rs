@@ -1,10 +1,10 @@
-//! Tables for a model checker, whose atomics are more than zeros in memory.
+//! Tables for the model checker, whose atomics are not plain integers in memory.
 
 use crate::prim::sync::{Ordering, plain};
 use crate::sys::error::SysError;
 use std::ops::Deref;
 
-/// Atomics that can be made, and made zero again.
+/// Atomics that can be created as zero and reset to it.
 pub(crate) trait ZeroedAtomic: Sync {
     fn zero() -> Self;
     fn reset(&self);
@@ -39,7 +39,7 @@ impl<T: ZeroedAtomic, const N: usize> ZeroedAtomic for [T; N] {
     }
 }
 
-/// A slice of zeros, of which all are there from the start.
+/// A slice of zeros, allocated as a whole.
 #[derive(Debug)]
 pub(crate) struct LazySlice<T: ZeroedAtomic>(Box<[T]>);
 

@@ -1,31 +1,30 @@
-//! A kernel that is not there.
+//! A simulated kernel.
 //!
-//! Under `--cfg thermocline_sim` the files of this folder take the place of the files of the same names
-//! in `linux`, and the rest of the library runs on them unchanged. An arena is a list of [`Page`]s
-//! then, what a program does to its memory are calls of [`Kernel::read`] and [`Kernel::write`], and
-//! descriptors, messages and waiters are lists too. Each call is many steps, one for each page at
-//! least, at which other threads may go on.
+//! Under `--cfg thermocline_sim` the files of this folder replace the files of the same names in
+//! `linux`, and the rest of the library runs on them unchanged. An arena is a list of [`Page`]s. A
+//! program accesses its memory by [`Kernel::read`] and [`Kernel::write`]. Descriptors, messages and
+//! waiters are lists too. Each call consists of many steps, at least one for each page, between which
+//! the schedule may run other threads.
 //!
-//! What it follows is written at each call; the rules that matter most:
+//! Each call names the kernel's rules that it follows. The main rules:
 //!
-//! * A toucher decides by the page-table entry that it has to wait, queues up (which is the message),
-//!   looks at the entry again, and sleeps if that is still none, a marker, or protected. Who is woken
-//!   begins again from the start.
-//! * `UFFDIO_COPY` puts a page where neither the page table nor the page cache has one, page by page,
-//!   and stops at the first that it cannot. Waiters are woken at the end.
-//! * A hole punch drops the page and its entry, wakes nobody, and leaves a mark of write protection.
-//! * `UFFDIO_SET_MODE` waits until nobody is on the way through the page table, and wakes all waiters
-//!   when it switches to async mode.
-//! * Read-write protection is in the page table only; write protection outlasts the entry.
+//! * A faulting thread decides by the page-table entry to wait, enqueues itself (which is the message),
+//!   checks the entry again, and sleeps if the entry is still none, a marker, or protected. A woken
+//!   thread repeats its access.
+//! * `UFFDIO_COPY` places a page where neither the page table nor the page cache has one, page by page,
+//!   and stops at the first page that it cannot place. It wakes waiters at the end.
+//! * A hole punch drops the page and its entry, wakes no thread, and leaves a marker of write protection.
+//! * `UFFDIO_SET_MODE` waits until no thread walks the page table, and wakes all waiters when it
+//!   switches to async mode.
+//! * Read-write protection exists only in the page table; write protection outlasts the entry.
 //! * `mlock` fills holes.
 //!
 //! # What is not simulated
 //!
 //! Huge pages, NUMA, several arenas in a process, fork, system calls on arena memory, signals, time
-//! (nothing times out), the weakness of the processor's memory model (every access is sequentially
-//! consistent; under a model checker that of words is not), TLBs (a change of the page table is seen
-//! at once by all), accesses that are no faults but torn (a touch is whole), and all that the kernel
-//! does wrong.
+//! (no wait times out), the processor's weak memory model (every access is sequentially consistent,
+//! except accesses of words under the model checker), TLBs (all threads see a change of the page table
+//! at once), torn accesses (each touch is atomic), and the kernel's bugs.
 
 pub(crate) mod cpu;
 pub(crate) mod descriptor;
@@ -33,7 +32,7 @@ pub(crate) mod event;
 pub(crate) mod futex;
 pub(crate) mod keeper;
 mod kernel;
-// Lazily reserved tables are ordinary memory. Only the model checker's atomics need a twin.
+// Lazily reserved tables are ordinary memory. Only the model checker's atomics need a simulated version.
 #[cfg_attr(not(loom), path = "../linux/lazy.rs")]
 pub(crate) mod lazy;
 pub(crate) mod memory;
@@ -54,7 +53,7 @@ pub(crate) use page::{Entry, Page};
 #[cfg(test)]
 #[cfg(not(loom))]
 pub(crate) use {
-    kernel::{Chance, Made},
-    outcomes::{Cost, is_asked_again, outcomes},
+    kernel::{CallIndex, CallRecord},
+    outcomes::{Cost, is_retried, outcomes},
     touch::Sigbus,
 };

@@ -1,22 +1,22 @@
-//! What may become of a call, besides what was to be.
+//! The outcomes that a simulated call can have instead of its ordinary one.
 
 use super::kernel::Call;
 use crate::prim::PageRange;
 use std::fmt;
 
-/// Something that befalls a call.
+/// An outcome or an event that a test injects into a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Injected {
-    /// It fails and does nothing.
+    /// The call fails and does nothing.
     Errno(i32),
-    /// It does so many pages and stops.
+    /// The call does this number of pages and stops.
     Partial(usize),
-    /// A page of zeros gets into the page cache, by another way than ours, where the call's page is
-    /// with this number.
+    /// The kernel adds a page of zeros to the page cache at the range's page with this number, which
+    /// the library did not ask for.
     Stray(usize),
-    /// The kernel swaps out whatever is not locked.
+    /// The kernel swaps out all pages that are not locked.
     SwapOut,
-    /// All who wait for pages are woken, for no reason.
+    /// A spurious wake-up of all threads that wait for pages.
     WakeAll,
 }
 
@@ -49,18 +49,18 @@ impl fmt::Display for Injected {
     }
 }
 
-/// What an outcome may cost.
+/// The loss that an outcome may cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cost {
-    /// Nothing that a program would notice but time, or an error that is no loss.
+    /// None: the program notices only a delay, or an error without a loss.
     Nothing,
-    /// A page that is to come in is lost: SIGBUS, and a line that says so.
+    /// A page that is being restored is lost: SIGBUS, and a line on standard error.
     Page,
-    /// The process ends, and says why.
+    /// The process aborts with a reason.
     Process,
 }
 
-/// Everything that may befall a call on `range`, and what it may cost.
+/// Every injection that fits a call on `range`, and its cost.
 pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
     use libc::{EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EINVAL, EIO, ENOENT, ENOMEM, EPERM, ESRCH};
     let pages = range.pages();
@@ -76,7 +76,7 @@ pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
             all.extend(errors(&[EINTR, EBUSY, EFAULT], Cost::Page));
             all.extend((1..pages).map(|n| (Injected::Partial(n), Cost::Nothing)));
             match call {
-                // Empty pages may have got one of zeros by any way; what else they held would be lost.
+                // An empty page may get a page of zeros in any way; other contents would be lost.
                 Call::Zeropage => {
                     all.extend((0..pages).map(|n| (Injected::Stray(n), Cost::Nothing)))
                 }
@@ -108,7 +108,7 @@ pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
         Call::Lock => errors(&[ENOMEM, EAGAIN, EPERM], Cost::Nothing),
         Call::Unlock => errors(&[ENOMEM, EINTR], Cost::Nothing),
         Call::ReadMessages => {
-            // Nothing to read, though poll(2) said so.
+            // poll(2) reported a message, but there is none.
             let mut all = errors(&[EAGAIN], Cost::Nothing);
             all.extend(errors(&[EIO], Cost::Process));
             all
@@ -121,8 +121,8 @@ pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
     all
 }
 
-/// Whether nobody is told of it, since the call is simply made again, on fewer pages perhaps.
-pub(crate) fn is_asked_again(call: Call, injected: Injected) -> bool {
+/// Whether the library repeats the call, perhaps on fewer pages, and does not count the failure.
+pub(crate) fn is_retried(call: Call, injected: Injected) -> bool {
     match call {
         Call::Punch => injected == Injected::Errno(libc::EINTR),
         Call::WriteProtect

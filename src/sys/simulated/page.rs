@@ -1,23 +1,23 @@
-//! A page, and what the kernel knows of it.
+//! A page, and the kernel's state of it.
 
-/// What the application's page table says.
+/// An entry of the application's page table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// Nothing.
+    /// Empty.
     None,
-    /// Nothing is mapped, and what will be is write-protected.
+    /// A marker: no page is mapped, and the next one is write-protected.
     WriteProtected,
-    /// Every access is SIGBUS.
+    /// A marker: every access is SIGBUS.
     Poison,
-    /// The page of the page cache, and what it is protected from.
+    /// The page of the page cache, and its protections.
     Present { write: bool, read_write: bool },
 }
 
 impl Entry {
     pub(crate) const OPEN: Self = Self::Present { write: false, read_write: false };
 
-    /// What is left when the page is unmapped but not forgotten: the kernel keeps write protection
-    /// in a marker, and no other.
+    /// The entry after the page is unmapped but stays in the page cache. The kernel keeps write
+    /// protection in a marker; it does not keep read-write protection.
     pub(crate) fn unmapped(self) -> Self {
         match self {
             Self::Present { write: true, .. } | Self::WriteProtected => Self::WriteProtected,
@@ -30,24 +30,24 @@ impl Entry {
         matches!(self, Self::Present { .. })
     }
 
-    /// Whether the kernel takes it for missing when it looks again, before a toucher sleeps: markers
-    /// of all kinds are (`pte_none_mostly`).
+    /// Whether the kernel treats the entry as missing in its second check, before a faulting thread
+    /// sleeps: markers of all kinds are missing (`pte_none_mostly`).
     pub(crate) fn is_none_mostly(self) -> bool {
         !self.is_present()
     }
 }
 
-/// A page of the memfd and of the application's view of it.
+/// A page of the memfd, and its entry in the application's view.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// What the page cache has; a hole if nothing.
+    /// The page cache's page; a hole if `None`.
     pub(crate) bytes: Option<Box<[u8]>>,
     pub(crate) entry: Entry,
-    /// The descriptor that it is registered with.
+    /// The descriptor that the page is registered with.
     pub(crate) owner: Option<usize>,
     /// An empty file is mapped in its place.
     pub(crate) replaced: bool,
-    /// The second view has it locked, so that it is not swapped out.
+    /// The page is locked in the second view, so the kernel does not swap it out.
     pub(crate) locked: bool,
 }
 

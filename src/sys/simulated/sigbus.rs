@@ -1,4 +1,4 @@
-//! The simulated process's handler for SIGBUS.
+//! The simulated process's SIGBUS handler.
 
 use super::Kernel;
 use crate::prim::sync::thread;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub(crate) use crate::sys::serve::{MAX_SERVERS, RegisterError, Serve, Served};
 
-/// A server that is registered for as long as this lives.
+/// The registration of a server, which lasts as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Registration(Arc<Kernel>);
 
@@ -30,7 +30,7 @@ impl Drop for Registration {
     }
 }
 
-/// Nobody else installs any.
-pub(crate) fn is_in_charge() -> bool {
+/// No simulated program installs a handler.
+pub(crate) fn is_installed() -> bool {
     true
 }

@@ -1,4 +1,4 @@
-//! There are no signals that could be blocked.
+//! Signals are not simulated, so blocking them does nothing.
 
 /// Does nothing.
 #[derive(Debug)]

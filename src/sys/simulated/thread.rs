@@ -1,4 +1,4 @@
-//! The library's own threads, which take turns with all others.
+//! The library's own threads, which the schedule runs one at a time.
 
 use super::Kernel;
 use crate::prim::in_library::InLibraryGuard;
@@ -29,7 +29,7 @@ pub(crate) fn spawn(
     })))
 }
 
-/// They have no numbers.
+/// Simulated threads have no ids.
 pub(crate) fn id() -> u32 {
     0
 }

@@ -1,22 +1,22 @@
-//! What a program does to the arena's memory, and what the kernel does about it.
+//! The program's accesses to arena memory, and the kernel's fault handling.
 
 use super::kernel::{BASE, Kernel, State};
 use super::page::Entry;
-use super::waiters::{On, Reason, Waiter};
+use super::waiters::{Reason, Waiter, WakeSource};
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageIndex};
 use crate::sys::serve::Served;
 use crate::sys::uapi::UFFD_FEATURE_SIGBUS;
 use std::sync::Arc;
 
-/// The toucher was killed.
+/// The access got SIGBUS, which no handler served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sigbus;
 
-/// What a look at the page-table entry came to.
-enum Met {
+/// The result of an access, by the page-table entry.
+enum AccessOutcome {
     Done,
-    /// The kernel has resolved it; the access is tried again.
+    /// The kernel has resolved the fault; the thread repeats the access.
     Resolved,
     /// SIGBUS, which the process's handler may serve.
     Signal,
@@ -50,17 +50,17 @@ impl Kernel {
         access: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Sigbus> {
         loop {
-            match self.with(|state| state.meet(page, writes, access)) {
-                Met::Done => return Ok(()),
-                Met::Resolved => {}
-                Met::Poison => return Err(Sigbus),
-                Met::Signal => self.signal(page)?,
-                Met::Wait(descriptor, reason) => self.wait_for(page, descriptor, reason),
+            match self.with(|state| state.try_access(page, writes, access)) {
+                AccessOutcome::Done => return Ok(()),
+                AccessOutcome::Resolved => {}
+                AccessOutcome::Poison => return Err(Sigbus),
+                AccessOutcome::Signal => self.signal(page)?,
+                AccessOutcome::Wait(descriptor, reason) => self.wait_for(page, descriptor, reason),
             }
         }
     }
 
-    /// Has the process's handler serve the touch.
+    /// Calls the process's SIGBUS handler.
     fn signal(&self, page: PageIndex) -> Result<(), Sigbus> {
         let server = self.with(|state| {
             state.serving += usize::from(state.server.is_some());
@@ -73,13 +73,13 @@ impl Kernel {
         if served == Served::Retry { Ok(()) } else { Err(Sigbus) }
     }
 
-    /// Queues up, looks again, and sleeps. The caller is walking until then.
+    /// Enqueues the thread, checks the entry again, and sleeps. Ends the caller's walk.
     fn wait_for(&self, page: PageIndex, descriptor: usize, reason: Reason) {
         let ticket = self.with(|state| {
             let ticket = state.ticket();
             let thread = thread::current();
             state.waiters.push(Waiter { ticket, descriptor, page, read: false, reason, thread });
-            state.wake_sleepers(On::Messages(descriptor));
+            state.wake_sleepers(WakeSource::Messages(descriptor));
             ticket
         });
         self.with(|state| {
@@ -96,20 +96,25 @@ impl Kernel {
 }
 
 impl State {
-    /// One look at the page table (`handle_mm_fault`), and the access if it lets it through. Who has to
-    /// wait is walking when it returns.
-    fn meet(&mut self, at: PageIndex, writes: bool, access: &mut dyn FnMut(&mut [u8])) -> Met {
+    /// Reads the page-table entry (`handle_mm_fault`), and makes the access if the entry allows it. If the
+    /// thread has to wait, it is still walking when this returns.
+    fn try_access(
+        &mut self,
+        at: PageIndex,
+        writes: bool,
+        access: &mut dyn FnMut(&mut [u8]),
+    ) -> AccessOutcome {
         let descriptors = &self.descriptors;
         let page = &mut self.pages[at.0];
         let is_async = |owner: usize| descriptors[owner].is_async;
         if page.replaced {
-            return Met::Signal;
+            return AccessOutcome::Signal;
         }
         let (owner, reason) = match (page.entry, page.owner) {
-            (Entry::Poison, _) => return Met::Poison,
+            (Entry::Poison, _) => return AccessOutcome::Poison,
             (Entry::Present { read_write: true, write }, Some(owner)) if is_async(owner) => {
                 page.entry = Entry::Present { read_write: false, write };
-                return Met::Resolved;
+                return AccessOutcome::Resolved;
             }
             (Entry::Present { read_write: true, .. }, Some(owner)) => {
                 (owner, Reason::ReadWriteProtected)
@@ -122,7 +127,7 @@ impl State {
                     unreachable!("{at:?} is mapped and a hole");
                 };
                 access(bytes);
-                return Met::Done;
+                return AccessOutcome::Done;
             }
             (Entry::None | Entry::WriteProtected, owner) => match (&page.bytes, owner) {
                 (None, Some(owner)) => (owner, Reason::Missing),
@@ -132,18 +137,18 @@ impl State {
                     }
                     let write = page.entry == Entry::WriteProtected;
                     page.entry = Entry::Present { write, read_write: false };
-                    return Met::Resolved;
+                    return AccessOutcome::Resolved;
                 }
             },
         };
         if self.descriptors[owner].features & UFFD_FEATURE_SIGBUS != 0 {
-            return Met::Signal;
+            return AccessOutcome::Signal;
         }
         self.walking += 1;
-        Met::Wait(owner, reason)
+        AccessOutcome::Wait(owner, reason)
     }
 
-    /// The second look (`userfaultfd_must_wait`), which sees the page table and not the page cache.
+    /// The second check (`userfaultfd_must_wait`), which reads the page table but not the page cache.
     fn must_wait(&self, at: PageIndex, reason: Reason) -> bool {
         let page = &self.pages[at.0];
         match page.entry {

@@ -1,10 +1,10 @@
-//! Threads that wait: for a page, for a word, for a descriptor.
+//! Threads that wait for a page, a word or a descriptor.
 
 use super::kernel::State;
 use crate::prim::PageIndex;
 use crate::prim::sync::thread::Thread;
 
-/// Why a toucher has to wait.
+/// Why a faulting thread has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Missing,
@@ -12,7 +12,7 @@ pub(crate) enum Reason {
     ReadWriteProtected,
 }
 
-/// A toucher that waits for a page. It is its own message, read or not.
+/// A faulting thread that waits for a page. It is also the fault message, read or not.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) ticket: u64,
@@ -23,16 +23,16 @@ pub(crate) struct Waiter {
     pub(crate) thread: Thread,
 }
 
-/// A thread that sleeps until it is woken by what it sleeps on.
+/// A thread that sleeps until a word, an event or a message wakes it.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
-    pub(crate) on: On,
+    pub(crate) on: WakeSource,
     pub(crate) ticket: u64,
     pub(crate) thread: Thread,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum On {
+pub(crate) enum WakeSource {
     Word(usize),
     Event(usize),
     Messages(usize),
@@ -44,7 +44,7 @@ impl State {
         self.tickets
     }
 
-    /// Wakes the touchers that `which` picks. Their messages are gone, if nobody has read them.
+    /// Wakes the faulting threads that `which` selects. This removes their unread messages.
     pub(crate) fn wake_where(&mut self, which: impl Fn(&Waiter) -> bool) {
         self.waiters.retain(|waiter| {
             let woken = which(waiter);
@@ -55,7 +55,7 @@ impl State {
         });
     }
 
-    pub(crate) fn wake_sleepers(&mut self, on: On) {
+    pub(crate) fn wake_sleepers(&mut self, on: WakeSource) {
         self.sleepers.retain(|sleeper| {
             let woken = sleeper.on == on;
             if woken {
@@ -65,7 +65,7 @@ impl State {
         });
     }
 
-    /// Whether the descriptor has a message that nobody has read.
+    /// Whether the descriptor has an unread message.
     pub(crate) fn has_message(&self, descriptor: usize) -> bool {
         self.waiters.iter().any(|w| w.descriptor == descriptor && !w.read)
     }

@@ -1,32 +1,31 @@
-//! How many pages have been idle for how long.
+//! The distribution of ages.
 
 use crate::prim::Tick;
 use crate::stats::{bucket_ceiling, bucket_of};
 
 const BUCKETS: usize = bucket_of(Tick::MAX_AGE as u64) + 1;
 
-/// A histogram of ages in ticks. Ages up to 15 are told apart exactly, older ones to an eighth.
+/// How many pages have each age, in ticks. Ages up to 15 are exact, older ones to an eighth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ages([usize; BUCKETS]);
+pub(crate) struct AgeHistogram([usize; BUCKETS]);
 
-impl Default for Ages {
+impl Default for AgeHistogram {
     fn default() -> Self {
         Self([0; BUCKETS])
     }
 }
 
-impl Ages {
+impl AgeHistogram {
     pub(crate) fn add(&mut self, age: u32) {
         self.0[bucket_of(age.into())] += 1;
     }
 
-    /// Pages idle for at least `age` ticks, or for as long as the next bucket's first where `age`
-    /// lies within one.
+    /// Pages whose age is at least `age`. If `age` lies within a bucket, at least the next bucket's floor.
     pub(crate) fn at_least(&self, age: u32) -> usize {
         self.oldest_first().take_while(|(floor, _)| *floor >= age).map(|(_, n)| n).sum()
     }
 
-    /// The age that each bucket begins at, with its count, the oldest first.
+    /// The floor of each bucket with the bucket's count, the oldest bucket first.
     pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (u32, usize)> {
         let floor = |i| if i == 0 { 0 } else { bucket_ceiling(i - 1) + 1 };
         // Bucket bounds stay below the largest age, which is 20 bits.
@@ -40,8 +39,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_from_the_oldest() {
-        let mut ages = Ages::default();
+    fn counting_begins_with_the_oldest() {
+        let mut ages = AgeHistogram::default();
         for age in [0, 0, 3, 10, 500, Tick::MAX_AGE] {
             ages.add(age);
         }

@@ -1,27 +1,28 @@
-//! How much memory to give to a first touch.
+//! How many pages to populate at a first touch.
 
+use crate::prim::geometry::REGION_PAGES;
 use crate::prim::sync::plain::{AtomicU64, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 
-/// How many pages to give to a first touch: memory that is written from one end to the other is
-/// populated ahead in growing windows; memory that is touched here and there is not.
+/// Chooses the pages to populate at a first touch: growing windows while a thread writes memory from one end
+/// to the other, one page otherwise.
 ///
-/// Shared by all faults without a lock: a race costs a window that is smaller than it could be.
+/// All faults share it without a lock. A race costs a window that is too small.
 #[derive(Debug, Default)]
-pub(super) struct ZeroFillWindow {
-    /// Where the last window ended.
+pub(crate) struct ZeroFillWindow {
+    /// The end of the last window.
     next: AtomicU64,
     window: AtomicU64,
 }
 
-/// Pages in the largest window: 2 MiB, one page table.
-const LARGEST_WINDOW: u64 = 512;
+/// Pages in the largest window: one page table.
+const LARGEST_WINDOW: u64 = REGION_PAGES as u64;
 
 impl ZeroFillWindow {
-    /// The pages to give memory to when `page` is touched. The part of the block that begins with it,
-    /// so many pages at most, is to be had of `rest`.
-    pub(super) fn window(
+    /// The pages to populate when a thread touches `page`. `rest(most)` is the part of the block from `page`
+    /// on, `most` pages at most.
+    pub(crate) fn window(
         &self,
         page: PageIndex,
         rest: impl FnOnce(usize) -> PageRange,
@@ -41,18 +42,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_grow_with_a_run_and_end_with_it() {
-        let ahead = ZeroFillWindow::default();
+    fn windows_grow_along_a_stream_and_end_with_it() {
+        let window = ZeroFillWindow::default();
         let mut at = 100;
         let mut sizes = Vec::new();
         for _ in 0..12 {
-            let range = ahead.window(PageIndex(at), |most| PageRange::new(at, at + most));
+            let range = window.window(PageIndex(at), |most| PageRange::new(at, at + most));
             assert_eq!(range.start.0, at);
             sizes.push(range.pages());
             at = range.end.0;
         }
         assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512]);
-        assert_eq!(ahead.window(PageIndex(9), |_| unreachable!()).pages(), 1);
-        assert_eq!(ahead.window(PageIndex(10), |_| PageRange::new(10, 11)).pages(), 1);
+        assert_eq!(window.window(PageIndex(9), |_| unreachable!()).pages(), 1);
+        assert_eq!(window.window(PageIndex(10), |_| PageRange::new(10, 11)).pages(), 1);
     }
 }

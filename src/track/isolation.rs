@@ -1,0 +1,120 @@
+//! How the evictor may rely on a page's copy.
+
+use crate::prim::PageRange;
+use crate::sys::backing::SharedBacking;
+use crate::sys::{SysError, event};
+use std::fmt;
+use std::sync::Arc;
+
+/// Makes the pages of a batch unreachable, or known to be unchanged, while they are evicted.
+///
+/// 1. The evictor claims the pages in the page table and [detaches](Self::detach) them run by run.
+/// 2. It compresses the bytes that it got.
+/// 3. It [commits](Self::commit) the runs. A page whose bytes are no longer those that were compressed stays.
+/// 4. It [cancels](Self::cancel) every detached run, which lets the program touch the pages that stay.
+///
+/// Shared memory stays where it is meanwhile: a [`Protection`] stops or notices the touches that could make a
+/// copy stale. Only one thread detaches and commits.
+#[derive(Debug)]
+pub(crate) struct Isolation {
+    shared: SharedBacking,
+    protection: Arc<dyn Protection>,
+}
+
+/// A batch whose detached pages are being committed.
+pub(crate) trait Detached {
+    /// The pages of `run` are as they were when they were detached, and stay so until they are dropped.
+    fn intact(&mut self, run: PageRange);
+
+    /// The kernel could not tell which pages of a detached run are intact.
+    fn refused(&mut self, run: PageRange, error: SysError);
+
+    /// Publishes the copies of the intact pages, and drops these pages by `discard`.
+    fn drop_intact(&mut self, discard: &dyn Fn(PageRange) -> Result<(), SysError>);
+}
+
+impl Isolation {
+    pub(crate) fn new(shared: SharedBacking, protection: Arc<dyn Protection>) -> Self {
+        Self { shared, protection }
+    }
+
+    /// Detaches `run`, pages that are claimed and in memory, and copies their bytes to `bytes`. A run that
+    /// cannot be detached is as it was.
+    pub(crate) fn detach(&self, run: PageRange, bytes: &mut [u8]) -> Result<(), SysError> {
+        self.protection.hold(run)?;
+        let read = self.shared.read(run, bytes);
+        if read.is_err() {
+            // What the read met matters more than what this does.
+            let _ = self.protection.release(run);
+        }
+        read
+    }
+
+    /// Has `batch` drop those pages of the detached `runs` that are intact. The runs lie in one region. On an
+    /// error no page was dropped.
+    pub(crate) fn commit(
+        &self,
+        runs: &[PageRange],
+        batch: &mut impl Detached,
+    ) -> Result<(), SysError> {
+        let Some(first) = runs.first() else { return Ok(()) };
+        let within = first.start.only();
+        self.protection.freeze(within)?;
+        for &run in runs {
+            let mut visit = |intact: PageRange| batch.intact(intact.intersection(run));
+            if let Err(error) = self.protection.intact(run, &mut visit) {
+                batch.refused(run, error);
+            }
+        }
+        batch.drop_intact(&|run| self.shared.discard_locked(run));
+        if let Err(e) = self.protection.thaw(within) {
+            // Every touch of an armed page would wait for a handler thread from here on.
+            event::abort_process("cannot let touches through again", &e);
+        }
+        Ok(())
+    }
+
+    /// Ends the detachment of `run`, whether its pages were dropped or stay.
+    pub(crate) fn cancel(&self, run: PageRange) -> Result<(), SysError> {
+        self.protection.release(run)
+    }
+
+    /// Gives access to the pages of `range` and wakes their waiters. The fault path calls this at any time, for
+    /// pages that it owns.
+    pub(crate) fn admit(&self, range: PageRange) -> Result<(), SysError> {
+        self.protection.lift(range)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
+impl Isolation {
+    pub(crate) fn protection(&self) -> Arc<dyn Protection> {
+        Arc::clone(&self.protection)
+    }
+}
+
+/// Stops or notices touches of pages in place.
+pub(crate) trait Protection: Send + Sync + fmt::Debug {
+    /// Prepares `range`, pages that are claimed and in memory, for being read and dropped. Holds
+    /// none of them if it fails.
+    fn hold(&self, range: PageRange) -> Result<(), SysError>;
+
+    /// Makes sure that no held page of `within` can be changed unnoticed until `thaw`. From here on a thread
+    /// that touches such a page may have to wait, and comes to the fault path, which decides by the page's word.
+    fn freeze(&self, within: PageRange) -> Result<(), SysError>;
+
+    /// Calls `visit` with each run of held pages in `range` that the program has not touched since they
+    /// were armed. Their bytes are what they were at any time since `hold`. A page whose mark was lost is left
+    /// out.
+    fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError>;
+
+    /// Ends what `freeze` began.
+    fn thaw(&self, within: PageRange) -> Result<(), SysError>;
+
+    /// Ends what `hold` began, for pages that were dropped as for those that stay.
+    fn release(&self, range: PageRange) -> Result<(), SysError>;
+
+    /// Gives access to the pages of `range` and wakes their waiters.
+    fn lift(&self, range: PageRange) -> Result<(), SysError>;
+}
