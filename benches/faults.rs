@@ -159,13 +159,13 @@ fn looks(criterion: &mut Criterion) {
     for (name, touched) in [("untouched", &order[..0]), ("touched", &order[..])] {
         group.bench_function(BenchmarkId::new(name, &tracker), |bencher| {
             bencher.iter_custom(|times| {
-                let (before, scanned) = (evictor_time(), arena.stats().pages_scanned);
+                let (before, scanned) = (evictor_time(), arena.stats().scanned_pages);
                 let start = Instant::now();
                 loop {
                     for page in touched {
                         black_box(*black_box(&text[page * PAGE]));
                     }
-                    let done = arena.stats().pages_scanned - scanned;
+                    let done = arena.stats().scanned_pages - scanned;
                     if start.elapsed() > WINDOW && done >= PAGES as u64 {
                         return scaled(evictor_time() - before, done, times);
                     }

@@ -97,7 +97,7 @@
 //! * **Objects of different heat on one page** keep the page in memory. A hash map that grows
 //!   touches all of its entries: reserve room up front.
 //! * **`mlock` and `mlockall`.** Under [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in
-//!   memory, which is counted in [`Stats::kernel_refused`]. Under [`Rwp`](Tracker::Rwp) a locked page is
+//!   memory, which is counted in [`Stats::kernel_errors`]. Under [`Rwp`](Tracker::Rwp) a locked page is
 //!   evicted like any other: do not keep secrets in an arena. `mlockall` without `MCL_ONFAULT` would
 //!   fill everything that arenas have reserved.
 //! * **The mapping is the arena's.** `mprotect`, `munmap`, `mremap` and `madvise` on arena memory are
@@ -174,8 +174,8 @@ mod common;
 
 pub use alloc::{ClassStats, HeapStats, Lane, LaneStats};
 pub use arena::{
-    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaHandle, ArenaLane, BuildError, Builder,
-    Peek, PinGuard, StartError, Swapping,
+    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaLane, BuildError, Builder, Peek,
+    PinGuard, StartError, Swapping,
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;

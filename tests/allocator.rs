@@ -43,7 +43,7 @@ fn free_half(arena: &Arena, blocks: Vec<Block>) -> Vec<Block> {
 
 /// What shows that a page was brought back.
 fn touches(stats: &Stats) -> (u64, u64, u64, usize) {
-    (stats.faults, stats.refaults, stats.prefetched, stats.resident_bytes)
+    (stats.faults, stats.refaults, stats.prefetched_pages, stats.resident_bytes)
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn allocating_leaves_cold_pages_where_they_are() {
                 })
                 .collect();
             let after = arena.stats();
-            let counts = |stats: &Stats| (stats.faults, stats.refaults, stats.prefetched);
+            let counts = |stats: &Stats| (stats.faults, stats.refaults, stats.prefetched_pages);
             assert_eq!(counts(&after), counts(&before), "{setup}, {size}: {after}");
             for (pointer, layout) in given {
                 // SAFETY: allocated above with this layout.
@@ -266,7 +266,7 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
             let region = regions(&arena);
             let layout = layout(size, 8);
             let hot: Vec<_> = (0..count).map(|_| arena.hot().allocate(layout).unwrap()).collect();
-            let cold = arena.handle().in_lane(Lane::Cold);
+            let cold = arena.lane(Lane::Cold);
             // One stays in each region, which becomes anybody's once nothing is in it.
             let mut kept = HashMap::new();
             let mut freed = 0;
@@ -282,7 +282,7 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
             }
             assert!(freed > 0, "{size} bytes: each in a region of its own");
             for lane in [Lane::Cold, Lane::Default] {
-                let handle = arena.handle().in_lane(lane);
+                let handle = arena.lane(lane);
                 let others: Vec<_> = (0..count).map(|_| handle.allocate(layout).unwrap()).collect();
                 for block in others {
                     let place = region(block.addr().get());
@@ -403,7 +403,7 @@ fn under_a_limit_what_is_hot_stays() {
         }
         let before = arena.stats();
         assert!(within() && before.stored_bytes > limit, "{setup}: {before}");
-        while arena.stats().cycles < before.cycles + 20 {
+        while arena.stats().scans < before.scans + 20 {
             verify(&hot);
         }
         // On a machine that stalls hot pages may go too, once in a while.

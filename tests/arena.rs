@@ -44,7 +44,7 @@ fn pages_go_and_come_back() {
         verify(&numbers);
         arena.check().unwrap();
         eventually(&arena, "the count", |stats| {
-            (stats.refaults + stats.brought_along) as usize == evicted.pages
+            (stats.refaults + stats.readahead_pages) as usize == evicted.pages
         });
         eventually(&arena, "the histogram", |stats| stats.refault_time.count() == stats.refaults);
     }
@@ -61,7 +61,7 @@ fn idle_pages_go_by_themselves_and_busy_ones_stay_without_a_message() {
         let idle = fill(&arena, 1 << 19);
         let busy = fill(&arena, 1 << 15);
         let (looked, mut sum) = (Instant::now(), 0);
-        while arena.stats().evicted < 1000 {
+        while arena.stats().evicted_pages < 1000 {
             // Touched far more often than once in a cold age.
             sum += busy.iter().step_by(64).sum::<u64>();
             assert!(looked.elapsed() < Duration::from_secs(120), "{}", arena.stats());
@@ -83,12 +83,12 @@ fn watching_alone_sends_no_messages() {
             .build()
             .unwrap();
         let mut numbers = fill(&arena, 1 << 17);
-        while arena.stats().cycles < 100 {
+        while arena.stats().scans < 100 {
             numbers.iter_mut().step_by(100).for_each(|number| *number += 3);
             numbers.iter_mut().step_by(100).for_each(|number| *number -= 3);
         }
         let stats = arena.stats();
-        assert!(stats.pages_armed > 1000, "{stats}");
+        assert!(stats.armed_pages > 1000, "{stats}");
         assert_eq!(stats.faults, 0, "{setup}: {stats}");
         verify(&numbers);
     }
@@ -122,7 +122,7 @@ fn what_exceeds_the_limit_is_evicted_right_after() {
             eventually(&arena, "the limit", |stats| stats.resident_bytes <= 4 << 20);
             verify(&numbers);
         }
-        assert!(arena.stats().evicted > 3 * 2000, "{}", arena.stats());
+        assert!(arena.stats().evicted_pages > 3 * 2000, "{}", arena.stats());
     }
 }
 
@@ -138,12 +138,12 @@ fn prefetched_pages_count_as_touched() {
         let kept = fill(&arena, 1 << 14);
         let other = fill(&arena, 1 << 18);
         let start = Instant::now();
-        while arena.stats().evicted < 400 {
+        while arena.stats().evicted_pages < 400 {
             arena.prefetch(&*kept).unwrap();
             std::thread::sleep(Duration::from_millis(10));
             assert!(start.elapsed() < Duration::from_secs(120), "{}", arena.stats());
         }
-        assert_eq!(arena.stats().prefetched, 0, "{setup}: {}", arena.stats());
+        assert_eq!(arena.stats().prefetched_pages, 0, "{setup}: {}", arena.stats());
         verify(&kept);
         verify(&other);
     }
@@ -315,7 +315,7 @@ fn a_full_store_leaves_the_rest_in_memory() {
         let numbers = fill(&arena, 2 << 20);
         let evicted = arena.evict_now().unwrap();
         let stats = arena.stats();
-        assert!(evicted.store_full && stats.store_full > 0, "{evicted:?} {stats}");
+        assert!(evicted.store_full && stats.store_full_pages > 0, "{evicted:?} {stats}");
         assert!(stats.store_bytes <= 1 << 20 && stats.resident_bytes > 4 << 20, "{stats}");
         verify(&numbers);
         arena.check().unwrap();
@@ -352,9 +352,9 @@ fn prefetch_brings_back_what_is_asked_for_and_no_more() {
         assert_eq!(part[77], (512 * 100 + 77) * 3);
         assert!(part.iter().zip(512 * 100..).all(|(number, n)| *number == n * 3));
         assert_eq!(arena.stats().faults, faults, "what was prefetched faults no more");
-        assert_eq!((arena.stats().prefetched, arena.stats().resident_bytes), (50, 50 * PAGE));
+        assert_eq!((arena.stats().prefetched_pages, arena.stats().resident_bytes), (50, 50 * PAGE));
         arena.advise(&numbers[..512 * 10], Advice::WillNeed).unwrap();
-        eventually(&arena, "the ten pages", |stats| stats.prefetched == 60);
+        eventually(&arena, "the ten pages", |stats| stats.prefetched_pages == 60);
         verify(&numbers);
     }
 }
@@ -426,14 +426,15 @@ fn stopping_loses_nothing_and_leaves_ordinary_memory() {
 }
 
 #[test]
-fn handles_keep_the_memory_alive() {
-    for setup in setups("handles_keep_the_memory_alive") {
+fn a_collection_with_a_clone_keeps_the_memory() {
+    for setup in setups("a_collection_with_a_clone_keeps_the_memory") {
         let arena = quiet(setup).build().unwrap();
-        let handle = arena.handle();
-        let mut numbers = AVec::new_in(handle.clone());
+        let mut numbers = AVec::new_in(arena.clone());
+        assert!(*numbers.allocator() == arena);
+        assert!(arena.hot().arena() == &arena && arena.hot() != arena.cold());
         numbers.extend((0..100_000u64).map(|n| n * 3));
-        drop((arena, handle));
-        let evicted = numbers.allocator().arena().evict_now().unwrap();
+        drop(arena);
+        let evicted = numbers.allocator().evict_now().unwrap();
         assert!(evicted.pages > 150, "{evicted:?}");
         let thread = std::thread::spawn(move || verify(&numbers));
         thread.join().unwrap();

@@ -124,7 +124,7 @@ fn the_excess_is_what_is_above_the_limits() {
         // What does not compress cannot go.
         arena.set_resident_limit(Some(1 << 20)).unwrap();
         let over = |stats: &Stats| stats.resident_bytes - (1 << 20);
-        eventually(&arena, "all of it tried", |stats| stats.incompressible >= 1000);
+        eventually(&arena, "all of it tried", |stats| stats.incompressible_pages >= 1000);
         let stats = arena.stats();
         assert!(over(&stats) > 2 << 20 && arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
         arena.set_resident_limit(None).unwrap();
@@ -158,9 +158,9 @@ fn limits_change_while_the_arena_works() {
             set(&arena, None).unwrap();
             verify(&numbers);
             assert_eq!(arena.evict_now().map(drop), Ok(()), "nothing is under way any more");
-            let evicted = arena.stats().evicted;
+            let evicted = arena.stats().evicted_pages;
             verify(&numbers);
-            assert_eq!(arena.stats().evicted, evicted, "{setup}");
+            assert_eq!(arena.stats().evicted_pages, evicted, "{setup}");
         }
         arena.check().unwrap();
     }

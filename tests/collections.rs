@@ -20,7 +20,7 @@ use std::time::Duration;
 use thermocline::{Arena, ArenaLane, Lane, Stats};
 
 fn is_enough(stats: &Stats) -> bool {
-    stats.evicted > scaled(100, 10)
+    stats.evicted_pages > scaled(100, 10)
 }
 
 /// Calls `work` in several threads, each with a number and a lane of its own, for an arena of each kind.
@@ -67,7 +67,7 @@ fn boxed<A: Allocator>(value: u64, allocator: A) -> ABox<[u64; 20], A> {
 #[test]
 fn maps() {
     under_zeal("collections::maps", |_, mut random, arena, lane| {
-        let lane = arena.lane(lane);
+        let lane = &arena.lane(lane);
         let mut map = HashMap::new_in(lane);
         let mut wanted = StdMap::new();
         for n in 0..scaled(60_000, 4000) {
@@ -110,7 +110,7 @@ fn maps() {
 #[test]
 fn sets_and_tables() {
     under_zeal("collections::sets_and_tables", |_, mut random, arena, lane| {
-        let (lane, state) = (arena.lane(lane), RandomState::new());
+        let (lane, state) = (&arena.lane(lane), RandomState::new());
         let [mut one, mut two] = [HashSet::new_in(lane), HashSet::new_in(lane)];
         let [mut first, mut second] = [StdSet::new(), StdSet::new()];
         let mut table: HashTable<(u64, u64), _> = HashTable::new_in(lane);
@@ -150,7 +150,7 @@ fn sets_and_tables() {
 #[test]
 fn vectors() {
     under_zeal("collections::vectors", |_, mut random, arena, lane| {
-        let lane = arena.lane(lane);
+        let lane = &arena.lane(lane);
         let mut vec: AVec<u64, _> = AVec::new_in(lane);
         let mut wanted: Vec<u64> = Vec::new();
         for n in 0..scaled(1500u64, 150) {
@@ -224,12 +224,12 @@ fn vectors() {
 }
 
 /// Of a size that nobody knows who has it.
-type Function<'a> = ABox<dyn Fn(u64) -> u64 + 'a, ArenaLane<'a>>;
+type Function<'a> = ABox<dyn Fn(u64) -> u64 + 'a, &'a ArenaLane>;
 
 #[test]
 fn boxes() {
     under_zeal("collections::boxes", |number, mut random, arena, lane| {
-        let lane = arena.lane(lane);
+        let lane = &arena.lane(lane);
         let mut boxes: Vec<(u64, Function<'_>)> = Vec::new();
         let mut slices: Vec<ABox<[u64], _>> = Vec::new();
         for n in 0..scaled(30_000, 2000) {
@@ -262,7 +262,7 @@ fn boxes() {
 #[test]
 fn ordered_maps() {
     under_zeal("collections::ordered_maps", |_, mut random, arena, lane| {
-        let lane = arena.lane(lane);
+        let lane = &arena.lane(lane);
         let mut map: TreeMap<[u8; 8], u64, 16, _> = TreeMap::with_prefix_len_in(lane);
         let mut wanted: BTreeMap<[u8; 8], u64> = BTreeMap::new();
         for n in 0..scaled(60_000, 4000) {

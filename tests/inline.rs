@@ -221,9 +221,9 @@ fn a_handler_installed_later_works_if_it_calls_ours_and_is_spoken_of() {
         assert_ne!(replaced.sa_flags & libc::SA_SIGINFO, 0);
         REPLACED.set(replaced.sa_sigaction).unwrap();
     }
-    let cycles = arena.stats().cycles;
+    let cycles = arena.stats().scans;
     let mut round = 0;
-    while round < 20 || arena.stats().cycles < cycles + 10 {
+    while round < 20 || arena.stats().scans < cycles + 10 {
         arena.evict_now().unwrap();
         pages.verify();
         if case == "later" {
@@ -478,7 +478,7 @@ fn many_threads_that_touch_one_page_at_once_are_one_refault() {
             assert_eq!(arena.stats().resident_bytes, PAGE, "{setup}");
         }
         let stats = arena.stats();
-        assert_eq!((stats.refaults, stats.brought_along), (rounds as u64, 0), "{setup}: {stats}");
+        assert_eq!((stats.refaults, stats.readahead_pages), (rounds as u64, 0), "{setup}: {stats}");
         arena.check().unwrap();
     }
 }

@@ -89,7 +89,7 @@ fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
             Tracker::Zap => {
                 // The kernel takes no locked page out of a page table, nor what it is asked for
                 // together with one.
-                let refused = evicted.refusal.is_some() && arena.stats().kernel_refused > 0;
+                let refused = evicted.refusal.is_some() && arena.stats().kernel_errors > 0;
                 assert!(refused, "{setup}: {evicted:?}\n{}", arena.stats());
                 assert!(evicted.pages >= 4096 - 512 - 8, "{evicted:?}");
             }

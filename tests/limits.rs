@@ -186,11 +186,10 @@ fn layouts_that_cannot_be_are_refused() {
             assert_eq!(arena.cold().allocate(absurd), Err(AllocError), "{absurd:?}");
             for block in [&small, &large] {
                 if size >= block.layout.size() {
-                    let handle = arena.handle();
                     // SAFETY: the block is this test's; it stays where it cannot grow.
                     let (grown, zeroed) = unsafe {
-                        let grown = handle.grow(block.pointer, block.layout, absurd);
-                        (grown, handle.grow_zeroed(block.pointer, block.layout, absurd))
+                        let grown = arena.grow(block.pointer, block.layout, absurd);
+                        (grown, arena.grow_zeroed(block.pointer, block.layout, absurd))
                     };
                     assert!(grown.is_err() && zeroed.is_err(), "{absurd:?}");
                 }
@@ -208,7 +207,6 @@ fn layouts_that_cannot_be_are_refused() {
 fn layouts_without_bytes_take_nothing() {
     for setup in setups("layouts_without_bytes") {
         let arena = quiet(setup).build().unwrap();
-        let handle = arena.handle();
         for shift in [0, 3, 12, 13, 21, 40, 62] {
             let nothing = layout(0, 1 << shift);
             for given in [arena.allocate(nothing), arena.allocate_zeroed(nothing)] {
@@ -223,15 +221,14 @@ fn layouts_without_bytes_take_nothing() {
         let (nothing, something) = (layout(0, 8), layout(1000, 8));
         // SAFETY: each block is used with the layout that it has got last.
         unsafe {
-            let given = handle.allocate(nothing).unwrap().cast();
+            let given = arena.allocate(nothing).unwrap().cast();
             let mut block =
-                Block::new(handle.grow_zeroed(given, nothing, something).unwrap(), something, 1);
+                Block::new(arena.grow_zeroed(given, nothing, something).unwrap(), something, 1);
             assert_eq!(block.wrong(), 0);
-            let given = handle.shrink(block.pointer, something, nothing).unwrap();
+            let given = arena.shrink(block.pointer, something, nothing).unwrap();
             assert!(given.is_empty());
             assert_eq!(arena.stats().allocated_bytes, 0);
-            block =
-                Block::new(handle.grow(given.cast(), nothing, something).unwrap(), something, 2);
+            block = Block::new(arena.grow(given.cast(), nothing, something).unwrap(), something, 2);
             block.free(&arena);
         }
         is_empty(&arena, &setup.to_string());

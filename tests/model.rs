@@ -43,7 +43,7 @@ fn under_a_tiny_limit() {
         let program = program(1);
         nothing_is_wrong(program, &arena, |round| {
             if round == program.rounds - 1 {
-                eventually(&arena, "enough", |stats| stats.evicted > scaled(1000, 50));
+                eventually(&arena, "enough", |stats| stats.evicted_pages > scaled(1000, 50));
             }
         });
     }
@@ -206,7 +206,7 @@ impl Model<'_> {
             Step::Resize { pick, lane, size, shift, zeroed } => {
                 let Some(mut block) = self.remove(pick) else { return };
                 let (old, new) = (block.layout, layout(size, 1 << shift));
-                let handle = arena.handle().in_lane(lane);
+                let handle = arena.lane(lane);
                 // SAFETY: the block was allocated with the old layout, and has the new one from
                 // here on.
                 let given = unsafe {
@@ -357,7 +357,7 @@ fn while_limits_change() {
         nothing_is_wrong(program, &arena, |round| {
             if round == program.rounds - 1 {
                 arena.set_resident_limit(Some(1 << 20)).unwrap();
-                eventually(&arena, "enough", |stats| stats.evicted > scaled(1000, 50));
+                eventually(&arena, "enough", |stats| stats.evicted_pages > scaled(1000, 50));
             }
         });
     }

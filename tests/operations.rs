@@ -27,7 +27,7 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
         // A machine with other things to do may not have come to it yet.
         let outcome = program.run(&arena, |round| {
             if round == rounds - 1 {
-                eventually(&arena, "enough", |stats| stats.evicted > scaled(1000, 100));
+                eventually(&arena, "enough", |stats| stats.evicted_pages > scaled(1000, 100));
             }
         });
         let stats = arena.stats();
@@ -36,11 +36,11 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
             outcome.operations,
             outcome.wrong,
             outcome.overlaps,
-            stats.evicted,
+            stats.evicted_pages,
             stats.refaults,
             start.elapsed().as_secs_f64()
         );
         assert_eq!((outcome.wrong, outcome.overlaps), (0, 0), "{setup}: {program:?}\n{stats}");
-        assert_eq!((stats.lost_bytes, stats.kernel_refused), (0, 0), "{setup}: {stats}");
+        assert_eq!((stats.lost_bytes, stats.kernel_errors), (0, 0), "{setup}: {stats}");
     }
 }

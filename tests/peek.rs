@@ -51,12 +51,12 @@ fn what_is_peeked_at_stays_where_it_is() {
         let after = arena.stats();
         let held = |stats: &Stats| (stats.stored_bytes, stats.resident_bytes, stats.faults);
         assert_eq!(held(&after), held(&before), "{setup}");
-        assert_eq!(after.peeked, 73, "{setup}: {after}");
+        assert_eq!(after.peeks, 73, "{setup}: {after}");
         // Some of it in memory, some of it not.
         assert_eq!(all[3 * PAGE], byte(3 * PAGE));
         let peek = arena.peek(&all, &mut buffer).unwrap();
         assert!(matches!(peek, Peek::Copied(_)) && peek.len() == all.len() && is_right(0, &peek));
-        assert!((74..73 + 64).contains(&arena.stats().peeked), "{setup}: {}", arena.stats());
+        assert!((74..73 + 64).contains(&arena.stats().peeks), "{setup}: {}", arena.stats());
         assert_eq!(arena.peek(&all[3 * PAGE..][..9], &mut buffer), Ok(Peek::InMemory(&[192; 9])));
         drop(all);
         arena.check().unwrap();

@@ -16,7 +16,7 @@ use thermocline::{Arena, ArenaError, BuildError, Swapping, Tracker};
 
 fn arena_with_numbers(setup: Setup) -> (Arena, *const u64) {
     let arena = quiet(setup).build().unwrap();
-    let mut numbers = AVec::with_capacity_in(1 << 16, arena.handle());
+    let mut numbers = AVec::with_capacity_in(1 << 16, arena.clone());
     numbers.extend(0..1u64 << 16);
     let (pointer, _, _, _) = numbers.into_raw_parts_with_alloc();
     (arena, pointer)
@@ -52,7 +52,7 @@ fn a_forked_child_is_refused_rather_than_hung() {
             refused += i32::from(AVec::<u8, _>::new_in(&arena).try_reserve(100).is_err());
             refused += i32::from(arena.evict_now() == Err(ArenaError::ForkedChild));
             refused += i32::from(arena.stop() == Err(ArenaError::ForkedChild));
-            drop(arena.handle());
+            drop(arena.clone());
             refused
         });
         assert_eq!(status.code(), Some(3), "{setup}: {status:?}");
@@ -462,7 +462,7 @@ fn a_thread_is_not_cancelled_while_it_is_served() {
     if let Some((setup, _)) = inline_case() {
         // Whoever brings a page back rings the evictor, by write(2).
         let arena = quiet(setup).resident_limit(1 << 18).build().unwrap();
-        let mut numbers = AVec::with_capacity_in(1 << 16, arena.handle());
+        let mut numbers = AVec::with_capacity_in(1 << 16, arena.clone());
         numbers.extend(0..1u64 << 16);
         NUMBERS.store(numbers.as_mut_ptr(), Ordering::Relaxed);
         arena.evict_now().unwrap();

@@ -50,10 +50,10 @@ fn touch(pages: Pages<'_>, order: impl Iterator<Item = usize>) -> Since {
     // A toucher goes on a moment before the handler has counted.
     pages.arena.check().unwrap();
     let after = pages.arena.stats();
-    let all = |stats: &Stats| (stats.refaults + stats.brought_along) as usize;
+    let all = |stats: &Stats| (stats.refaults + stats.readahead_pages) as usize;
     assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE);
     let faults = (after.refaults - before.refaults) as usize;
-    Since { faults, brought: (after.brought_along - before.brought_along) as usize }
+    Since { faults, brought: (after.readahead_pages - before.readahead_pages) as usize }
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn pairs_with_gaps_waste_a_bounded_share() {
             evict(&arena, count());
         }
         let stats = arena.stats();
-        assert!(stats.sampled_wasted <= stats.brought_along, "{setup}: {stats}");
+        assert!(stats.readahead_sampled_misses <= stats.readahead_pages, "{setup}: {stats}");
     }
 }
 
@@ -183,7 +183,7 @@ fn neighbours_are_right_while_everything_is_evicted_all_the_time() {
             }
             let _over = SetOnDrop(&over);
             let enough = scaled(20_000, 500);
-            while arena.stats().brought_along < enough || rounds.load(Ordering::Relaxed) < 8 {
+            while arena.stats().readahead_pages < enough || rounds.load(Ordering::Relaxed) < 8 {
                 thread::sleep(interval);
             }
         });

@@ -38,7 +38,7 @@ fn while_evicting(arena: &Arena, what: impl FnOnce()) {
 
 /// Whether so many pages went that some must have been near those that were pinned.
 fn is_enough(stats: &Stats) -> bool {
-    stats.evicted > 500
+    stats.evicted_pages > 500
 }
 
 #[test]
@@ -289,10 +289,10 @@ fn the_resident_limit_is_kept_by_what_is_not_pinned() {
             .unwrap();
         let kept = Pages::filled(&arena, 1500);
         // Watched before they are pinned and touched no more, they look the oldest by far.
-        eventually(&arena, "some looks", |stats| stats.cycles > 5);
+        eventually(&arena, "some looks", |stats| stats.scans > 5);
         let pinned = arena.pin(kept.range()).unwrap();
-        let cycles = arena.stats().cycles;
-        eventually(&arena, "more looks", |stats| stats.cycles > cycles + 20);
+        let cycles = arena.stats().scans;
+        eventually(&arena, "more looks", |stats| stats.scans > cycles + 20);
         let others = Pages::new(&arena, 4000);
         for page in 0..4000 {
             others.write(page, 3, page as u64 + 1);
@@ -345,11 +345,15 @@ fn pins_hold_while_everything_else_is_evicted_all_the_time() {
         // The evictor counts what it has dropped a moment later.
         arena.check().unwrap();
         let before = arena.stats();
-        while arena.stats().cycles < before.cycles + 20 {
+        while arena.stats().scans < before.scans + 20 {
             pages.verify();
         }
         let stats = arena.stats();
-        assert_eq!((stats.faults, stats.evicted), (before.faults, before.evicted), "{setup}");
+        assert_eq!(
+            (stats.faults, stats.evicted_pages),
+            (before.faults, before.evicted_pages),
+            "{setup}"
+        );
         drop(pinned);
         eventually(&arena, "the eviction", |stats| stats.resident_bytes == 0);
         arena.check().unwrap();

@@ -183,7 +183,7 @@ fn an_evictor_that_holds_pages_for_ever_is_told_of() {
                 }
             });
             let _end = SetOnDrop(&end);
-            eventually(&arena, "some eviction", |stats| stats.evicted > 100);
+            eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
             let words = "the evictor thermocline-e (thread ";
             stop_until_told(&arena, thread_named("thermocline-e"), words);
         });
@@ -225,7 +225,7 @@ fn whoever_owns_a_page_for_ever_is_told_of() {
                 }
             });
             let _end = SetOnDrop(&end);
-            eventually(&arena, "some prefetching", |stats| stats.prefetched > 100);
+            eventually(&arena, "some prefetching", |stats| stats.prefetched_pages > 100);
             let words = "the owner of a page that others wait for has been keeping page ";
             stop_until_told(&arena, owner.load(Ordering::Acquire), words);
         });
@@ -265,7 +265,7 @@ fn a_starved_and_stopped_process_tells_of_nothing() {
                 });
             }
             let _end = SetOnDrop(&end);
-            eventually(&arena, "some eviction", |stats| stats.evicted > 100);
+            eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
             let stopped = common::child::fork(|| {
                 // SAFETY: integers; the parent goes on at the end.
                 unsafe {

@@ -153,7 +153,7 @@ fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome 
 /// Whether enough has happened to an arena for a result to mean something.
 fn is_enough(arena: &Arena) -> bool {
     let (stats, enough) = (arena.stats(), scaled(5000, 300));
-    stats.evicted > enough && stats.refaults > enough
+    stats.evicted_pages > enough && stats.refaults > enough
 }
 
 /// Runs four threads over `bytes` in all while `evict` keeps evicting; nothing may be wrong.
@@ -181,14 +181,14 @@ fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl
     println!(
         "{setup}: {} accesses, {} evicted, {} refaults, {} taken back, {} touched in time",
         accesses.into_inner(),
-        stats.evicted,
+        stats.evicted_pages,
         stats.refaults,
-        stats.taken_back,
-        stats.touched_in_time,
+        stats.evictions_cancelled,
+        stats.touched_during_eviction,
     );
     assert_eq!(wrong.into_inner(), 0, "{stats}");
     assert!(is_enough(arena), "too little: {stats}");
-    assert_eq!((stats.lost_bytes, stats.kernel_refused), (0, 0), "{stats}");
+    assert_eq!((stats.lost_bytes, stats.kernel_errors), (0, 0), "{stats}");
     assert_eq!(stats.allocated_bytes, before, "{stats}");
     arena.check().unwrap();
 }

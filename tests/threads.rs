@@ -13,7 +13,7 @@ use common::{Setup, quiet, scaled, setups};
 use std::cell::RefCell;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use thermocline::{AllocError, Arena, ArenaError, ArenaHandle, HeapStats, Lane};
+use thermocline::{AllocError, Arena, ArenaError, HeapStats, Lane};
 
 fn small_arena(setup: Setup) -> Arena {
     quiet(setup).reserve(64 << 20).build().unwrap()
@@ -115,19 +115,18 @@ fn arenas_come_and_go_while_threads_live() {
     for setup in setups("arenas_come_and_go") {
         let mut threads = Vec::new();
         for number in 0..3u64 {
-            let (sender, receiver) = channel::<ArenaHandle>();
+            let (sender, receiver) = channel::<Arena>();
             let work = move || {
                 let mut random = Random::new(number);
-                let mut handles: Vec<ArenaHandle> = Vec::new();
-                for handle in receiver {
-                    handles.push(handle);
+                let mut arenas: Vec<Arena> = Vec::new();
+                for arena in receiver {
+                    arenas.push(arena);
                     // The one before last still, too.
                     for _ in 0..4 {
-                        let handle = &handles[random.below(handles.len())];
-                        assert_eq!(use_it(&handle.arena(), number), 0);
+                        assert_eq!(use_it(&arenas[random.below(arenas.len())], number), 0);
                     }
-                    if handles.len() > 2 {
-                        handles.swap_remove(random.below(3));
+                    if arenas.len() > 2 {
+                        arenas.swap_remove(random.below(3));
                     }
                 }
             };
@@ -136,7 +135,7 @@ fn arenas_come_and_go_while_threads_live() {
         for _ in 0..scaled(60, 10) {
             let arena = small_arena(setup);
             for (sender, _) in &threads {
-                sender.send(arena.handle()).unwrap();
+                sender.send(arena.clone()).unwrap();
             }
             assert_eq!(use_it(&arena, 9), 0);
         }
@@ -149,21 +148,20 @@ fn arenas_come_and_go_while_threads_live() {
 
 /// Uses an arena at the very end of a thread, whatever is left of the thread by then.
 struct AtTheEnd {
-    handle: ArenaHandle,
+    arena: Arena,
     block: Option<Block>,
     done: Sender<u64>,
 }
 
 impl Drop for AtTheEnd {
     fn drop(&mut self) {
-        let arena = self.handle.arena();
         let mut wrong = 0;
         for round in 0..3 {
-            wrong += use_it(&arena, round);
+            wrong += use_it(&self.arena, round);
         }
         if let Some(block) = self.block.take() {
             wrong += block.wrong();
-            block.free(&arena);
+            block.free(&self.arena);
         }
         self.done.send(wrong).unwrap();
     }
@@ -184,16 +182,16 @@ fn destructors_of_thread_locals_may_use_an_arena() {
             for round in 0..scaled(50, 10) {
                 let (done, results) = channel();
                 let end = |block| {
-                    let (handle, done) = (arena.handle(), done.clone());
-                    Some(AtTheEnd { handle, block, done })
+                    let (arena, done) = (arena.clone(), done.clone());
+                    Some(AtTheEnd { arena, block, done })
                 };
                 // Those that were used first are destroyed first, before what the arena has for the
                 // thread or after.
                 let (first, last) = (end(None), end(None));
-                let handle = arena.handle();
+                let theirs = arena.clone();
                 let work = move || {
                     FIRST.set(first);
-                    let arena = handle.arena();
+                    let arena = theirs;
                     if round % 3 > 0 {
                         assert_eq!(use_it(&arena, 5), 0);
                         FIRST.with_borrow_mut(|first| {
@@ -258,11 +256,10 @@ fn an_arena_may_end_before_the_threads_that_have_used_it() {
     for setup in setups("an_arena_may_end_before") {
         for _ in 0..scaled(20, 4) {
             let arena = small_arena(setup);
-            let (handle, (gone, is_gone), (used, is_used)) = (arena.handle(), channel(), channel());
+            let (theirs, (gone, is_gone), (used, is_used)) = (arena.clone(), channel(), channel());
             let thread = thread::spawn(move || {
-                let arena = handle.arena();
-                assert_eq!(use_it(&arena, 1), 0);
-                drop((arena, handle));
+                assert_eq!(use_it(&theirs, 1), 0);
+                drop(theirs);
                 used.send(()).unwrap();
                 is_gone.recv().unwrap();
                 // What it has kept of the first must not be taken for the second's.
@@ -278,8 +275,8 @@ fn an_arena_may_end_before_the_threads_that_have_used_it() {
         // At the same moment.
         for _ in 0..scaled(100, 10) {
             let arena = small_arena(setup);
-            let handle = arena.handle();
-            let thread = thread::spawn(move || assert_eq!(use_it(&handle.arena(), 1), 0));
+            let theirs = arena.clone();
+            let thread = thread::spawn(move || assert_eq!(use_it(&theirs, 1), 0));
             assert_eq!(use_it(&arena, 2), 0);
             drop(arena);
             thread.join().unwrap();
@@ -288,14 +285,14 @@ fn an_arena_may_end_before_the_threads_that_have_used_it() {
 }
 
 #[test]
-fn a_handle_is_as_good_as_the_arena() {
-    for setup in setups("a_handle_is_as_good") {
-        let arena = small_arena(setup);
-        let handle = arena.handle();
-        let mut numbers = AVec::new_in(handle.in_lane(Lane::Cold));
+fn a_clone_works_after_the_first_arena_is_dropped() {
+    for setup in setups("a_clone_works") {
+        let first = small_arena(setup);
+        let arena = first.clone();
+        let mut numbers = AVec::new_in(first.lane(Lane::Cold));
         numbers.extend(0..10_000u64);
-        drop(arena);
-        handle.arena().evict_now().unwrap();
+        drop(first);
+        arena.evict_now().unwrap();
         numbers.extend(10_000..20_000);
         thread::spawn(move || {
             assert!(numbers.iter().copied().eq(0..20_000));
@@ -305,8 +302,6 @@ fn a_handle_is_as_good_as_the_arena() {
         })
         .join()
         .unwrap();
-        let arena = handle.arena();
-        drop(handle);
         assert_eq!(use_it(&arena, 1), 0);
         nothing_is_left(&arena);
     }
@@ -326,12 +321,12 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
         let before = arena.heap_stats();
         // Its own heap has blocks of the sizes that this thread keeps for the arena's.
         let status = fork(|| {
-            let handle = arena.handle();
+            let hot = arena.hot();
             for size in sizes {
                 let layout = layout(size, 8);
                 if arena.allocate(layout) != Err(AllocError)
                     || arena.allocate_zeroed(layout) != Err(AllocError)
-                    || handle.in_lane(Lane::Hot).allocate(layout).is_ok()
+                    || hot.allocate(layout).is_ok()
                 {
                     return 1;
                 }
@@ -342,7 +337,7 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
                     arena.deallocate(block.pointer, block.layout);
                     arena.deallocate(block.pointer, block.layout);
                     let more = layout(block.layout.size() * 2, 8);
-                    if handle.grow(block.pointer, block.layout, more).is_ok() {
+                    if arena.grow(block.pointer, block.layout, more).is_ok() {
                         return 2;
                     }
                 }
@@ -351,7 +346,7 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
                 return 3;
             }
             // A thread's end, and an arena of the child's own in the thread that had the other's.
-            let ended = thread::spawn(move || handle.allocate(layout(16, 8)).is_err()).join();
+            let ended = thread::spawn(move || hot.allocate(layout(16, 8)).is_err()).join();
             let own = small_arena(setup);
             let wrong = use_it(&own, 1);
             if wrong != 0 || own.check().is_err() || arena.allocate(layout(16, 8)).is_ok() {
@@ -376,9 +371,9 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
 fn a_forked_child_may_end_in_good_order() {
     for setup in setups("a_forked_child_may_end") {
         let arena = small_arena(setup);
-        let theirs = arena.handle();
+        let theirs = arena.clone();
         let status = thread::spawn(move || {
-            assert_eq!(use_it(&theirs.arena(), 1), 0);
+            assert_eq!(use_it(&theirs, 1), 0);
             // SAFETY: the child does nothing but end this thread, its last.
             match unsafe { libc::fork() } {
                 -1 => panic!("{}", std::io::Error::last_os_error()),

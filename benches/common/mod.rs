@@ -116,7 +116,7 @@ pub(crate) fn evict_again(arena: &Arena, bytes: &[u8]) {
 
 /// Reads the pages of `order`, all of which are stored.
 pub(crate) fn touch(arena: &Arena, bytes: &[u8], order: &[usize]) -> Duration {
-    let brought = || arena.stats().refaults + arena.stats().brought_along;
+    let brought = || arena.stats().refaults + arena.stats().readahead_pages;
     let before = brought();
     let start = Instant::now();
     for page in order {

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, ArenaError, ArenaHandle, FaultMode, Tracker};
+use thermocline::{Arena, ArenaError, FaultMode, Tracker};
 
 /// Pages that an eviction took, and the processor time that all threads of the process spent on it.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Side for Kernel {
 #[derive(Debug)]
 pub(crate) struct Evicting {
     pub(crate) arena: Arena,
-    words: ArenaVec<AtomicU64, ArenaHandle>,
+    words: ArenaVec<AtomicU64, Arena>,
 }
 
 impl Evicting {
@@ -137,7 +137,7 @@ impl Evicting {
             Some(tracker) => builder.tracker(tracker).build()?,
             None => builder.build()?,
         };
-        let mut words = ArenaVec::new_in(arena.handle());
+        let mut words = ArenaVec::new_in(arena.clone());
         words.try_reserve_exact(pages * WORDS).map_err(|e| e.to_string())?;
         words.resize_with(pages * WORDS, AtomicU64::default);
         if words.as_ptr().addr() % PAGE != 0 {

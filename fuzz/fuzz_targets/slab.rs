@@ -1,5 +1,5 @@
-//! A program of pages that are stored, read, freed and trimmed: each is what was put in, under its own
-//! tag and no other, and the store's sums are right after every step.
+//! A program of puts, gets, frees and trims: each page comes back under its own tag and under no other
+//! tag, and the store's counts are right after every step.
 
 #![no_main]
 
@@ -7,18 +7,18 @@ use libfuzzer_sys::fuzz_target;
 use std::cell::RefCell;
 
 #[path = "../../src/prim/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "the target uses a part of it")]
 mod prim;
-#[allow(dead_code, reason = "others use more of it")]
+#[allow(dead_code, reason = "the target uses a part of it")]
 mod program;
 #[path = "../../src/stats/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "the target uses a part of it")]
 mod stats;
 #[path = "../../src/store/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "the target uses a part of it")]
 mod store;
 #[path = "../../src/sys/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "others use more of it")]
+#[allow(dead_code, unused_imports, reason = "the target uses a part of it")]
 mod sys;
 
 use prim::{Handle, PAGE_SIZE};
@@ -27,13 +27,13 @@ use store::{Compressor, Corrupt, Decompressor, Put, SLAB_BYTES, Store};
 
 type Page = [u8; PAGE_SIZE];
 
-/// Pages that begin with less noise than this compress.
+/// Pages that begin with at most this many bytes of noise compress.
 const COMPRESSES: usize = 2900;
-/// Pages that begin with more do not.
+/// Pages that begin with at least this many bytes of noise do not.
 const RESISTS: usize = 3100;
 
 thread_local! {
-    /// Made once, as they would be by threads that evict and bring back.
+    /// Made once and reused, as an evictor and a faulting thread do.
     static TOOLS: RefCell<(Compressor, Decompressor)> =
         RefCell::new((Compressor::new(), Decompressor::new()));
 }
@@ -46,7 +46,7 @@ struct Stored {
     same_filled: bool,
 }
 
-/// A page that is unlike every other, and begins with `noise` bytes that do not compress.
+/// The page of this tag: `noise` bytes that do not compress, then zeros.
 fn page(tag: u64, noise: usize) -> Page {
     let mut page = [0; PAGE_SIZE];
     let mut state = (tag + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -63,7 +63,7 @@ struct Model {
     store: Store,
     stored: Vec<Stored>,
     puts: u64,
-    /// Bytes that a page's block may at most take, of all that are stored in slabs.
+    /// Pages that are stored in slabs.
     blocks: usize,
 }
 
@@ -87,7 +87,7 @@ impl Model {
         let mut out = [0xEE; PAGE_SIZE];
         self.store.prefetch(stored.handle);
         assert_eq!(self.store.get(stored.handle, stored.tag, decompressor, &mut out), Ok(()));
-        assert!(out == stored.page, "page {} is another", stored.tag);
+        assert!(out == stored.page, "page {} has other bytes", stored.tag);
         if !stored.same_filled {
             let other = self.store.get(stored.handle, stored.tag + 1, decompressor, &mut out);
             assert_eq!(other, Err(Corrupt));
@@ -119,7 +119,7 @@ fuzz_target!(|bytes: &[u8]| {
     TOOLS.with_borrow_mut(|(compressor, decompressor)| {
         while let Some(step) = program.step() {
             match step % 8 {
-                // Many of a size, because a slab has room for twenty of the largest.
+                // Up to 16 pages of a size: a slab has 21 slots of the largest class.
                 0..=2 => {
                     let noise = program.number() % (PAGE_SIZE + 1);
                     for _ in 0..=step >> 4 {

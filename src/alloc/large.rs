@@ -13,7 +13,7 @@ use std::sync::Arc;
 ///
 /// The pages behind them are populated on touch. Readahead serves a program that writes from one end
 /// to the other, and a block with few touched pages takes no more memory than these.
-const POPULATED: usize = 512;
+const POPULATED: usize = crate::prim::REGION_PAGES;
 
 impl Heap {
     pub(super) fn allocate_large(self: &Arc<Self>, lane: Lane, layout: Layout) -> Option<Block> {

@@ -12,11 +12,8 @@ use super::lane::{Lane, Pool, Use};
 use super::map::BlockMap;
 use super::runs::FreeRuns;
 use crate::prim::geometry::PAGE_SHIFT;
-use crate::prim::{PageIndex, PageRange};
+use crate::prim::{PageIndex, PageRange, REGION_PAGES};
 use std::sync::Arc;
-
-/// Pages in a region, the unit that lanes take and trackers scan.
-const REGION: usize = crate::prim::REGION_PAGES;
 
 /// Pages that an allocation took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +147,8 @@ impl PageHeap {
 
     /// Moves regions that together have `pages` pages from the shared pool to `pool`.
     fn claim_regions(&mut self, pool: Pool, pages: usize) -> Option<()> {
-        let pages = pages.checked_next_multiple_of(REGION)?;
-        let range = self.runs.take(Pool::SHARED, pages, REGION, 0)?;
+        let pages = pages.checked_next_multiple_of(REGION_PAGES)?;
+        let range = self.runs.take(Pool::SHARED, pages, REGION_PAGES, 0)?;
         self.runs.insert(Run { range, pool });
         Some(())
     }
@@ -186,8 +183,8 @@ impl PageHeap {
     /// Takes back pages that are empty.
     pub(super) fn give_clean(&mut self, run: Run) {
         let merged = self.runs.insert(Run { pool: run.pool.cleaned(), ..run });
-        let start = merged.range.start.0.next_multiple_of(REGION);
-        let end = merged.range.end.0 / REGION * REGION;
+        let start = merged.range.start.0.next_multiple_of(REGION_PAGES);
+        let end = merged.range.end.0 / REGION_PAGES * REGION_PAGES;
         if start < end && merged.pool != Pool::SHARED {
             let regions = PageRange::new(start, end);
             self.runs.cut(merged, regions);
@@ -256,7 +253,7 @@ impl PageHeap {
             self.runs.cut(run, taken);
             if run.pool == Pool::SHARED {
                 // Lanes take whole regions, so the rest of the last one goes to this lane.
-                let rest = end.next_multiple_of(REGION).min(run.range.end.0);
+                let rest = end.next_multiple_of(REGION_PAGES).min(run.range.end.0);
                 if rest > taken.end.0
                     && let Some(left) = self.runs.starting_at(taken.end.0)
                 {

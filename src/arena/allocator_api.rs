@@ -1,8 +1,8 @@
-//! `allocator_api2::alloc::Allocator` for `&Arena`, lanes and handles: a thin adapter.
+//! `allocator_api2::alloc::Allocator` for arenas and their lanes: a thin adapter.
 
 #![allow(unsafe_code)]
 
-use super::{Arena, ArenaHandle, ArenaLane, Inner};
+use super::{Arena, ArenaLane, Inner};
 use crate::alloc::Lane;
 use allocator_api2::alloc::{AllocError, Allocator};
 use core::alloc::Layout;
@@ -34,9 +34,9 @@ unsafe fn relocate(
 
 macro_rules! allocator {
     ($type:ty, $this:ident => $inner:expr, $lane:expr) => {
-        // SAFETY: blocks stay where they are until they are freed, since the arena's memory lives
-        // as long as any handle or borrow of it; clones of a handle, and copies of a reference, are
-        // the same arena and lane.
+        // SAFETY: a block stays where it is until it is freed, because the arena's memory lives as long
+        // as any clone. Moving the allocator moves a pointer to the arena. A clone is the same arena
+        // and lane, so it can free the blocks.
         unsafe impl Allocator for $type {
             #[inline]
             fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -107,6 +107,5 @@ macro_rules! allocator {
     };
 }
 
-allocator!(&Arena, this => this.inner, Lane::Default);
-allocator!(ArenaHandle, this => this.inner, this.lane);
-allocator!(ArenaLane<'_>, this => this.arena.inner, this.lane);
+allocator!(Arena, this => this.inner, Lane::Default);
+allocator!(ArenaLane, this => this.arena.inner, this.lane);

@@ -152,7 +152,7 @@ impl Loop {
     fn cycle(&mut self) -> usize {
         self.cycles += 1;
         self.check_sigbus_handler();
-        self.resolver.core.counters.cycles.add(1);
+        self.resolver.core.counters.scans.add(1);
         self.release_what_is_free();
         let now = self.now();
         if self.config.zeal {
@@ -197,7 +197,7 @@ impl Loop {
     fn restore(&self, range: PageRange) {
         // A hint: what cannot be brought back now is brought back when it is touched.
         if let Ok(brought) = self.resolver.restore(range, Empty::Leave) {
-            self.resolver.core.counters.prefetched.add(brought.restored as u64);
+            self.resolver.core.counters.prefetched_pages.add(brought.restored as u64);
         }
     }
 

@@ -2,20 +2,21 @@
 
 #![allow(unsafe_code)]
 
-use super::{AllocError, Arena, ArenaHandle};
+use super::{AllocError, Arena};
 use crate::alloc::Lane;
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use std::sync::Arc;
 
 #[cfg(feature = "allocator-api2")]
 use allocator_api2::{alloc::Allocator, boxed::Box, vec::Vec};
 
-/// An arena as seen by who allocates in one [lane](Lane) of it: an allocator like `&Arena`.
+/// An arena together with a [lane](Lane): an allocator like [`Arena`], whose blocks lie in that lane.
 ///
-/// Where an object lies decides how cold its page can get. Objects that are touched often keep the
-/// whole page warm, and everything else on it. A caller who knows which objects those are keeps them
-/// in a lane of their own.
+/// A page gets as cold as the warmest object on it: one object that is touched often keeps the whole
+/// page in memory. So a program that knows which objects it touches often gives them a lane of their
+/// own. Blocks of any lane can be freed by the arena and by any lane of it.
+///
+/// Like a clone of the arena, a lane costs one atomic increment to make, and keeps the memory alive.
 ///
 /// ```
 /// use allocator_api2::{boxed::Box, vec::Vec};
@@ -28,63 +29,49 @@ use allocator_api2::{alloc::Allocator, boxed::Box, vec::Vec};
 /// let archive: Vec<[u8; 500], _> = Vec::with_capacity_in(100, arena.cold());
 /// # drop(archive);
 ///
-/// // Something turned out to be wanted often: it moves.
-/// let value = Box::new_in([7u8; 300], &arena);
+/// // The program turns out to use a value often, and moves it.
+/// let value = Box::new_in([7u8; 300], arena.clone());
 /// let value = arena.hot().adopt_box(value).expect("room for it");
 /// assert_eq!(value[299], 7);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct ArenaLane<'a> {
-    pub(super) arena: &'a Arena,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArenaLane {
+    pub(super) arena: Arena,
     pub(super) lane: Lane,
 }
 
 impl Arena {
-    /// The lane for what is going to be touched again and again.
+    /// The lane for objects that the program is going to touch again and again.
     #[must_use]
-    pub fn hot(&self) -> ArenaLane<'_> {
+    pub fn hot(&self) -> ArenaLane {
         self.lane(Lane::Hot)
     }
 
-    /// The lane for what is going to sleep.
+    /// The lane for objects that the program is not going to touch for a long time.
     #[must_use]
-    pub fn cold(&self) -> ArenaLane<'_> {
+    pub fn cold(&self) -> ArenaLane {
         self.lane(Lane::Cold)
     }
 
-    /// That lane.
+    /// This arena together with `lane`.
     #[must_use]
-    pub fn lane(&self, lane: Lane) -> ArenaLane<'_> {
-        ArenaLane { arena: self, lane }
+    pub fn lane(&self, lane: Lane) -> ArenaLane {
+        ArenaLane { arena: self.clone(), lane }
     }
 }
 
-impl ArenaHandle {
-    /// A handle that allocates in that lane. Blocks of any lane can be freed by any handle.
-    #[must_use]
-    pub fn in_lane(&self, lane: Lane) -> Self {
-        Self { inner: Arc::clone(&self.inner), lane }
-    }
-
-    /// The lane that this handle allocates in.
-    #[must_use]
-    pub fn lane(&self) -> Lane {
-        self.lane
-    }
-}
-
-impl<'a> ArenaLane<'a> {
+impl ArenaLane {
     /// The arena.
     #[must_use]
-    pub fn arena(self) -> &'a Arena {
-        self.arena
+    pub fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// The lane.
     #[must_use]
-    pub fn lane(self) -> Lane {
+    pub fn lane(&self) -> Lane {
         self.lane
     }
 
@@ -95,7 +82,7 @@ impl<'a> ArenaLane<'a> {
     ///
     /// As for [`Arena::allocate`].
     #[inline]
-    pub fn allocate(self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+    pub fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         self.arena.inner.allocate(self.lane, layout)
     }
 
@@ -104,7 +91,7 @@ impl<'a> ArenaLane<'a> {
     /// # Errors
     ///
     /// As for [`Arena::allocate`].
-    pub fn allocate_zeroed(self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+    pub fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         self.arena.inner.allocate_zeroed(self.lane, layout)
     }
 
@@ -119,7 +106,7 @@ impl<'a> ArenaLane<'a> {
     /// The block must have been allocated by this arena for `layout`, and not been freed; nothing
     /// may use it any more.
     pub unsafe fn adopt(
-        self,
+        &self,
         block: NonNull<u8>,
         layout: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
@@ -134,14 +121,14 @@ impl<'a> ArenaLane<'a> {
 }
 
 #[cfg(feature = "allocator-api2")]
-impl ArenaLane<'_> {
+impl ArenaLane {
     /// Moves a boxed value to this lane, from another one or from any allocator.
     ///
     /// # Errors
     ///
     /// The box, where there is no room for it: see [`Arena::allocate`].
-    pub fn adopt_box<T, A: Allocator>(self, value: Box<T, A>) -> Result<Box<T, Self>, Box<T, A>> {
-        match Box::try_new_uninit_in(self) {
+    pub fn adopt_box<T, A: Allocator>(&self, value: Box<T, A>) -> Result<Box<T, Self>, Box<T, A>> {
+        match Box::try_new_uninit_in(self.clone()) {
             Ok(room) => Ok(Box::write(room, Box::into_inner(value))),
             Err(_) => Err(value),
         }
@@ -154,10 +141,10 @@ impl ArenaLane<'_> {
     ///
     /// The vector, where there is no room for it: see [`Arena::allocate`].
     pub fn adopt_vec<T, A: Allocator>(
-        self,
+        &self,
         mut items: Vec<T, A>,
     ) -> Result<Vec<T, Self>, Vec<T, A>> {
-        let mut moved: Vec<T, Self> = Vec::new_in(self);
+        let mut moved: Vec<T, Self> = Vec::new_in(self.clone());
         if moved.try_reserve_exact(items.len()).is_err() {
             return Err(items);
         }

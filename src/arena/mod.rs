@@ -24,13 +24,14 @@ pub use global::{ArenaAlloc, StartError};
 pub use lanes::ArenaLane;
 pub use residency::{Peek, PinGuard};
 
-use crate::alloc::{BlockMap, Heap, HeapOptions, Lane, Pager};
+use crate::alloc::{BlockMap, Heap, HeapOptions, Pager};
 use crate::evict::Evicted;
 use crate::fault::FaultMode;
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
+use crate::sys::backing::PlainMemory;
 use crate::sys::fork::Generation;
 use crate::sys::uffd::Uffd;
 use crate::sys::{DescriptorRoute, Probe};
@@ -39,6 +40,7 @@ use builder::Config;
 use core::mem::ManuallyDrop;
 use engine::{Engine, PlainPager};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,54 +80,48 @@ pub enum Advice {
 
 /// Memory whose cold pages are compressed in the background and come back when they are touched.
 ///
-/// `&Arena` and [`ArenaHandle`] are allocators. Everything that is allocated may be used like any
-/// memory, from any thread; the limits are written in the [crate's documentation](crate#limits).
+/// An `Arena` is an allocator, and so is `&Arena`. The program may use allocated memory like any
+/// memory, from any thread; the [crate's documentation](crate#limits) lists the limits.
 ///
-/// Dropping the arena frees its memory, unless there are [handles](Self::handle) left, of which the
-/// last one does.
+/// A clone is the same arena, and costs one atomic increment. Collections that outlive the current
+/// function, or move to another thread, hold a clone; others may borrow the arena. The memory is freed
+/// when the last clone is dropped.
 ///
 /// ```
 /// use allocator_api2::vec::Vec;
-/// use thermocline::Arena;
+/// use thermocline::{Arena, BuildError};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// fn squares(arena: &Arena) -> Vec<u64, Arena> {
+///     let mut squares = Vec::new_in(arena.clone());
+///     squares.extend((0..100_000).map(|n| n * n));
+///     squares
+/// }
+///
+/// # fn main() -> Result<(), BuildError> {
 /// let arena = Arena::builder().or_plain_memory().build()?;
-/// let mut squares = Vec::new_in(&arena);
-/// squares.extend((0..100_000u64).map(|n| n * n));
-/// // It would happen by itself, once the pages have been idle for the cold age.
+/// let squares = squares(&arena);
+/// // The evictor does this by itself, once the pages have been idle for the cold age.
 /// if let Ok(evicted) = arena.evict_now() {
 ///     assert!(evicted.pages > 0);
 /// }
+/// drop(arena); // The vector's clone keeps the memory.
 /// assert_eq!(squares[70_000], 4_900_000_000);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arena {
     inner: Arc<Inner>,
 }
 
-/// A handle to an [`Arena`] that can be cloned and has no lifetime: an allocator for collections
-/// that are to be stored away or sent to other threads.
-///
-/// ```
-/// use allocator_api2::vec::Vec;
-/// use thermocline::{Arena, ArenaHandle};
-///
-/// fn squares() -> Result<Vec<u64, ArenaHandle>, thermocline::BuildError> {
-///     let arena = Arena::builder().or_plain_memory().build()?;
-///     let mut squares = Vec::new_in(arena.handle());
-///     squares.extend((0..1000).map(|n| n * n));
-///     Ok(squares)
-/// }
-///
-/// assert_eq!(squares().unwrap()[999], 998_001);
-/// ```
-#[derive(Clone, Debug)]
-pub struct ArenaHandle {
-    inner: Arc<Inner>,
-    lane: Lane,
+/// Two arenas are equal if they are clones of one.
+impl PartialEq for Arena {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
 }
+
+impl Eq for Arena {}
 
 struct Inner {
     /// Never dropped in a forked child, which has neither the mappings nor the threads.
@@ -175,9 +171,9 @@ impl Arena {
                 (Arc::clone(&engine) as _, base, Some((engine, evictor)), None, None)
             }
             other => {
-                let plain = Arc::new(PlainPager::new(config.reserve)?);
+                let plain = Arc::new(PlainPager(PlainMemory::new(config.reserve)?));
                 let reason = if let Swapping::Off(reason) = other { Some(reason) } else { None };
-                (Arc::clone(&plain) as _, plain.base(), None, Some(plain), reason)
+                (Arc::clone(&plain) as _, plain.0.base(), None, Some(plain), reason)
             }
         };
         let options = HeapOptions { poison: config.poison_freed, most_dirty: config.most_dirty() };
@@ -193,12 +189,6 @@ impl Arena {
         let parts = ManuallyDrop::new(Parts { engine, plain, heap });
         let inner = Inner { parts, base, heap_number, config, generation, off };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// A handle that keeps the arena's memory alive and has no lifetime.
-    #[must_use]
-    pub fn handle(&self) -> ArenaHandle {
-        ArenaHandle { inner: Arc::clone(&self.inner), lane: Lane::Default }
     }
 
     /// Whether the arena evicts pages, and by which means.
@@ -311,14 +301,6 @@ impl Arena {
     }
 }
 
-impl ArenaHandle {
-    /// The arena, for all that can be done with it besides allocating.
-    #[must_use]
-    pub fn arena(&self) -> Arena {
-        Arena { inner: Arc::clone(&self.inner) }
-    }
-}
-
 impl Inner {
     fn engine(&self) -> Result<&Engine, ArenaError> {
         if !self.generation.is_current() {
@@ -351,7 +333,7 @@ impl Inner {
         stats.reserved_bytes = self.config.reserve;
         (stats.allocated_bytes, stats.hole_bytes) = self.parts.heap.allocated_and_holes();
         let plain = self.parts.plain.as_ref();
-        stats.memory_bytes = plain.map_or(0, |plain| plain.memory_bytes().unwrap_or(0));
+        stats.memory_bytes = plain.map_or(0, |plain| plain.0.memory_bytes().unwrap_or(0));
         if let Some(engine) = engine {
             let Core { backing, table, store, .. } = &*engine.core;
             stats.memory_bytes = backing.memory_bytes().unwrap_or(0);
@@ -413,11 +395,17 @@ impl Drop for Inner {
     }
 }
 
-/// Arenas and handles go wherever they are needed.
+// The state that several threads see lies behind atomics and locks, and the library runs no code of the
+// program while it changes that state. So a panic of the program leaves no half-made change in an arena.
+impl UnwindSafe for Inner {}
+impl RefUnwindSafe for Inner {}
+
+/// Arenas, lanes and pins may go to other threads and through `catch_unwind`.
 const _: fn() = || {
-    fn any_thread<T: Send + Sync>() {}
-    any_thread::<Arena>();
-    any_thread::<ArenaHandle>();
+    fn goes_anywhere<T: Send + Sync + UnwindSafe + RefUnwindSafe>() {}
+    goes_anywhere::<Arena>();
+    goes_anywhere::<ArenaLane>();
+    goes_anywhere::<PinGuard>();
 };
 
 #[cfg(test)]

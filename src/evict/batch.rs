@@ -165,7 +165,7 @@ impl Flush<'_> {
             let put = self.core.store.put(&mut self.batch.compressor, bytes, page.0 as u64);
             match put {
                 Put::SameFilled(handle) => {
-                    self.core.counters.same_filled.add(1);
+                    self.core.counters.same_filled_pages.add(1);
                     self.batch.items[i].state = ItemState::Compressed(handle);
                 }
                 Put::Compressed(handle) => {
@@ -173,13 +173,13 @@ impl Flush<'_> {
                 }
                 Put::Incompressible => {
                     self.done.incompressible += 1;
-                    self.core.counters.incompressible.add(1);
+                    self.core.counters.incompressible_pages.add(1);
                     let now = self.now;
                     self.back_out(i, |word| word.with_failure(now));
                 }
                 Put::Full => {
                     self.done.store_full = true;
-                    self.core.counters.store_full.add(1);
+                    self.core.counters.store_full_pages.add(1);
                     self.back_out(i, |word| word);
                 }
             }
@@ -202,8 +202,8 @@ impl Flush<'_> {
                 Ok(()) => {
                     let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     core.counters.freezes.add(1);
-                    core.counters.frozen_nanos.add(nanos);
-                    core.counters.frozen_longest_nanos.raise_to(nanos);
+                    core.counters.freeze_nanos.add(nanos);
+                    core.counters.longest_freeze_nanos.raise_to(nanos);
                 }
                 Err(e) => self.refuse(0..self.batch.items.len(), e),
             }
@@ -216,7 +216,7 @@ impl Flush<'_> {
     fn cancel(&mut self) {
         for run in self.batch.detached.drain(..) {
             if let Err(e) = self.core.isolation.cancel(run) {
-                self.core.counters.kernel_refused.add(run.pages() as u64);
+                self.core.counters.kernel_errors.add(run.pages() as u64);
                 self.done.refusal = Some(e);
             }
         }
@@ -231,7 +231,7 @@ impl Flush<'_> {
         for i in items {
             if self.batch.items[i].state != ItemState::Done {
                 self.done.refused += 1;
-                self.core.counters.kernel_refused.add(1);
+                self.core.counters.kernel_errors.add(1);
                 let now = self.now;
                 self.back_out(i, |word| word.with_failure(now));
             }
@@ -255,7 +255,7 @@ impl Flush<'_> {
 
     fn count_touched(&mut self) {
         self.done.touched += 1;
-        self.core.counters.touched_in_time.add(1);
+        self.core.counters.touched_during_eviction.add(1);
     }
 
     /// The items of `run`, all of whose pages are in the batch.
@@ -319,12 +319,12 @@ impl Detached for Flush<'_> {
             match discarded {
                 Ok(()) => {
                     self.done.pages += run.pages();
-                    core.counters.evicted.add(run.pages() as u64);
+                    core.counters.evicted_pages.add(run.pages() as u64);
                 }
                 Err(e) => {
                     self.done.refusal = Some(e);
                     self.done.refused += run.pages();
-                    core.counters.kernel_refused.add(run.pages() as u64);
+                    core.counters.kernel_errors.add(run.pages() as u64);
                 }
             }
         }

@@ -110,7 +110,7 @@ impl Evictor {
     ) -> Result<(), SysError> {
         let result = self.try_scan_region(region, range, now, always_arm);
         if result.is_err() {
-            self.core.counters.kernel_refused.add(1);
+            self.core.counters.kernel_errors.add(1);
             self.set_schedule(region, self.schedule(region).refused(now, self.interval));
         }
         result
@@ -132,7 +132,7 @@ impl Evictor {
                 touched += run.pages();
                 run.iter().for_each(|page| core.table.touch(page));
             })?;
-            core.counters.pages_scanned.add(range.pages() as u64);
+            core.counters.scanned_pages.add(range.pages() as u64);
             schedule = schedule.scanned(now, interval, touched, core.table.memory_of(region));
             self.set_schedule(region, schedule);
             if !schedule.is_armed() && !always_arm {
@@ -141,7 +141,7 @@ impl Evictor {
         }
         if touched > 0 {
             self.arm(range)?;
-            core.counters.pages_armed.add(touched as u64);
+            core.counters.armed_pages.add(touched as u64);
         }
         if !schedule.is_armed() {
             self.set_schedule(region, schedule.armed(now, interval));

@@ -112,13 +112,13 @@ fn each(test: &str, run: impl Fn(Fixture)) {
 fn what_is_idle_for_long_enough_goes_and_what_was_touched_stays() {
     each("what_is_idle_for_long_enough_goes", |mut it| {
         it.scan(1);
-        assert_eq!(it.core.counters.pages_armed.get(), PAGES as u64);
-        assert_eq!(it.core.counters.pages_scanned.get(), 0, "nothing was watched before");
+        assert_eq!(it.core.counters.armed_pages.get(), PAGES as u64);
+        assert_eq!(it.core.counters.scanned_pages.get(), 0, "nothing was watched before");
         it.touch(3);
         it.touch(700);
         it.scan(2);
-        assert_eq!(it.core.counters.pages_scanned.get(), PAGES as u64);
-        assert_eq!(it.core.counters.pages_armed.get(), PAGES as u64 + 2, "the touched ones anew");
+        assert_eq!(it.core.counters.scanned_pages.get(), PAGES as u64);
+        assert_eq!(it.core.counters.armed_pages.get(), PAGES as u64 + 2, "the touched ones anew");
         // The third region, which was found quiet, is looked at again at tick 4.
         it.scan(5);
         let ages = it.evictor.ages(Tick::new(5));
@@ -127,10 +127,10 @@ fn what_is_idle_for_long_enough_goes_and_what_was_touched_stays() {
         assert_eq!(done, Evicted { pages: PAGES - 2, ..Evicted::default() });
         assert_eq!((it.state(3), it.state(700)), (State::Resident, State::Resident));
         assert_eq!(it.stored().len(), PAGES - 2);
-        assert_eq!(it.core.counters.evicted.get(), PAGES as u64 - 2);
+        assert_eq!(it.core.counters.evicted_pages.get(), PAGES as u64 - 2);
         assert!(it.core.counters.freezes.get() >= (PAGES / BATCH_PAGES) as u64);
-        assert!(it.core.counters.frozen_nanos.get() >= it.core.counters.frozen_longest_nanos.get());
-        assert!(it.core.counters.frozen_longest_nanos.get() > 0);
+        assert!(it.core.counters.freeze_nanos.get() >= it.core.counters.longest_freeze_nanos.get());
+        assert!(it.core.counters.longest_freeze_nanos.get() > 0);
         // Younger ones go where so many are wanted.
         assert_eq!(it.execute(5, NONE, 4, 1).pages, 0);
         assert_eq!(it.execute(5, NONE, 3, 1).pages, 1);
@@ -144,10 +144,10 @@ fn a_touch_after_the_last_look_keeps_a_page() {
         (1..4).for_each(|now| it.scan(now));
         it.touch(9);
         it.touch(2 * REGION_PAGES);
-        let scanned = it.core.counters.pages_scanned.get();
+        let scanned = it.core.counters.scanned_pages.get();
         it.scan(4);
         assert_eq!(
-            it.core.counters.pages_scanned.get(),
+            it.core.counters.scanned_pages.get(),
             scanned,
             "quiet, and looked at again later"
         );
@@ -252,8 +252,8 @@ fn what_does_not_compress_stays_and_is_left_alone_for_a_while() {
         let expected = Evicted { pages: PAGES - 1, incompressible: 1, ..Evicted::default() };
         assert_eq!(done, expected);
         assert_eq!((it.state(5), it.state(6)), (State::Resident, State::Stored));
-        assert_eq!(it.core.counters.incompressible.get(), 1);
-        assert_eq!(it.core.counters.same_filled.get(), 1);
+        assert_eq!(it.core.counters.incompressible_pages.get(), 1);
+        assert_eq!(it.core.counters.same_filled_pages.get(), 1);
         assert_eq!(it.evictor.ages(Tick::new(5)).at_least(0), 0);
         assert_eq!(it.execute(11, 2, 2, usize::MAX), Evicted::default());
         assert_eq!(it.evictor.ages(Tick::new(12)).at_least(2), 1, "after eight ticks");
@@ -270,7 +270,7 @@ fn a_full_store_ends_an_order_and_what_does_not_fit_stays() {
         let done = it.execute(4, 2, 1, usize::MAX);
         assert!(done.store_full && done.pages > 0 && done.pages < PAGES);
         assert_eq!(it.stored(), (0..done.pages).collect::<Vec<_>>());
-        let full = it.core.counters.store_full.get();
+        let full = it.core.counters.store_full_pages.get();
         assert!(full >= 1 && full <= BATCH_PAGES as u64, "one batch has found out: {full}");
         let again = it.execute(4, 2, 1, usize::MAX);
         assert!(again.store_full && again.pages == 0);
@@ -311,13 +311,13 @@ fn hot_regions_are_left_alone_for_a_while_and_not_counted() {
             (0..REGION_PAGES).for_each(|page| it.touch(page));
         }
         // Found hot at ticks 2 and 3: it rests.
-        let armed = it.core.counters.pages_armed.get();
+        let armed = it.core.counters.armed_pages.get();
         assert_eq!(armed, PAGES as u64 + hot, "armed at ticks 1 and 2");
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), PAGES - REGION_PAGES);
         assert_eq!(it.execute(3, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
         // A look at everything watches it all the same.
         it.evictor.scan(Tick::new(3), true).unwrap();
-        assert_eq!(it.core.counters.pages_armed.get(), armed + hot);
+        assert_eq!(it.core.counters.armed_pages.get(), armed + hot);
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), REGION_PAGES);
     });
 }
@@ -359,8 +359,8 @@ fn where_nothing_is_old_enough_nothing_is_looked_at() {
     each("where_nothing_is_old_enough", |mut it| {
         it.scan(1);
         it.scan(3);
-        let scanned = it.core.counters.pages_scanned.get();
+        let scanned = it.core.counters.scanned_pages.get();
         assert_eq!(it.execute(20, 30, 30, usize::MAX), Evicted::default());
-        assert_eq!(it.core.counters.pages_scanned.get(), scanned);
+        assert_eq!(it.core.counters.scanned_pages.get(), scanned);
     });
 }

@@ -199,7 +199,7 @@ impl Resolver {
                 Some(Resolved::Lost)
             }
             (filled, _) => {
-                self.core.counters.zero_fills.add(filled as u64);
+                self.core.counters.zero_filled_pages.add(filled as u64);
                 Some(Resolved::Zeroed)
             }
         }
@@ -212,10 +212,10 @@ impl Resolver {
         }
         self.wake(page.only(), self.core.table.finish_lift(page, was));
         if was.state() == State::Claimed {
-            self.core.counters.taken_back.add(1);
+            self.core.counters.evictions_cancelled.add(1);
             Resolved::TakenBack
         } else {
-            self.core.counters.lifted.add(1);
+            self.core.counters.protection_faults.add(1);
             Resolved::Lifted
         }
     }

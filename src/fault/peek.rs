@@ -59,7 +59,7 @@ impl Resolver {
             }
             bytes[..part.len()].copy_from_slice(&scratch.bytes(page.only())[part]);
             self.give_up(page, scratch);
-            self.core.counters.peeked.add(1);
+            self.core.counters.peeks.add(1);
             Peeked::Stored
         })
     }

@@ -35,7 +35,7 @@ impl Resolver {
         let (resolved, run) = self.restore_within(plan.window, page, was);
         self.readahead.note(plan, run);
         if run.pages() > 1 {
-            self.core.counters.brought_along.add(run.pages() as u64 - 1);
+            self.core.counters.readahead_pages.add(run.pages() as u64 - 1);
         }
         resolved
     }
@@ -212,8 +212,8 @@ impl Resolver {
             });
             if looked.is_ok() {
                 let [wanted, wasted] = [touched, watched.pages() - touched].map(|n| n as u64);
-                self.core.counters.sampled_wanted.add(wanted);
-                self.core.counters.sampled_wasted.add(wasted);
+                self.core.counters.readahead_sampled_hits.add(wanted);
+                self.core.counters.readahead_sampled_misses.add(wasted);
                 self.readahead.learn(wanted, wasted);
             }
         }

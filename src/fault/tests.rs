@@ -7,7 +7,7 @@ use crate::prim::Tick;
 
 /// Touches a stored page. Checks that just these pages come back.
 fn touch(it: &Fixture, page: usize, expected: PageRange) {
-    let along = it.resolver.core.counters.brought_along.get();
+    let along = it.resolver.core.counters.readahead_pages.get();
     let before = it.resolver.core.table.resident();
     assert_eq!(it.resolver.resolve(PageIndex(page)), Resolved::Restored);
     assert!(expected.iter().all(|page| it.is_right(page)), "{page}: {expected:?}");
@@ -16,7 +16,7 @@ fn touch(it: &Fixture, page: usize, expected: PageRange) {
         expected.pages(),
         "{page}: {expected:?}"
     );
-    let now_along = it.resolver.core.counters.brought_along.get();
+    let now_along = it.resolver.core.counters.readahead_pages.get();
     assert_eq!(now_along - along, expected.pages() as u64 - 1, "{page}: {expected:?}");
 }
 
@@ -79,13 +79,13 @@ fn what_came_along_is_watched_and_what_was_wasted_is_counted() {
         each("what_came_along_is_watched", |mut it| {
             let run = it.stored(pages_of(TOUCHES), 0);
             touch_in_a_row(&it, run, up, TOUCHES - 1);
-            assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 0);
+            assert_eq!(it.resolver.core.counters.readahead_sampled_misses.get(), 0);
             // The first one that brought something along was watched, which is looked at now.
             let step = if up { run.end.0 - 16 } else { run.start.0 + 15 };
             let last = if up { step..step + 16 } else { run.start.0..step + 1 };
             touch(&it, step, PageRange::new(last.start, last.end));
-            assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 1, "up: {up}");
-            assert_eq!(it.resolver.core.counters.sampled_wanted.get(), 0);
+            assert_eq!(it.resolver.core.counters.readahead_sampled_misses.get(), 1, "up: {up}");
+            assert_eq!(it.resolver.core.counters.readahead_sampled_hits.get(), 0);
             // And of this one the fifteen pages beside the touched one are watched.
             let watched = it.resolver.readahead.take_sample(it.resolver.core.table.now()).unwrap();
             let beside = if up { last.start + 1..last.end } else { last.start..last.end - 1 };
@@ -108,8 +108,8 @@ fn what_came_along_and_was_touched_is_counted_as_wanted() {
         for chunk in rest.chunks(16) {
             touch(&it, chunk.start.0, chunk);
         }
-        assert_eq!(it.resolver.core.counters.sampled_wanted.get(), 4);
-        assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 1 + 11);
+        assert_eq!(it.resolver.core.counters.readahead_sampled_hits.get(), 4);
+        assert_eq!(it.resolver.core.counters.readahead_sampled_misses.get(), 1 + 11);
     });
 }
 
@@ -120,7 +120,7 @@ fn a_sample_of_another_tick_says_nothing() {
         touch_in_a_row(&it, run, true, TOUCHES - 1);
         it.resolver.core.table.set_now(Tick::new(1));
         touch(&it, run.end.0 - 16, PageRange::new(run.end.0 - 16, run.end.0));
-        assert_eq!(it.resolver.core.counters.sampled_wasted.get(), 0);
+        assert_eq!(it.resolver.core.counters.readahead_sampled_misses.get(), 0);
     });
 }
 
@@ -201,15 +201,15 @@ fn pages_in_memory_count_as_touched_and_those_on_their_way_out_are_taken_back() 
         assert_eq!(it.resolver.restore(run, Empty::Leave).unwrap(), Brought::default());
         assert!(run.iter().all(|page| it.resolver.core.table.load(page).tick() == Tick::new(9)));
         assert_eq!(it.state(claimed), State::Resident);
-        assert_eq!(it.resolver.core.counters.taken_back.get(), 1);
-        assert_eq!(it.resolver.core.counters.lifted.get(), 0);
+        assert_eq!(it.resolver.core.counters.evictions_cancelled.get(), 1);
+        assert_eq!(it.resolver.core.counters.protection_faults.get(), 0);
         // The same for a touch, and for one of a page that only seems to be protected.
         it.resolver.core.table.disengage(claimed, |word| word);
         it.resolver.core.table.claim(claimed, it.resolver.core.table.load(claimed)).unwrap();
         assert_eq!(it.resolver.resolve(claimed), Resolved::TakenBack);
         assert_eq!(it.resolver.resolve(run.start), Resolved::Lifted);
-        assert_eq!(it.resolver.core.counters.taken_back.get(), 2);
-        assert_eq!(it.resolver.core.counters.lifted.get(), 1);
+        assert_eq!(it.resolver.core.counters.evictions_cancelled.get(), 2);
+        assert_eq!(it.resolver.core.counters.protection_faults.get(), 1);
     });
 }
 

@@ -80,51 +80,51 @@ stats! {
         refaults,
         /// Pages that were populated by a fault: the touched one, and those behind it where memory
         /// is written from one end to the other.
-        zero_fills,
+        zero_filled_pages,
         /// Faults on pages that were in memory and only protected.
-        lifted,
+        protection_faults,
         /// Faults that took a page back from the evictor.
-        taken_back,
+        evictions_cancelled,
         /// Pages that were brought back together with a neighbour that was touched.
-        brought_along,
+        readahead_pages,
         /// Of the pages brought along, a sample is watched: those that were touched soon after.
-        sampled_wanted,
+        readahead_sampled_hits,
         /// Those of the sample that were not. How many pages are brought along follows from it.
-        sampled_wasted,
+        readahead_sampled_misses,
         /// Pages that were brought back because the program asked for them.
-        prefetched,
+        prefetched_pages,
         /// Times that a page was read in the store and left there.
-        peeked,
+        peeks,
         /// Attempts to bring a page back that had to be repeated.
         fill_retries,
         /// Times that the evictor has looked at the arena.
-        cycles,
+        scans,
         /// Pages of the regions that were looked at, each time.
-        pages_scanned,
+        scanned_pages,
         /// Pages that were watched anew.
-        pages_armed,
+        armed_pages,
         /// Pages that were evicted.
-        evicted,
+        evicted_pages,
         /// Pages on their way out that hold one 32-bit word over and over, and cost the store
         /// nothing.
-        same_filled,
+        same_filled_pages,
         /// Pages that were touched on their way out, and stayed.
-        touched_in_time,
+        touched_during_eviction,
         /// Pages that did not compress to three quarters, and stayed.
-        incompressible,
+        incompressible_pages,
         /// Pages that stayed because the store was full.
-        store_full,
+        store_full_pages,
         /// Pages that stayed, and regions of 2 MiB that could not be looked at, because a system
         /// call failed.
-        kernel_refused,
+        kernel_errors,
         /// Times that eviction held up others.
         freezes,
         /// For how long in all, in nanoseconds, from when the copies were finished to when the pages
         /// were dropped. With read-write protection whoever touches a watched page meanwhile waits
         /// for a handler; with zapped page tables, whoever touches a page that is being dropped.
-        frozen_nanos,
+        freeze_nanos,
         /// For how long at the longest, in nanoseconds.
-        frozen_longest_nanos,
+        longest_freeze_nanos,
         /// Times that a thread which had brought pages in waited for the evictor, because the arena was far
         /// above its limit: by more than a quarter of it, or 4 MiB. Such a thread is one of the program, or
         /// a handler thread with a fault of the program's.
@@ -158,8 +158,8 @@ impl Stats {
 
     /// How long eviction has held up others at the longest.
     #[must_use]
-    pub fn frozen_longest(&self) -> Duration {
-        Duration::from_nanos(self.frozen_longest_nanos)
+    pub fn longest_freeze(&self) -> Duration {
+        Duration::from_nanos(self.longest_freeze_nanos)
     }
 }
 
@@ -173,11 +173,11 @@ impl Default for Stats {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in self.figures() {
-            writeln!(f, "{name:<22}  {value}")?;
+            writeln!(f, "{name:<24}  {value}")?;
         }
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
             let time = self.refault_time.quantile(quantile).unwrap_or_default();
-            writeln!(f, "refault_nanos_{name:<8}  {}", time.as_nanos())?;
+            writeln!(f, "refault_nanos_{name:<10}  {}", time.as_nanos())?;
         }
         Ok(())
     }
@@ -195,6 +195,6 @@ mod tests {
         let stats = Stats::of(&counters);
         assert_eq!((stats.refaults, stats.refault_time.count()), (3, 1));
         assert!(stats.figures().any(|figure| figure == ("refaults", 3)));
-        assert!(stats.to_string().contains("refaults                3\n"));
+        assert!(stats.to_string().contains("refaults                  3\n"));
     }
 }

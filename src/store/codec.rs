@@ -1,7 +1,12 @@
-//! How a page is made small, and how its bytes are checked on the way back.
+//! Compresses pages to blocks, and verifies the bytes that a block decodes to.
 //!
-//! An LZ4 block behind a word with the checksum and the block's length. The checksum (CRC-32, seeded
-//! with the page's tag) is of the page's own bytes, so that it covers decoder and slabs alike.
+//! A block begins with a header of one word, which names the codec and the dictionary that made it. So
+//! blocks of several codecs can lie in the slabs side by side. The header's checksum (CRC-32, seeded with
+//! the page's tag) covers the page's own bytes: it finds damage in the slabs and mistakes of a decoder.
+//!
+//! To add a codec: add a variant to [`Codec`] and to its `of`. The compiler then points to the place in
+//! [`Decompressor::decompress`] that must decode it. Decoding runs in a signal handler: it must not
+//! allocate, must not panic, and must need little stack.
 
 use super::Corrupt;
 use super::lz4;
@@ -9,23 +14,48 @@ use crate::prim::PAGE_SIZE;
 use crate::prim::pack::Field;
 use crate::prim::units::index;
 
-/// The largest block that is worth storing: three quarters of a page, header included.
+/// The largest block that the store takes: three quarters of a page, header included.
 pub(super) const MAX_BLOCK: usize = PAGE_SIZE / 4 * 3;
 
-/// The word before a block's bytes: the page's checksum, and how many bytes follow.
+/// A block's header: the page's checksum, the number of bytes that follow, the codec and the dictionary.
 const CHECKSUM: Field = Field::lowest(32);
 const LENGTH: Field = CHECKSUM.then(16);
+const CODEC: Field = LENGTH.then(4);
+const DICTIONARY: Field = CODEC.then(12);
 const HEADER: usize = size_of::<u64>();
 
+/// The dictionary of blocks that need none.
+const NO_DICTIONARY: u64 = 0;
+
 const _: () = assert!(lz4::PAGE == PAGE_SIZE && HEADER + lz4::MAX == MAX_BLOCK);
+const _: () = assert!(DICTIONARY.end() == u64::BITS);
+
+/// The format of a block's bytes, by the number that its header has.
+///
+/// No codec has number 0, so that a header of zeros is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Codec {
+    Lz4 = 1,
+}
+
+impl Codec {
+    /// The codec that `header` names. [`Corrupt`] if there is no such codec.
+    fn of(header: u64) -> Result<Self, Corrupt> {
+        const LZ4: u64 = Codec::Lz4 as u64;
+        match CODEC.get(header) {
+            LZ4 => Ok(Self::Lz4),
+            _ => Err(Corrupt),
+        }
+    }
+}
 
 /// A word of a block, as its bytes.
 pub(super) type Chunk = [u8; 8];
 
-/// A page, made small.
+/// The result of compressing a page.
 #[derive(Debug)]
 pub(super) enum Compressed<'a> {
-    /// Nothing but this word over and over.
+    /// The page repeats this word.
     SameFilled(u32),
     Block(Block<'a>),
     Incompressible,
@@ -39,28 +69,27 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The word that a block begins with.
     pub(super) fn header(self) -> u64 {
         self.header
     }
 
-    /// What follows the header.
+    /// The bytes after the header.
     pub(super) fn chunks(self) -> &'a [Chunk] {
         self.chunks
     }
 
-    /// Words of the block, the header among them.
+    /// Words of the block, including the header.
     pub(super) fn words(self) -> usize {
         1 + self.chunks.len()
     }
 
-    /// Bytes of the block, without what pads it.
+    /// Bytes of the block, including the header, without the padding.
     pub(super) fn bytes(self) -> usize {
         bytes_of(self.header)
     }
 }
 
-/// Bytes of the block that begins with `header`, the header included.
+/// Bytes of the block that begins with `header`, including the header.
 pub(super) fn bytes_of(header: u64) -> usize {
     HEADER + index(LENGTH.get(header))
 }
@@ -72,12 +101,12 @@ fn checksum(page: &[u8; PAGE_SIZE], tag: u64) -> u64 {
     hasher.finalize().into()
 }
 
-/// Whether the block with this header was made of these bytes, as far as its checksum tells.
+/// Whether the header's checksum is the checksum of this page.
 pub(super) fn is_copy(header: u64, tag: u64, page: &[u8; PAGE_SIZE]) -> bool {
     CHECKSUM.get(header) == checksum(page, tag)
 }
 
-/// The word that fills the whole page, if there is one. Looks not far beyond the first difference.
+/// The word that the whole page repeats, if there is one. Stops soon after the first difference.
 pub(super) fn same_filled(page: &[u8; PAGE_SIZE]) -> Option<u32> {
     let words = page.as_chunks::<8>().0;
     let first = u64::from_ne_bytes(*words.first()?);
@@ -95,7 +124,7 @@ pub(super) fn same_filled(page: &[u8; PAGE_SIZE]) -> Option<u32> {
     .then_some(half)
 }
 
-/// Writes `word` over and over.
+/// Fills `out` with copies of `word`.
 pub(super) fn fill(out: &mut [u8], word: u32) {
     let bytes = word.to_ne_bytes();
     if bytes == [bytes[0]; 4] {
@@ -105,7 +134,7 @@ pub(super) fn fill(out: &mut [u8], word: u32) {
     }
 }
 
-/// What compressing needs, kept between pages; one for each thread that evicts.
+/// The encoder's tables and its output buffer. Each thread that evicts has one.
 pub(crate) struct Compressor {
     encoder: lz4::Encoder,
     block: Box<[u8; lz4::ROOM]>,
@@ -122,7 +151,7 @@ impl Compressor {
         Self { encoder: lz4::Encoder::new(), block: Box::new([0; lz4::ROOM]) }
     }
 
-    /// Makes `page` small, which must have a page's length.
+    /// Compresses `page`, which must have a page's length.
     pub(super) fn compress(&mut self, page: &[u8], tag: u64) -> Compressed<'_> {
         debug_assert_eq!(page.len(), PAGE_SIZE);
         let Ok(page) = page.try_into() else { return Compressed::Incompressible };
@@ -134,14 +163,13 @@ impl Compressor {
         };
         let padded = len.next_multiple_of(size_of::<Chunk>());
         self.block[len..padded].fill(0);
-        Compressed::Block(Block {
-            header: LENGTH.set(CHECKSUM.set(0, checksum(page, tag)), len as u64),
-            chunks: self.block[..padded].as_chunks().0,
-        })
+        let header = LENGTH.set(CHECKSUM.set(0, checksum(page, tag)), len as u64);
+        let header = DICTIONARY.set(CODEC.set(header, Codec::Lz4 as u64), NO_DICTIONARY);
+        Compressed::Block(Block { header, chunks: self.block[..padded].as_chunks().0 })
     }
 }
 
-/// What giving back needs, made before the first fault; one for each thread that fills pages.
+/// A buffer for a block, made before the first fault. Each thread that decodes has one at a time.
 pub(crate) struct Decompressor {
     block: Box<[u8; lz4::MAX]>,
 }
@@ -157,18 +185,53 @@ impl Decompressor {
         Self { block: Box::new([0; lz4::MAX]) }
     }
 
-    /// Room for what follows a block's header.
+    /// The buffer for the bytes after a block's header.
     pub(super) fn chunks(&mut self) -> &mut [Chunk] {
         self.block.as_chunks_mut().0
     }
 
-    /// Decodes the block of this header, the rest of which [`chunks`](Self::chunks) was filled with.
+    /// Decodes the block with this header, whose other bytes are in [`chunks`](Self::chunks), and
+    /// verifies the page.
     pub(super) fn decompress(&self, header: u64, tag: u64, out: &mut [u8]) -> Result<(), Corrupt> {
         let block = self.block.get(..bytes_of(header) - HEADER).ok_or(Corrupt)?;
         let page: &mut [u8; PAGE_SIZE] = out.try_into().map_err(|_| Corrupt)?;
-        match lz4::decode(block, page) {
-            Ok(()) if is_copy(header, tag, page) => Ok(()),
-            _ => Err(Corrupt),
+        if DICTIONARY.get(header) != NO_DICTIONARY {
+            return Err(Corrupt);
         }
+        match Codec::of(header)? {
+            Codec::Lz4 => lz4::decode(block, page).map_err(|lz4::Malformed| Corrupt)?,
+        }
+        if is_copy(header, tag, page) { Ok(()) } else { Err(Corrupt) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_name_an_unknown_codec_or_dictionary_are_refused() {
+        let mut page = [0; PAGE_SIZE];
+        page[..3].copy_from_slice(b"abc");
+        let mut compressor = Compressor::new();
+        let Compressed::Block(block) = compressor.compress(&page, 7) else { panic!("no block") };
+        let (header, chunks) = (block.header(), block.chunks());
+        let mut decompressor = Decompressor::new();
+        decompressor.chunks()[..chunks.len()].copy_from_slice(chunks);
+        let decode = |header| {
+            let mut out = [0xEE; PAGE_SIZE];
+            decompressor.decompress(header, 7, &mut out).map(|()| out)
+        };
+        assert_eq!(decode(header), Ok(page));
+        for codec in 0..=CODEC.max() {
+            let known = codec == Codec::Lz4 as u64;
+            assert_eq!(decode(CODEC.set(header, codec)).is_ok(), known, "codec {codec}");
+        }
+        for dictionary in 0..=DICTIONARY.max() {
+            let known = dictionary == NO_DICTIONARY;
+            assert_eq!(decode(DICTIONARY.set(header, dictionary)).is_ok(), known, "{dictionary}");
+        }
+        assert_eq!(decode(LENGTH.set(header, LENGTH.max())), Err(Corrupt));
+        assert_eq!(decode(0), Err(Corrupt));
     }
 }

@@ -1,15 +1,14 @@
-//! Pages of the kinds that programs keep, made from a seed: for tests and for the benchmark.
+//! A test corpus: pages like those of programs, made from a seed. The tests and the benchmark use it.
 
 use super::lz4::PAGE;
 
 /// One page.
 pub(super) type Page = [u8; PAGE];
 
-/// A kind's name, and how its bytes are made.
-pub(super) type Kind = (&'static str, fn(&mut Numbers, usize) -> Vec<u8>);
+/// A corpus: its name, and the function that makes its bytes.
+pub(super) type Corpus = (&'static str, fn(&mut Numbers, usize) -> Vec<u8>);
 
-/// Every kind.
-pub(super) const KINDS: [Kind; 10] = [
+pub(super) const CORPORA: [Corpus; 10] = [
     ("records", records),
     ("json", json),
     ("text", text),
@@ -22,12 +21,12 @@ pub(super) const KINDS: [Kind; 10] = [
     ("source", source),
 ];
 
-/// At least `pages` pages of a kind, cut from one run of its bytes.
-pub(super) fn pages((_, make): Kind, seed: u64, pages: usize) -> Vec<Page> {
+/// At least `pages` pages of a corpus, cut from one run of its bytes.
+pub(super) fn pages((_, make): Corpus, seed: u64, pages: usize) -> Vec<Page> {
     make(&mut Numbers::new(seed), pages * PAGE).as_chunks().0.to_vec()
 }
 
-/// Numbers that look random (xorshift64*).
+/// Pseudo-random numbers (xorshift64*).
 pub(super) struct Numbers(u64);
 
 impl Numbers {
@@ -47,7 +46,7 @@ impl Numbers {
         (self.next() >> 11) % end
     }
 
-    /// An index below `end`, the small ones far more often than the large ones.
+    /// An index below `end`; small ones are far more frequent than large ones.
     fn skewed(&mut self, end: usize) -> usize {
         let bits = usize::BITS - end.leading_zeros();
         let wide = 1 << (1 + self.below(u64::from(bits)));
@@ -200,12 +199,12 @@ fn json(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Words, the frequent ones frequent, with commas and full stops.
+/// Words at skewed frequencies, with commas and full stops.
 fn text(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes + 32);
     while out.len() < bytes {
         out.extend_from_slice(WORDS[numbers.skewed(WORDS.len())].as_bytes());
-        // Some words of a text are in no list.
+        // Words that are not in the list.
         if numbers.below(6) == 0 {
             for _ in 0..2 + numbers.below(7) {
                 let letter = b"etaoinshrdlucmfwypvbgkjqxz"[numbers.skewed(26)];
@@ -238,12 +237,12 @@ fn pointers(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(|_| pointer().to_le_bytes()).collect()
 }
 
-/// Nothing to be found.
+/// Bytes without a match.
 fn random(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(|_| numbers.next().to_le_bytes()).collect()
 }
 
-/// A word other than zero here and there.
+/// One word in fifty is not zero.
 fn mostly_zero(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     let word = |numbers: &mut Numbers| match numbers.below(50) {
         0 => numbers.below(1 << 32),
@@ -252,7 +251,7 @@ fn mostly_zero(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(|_| word(numbers).to_le_bytes()).collect()
 }
 
-/// Pages of text that is not yet there: the part behind it is zeros.
+/// Pages that are partly filled with JSON and end in zeros.
 fn zero_tail(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     let mut out = json(numbers, bytes);
     for page in out.chunks_mut(PAGE) {
@@ -262,7 +261,7 @@ fn zero_tail(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     out
 }
 
-/// Runs of a few bytes over and over, of every short period.
+/// Runs that repeat a unit of 1 to 64 bytes.
 fn periods(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes + 512);
     while out.len() < bytes {
@@ -275,7 +274,7 @@ fn periods(numbers: &mut Numbers, bytes: usize) -> Vec<u8> {
     out
 }
 
-/// This file and the codec's own source over and over, never at the same place in a page.
+/// The source of this directory, repeated; no repetition begins at the same place in a page.
 fn source(_: &mut Numbers, bytes: usize) -> Vec<u8> {
     let own = concat!(
         include_str!("corpus.rs"),

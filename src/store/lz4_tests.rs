@@ -1,42 +1,28 @@
-use super::corpus::{KINDS, Numbers, Page, pages};
+use super::corpus::{CORPORA, Numbers, Page, pages};
 use super::lz4::{Encoder, MAX, Malformed, PAGE, ROOM, decode};
-use lz4_flex::block::{compress, decompress_into};
+use super::lz4_reference;
+use lz4_flex::block::compress;
 use proptest::prelude::*;
 
 fn encode(encoder: &mut Encoder, page: &Page) -> Option<Vec<u8>> {
-    // What is behind the block must not matter.
+    // Bytes that lay in the buffer before must not matter.
     let mut out = [0xA5; ROOM];
     encoder.encode(page, &mut out).map(|len| out[..len].to_vec())
 }
 
-/// Decodes, and makes sure that no byte of the page is what lay there before.
-fn decoded(block: &[u8]) -> Result<Page, Malformed> {
-    let mut pages = [[0x00; PAGE], [0xFF; PAGE]];
-    let results = pages.each_mut().map(|page| decode(block, page));
-    assert_eq!(results[0], results[1]);
-    results[0].map(|()| {
-        assert!(pages[0] == pages[1], "stale bytes");
-        pages[0]
-    })
-}
-
-/// What `lz4_flex` says of a block: a page, or anything else.
-fn decoded_by_other(block: &[u8]) -> Result<Page, Malformed> {
-    let mut page = [0xEE; PAGE];
-    match decompress_into(block, &mut page) {
-        Ok(PAGE) => Ok(page),
-        _ => Err(Malformed),
-    }
-}
-
-/// Both decoders say the same.
+/// Decodes `block`, and checks the result against the plain decoder. No byte of the page may be one that
+/// lay there before.
 fn check(block: &[u8]) -> Result<Page, Malformed> {
-    let ours = decoded(block);
-    assert!(ours == decoded_by_other(block), "{} bytes: {block:?}", block.len());
-    ours
+    let expected = lz4_reference::decode(block).ok_or(Malformed);
+    for before in [0x00, 0xFF] {
+        let mut page = [before; PAGE];
+        let decoded = decode(block, &mut page).map(|()| page);
+        assert!(decoded == expected, "{} bytes: {block:?}", block.len());
+    }
+    expected
 }
 
-/// A sequence, spelled out.
+/// Appends a sequence.
 fn sequence(out: &mut Vec<u8>, literals: &[u8], offset: u16, length: usize) {
     fn more(out: &mut Vec<u8>, length: usize) {
         if let Some(rest) = length.checked_sub(15) {
@@ -52,7 +38,7 @@ fn sequence(out: &mut Vec<u8>, literals: &[u8], offset: u16, length: usize) {
     more(out, length);
 }
 
-/// The last sequence.
+/// Appends the last sequence, which has no match.
 fn last(out: &mut Vec<u8>, literals: &[u8]) {
     let mut whole = Vec::new();
     sequence(&mut whole, literals, 0, 4);
@@ -60,68 +46,38 @@ fn last(out: &mut Vec<u8>, literals: &[u8]) {
 }
 
 #[test]
-fn pages_of_every_kind_come_back() {
+fn pages_of_every_corpus_come_back() {
     let mut encoder = Encoder::new();
-    for kind in KINDS {
+    for corpus in CORPORA {
         let mut refused = 0;
-        for page in pages(kind, 1, 200) {
+        for page in pages(corpus, 1, 200) {
             match encode(&mut encoder, &page) {
-                Some(block) => assert!(check(&block) == Ok(page), "{}", kind.0),
+                Some(block) => assert!(check(&block) == Ok(page), "{}", corpus.0),
                 None => refused += 1,
             }
-            // The other encoder has other habits, and its blocks may be longer.
-            assert!(check(&compress(&page)) == Ok(page), "{}", kind.0);
+            // Made with the other hash table, and not refused if it is long.
+            assert!(check(&compress(&page)) == Ok(page), "{}", corpus.0);
         }
-        assert!(kind.0 == "random" || refused < 100, "{}: {refused} refused", kind.0);
+        assert!(corpus.0 == "random" || refused < 100, "{}: {refused} refused", corpus.0);
     }
 }
 
 #[test]
-fn blocks_are_as_short_as_those_of_others() {
-    let mut encoder = Encoder::new();
-    for kind in KINDS {
-        let (mut ours, mut others) = (0, 0);
-        for page in pages(kind, 2, 200) {
-            let other = compress(&page).len();
-            // What is refused is kept whole.
-            ours += encode(&mut encoder, &page).map_or(PAGE, |block| block.len());
-            others += if other > MAX { PAGE } else { other };
-        }
-        assert!(ours * 1000 <= others * 1015, "{}: {ours} bytes, others {others}", kind.0);
-    }
-}
-
-#[test]
-fn the_same_page_gives_the_same_block_whatever_came_before() {
+fn a_used_encoder_makes_the_same_blocks_as_a_new_one() {
     let mut used = Encoder::new();
-    for kind in KINDS {
-        for page in pages(kind, 3, 20) {
+    for corpus in CORPORA {
+        for page in pages(corpus, 3, 20) {
             assert_eq!(encode(&mut used, &page), encode(&mut Encoder::new(), &page));
         }
     }
 }
 
 #[test]
-fn blocks_end_as_decoders_expect() {
+fn the_encoder_refuses_blocks_that_are_too_long() {
     let mut encoder = Encoder::new();
-    let zeros = encode(&mut encoder, &[0; PAGE]).unwrap();
-    // One byte, then all but the last five bytes from the one before.
-    let mut expected = Vec::new();
-    sequence(&mut expected, &[0], 1, PAGE - 1 - 5);
-    last(&mut expected, &[0; 5]);
-    assert_eq!(zeros, expected);
-}
-
-#[test]
-fn the_encoder_gives_up_where_a_block_would_be_too_long() {
-    let mut encoder = Encoder::new();
-    let random = pages(KINDS[5], 4, 64);
-    assert!(random.iter().all(|page| encode(&mut encoder, page).is_none()));
-    // The more zeros, the shorter: somewhere it begins to fit, and then it goes on to fit.
-    for page in &random[..8] {
+    for mut page in pages(CORPORA[5], 4, 8) {
         let lengths: Vec<Option<usize>> = (0..PAGE)
             .map(|zeros| {
-                let mut page = *page;
                 page[PAGE - zeros..].fill(0);
                 encode(&mut encoder, &page).map(|block| {
                     assert!(check(&block) == Ok(page));
@@ -131,17 +87,17 @@ fn the_encoder_gives_up_where_a_block_would_be_too_long() {
             .collect();
         let first = lengths.iter().position(Option::is_some).unwrap();
         assert!((PAGE - MAX..PAGE - MAX + 64).contains(&first), "{first}");
-        assert!(lengths[first..].iter().all(|len| len.is_some_and(|len| len <= MAX)));
-        assert!(lengths[first].unwrap() > MAX - 16, "gave up too early");
+        assert!(lengths[first].unwrap() > MAX - 16, "refused a short block");
+        assert!(lengths[first + 16..].iter().all(|len| len.is_some_and(|len| len <= MAX)));
     }
 }
 
 #[test]
 fn matches_of_every_offset_and_length() {
-    let noise = pages(KINDS[5], 5, 1)[0];
+    let noise = pages(CORPORA[5], 5, 1)[0];
     for offset in (1..=80).chain([255, 256, 257, 1000, 2000]) {
         for length in (4..=80).chain([255, 270, 273, 274, 275, 529, 1000, 2000]) {
-            // At the page's start, and up to its very end but for the last literals.
+            // From the page's start on, and up to the last literals or to its end.
             for tail in [PAGE - offset - length, 5, 0] {
                 let head = PAGE - length - tail;
                 let mut block = Vec::new();
@@ -158,7 +114,7 @@ fn matches_of_every_offset_and_length() {
 
 #[test]
 fn literals_of_every_length() {
-    let noise = pages(KINDS[5], 6, 1)[0];
+    let noise = pages(CORPORA[5], 6, 1)[0];
     for literals in (4..400).chain([1000, 4000, PAGE - 4]) {
         let mut block = Vec::new();
         sequence(&mut block, &noise[..literals], literals as u16, 4);
@@ -171,8 +127,8 @@ fn literals_of_every_length() {
 }
 
 #[test]
-fn what_is_no_block_of_a_page_is_refused() {
-    let noise = pages(KINDS[5], 7, 1)[0];
+fn malformed_blocks_are_refused() {
+    let noise = pages(CORPORA[5], 7, 1)[0];
     let block = |literals: usize, offset, length, tail: usize| {
         let mut block = Vec::new();
         sequence(&mut block, &noise[..literals], offset, length);
@@ -180,7 +136,7 @@ fn what_is_no_block_of_a_page_is_refused() {
         block
     };
     assert!(check(&block(8, 8, 4000, 88)).is_ok());
-    // Behind each: a match that is written quickly, one that is not, and one at the end.
+    // A match that decoders copy at once, a long one, and one at the page's end.
     for (literals, length) in [(8, 8), (8, 4000), (4000, 8)] {
         let tail = PAGE - literals - length;
         for (offset, ok) in
@@ -188,7 +144,7 @@ fn what_is_no_block_of_a_page_is_refused() {
         {
             assert_eq!(check(&block(literals, offset, length, tail)).is_ok(), ok, "{offset}");
         }
-        // A page less one byte, and one too much.
+        // One byte less than a page, and one more.
         assert_eq!(check(&block(literals, 1, length, tail - 1)), Err(Malformed));
         assert_eq!(check(&block(literals, 1, length, tail + 1)), Err(Malformed));
         assert_eq!(check(&block(literals, 1, length - 1, tail)), Err(Malformed));
@@ -200,21 +156,21 @@ fn what_is_no_block_of_a_page_is_refused() {
     // Lengths without an end, of literals and of a match.
     assert_eq!(check(&[0xFF; 8000]), Err(Malformed));
     assert_eq!(check(&[&[0x1F, 7, 1, 0][..], &[0xFF; 8000]].concat()), Err(Malformed));
-    // A match at the end is not a page, nor if it is followed by nothing.
+    // A block must not end with a match.
     let mut ends = Vec::new();
     sequence(&mut ends, &noise[..8], 8, PAGE - 8);
     assert_eq!(check(&ends), Err(Malformed));
     ends.push(0);
-    assert!(check(&ends).is_ok(), "no literals are literals too");
+    assert!(check(&ends).is_ok(), "the last sequence may have no literals");
 }
 
 #[test]
-fn cut_short_and_made_longer() {
+fn blocks_with_missing_or_extra_bytes_are_refused() {
     let mut encoder = Encoder::new();
-    for kind in KINDS {
-        let Some(block) = encode(&mut encoder, &pages(kind, 8, 1)[0]) else { continue };
+    for corpus in CORPORA {
+        let Some(block) = encode(&mut encoder, &pages(corpus, 8, 1)[0]) else { continue };
         for len in 0..block.len() {
-            assert_eq!(check(&block[..len]), Err(Malformed), "{} cut to {len}", kind.0);
+            assert_eq!(check(&block[..len]), Err(Malformed), "{} cut to {len}", corpus.0);
         }
         for byte in [0, 1, 0x10, 0xFF] {
             assert_eq!(check(&[&block[..], &[byte; 1]].concat()), Err(Malformed));
@@ -223,7 +179,7 @@ fn cut_short_and_made_longer() {
     }
 }
 
-/// A page out of pieces: noise, runs of a short period, and copies of what was before.
+/// A page of noise, runs of a short period, and copies of earlier bytes.
 fn patchwork() -> impl Strategy<Value = Page> {
     let piece = (0..3, 1usize..64, 1usize..600);
     (any::<u64>(), proptest::collection::vec(piece, 1..200)).prop_map(|(seed, pieces)| {
@@ -263,7 +219,7 @@ proptest! {
         prop_assert!(check(&compress(&page)) == Ok(page));
     }
 
-    /// Both decoders say the same of a block some bytes of which were changed.
+    /// Both decoders agree on a block with some changed bytes.
     #[test]
     fn damaged_blocks(
         page in patchwork(),
@@ -277,7 +233,7 @@ proptest! {
         let _ = check(&block);
     }
 
-    /// And of sequences whose numbers are anything.
+    /// Both decoders agree on sequences with arbitrary lengths and offsets.
     #[test]
     fn wild_sequences(
         sequences in proptest::collection::vec((0usize..40, 0u16..300, 4usize..300), 0..60),
@@ -297,7 +253,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+    fn arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
         let _ = check(&bytes);
     }
 }

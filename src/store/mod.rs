@@ -1,9 +1,9 @@
-//! Bytes in, handle out, bytes back.
+//! Stores pages: `put` takes a page's bytes and returns a handle, `get` takes the handle and returns the
+//! bytes.
 //!
-//! The store knows nothing of pages' states. It keeps a page as a repeated word inside the handle
-//! itself, or compressed in a slab, with a checksum that is verified before the bytes are given
-//! back. Giving back takes no lock and allocates nothing; only putting in takes one, which no
-//! application code ever holds.
+//! The store knows nothing of page states. It keeps a same-filled page in the handle itself, and any
+//! other page as a block in a slab, with a checksum that `get` verifies. `get` and `free` take no lock
+//! and allocate nothing. `put` takes a lock, which no thread holds while it runs code of the program.
 
 mod codec;
 mod lz4;
@@ -19,21 +19,21 @@ use crate::sys::SysError;
 use codec::Compressed;
 use slab::Slabs;
 
-/// What became of a page that was to be stored.
+/// The result of [`Store::put`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Put {
-    /// It is in the store, at the handle's cost alone.
+    /// The handle holds the page. It takes no memory of the store.
     SameFilled(Handle),
-    /// It is in the store.
+    /// The page is a block in a slab.
     Compressed(Handle),
-    /// It would not have become small enough to be worth it.
+    /// The page's block is longer than the store takes.
     Incompressible,
-    /// The store may not grow any more.
+    /// The store has reached its limit.
     Full,
 }
 
-/// The store's copy is not what was put in.
+/// The store's copy of a page is damaged, or belongs to another page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Corrupt;
 
@@ -44,11 +44,12 @@ pub(crate) struct Store {
     payload: AtomicUsize,
 }
 
-/// A handle's kind, then the repeated word or the place in the slabs.
+/// A handle: its kind, then the repeated word or the slot.
 const KIND: Field = Field::lowest(1);
 const PATTERN: Field = KIND.then(32);
-const PLACE: Field = KIND.then(Handle::BITS - 1);
-const SLAB: u64 = 1;
+const SLOT: Field = KIND.then(Handle::BITS - 1);
+/// The kind of a handle with a slot.
+const IN_SLAB: u64 = 1;
 
 impl Store {
     /// A store that takes at most `limit` bytes of memory, rounded down to whole slabs.
@@ -56,8 +57,8 @@ impl Store {
         Ok(Self { slabs: Slabs::new(limit / SLAB_BYTES)?, payload: AtomicUsize::new(0) })
     }
 
-    /// Stores a page. `tag` must be the same on the way back: it makes sure that a page's bytes
-    /// are never given to another page.
+    /// Stores a page. [`get`](Self::get) must have the same `tag`: so no page ever gets the bytes of
+    /// another page.
     pub(crate) fn put(&self, compressor: &mut Compressor, page: &[u8], tag: u64) -> Put {
         match compressor.compress(page, tag) {
             Compressed::SameFilled(word) => {
@@ -65,9 +66,9 @@ impl Store {
             }
             Compressed::Incompressible => Put::Incompressible,
             Compressed::Block(block) => match self.slabs.put(block) {
-                Some(place) => {
+                Some(slot) => {
                     self.payload.fetch_add(block.bytes(), Ordering::Relaxed);
-                    let raw = PLACE.set(KIND.set(0, SLAB), place.raw());
+                    let raw = SLOT.set(KIND.set(0, IN_SLAB), slot.raw());
                     Put::Compressed(Handle::from_raw(raw))
                 }
                 None => Put::Full,
@@ -75,9 +76,10 @@ impl Store {
         }
     }
 
-    /// Writes the page's bytes to `out`, after checking that they are the ones that were put in.
+    /// Decodes the page to `out`, and verifies that the bytes are those that were stored. After an error,
+    /// the content of `out` is unspecified.
     ///
-    /// The handle must be one that was given out and has not been freed.
+    /// [`put`](Self::put) must have returned the handle, and it must not have been freed.
     pub(crate) fn get(
         &self,
         handle: Handle,
@@ -86,52 +88,52 @@ impl Store {
         out: &mut [u8],
     ) -> Result<(), Corrupt> {
         debug_assert_eq!(out.len(), PAGE_SIZE);
-        match Self::place(handle) {
+        match Self::slot(handle) {
             None => {
                 codec::fill(out, PATTERN.get_u32(handle.raw()));
                 Ok(())
             }
-            Some(place) => {
-                let header = self.slabs.get(place, scratch.chunks()).ok_or(Corrupt)?;
+            Some(slot) => {
+                let header = self.slabs.get(slot, scratch.chunks()).ok_or(Corrupt)?;
                 scratch.decompress(header, tag, out)
             }
         }
     }
 
-    /// Whether `page` holds the bytes that were put in: by the block's checksum, or word by word where
-    /// the handle is all there is.
+    /// Whether `page` holds the bytes that were stored: by the checksum of a block, or word by word for a
+    /// same-filled page.
     pub(crate) fn is_copy(&self, handle: Handle, tag: u64, page: &[u8]) -> bool {
         let Ok(page) = page.try_into() else { return false };
-        match Self::place(handle) {
+        match Self::slot(handle) {
             None => codec::same_filled(page) == Some(PATTERN.get_u32(handle.raw())),
-            Some(place) => {
-                self.slabs.header(place).is_some_and(|header| codec::is_copy(header, tag, page))
+            Some(slot) => {
+                self.slabs.header(slot).is_some_and(|header| codec::is_copy(header, tag, page))
             }
         }
     }
 
-    /// Begins to load what [`get`](Self::get) is going to read, and waits for nothing.
+    /// Prefetches the memory that [`get`](Self::get) will read. Does not wait.
     pub(crate) fn prefetch(&self, handle: Handle) {
-        if let Some(place) = Self::place(handle) {
-            self.slabs.prefetch(place);
+        if let Some(slot) = Self::slot(handle) {
+            self.slabs.prefetch(slot);
         }
     }
 
-    /// Ends the handle. Lock-free.
+    /// Frees the handle. Lock-free.
     pub(crate) fn free(&self, handle: Handle) {
-        if let Some(place) = Self::place(handle)
-            && let Some(bytes) = self.slabs.free(place)
+        if let Some(slot) = Self::slot(handle)
+            && let Some(bytes) = self.slabs.free(slot)
         {
             self.payload.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Gives back the memory of slabs that have become empty.
+    /// Discards the memory of empty slabs.
     pub(crate) fn trim(&self) {
         self.slabs.trim();
     }
 
-    /// Bytes of compressed pages, before rounding up to slots.
+    /// Bytes of all blocks, before they are rounded up to slots.
     pub(crate) fn payload_bytes(&self) -> usize {
         self.payload.load(Ordering::Relaxed)
     }
@@ -146,25 +148,27 @@ impl Store {
         self.slabs.limit() * SLAB_BYTES
     }
 
-    fn place(handle: Handle) -> Option<slab::Place> {
-        (KIND.get(handle.raw()) == SLAB).then(|| slab::Place::from_raw(PLACE.get(handle.raw())))
+    fn slot(handle: Handle) -> Option<slab::SlotId> {
+        (KIND.get(handle.raw()) == IN_SLAB).then(|| slab::SlotId::from_raw(SLOT.get(handle.raw())))
     }
 
-    /// Checks the slabs' own sums, and that as many slots are in use as `handles` says; a handle
-    /// that was lost or freed twice shows here. Holds only while nothing else is going on.
+    /// Checks the counts of the slabs, and that the slots of `handles` are those in use. So it finds a
+    /// handle that was lost or freed twice. No other thread may use the store meanwhile.
     pub(crate) fn check(&self, handles: impl Iterator<Item = Handle>) -> Result<(), String> {
-        self.slabs.check(handles.filter_map(Self::place))
+        self.slabs.check(handles.filter_map(Self::slot))
     }
 
-    /// Flips a bit of a stored page, for tests of what happens then.
+    /// Flips a bit of a block.
     #[cfg(test)]
     pub(crate) fn corrupt(&self, handle: Handle) {
-        self.slabs.corrupt(Self::place(handle).expect("a page in a slab"));
+        self.slabs.corrupt(Self::slot(handle).expect("a handle with a slot"));
     }
 }
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod lz4_reference;
 #[cfg(test)]
 mod lz4_tests;
 #[cfg(test)]

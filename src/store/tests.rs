@@ -29,7 +29,7 @@ fn get(store: &Store, handle: Handle, tag: u64) -> Result<Vec<u8>, Corrupt> {
 }
 
 #[test]
-fn same_filled_pages_cost_nothing() {
+fn same_filled_pages_take_no_memory() {
     let store = Store::new(1 << 20).unwrap();
     for word in [0u32, 0xDEAD_BEEF, u32::MAX] {
         let bytes = word.to_ne_bytes().repeat(PAGE_SIZE / 4);
@@ -42,7 +42,7 @@ fn same_filled_pages_cost_nothing() {
 }
 
 #[test]
-fn noise_is_refused_and_a_page_just_small_enough_is_not() {
+fn a_page_is_refused_if_its_block_is_too_long() {
     let store = Store::new(1 << 20).unwrap();
     let mut compressor = Compressor::new();
     assert_eq!(store.put(&mut compressor, &page(1, 0), 0), Put::Incompressible);
@@ -62,7 +62,7 @@ fn bytes_are_given_to_no_other_page_and_never_when_they_changed() {
 }
 
 #[test]
-fn a_full_store_says_so_and_has_room_again_after_a_free() {
+fn a_full_store_refuses_pages_until_a_slot_is_freed() {
     let store = Store::new(3 * SLAB_BYTES).unwrap();
     let mut compressor = Compressor::new();
     let mut handles = Vec::new();
@@ -75,7 +75,7 @@ fn a_full_store_says_so_and_has_room_again_after_a_free() {
     assert_eq!(put, Put::Full);
     assert_eq!(store.held_bytes(), store.limit());
     store.check(handles.iter().copied()).unwrap();
-    // A smaller page finds a larger slot when nothing else is left.
+    // A smaller page takes a larger slot when no slab is left.
     store.free(handles.pop().unwrap());
     let small = store.put(&mut compressor, &page(99, 4000), 0);
     assert!(matches!(small, Put::Compressed(_)), "{small:?}");
@@ -89,7 +89,7 @@ fn a_full_store_says_so_and_has_room_again_after_a_free() {
 }
 
 #[test]
-fn slabs_that_empty_are_given_back_and_taken_by_another_class() {
+fn another_class_reuses_empty_slabs() {
     let store = Store::new(8 * SLAB_BYTES).unwrap();
     let mut compressor = Compressor::new();
     for round in 0..10 {
@@ -128,7 +128,7 @@ fn freed_from_many_threads_while_more_is_put_in() {
             let zeros = 1100 + (seed as usize * 37) % 2900;
             match store.put(&mut compressor, &page(seed, zeros), seed) {
                 Put::Compressed(handle) => send.send((seed, zeros, handle)).unwrap(),
-                other => panic!("{other:?}: 256 pages in flight fit four times over"),
+                other => panic!("{other:?}: the store has room for four times 256 pages"),
             }
         }
         drop(send);
@@ -141,7 +141,7 @@ fn freed_from_many_threads_while_more_is_put_in() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Random puts and frees against a plain map.
+    /// Random puts and frees, compared with a plain list.
     #[test]
     fn against_a_model(ops in proptest::collection::vec((any::<bool>(), 0usize..4000, any::<u8>()), 1..200)) {
         let store = Store::new(1 << 20).unwrap();

@@ -153,8 +153,8 @@ fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
     sums.arenas += 1;
     sums.served += stats.faults;
     sums.refaults += stats.refaults;
-    sums.evicted += stats.evicted;
-    sums.refused += stats.kernel_refused;
+    sums.evicted += stats.evicted_pages;
+    sums.refused += stats.kernel_errors;
 }
 
 /// Everything is free, and nobody keeps anything.
@@ -173,6 +173,6 @@ fn nothing_is_left(arena: &Arena) {
     let held = (stats.memory_bytes, stats.store_bytes, stats.lost_bytes, arena.excess_bytes());
     assert_eq!(held, (0, 0, 0, 0), "{stats}");
     assert!(stats.refaults <= stats.faults, "{stats}");
-    let tried = stats.evicted + stats.touched_in_time + stats.kernel_refused;
-    assert!(stats.same_filled <= tried, "{stats}");
+    let tried = stats.evicted_pages + stats.touched_during_eviction + stats.kernel_errors;
+    assert!(stats.same_filled_pages <= tried, "{stats}");
 }

@@ -193,7 +193,7 @@ impl Worker {
         };
         let align = if self.random.one_in(10) { 1 << self.random.below(13) } else { old.align() };
         let new = Layout::from_size_align(size, align).unwrap();
-        let handle = model.arena.handle().in_lane(self.lane());
+        let handle = model.arena.lane(self.lane());
         model.gives(&block);
         // SAFETY: the block was allocated with this layout, and is used as the new one from here on.
         let given = unsafe {

@@ -78,7 +78,7 @@ fn other_arenas_come_and_go() {
                 assert!(numbers.iter().zip(0..).all(|(number, n)| *number == mix(round, n)));
             }
         });
-        eventually(arena, "some eviction", |stats| stats.evicted > 100);
+        eventually(arena, "some eviction", |stats| stats.evicted_pages > 100);
     });
 }
 
@@ -105,7 +105,7 @@ fn threads_allocate_until_their_last_moment() {
         // An emulated machine may be through with all threads before the evictor has had its first turn.
         let (least, most) = (scaled(200, 20), 4000);
         let mut threads = 0;
-        while threads < least || (arena.stats().evicted == 0 && threads < most) {
+        while threads < least || (arena.stats().evicted_pages == 0 && threads < most) {
             threads += 4;
             let life = || {
                 LAST.set(Some(Last((0..5000).map(|n| mix(7, n)).collect())));
@@ -115,7 +115,7 @@ fn threads_allocate_until_their_last_moment() {
             lives.into_iter().for_each(|life| life.join().unwrap());
         }
         assert_eq!(ENDED.load(Ordering::Relaxed), threads);
-        assert!(arena.stats().evicted > 0);
+        assert!(arena.stats().evicted_pages > 0);
     });
 }
 

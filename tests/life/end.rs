@@ -126,8 +126,8 @@ fn a_panic_frees_what_the_thread_holds() {
                     blocks.push(AVec::new_in(arena));
                     blocks[n].extend(0..(n * 50) as u64);
                 }
-                let evicted = arena.stats().evicted;
-                eventually(arena, "some eviction", |stats| stats.evicted > evicted + 10);
+                let evicted = arena.stats().evicted_pages;
+                eventually(arena, "some eviction", |stats| stats.evicted_pages > evicted + 10);
                 at_once.wait();
                 assert!(
                     blocks.iter().map(|block| block.len()).sum::<usize>() == round,

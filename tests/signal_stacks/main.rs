@@ -68,6 +68,6 @@ fn touch_on(stack: &Stack, alternate: Option<&Stack>, setup: Setup) {
     });
     let stats = arena.stats();
     assert_eq!(wrong.into_inner(), 0, "{setup}: {stats}");
-    assert!(stats.refaults > 500 && stats.brought_along > 100, "{setup}: {stats}");
-    assert!(stats.zero_fills > 64, "{setup}: {stats}");
+    assert!(stats.refaults > 500 && stats.readahead_pages > 100, "{setup}: {stats}");
+    assert!(stats.zero_filled_pages > 64, "{setup}: {stats}");
 }

@@ -75,11 +75,11 @@ impl Collector for Figures {
             ("values_demoted", "Values that moved from the hot lane", events.demoted),
             ("values_lost", "Values whose stored copy was damaged", events.lost),
             ("refaults", "Touches that brought a page back", stats.refaults),
-            ("pages_brought_along", "Readahead brought back with those", stats.brought_along),
-            ("pages_prefetched", "Pages brought back before a touch", stats.prefetched),
-            ("pages_evicted", "Pages that were compressed", stats.evicted),
-            ("pages_incompressible", "Pages that did not compress", stats.incompressible),
-            ("store_full", "Pages that stayed for want of room", stats.store_full),
+            ("pages_brought_along", "Readahead brought back with those", stats.readahead_pages),
+            ("pages_prefetched", "Pages brought back before a touch", stats.prefetched_pages),
+            ("pages_evicted", "Pages that were compressed", stats.evicted_pages),
+            ("pages_incompressible", "Pages that did not compress", stats.incompressible_pages),
+            ("store_full", "Pages that stayed for want of room", stats.store_full_pages),
         ] {
             counter(&mut to, name, help, value)?;
         }

@@ -80,7 +80,7 @@ fn tick(server: &Server) {
         let stats = figures::arena(server).stats();
         Counters {
             refaults: stats.refaults as f64,
-            pages: (stats.refaults + stats.brought_along + stats.prefetched) as f64,
+            pages: (stats.refaults + stats.readahead_pages + stats.prefetched_pages) as f64,
             commands: server.totals_since_start().commands as f64,
         }
     });

@@ -72,7 +72,7 @@ fn run(scenario: &Scenario, deviation: &Deviation, record: bool) -> Outcome {
             world.verify_stopped();
         }
         world.end();
-        let counted = world.engine.core.counters.kernel_refused.get();
+        let counted = world.engine.core.counters.kernel_errors.get();
         refused.store(usize::try_from(counted).unwrap_or(0), Ordering::Relaxed);
     });
     Outcome {

@@ -85,7 +85,7 @@ fn touch_in_a_run(setup: Setup, way: Way, name: &str, pattern: &[isize]) {
             // The touches before, of which the last three found two, four and eight pages.
             let before = 1 + 3 + 7;
             let expected = before + if pattern.contains(&ahead) { 2 } else { 15 };
-            eventually(&arena, "what came along", |stats| stats.brought_along == expected);
+            eventually(&arena, "what came along", |stats| stats.readahead_pages == expected);
         }
     }
     it.verify_good(&case);

@@ -150,11 +150,11 @@ fn a_batch_is_held_frozen_found_intact_thawed_and_released() {
 fn refused(name: &'static str) {
     each(name, |mut it, script| {
         before(script, name, |_| Err(REFUSED));
-        let refused = it.core.counters.kernel_refused.get();
+        let refused = it.core.counters.kernel_errors.get();
         let done = it.execute(4, 2, 2, 5);
         assert!(done.pages == 0 && done.refused >= 5, "{done:?}");
         assert_eq!(done.refusal, Some(REFUSED));
-        assert_eq!(it.core.counters.kernel_refused.get() - refused, done.refused as u64);
+        assert_eq!(it.core.counters.kernel_errors.get() - refused, done.refused as u64);
         assert_eq!(it.stored(), [0; 0]);
         assert_eq!(it.evictor.ages(Tick::new(4)).at_least(0), PAGES - done.refused);
         assert!(it.core.table.load(PageIndex(0)).is_backing_off(Tick::new(11)));
@@ -197,7 +197,7 @@ fn a_release_that_fails_is_told_and_the_pages_are_gone_all_the_same() {
         before(script, "release", |_| Err(REFUSED));
         let done = it.execute(4, 2, 2, 5);
         assert_eq!(done, Evicted { pages: 5, refusal: Some(REFUSED), ..Evicted::default() });
-        assert_eq!(it.core.counters.kernel_refused.get(), 5);
+        assert_eq!(it.core.counters.kernel_errors.get(), 5);
         assert_eq!(it.stored(), [0, 1, 2, 3, 4]);
     });
 }
@@ -208,7 +208,7 @@ fn a_region_that_cannot_be_looked_at_rests() {
         let region = PageRange::new(0, REGION_PAGES);
         before(script, "touched", move |range| if range == region { Err(REFUSED) } else { Ok(()) });
         assert_eq!(it.evictor.scan(Tick::new(5), true), Err(REFUSED));
-        assert_eq!(it.core.counters.kernel_refused.get(), 1);
+        assert_eq!(it.core.counters.kernel_errors.get(), 1);
         assert_eq!(it.evictor.ages(Tick::new(5)).at_least(0), PAGES - REGION_PAGES);
         assert_eq!(it.execute(5, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
         it.evictor.scan(Tick::new(6), false).unwrap();
@@ -232,7 +232,7 @@ fn a_page_that_is_taken_back_in_the_middle_of_a_batch_stays() {
             });
             let done = it.execute(4, 2, 2, 5);
             assert_eq!(done.touched, 1, "{name}");
-            assert_eq!(it.core.counters.touched_in_time.get(), 1, "{name}");
+            assert_eq!(it.core.counters.touched_during_eviction.get(), 1, "{name}");
             assert!(!it.stored().contains(&3), "{name}");
             assert_eq!(it.state(3), State::Resident);
             assert_eq!(it.core.table.load(page).tick(), Tick::new(4), "it counts as touched");

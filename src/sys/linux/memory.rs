@@ -24,7 +24,7 @@ pub(crate) use super::lazy::LazySlice;
 ///
 /// Threads of the program never read or change the file by its number, which may mean another file by then.
 #[derive(Debug)]
-pub(crate) struct SharedMemory {
+pub(in crate::sys) struct SharedMemory {
     file: Descriptor,
     app: MmapRaw,
     alias: MmapRaw,

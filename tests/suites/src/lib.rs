@@ -33,7 +33,7 @@ extern "C" fn at_exit() {
     let line = format!(
         "program={} evicted={} refaults={} lost={}\n",
         name.display(),
-        stats.evicted,
+        stats.evicted_pages,
         stats.refaults,
         stats.lost_bytes
     );

@@ -61,7 +61,7 @@ fn diagnosis(server: &Server) -> String {
     };
     let p99 = stats.refault_time.quantile(0.99).unwrap_or_default();
     let refaults = server.rates.per_second().refaults;
-    let tried = stats.evicted + stats.incompressible;
+    let tried = stats.evicted_pages + stats.incompressible_pages;
     let (clients, waiting) = (server.clients.used_bytes(), server.clients.waiting());
     let pressure = server.keyspace.pressure();
     let evicted = figures::events(server).evicted;
@@ -99,24 +99,24 @@ fn diagnosis(server: &Server) -> String {
             ),
         ),
         (
-            stats.store_full > 0,
+            stats.store_full_pages > 0,
             format!(
                 "The store was full {} times, so idle pages stayed. Raise its limit.",
-                stats.store_full
+                stats.store_full_pages
             ),
         ),
         (
-            stats.kernel_refused > 0,
+            stats.kernel_errors > 0,
             format!(
                 "The kernel refused to let {} pages or regions be evicted.",
-                stats.kernel_refused
+                stats.kernel_errors
             ),
         ),
         (
-            tried > 1000 && stats.incompressible > tried / 2,
+            tried > 1000 && stats.incompressible_pages > tried / 2,
             format!(
                 "{} of {tried} pages did not compress: values that are compressed already gain nothing here.",
-                stats.incompressible
+                stats.incompressible_pages
             ),
         ),
         (

@@ -133,7 +133,7 @@ impl Keyspace {
         let this = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: Hasher::default(),
-            values: Values::new(arena),
+            values: Values::new(&arena),
             heat: Heat::new(options.cold_after, options.moves),
             used: AtomicUsize::new(0),
             limits: room::Limits::new(&options),

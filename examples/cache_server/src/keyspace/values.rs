@@ -6,7 +6,7 @@ use super::{Form, OutOfMemory};
 use allocator_api2::alloc::Allocator;
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use thermocline::{Arena, ArenaError, Lane, Peek};
+use thermocline::{Arena, ArenaError, ArenaLane, Lane, Peek};
 
 /// The bytes of one value. It has to be given back to [`Values::free`]: dropping it leaks them.
 #[derive(Debug)]
@@ -71,16 +71,26 @@ fn layout(bytes: usize) -> Layout {
 /// The arena, as the place of values.
 #[derive(Debug)]
 pub(super) struct Values {
-    arena: Arena,
+    default: ArenaLane,
+    hot: ArenaLane,
+    cold: ArenaLane,
 }
 
 impl Values {
-    pub(super) fn new(arena: Arena) -> Self {
-        Self { arena }
+    pub(super) fn new(arena: &Arena) -> Self {
+        Self { default: arena.lane(Lane::Default), hot: arena.hot(), cold: arena.cold() }
     }
 
     pub(super) fn arena(&self) -> &Arena {
-        &self.arena
+        self.default.arena()
+    }
+
+    fn lane(&self, lane: Lane) -> &ArenaLane {
+        match lane {
+            Lane::Hot => &self.hot,
+            Lane::Cold => &self.cold,
+            _ => &self.default,
+        }
     }
 
     /// A new value with these bytes.
@@ -89,7 +99,7 @@ impl Values {
         if len == 0 {
             return Ok(Value::new(NonNull::dangling(), len, lane));
         }
-        let block = self.arena.lane(lane).allocate(layout(bytes.len())).map_err(|_| OutOfMemory)?;
+        let block = self.lane(lane).allocate(layout(bytes.len())).map_err(|_| OutOfMemory)?;
         let start = block.cast::<u8>();
         // SAFETY: a new block of at least so many bytes.
         unsafe { start.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
@@ -99,7 +109,7 @@ impl Values {
     pub(super) fn free(&self, value: Value) {
         if value.capacity() > 0 {
             // SAFETY: allocated by `put` or `resize` with this layout, and not used any more.
-            unsafe { self.arena.deallocate(value.start, value.layout()) }
+            unsafe { self.arena().deallocate(value.start, value.layout()) }
         }
     }
 
@@ -112,18 +122,18 @@ impl Values {
         if value.len == 0 {
             return Ok(Peek::InMemory(&[]));
         }
-        self.arena.peek(value.bytes(), buffer)
+        self.arena().peek(value.bytes(), buffer)
     }
 
     pub(super) fn is_resident(&self, value: &Value) -> bool {
-        value.len == 0 || self.arena.is_resident(value.bytes())
+        value.len == 0 || self.arena().is_resident(value.bytes())
     }
 
     /// Brings back what is stored of a value.
     pub(super) fn ensure(&self, value: &Value) {
         if value.len > 0 {
             // What is lost is found when it is read.
-            let _ = self.arena.ensure(value.bytes());
+            let _ = self.arena().ensure(value.bytes());
         }
     }
 
@@ -156,7 +166,7 @@ impl Values {
     fn resize(&self, value: &mut Value, len: usize) -> Result<(), OutOfMemory> {
         let new_len = u32::try_from(len).map_err(|_| OutOfMemory)?;
         let (old, new) = (value.layout(), layout(capacity(len, true)));
-        let lane = self.arena.lane(value.lane);
+        let lane = self.lane(value.lane);
         if old.size() == 0 {
             value.start = lane.allocate(new).map_err(|_| OutOfMemory)?.cast();
         } else if new.size() > old.size() {
