@@ -1,7 +1,7 @@
 //! Damaged pages at every place of a run: each good page gets its own bytes, and a damaged one none.
 
 use super::fixture::{Fixture, bytes_of, each, is_damaged};
-use super::restore::{Brought, Empty};
+use super::restore::{EmptyPages, RestoreOutcome};
 use super::*;
 use crate::prim::PAGE_SIZE;
 
@@ -44,11 +44,11 @@ fn a_touched_page_gets_its_own_bytes_whichever_pages_around_it_are_damaged() {
     });
 }
 
-fn restores(it: &mut Fixture, pages: usize, damaged: usize, empty: Empty) {
+fn restores(it: &mut Fixture, pages: usize, damaged: usize, empty: EmptyPages) {
     let run = it.stored(pages, damaged);
     let lost = (0..pages).filter(|&i| is_damaged(damaged, i)).count();
     let brought = it.resolver.restore(run, empty).unwrap();
-    assert_eq!(brought, Brought { restored: pages - lost, lost }, "{damaged:b}");
+    assert_eq!(brought, RestoreOutcome { restored: pages - lost, lost }, "{damaged:b}");
     for (i, page) in run.iter().enumerate() {
         if is_damaged(damaged, i) {
             assert_eq!(it.state(page), State::Lost, "{damaged:b}: {page:?}");
@@ -63,12 +63,12 @@ fn restores(it: &mut Fixture, pages: usize, damaged: usize, empty: Empty) {
 fn a_range_that_is_brought_back_has_its_own_bytes_wherever_pages_of_it_are_damaged() {
     each("a_range_that_is_brought_back", |mut it| {
         for damaged in 0..1 << RUN {
-            restores(&mut it, RUN, damaged, Empty::Leave);
-            restores(&mut it, RUN, damaged, Empty::Populate);
+            restores(&mut it, RUN, damaged, EmptyPages::Leave);
+            restores(&mut it, RUN, damaged, EmptyPages::Populate);
         }
         // More than are brought back in one call, damaged where one call ends and the next begins.
         for damaged in [1, 1 << 15, 1 << 16, 1 << 17, 3 << 15, 1 << 15 | 1 << 31, 1 << 39] {
-            restores(&mut it, 40, damaged, Empty::Leave);
+            restores(&mut it, 40, damaged, EmptyPages::Leave);
         }
         it.check();
     });

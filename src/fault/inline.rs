@@ -62,8 +62,8 @@ impl Inline {
                 (self.filled)();
             }
             Resolved::Waiting => resolver.core.table.wait(page),
-            Resolved::Lifted if !self.is_readable(page) => return Served::Refused,
-            Resolved::Zeroed | Resolved::Lifted | Resolved::TakenBack => (self.filled)(),
+            Resolved::Unprotected if !self.is_readable(page) => return Served::Refused,
+            Resolved::Zeroed | Resolved::Unprotected | Resolved::TakenBack => (self.filled)(),
             Resolved::Lost => return Served::Refused,
         }
         Served::Retry

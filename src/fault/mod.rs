@@ -20,7 +20,7 @@ mod scratch;
 
 pub(crate) use crate::sys::backing::FillError;
 pub(crate) use peek::Peeked;
-pub(crate) use restore::{Brought, Empty};
+pub(crate) use restore::{EmptyPages, RestoreOutcome};
 
 use crate::alloc::BlockMap;
 use crate::policy::{Readahead, ZeroFillWindow};
@@ -30,7 +30,7 @@ use crate::stats::Progress;
 use crate::sys::event;
 use crate::table::{State, Waiters, Word};
 use crate::track::Core;
-use scratch::Scratches;
+use scratch::ScratchPool;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -100,7 +100,7 @@ pub(crate) enum Resolved {
     /// The page was empty; zeros were put in place.
     Zeroed,
     /// The page was in memory; access was given back.
-    Lifted,
+    Unprotected,
     /// The page was taken from the evictor.
     TakenBack,
     /// Somebody else is at work on the page and will wake the toucher.
@@ -118,7 +118,7 @@ pub(crate) struct Resolver {
     map: Arc<BlockMap>,
     zero_fill: ZeroFillWindow,
     readahead: Readahead,
-    scratches: Scratches,
+    scratches: ScratchPool,
     /// Handler threads that poll for a message.
     polling: AtomicUsize,
     /// The page that the handler thread of each descriptor is at.
@@ -133,7 +133,7 @@ impl Resolver {
             map,
             zero_fill: ZeroFillWindow::default(),
             readahead: Readahead::new(),
-            scratches: Scratches::new(),
+            scratches: ScratchPool::new(),
             polling: AtomicUsize::new(0),
             progress,
         }
@@ -155,17 +155,17 @@ impl Resolver {
                 State::Empty => {
                     let range =
                         self.zero_fill.window(page, |most| self.map.rest_of_block(page, most));
-                    if let Some(resolved) = self.zero_from(range) {
+                    if let Some(resolved) = self.zero_fill(range) {
                         return resolved;
                     }
                 }
                 State::Resident | State::Claimed => {
-                    if self.core.table.begin_lift(page, seen).is_ok() {
-                        return self.lift(page, seen);
+                    if self.core.table.begin_unprotect(page, seen).is_ok() {
+                        return self.unprotect(page, seen);
                     }
                 }
                 State::Dropping | State::Filling => {
-                    if self.core.table.ask_to_be_woken(page, seen).is_ok() {
+                    if self.core.table.request_wake(page, seen).is_ok() {
                         return Resolved::Waiting;
                     }
                 }
@@ -176,7 +176,7 @@ impl Resolver {
                     }
                 }
                 State::Lost => {
-                    if self.repoison(page, seen) {
+                    if self.renew_poison(page, seen) {
                         return Resolved::Lost;
                     }
                 }
@@ -186,7 +186,7 @@ impl Resolver {
 
     /// Fills the first page of `range`, and what is empty right after it. None if the first page
     /// is not empty any more, or has to be tried again because there was no memory for it.
-    fn zero_from(&self, range: PageRange) -> Option<Resolved> {
+    fn zero_fill(&self, range: PageRange) -> Option<Resolved> {
         match self.zero_run(range) {
             (0, None) => None,
             (0, Some(FillError::NoMemory)) => {
@@ -195,7 +195,7 @@ impl Resolver {
             }
             (0, Some(error)) => {
                 self.core.table.begin_fill(range.start, Word::EMPTY).ok()?;
-                self.lose(range.start, Word::EMPTY, &error);
+                self.mark_lost(range.start, Word::EMPTY, &error);
                 Some(Resolved::Lost)
             }
             (filled, _) => {
@@ -206,17 +206,17 @@ impl Resolver {
     }
 
     /// Gives access to the page, which the caller has taken.
-    fn lift(&self, page: PageIndex, was: Word) -> Resolved {
+    fn unprotect(&self, page: PageIndex, was: Word) -> Resolved {
         if let Err(e) = self.core.isolation.admit(page.only()) {
             event::abort_process("cannot give access to a page", &e);
         }
-        self.wake(page.only(), self.core.table.finish_lift(page, was));
+        self.wake(page.only(), self.core.table.finish_unprotect(page, was));
         if was.state() == State::Claimed {
             self.core.counters.evictions_cancelled.add(1);
             Resolved::TakenBack
         } else {
             self.core.counters.protection_faults.add(1);
-            Resolved::Lifted
+            Resolved::Unprotected
         }
     }
 
@@ -238,24 +238,24 @@ impl Resolver {
 
     /// Makes sure that whoever touches a lost page learns of it: poison does not outlast the page's
     /// being taken out of the page table. False if the page is not what it was any more.
-    fn repoison(&self, page: PageIndex, seen: Word) -> bool {
-        let taken = self.core.table.begin_repoison(page, seen).is_ok();
+    fn renew_poison(&self, page: PageIndex, seen: Word) -> bool {
+        let taken = self.core.table.begin_poison(page, seen).is_ok();
         if taken {
             self.poison(page);
-            self.wake(page.only(), self.core.table.finish_repoison(page));
+            self.wake(page.only(), self.core.table.finish_poison(page));
         }
         taken
     }
 
     /// Makes sure of it for all lost pages, before nobody serves touches any more.
-    pub(crate) fn repoison_lost_pages(&self) {
+    pub(crate) fn renew_poison_of_lost_pages(&self) {
         if self.core.table.lost() == 0 {
             return;
         }
         for page in self.core.table.extent().iter() {
             loop {
                 let seen = self.core.table.load(page);
-                if seen.state() != State::Lost || self.repoison(page, seen) {
+                if seen.state() != State::Lost || self.renew_poison(page, seen) {
                     break;
                 }
             }

@@ -14,14 +14,14 @@ const STRETCH: usize = REGION_PAGES;
 
 impl Resolver {
     /// Gives up a page that the caller has taken: whoever touches it gets SIGBUS.
-    pub(super) fn lose(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
+    pub(super) fn mark_lost(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
         event::report(format_args!("page {} of an arena is lost: {why:#}", page.0));
         if was.state() == State::Stored {
             self.core.store.free(was.handle());
         }
         // Poison first: it keeps the next toucher from seeing a missing page that is not ours.
         self.poison(page);
-        self.wake(page.only(), self.core.table.lose(page, was));
+        self.wake(page.only(), self.core.table.mark_lost(page, was));
     }
 
     /// Puts zeros into the leading run of empty pages of `range`, and says how many there are and

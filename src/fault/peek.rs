@@ -58,7 +58,7 @@ impl Resolver {
                 return Peeked::Lost;
             }
             bytes[..part.len()].copy_from_slice(&scratch.bytes(page.only())[part]);
-            self.give_up(page, scratch);
+            self.abort_fill(page, scratch);
             self.core.counters.peeks.add(1);
             Peeked::Stored
         })

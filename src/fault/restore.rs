@@ -11,7 +11,7 @@ use crate::table::{State, Word};
 
 /// What is to become of pages that were never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Empty {
+pub(crate) enum EmptyPages {
     /// They stay so.
     Leave,
     /// They are given memory.
@@ -20,7 +20,7 @@ pub(crate) enum Empty {
 
 /// What bringing a range back came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Brought {
+pub(crate) struct RestoreOutcome {
     /// Pages that came from the store.
     pub(crate) restored: usize,
     /// Pages whose bytes are gone.
@@ -54,7 +54,7 @@ impl Resolver {
             if intact.is_empty() {
                 (Resolved::Lost, page.only())
             } else {
-                self.put_back(page, intact, scratch)
+                self.put_in_place(page, intact, scratch)
             }
         })
     }
@@ -94,11 +94,11 @@ impl Resolver {
         for other in run.iter() {
             let is_intact = intact.start <= other && other < intact.end;
             if !is_intact && damaged != Some(other) {
-                self.give_up(other, scratch);
+                self.abort_fill(other, scratch);
             }
         }
         if let Some(page) = damaged {
-            self.lose(page, scratch.word(page), &"its checksum does not match");
+            self.mark_lost(page, scratch.word(page), &"its checksum does not match");
         }
         intact
     }
@@ -124,14 +124,14 @@ impl Resolver {
     }
 
     /// Puts the pages of `intact` in place, at any rate `page`. Says which pages it has put there.
-    fn put_back(
+    fn put_in_place(
         &self,
         page: PageIndex,
         intact: PageRange,
         scratch: &Scratch,
     ) -> (Resolved, PageRange) {
         let sample = self.readahead.is_sample(intact);
-        let (done, _) = self.hand_over(intact, scratch, !sample);
+        let (done, _) = self.copy_in(intact, scratch, !sample);
         if sample {
             if done == intact.pages() {
                 self.sample(page, intact);
@@ -147,7 +147,7 @@ impl Resolver {
             if other < there.end {
                 self.finish_restored(other, scratch);
             } else if other != page {
-                self.give_up(other, scratch);
+                self.abort_fill(other, scratch);
             }
         }
         if page < there.end {
@@ -155,7 +155,7 @@ impl Resolver {
         }
         // Alone, because what stopped the kernel may concern a neighbour.
         loop {
-            match self.hand_over(page.only(), scratch, true).1 {
+            match self.copy_in(page.only(), scratch, true).1 {
                 None => {
                     self.finish_restored(page, scratch);
                     return (Resolved::Restored, page.only());
@@ -165,7 +165,7 @@ impl Resolver {
                     event::report(format_args!("a thread waits for memory for an evicted page"));
                 }
                 Some(error) => {
-                    self.lose(page, scratch.word(page), &error);
+                    self.mark_lost(page, scratch.word(page), &error);
                     return (Resolved::Lost, page.only());
                 }
             }
@@ -174,14 +174,14 @@ impl Resolver {
 
     /// Gives the kernel the bytes of `pages`, a part of the run that has been decoded. Says how many it
     /// has put in place, and what stopped it.
-    fn hand_over(
+    fn copy_in(
         &self,
         pages: PageRange,
         scratch: &Scratch,
         wake: bool,
     ) -> (usize, Option<FillError>) {
         debug_assert!(
-            scratch.is_faithful(pages, &self.core.store),
+            scratch.matches_store(pages, &self.core.store),
             "bytes of another page: {pages:?}"
         );
         let bytes = scratch.bytes(pages);
@@ -197,7 +197,7 @@ impl Resolver {
     }
 
     /// Makes a page of the run a stored one again.
-    pub(super) fn give_up(&self, page: PageIndex, scratch: &Scratch) {
+    pub(super) fn abort_fill(&self, page: PageIndex, scratch: &Scratch) {
         self.wake(page.only(), self.core.table.abort_fill(page, scratch.word(page)));
     }
 
@@ -228,12 +228,16 @@ impl Resolver {
 
     /// Brings back the stored pages of `range`. Pages in memory count as touched, those on their way
     /// out are taken back, and those that others are at work on are waited for.
-    pub(crate) fn restore(&self, range: PageRange, empty: Empty) -> Result<Brought, FillError> {
-        let mut brought = Brought::default();
+    pub(crate) fn restore(
+        &self,
+        range: PageRange,
+        empty: EmptyPages,
+    ) -> Result<RestoreOutcome, FillError> {
+        let mut brought = RestoreOutcome::default();
         let mut left = match empty {
             // Beyond it all is empty.
-            Empty::Leave => range.intersection(self.core.table.extent()),
-            Empty::Populate => range,
+            EmptyPages::Leave => range.intersection(self.core.table.extent()),
+            EmptyPages::Populate => range,
         };
         while !left.is_empty() {
             let page = left.start;
@@ -254,8 +258,8 @@ impl Resolver {
                 }
                 State::Claimed => {
                     let _blocked = SignalsBlocked::new();
-                    if self.core.table.begin_lift(page, seen).is_ok() {
-                        self.lift(page, seen);
+                    if self.core.table.begin_unprotect(page, seen).is_ok() {
+                        self.unprotect(page, seen);
                     }
                 }
                 State::Dropping | State::Filling => self.core.table.wait(page),
@@ -263,7 +267,7 @@ impl Resolver {
                     self.core.table.touch(page);
                     left.start.0 += 1;
                 }
-                State::Empty if empty == Empty::Populate => {
+                State::Empty if empty == EmptyPages::Populate => {
                     let run = left.iter().take_while(|p| self.core.table.load(*p) == Word::EMPTY);
                     self.populate(PageRange::new(page.0, page.0 + run.count().max(1)))?;
                 }
@@ -287,12 +291,12 @@ impl Resolver {
             return (0, None);
         }
         let intact = self.decode_around(range.start, scratch);
-        let (done, stopped) = self.hand_over(intact, scratch, true);
+        let (done, stopped) = self.copy_in(intact, scratch, true);
         for page in intact.iter() {
             if page.0 < intact.start.0 + done {
                 self.finish_restored(page, scratch);
             } else {
-                self.give_up(page, scratch);
+                self.abort_fill(page, scratch);
             }
         }
         (done, stopped)

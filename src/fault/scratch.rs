@@ -79,7 +79,7 @@ impl Scratch {
     }
 
     /// Whether the bytes of `pages` are the bytes that were stored, by the checksums in the store.
-    pub(super) fn is_faithful(&self, pages: PageRange, store: &Store) -> bool {
+    pub(super) fn matches_store(&self, pages: PageRange, store: &Store) -> bool {
         let is_copy = |page: PageIndex| {
             store.is_copy(self.word(page).handle(), tag(page), self.bytes(page.only()))
         };
@@ -95,9 +95,9 @@ fn tag(page: PageIndex) -> u64 {
 /// The pool: a buffer for each processor. That is enough, because a thread that holds one does not
 /// block, except to wait for memory.
 #[derive(Debug)]
-pub(super) struct Scratches(Box<[CachePadded<Mutex<Scratch>>]>);
+pub(super) struct ScratchPool(Box<[CachePadded<Mutex<Scratch>>]>);
 
-impl Scratches {
+impl ScratchPool {
     pub(super) fn new() -> Self {
         let count = cpu::count().clamp(2, 64);
         Self((0..count).map(|_| CachePadded::new(Mutex::new(Scratch::new()))).collect())
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn more_threads_than_buffers_take_turns() {
-        let scratches = Scratches::new();
+        let scratches = ScratchPool::new();
         let threads = scratches.0.len() * 3;
         thread::scope(|scope| {
             for n in 0..threads {
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_buffer_is_found_while_the_others_are_held() {
-        fn hold(scratches: &Scratches, held: usize) {
+        fn hold(scratches: &ScratchPool, held: usize) {
             if held == scratches.0.len() {
                 return;
             }
@@ -159,6 +159,6 @@ mod tests {
                 assert_eq!(scratch.bytes[0], held as u8, "two had it at a time");
             });
         }
-        hold(&Scratches::new(), 0);
+        hold(&ScratchPool::new(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! What touches of stored pages bring along, and what is learnt from it.
 
 use super::fixture::{Fixture, each};
-use super::restore::{Brought, Empty};
+use super::restore::{EmptyPages, RestoreOutcome};
 use super::*;
 use crate::prim::Tick;
 
@@ -161,7 +161,7 @@ fn a_range_comes_back_up_to_what_the_kernel_does_not_take() {
         let run = it.stored(40, 0);
         let gone = PageIndex(run.start.0 + 20);
         it.resolver.core.backing.map_inaccessible(gone);
-        assert!(matches!(it.resolver.restore(run, Empty::Leave), Err(FillError::Sys(_))));
+        assert!(matches!(it.resolver.restore(run, EmptyPages::Leave), Err(FillError::Sys(_))));
         for page in run.iter() {
             assert_eq!(it.is_right(page), page < gone, "{page:?}");
             assert_eq!(it.state(page) == State::Stored, page >= gone, "{page:?}");
@@ -177,11 +177,11 @@ fn pages_that_were_never_written_get_memory_only_where_that_is_asked_for() {
         // After a page that was never written.
         let beyond = PageRange::new(first.0, it.stored(3, 0).end.0 + 20);
         let gap = PageIndex(first.0 + 3);
-        let brought = it.resolver.restore(beyond, Empty::Leave).unwrap();
-        assert_eq!(brought, Brought { restored: 6, lost: 0 });
+        let brought = it.resolver.restore(beyond, EmptyPages::Leave).unwrap();
+        assert_eq!(brought, RestoreOutcome { restored: 6, lost: 0 });
         assert_eq!((it.resolver.core.table.resident(), it.state(gap)), (6, State::Empty));
-        let again = it.resolver.restore(beyond, Empty::Populate).unwrap();
-        assert_eq!(again, Brought::default());
+        let again = it.resolver.restore(beyond, EmptyPages::Populate).unwrap();
+        assert_eq!(again, RestoreOutcome::default());
         assert_eq!(it.resolver.core.table.resident(), beyond.pages());
         assert!(beyond.iter().skip(7).all(|page| it.read(page) == 0));
         assert_eq!(it.read(gap), 0);
@@ -194,20 +194,20 @@ fn pages_that_were_never_written_get_memory_only_where_that_is_asked_for() {
 fn pages_in_memory_count_as_touched_and_those_on_their_way_out_are_taken_back() {
     each("pages_in_memory_count_as_touched", |mut it| {
         let run = it.stored(3, 0);
-        it.resolver.restore(run, Empty::Leave).unwrap();
+        it.resolver.restore(run, EmptyPages::Leave).unwrap();
         it.resolver.core.table.set_now(Tick::new(9));
         let claimed = PageIndex(run.start.0 + 1);
         it.resolver.core.table.claim(claimed, it.resolver.core.table.load(claimed)).unwrap();
-        assert_eq!(it.resolver.restore(run, Empty::Leave).unwrap(), Brought::default());
+        assert_eq!(it.resolver.restore(run, EmptyPages::Leave).unwrap(), RestoreOutcome::default());
         assert!(run.iter().all(|page| it.resolver.core.table.load(page).tick() == Tick::new(9)));
         assert_eq!(it.state(claimed), State::Resident);
         assert_eq!(it.resolver.core.counters.evictions_cancelled.get(), 1);
         assert_eq!(it.resolver.core.counters.protection_faults.get(), 0);
         // The same for a touch, and for one of a page that only seems to be protected.
-        it.resolver.core.table.disengage(claimed, |word| word);
+        it.resolver.core.table.leave_batch(claimed, |word| word);
         it.resolver.core.table.claim(claimed, it.resolver.core.table.load(claimed)).unwrap();
         assert_eq!(it.resolver.resolve(claimed), Resolved::TakenBack);
-        assert_eq!(it.resolver.resolve(run.start), Resolved::Lifted);
+        assert_eq!(it.resolver.resolve(run.start), Resolved::Unprotected);
         assert_eq!(it.resolver.core.counters.evictions_cancelled.get(), 2);
         assert_eq!(it.resolver.core.counters.protection_faults.get(), 1);
     });
@@ -224,15 +224,15 @@ fn bytes_that_are_not_at_their_pages_place_are_found() {
             scratch.begin(second);
             scratch.push_above(word(second));
             assert!(scratch.decode(second, &it.resolver.core.store));
-            assert!(scratch.is_faithful(second.only(), &it.resolver.core.store));
+            assert!(scratch.matches_store(second.only(), &it.resolver.core.store));
             // Too late: the bytes are where those of the page below belong now.
             scratch.push_below(word(first));
             assert_eq!(scratch.run(), run);
-            assert!(!scratch.is_faithful(first.only(), &it.resolver.core.store));
+            assert!(!scratch.matches_store(first.only(), &it.resolver.core.store));
             assert!(scratch.decode(first, &it.resolver.core.store));
-            assert!(!scratch.is_faithful(run, &it.resolver.core.store));
+            assert!(!scratch.matches_store(run, &it.resolver.core.store));
             assert!(scratch.decode(second, &it.resolver.core.store));
-            assert!(scratch.is_faithful(run, &it.resolver.core.store));
+            assert!(scratch.matches_store(run, &it.resolver.core.store));
         });
     });
 }
