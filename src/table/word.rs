@@ -6,18 +6,19 @@ use core::fmt;
 
 /// The state of a page.
 ///
-/// | state      | where the bytes are         | what a fault does            | the thread that leaves it               |
-/// |------------|-----------------------------|------------------------------|-----------------------------------------|
-/// | `Empty`    | nowhere; reads as zeros     | owns it, fills in zeros      | serves a fault, or populates            |
-/// | `Resident` | in memory                   | owns it, unprotects it       | serves a fault, releases; or is the evictor |
-/// | `Claimed`  | in memory, being compressed | takes it back: as `Resident` | serves a fault, ensures, pins; or is the evictor |
-/// | `Dropping` | in the store; punch follows | waits                        | is its owner, the evictor               |
-/// | `Stored`   | in the store                | owns it, restores it         | serves a fault, ensures, pins, prefetches, peeks, releases |
-/// | `Filling`  | as before, or on their way  | waits                        | is its owner                            |
-/// | `Lost`     | nowhere; cannot be restored | renews the poison; SIGBUS    | serves a fault, or releases             |
+/// | state      | where the bytes are         | what a fault does            | the thread that leaves it                   |
+/// |------------|-----------------------------|------------------------------|---------------------------------------------|
+/// | `Empty`    | nowhere; reads as zeros     | owns it, fills in zeros      | serves a fault, or populates                |
+/// | `Resident` | in memory                   | owns it, unprotects it       | serves a fault, or releases; the evictor    |
+/// | `Claimed`  | in memory                   | takes it back, unprotects it | serves a fault, or restores; the evictor    |
+/// | `Dropping` | in the store; punch follows | waits                        | its owner, the evictor                      |
+/// | `Stored`   | in the store                | owns it, restores it         | serves a fault, restores, peeks or releases |
+/// | `Filling`  | as before, or on their way  | waits                        | its owner                                   |
+/// | `Lost`     | nowhere; not restorable     | renews the poison; SIGBUS    | serves a fault, or releases                 |
 ///
-/// A thread takes a step by a compare-and-swap of the word; of two threads that try, one succeeds. A thread
-/// that waits sets the waiting bit, and the owner wakes it.
+/// A thread restores ahead of a touch for `ensure`, pins and prefetches. A thread takes a step by a
+/// compare-and-swap of the word; of two threads that try, one succeeds. A thread that waits sets the waiting
+/// bit, and the owner wakes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
