@@ -238,8 +238,7 @@ fn whoever_owns_a_page_for_ever_is_told_of() {
     }
     for (setup, output) in children(TEST, |_| true) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        let words =
-            ["the owner of a page with waiters has been keeping page ", "Filling for"];
+        let words = ["the owner of a page with waiters has been keeping page ", "Filling for"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }

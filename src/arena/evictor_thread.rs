@@ -204,7 +204,10 @@ impl Loop {
 
     /// Reports, once, that the program has installed a SIGBUS handler after the library's.
     fn check_sigbus_handler(&mut self) {
-        if self.config.fault_mode == FaultMode::Inline && !self.has_reported_sigbus && !sigbus::is_installed() {
+        if self.config.fault_mode == FaultMode::Inline
+            && !self.has_reported_sigbus
+            && !sigbus::is_installed()
+        {
             self.has_reported_sigbus = true;
             event::report(format_args!(
                 "another handler for SIGBUS has been installed; for addresses that are not its \

@@ -147,7 +147,10 @@ impl Reporter<'_> {
         match event {
             None => {}
             Some(StallEvent::Ended(time)) => {
-                event::report(format_args!("{suspect} makes progress again after {}", seconds(time)));
+                event::report(format_args!(
+                    "{suspect} makes progress again after {}",
+                    seconds(time)
+                ));
             }
             Some(StallEvent::Began(time)) => {
                 self.resolver.core.counters.stalls.add(1);
@@ -170,7 +173,8 @@ impl Reporter<'_> {
         let state = |page| self.resolver.core.table.load(page).state();
         match *suspect {
             Suspect::Handler { page: None, .. } => "leaving messages unread".to_owned(),
-            Suspect::Handler { page: Some(page), .. } | Suspect::Evictor { page: Some(page), .. } => {
+            Suspect::Handler { page: Some(page), .. }
+            | Suspect::Evictor { page: Some(page), .. } => {
                 format!("at page {} ({:?})", page.0, state(page))
             }
             Suspect::Owner { page: Some(page) } => {
