@@ -15,12 +15,12 @@ pub(crate) use crate::sys::{outcome::Outcome, route::OpenError};
 
 /// What a call changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CallTarget {
     Pages,
     Descriptor,
 }
 
-/// What the simulated kernel offers.
+/// The features that the simulated kernel offers.
 const FEATURES: u64 = UFFD_FEATURE_MISSING_SHMEM
     | UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | UFFD_FEATURE_WP_HUGETLBFS_SHMEM
@@ -63,11 +63,11 @@ impl Uffd {
         &super::descriptor::Descriptor
     }
 
-    pub(crate) fn is_usable(&self, _: Kind) -> bool {
+    pub(crate) fn is_usable(&self, _: CallTarget) -> bool {
         true
     }
 
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_original(&self) -> bool {
         true
     }
 
@@ -79,7 +79,7 @@ impl Uffd {
         self.features & feature == feature
     }
 
-    /// Begins a call; an error if one was injected.
+    /// Begins a call. Gives the injected outcome, an errno as an error.
     fn begin(&self, call: Call, range: PageRange) -> Result<Option<Injected>, i32> {
         match self.kernel.begin(call, range) {
             Some(Injected::Errno(errno)) => Err(errno),
@@ -92,10 +92,10 @@ impl Uffd {
         call: Call,
         name: &'static str,
         range: PageRange,
-        what: impl FnOnce(),
+        effect: impl FnOnce(),
     ) -> Result<(), SysError> {
         self.begin(call, range).map_err(|errno| SysError::new(name, errno))?;
-        what();
+        effect();
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl Uffd {
         })
     }
 
-    /// Wakes who waits before the registration ends, as the kernel does (`userfaultfd_unregister`).
+    /// Wakes the waiters before the registration ends, as the kernel does (`userfaultfd_unregister`).
     pub(crate) fn unregister(&self, start: u64, len: usize) -> Result<(), SysError> {
         let range = pages(start, len);
         self.simple(Call::Unregister, "ioctl(UFFDIO_UNREGISTER)", range, || {
@@ -140,7 +140,7 @@ impl Uffd {
         })
     }
 
-    /// Does something to page after page, each with an error of its own, and says what came of it all.
+    /// Calls `one` for each page in turn until one fails. Gives the outcome that the kernel would report.
     fn each(
         &self,
         (call, name): (Call, &'static str),
@@ -169,7 +169,7 @@ impl Uffd {
         }
         match stopped {
             None => Ok(Outcome::Done),
-            // What was done is told, and not why it went no further.
+            // The kernel reports the pages that are done, and not the error that stopped the call.
             Some(_) if done > 0 => {
                 let bytes = i64::try_from(done * PAGE_SIZE).unwrap_or(i64::MAX);
                 outcome(Err(SysError::new(name, libc::EAGAIN)), bytes)
@@ -198,8 +198,8 @@ impl Uffd {
         })
     }
 
-    /// Puts a page where there is none, neither in the page table nor in the page cache. A marker of
-    /// write protection is no page, and goes.
+    /// Puts a page in place unless the page table or the page cache has one. Replaces a marker of write
+    /// protection.
     fn put(&self, state: &mut State, at: PageIndex, bytes: &[u8]) -> Result<(), i32> {
         self.owns(state, at)?;
         let page = state.page(at);
@@ -224,7 +224,7 @@ impl Uffd {
         })
     }
 
-    /// Marks what is not mapped too.
+    /// Marks unmapped pages too.
     pub(crate) fn write_protect(
         &self,
         start: u64,
@@ -242,7 +242,7 @@ impl Uffd {
         })
     }
 
-    /// Protects what is mapped, and nothing else.
+    /// Protects mapped pages only.
     pub(crate) fn rw_protect(&self, start: u64, len: usize, on: bool) -> Result<Outcome, SysError> {
         let call = if on { Call::ReadWriteProtect } else { Call::ReadWriteUnprotect };
         self.protect((call, "ioctl(UFFDIO_RWPROTECT)"), pages(start, len), !on, |entry| match entry
@@ -252,7 +252,7 @@ impl Uffd {
         })
     }
 
-    /// All or nothing, but for what happens between two pages.
+    /// Protects all pages or none. Other threads may run between two pages.
     fn protect(
         &self,
         name: (Call, &'static str),
@@ -260,9 +260,9 @@ impl Uffd {
         wake: bool,
         change: impl Fn(Entry) -> Entry,
     ) -> Result<Outcome, SysError> {
-        let all_ours =
+        let owned =
             self.kernel.with(|state| range.iter().try_for_each(|page| self.owns(state, page)));
-        if let Err(errno) = all_ours {
+        if let Err(errno) = owned {
             return outcome(Err(SysError::new(name.1, errno)), 0);
         }
         self.each(name, range, wake, |state, page| {
@@ -272,7 +272,7 @@ impl Uffd {
         })
     }
 
-    /// Waits until nobody is on the way through the page table.
+    /// Waits until no thread walks the page table.
     pub(crate) fn set_rwp_async(&self, on: bool) -> Result<(), SysError> {
         let call = if on { Call::Async } else { Call::Sync };
         let all = PageRange::new(0, 0);
