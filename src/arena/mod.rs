@@ -31,6 +31,7 @@ use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
+use crate::sys::backing::PlainMemory;
 use crate::sys::fork::Generation;
 use crate::sys::uffd::Uffd;
 use crate::sys::{DescriptorRoute, Probe};
@@ -170,9 +171,9 @@ impl Arena {
                 (Arc::clone(&engine) as _, base, Some((engine, evictor)), None, None)
             }
             other => {
-                let plain = Arc::new(PlainPager::new(config.reserve)?);
+                let plain = Arc::new(PlainPager(PlainMemory::new(config.reserve)?));
                 let reason = if let Swapping::Off(reason) = other { Some(reason) } else { None };
-                (Arc::clone(&plain) as _, plain.base(), None, Some(plain), reason)
+                (Arc::clone(&plain) as _, plain.0.base(), None, Some(plain), reason)
             }
         };
         let options = HeapOptions { poison: config.poison_freed, most_dirty: config.most_dirty() };
@@ -332,7 +333,7 @@ impl Inner {
         stats.reserved_bytes = self.config.reserve;
         (stats.allocated_bytes, stats.hole_bytes) = self.parts.heap.allocated_and_holes();
         let plain = self.parts.plain.as_ref();
-        stats.memory_bytes = plain.map_or(0, |plain| plain.memory_bytes().unwrap_or(0));
+        stats.memory_bytes = plain.map_or(0, |plain| plain.0.memory_bytes().unwrap_or(0));
         if let Some(engine) = engine {
             let Core { backing, table, store, .. } = &*engine.core;
             stats.memory_bytes = backing.memory_bytes().unwrap_or(0);

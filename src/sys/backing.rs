@@ -5,9 +5,11 @@
 //! [`SharedBacking`] has the calls that work on shared memory alone.
 
 mod fill;
+mod plain;
 mod shared;
 
 pub(crate) use fill::{Content, FillError};
+pub(crate) use plain::PlainMemory;
 pub(crate) use shared::SharedBacking;
 
 use super::error::SysError;

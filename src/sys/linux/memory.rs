@@ -26,14 +26,14 @@ pub(crate) use super::lazy::LazySlice;
 ///
 /// Threads of the program never read or change the file by its number, which may refer to another file.
 #[derive(Debug)]
-pub(crate) struct SharedMemory {
+pub(in crate::sys) struct SharedMemory {
     file: Descriptor,
     app: MmapRaw,
     alias: MmapRaw,
 }
 
 impl SharedMemory {
-    /// Reserves `len` bytes, a multiple of the page size, without taking any memory yet.
+    /// Reserves `len` bytes, a multiple of the page size, without allocating memory.
     pub(crate) fn new(len: usize) -> Result<Self, SysError> {
         let file = memfd(c"thermocline")?;
         // Above the limit ftruncate would fail and also send SIGXFSZ.
@@ -114,8 +114,8 @@ impl SharedMemory {
     /// Any thread may call this: it names the pages by their addresses in the second view.
     pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
         match self.remove(range) {
-            // The kernel drops no locked pages by this call. `lock` has locked them, or the program has
-            // locked all of its memory. The caller owns them, so no lock is needed any more.
+            // This call drops no locked pages. `lock` has locked them, or the program has locked all of its
+            // memory (`mlockall(2)`). The caller owns them, so they need not stay locked.
             Err(e) if e.errno() == libc::EINVAL => {
                 self.unlock(range)?;
                 self.remove(range)
@@ -140,7 +140,7 @@ impl SharedMemory {
         }
     }
 
-    /// As [`punch`](Self::punch), and keeps locked pages locked until they are gone.
+    /// As [`punch`](Self::punch), but keeps locked pages locked until they are dropped.
     ///
     /// Only the evictor may call this: it has a descriptor table of its own.
     pub(crate) fn punch_locked(&self, range: PageRange) -> Result<(), SysError> {
@@ -212,7 +212,7 @@ impl SharedMemory {
         .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
     }
 
-    /// Bytes of memory (or kernel swap) that the memfd holds now, by the kernel's own count.
+    /// Bytes of memory or kernel swap that the memfd holds, as the kernel counts them.
     pub(crate) fn allocated_bytes(&self) -> Result<u64, SysError> {
         let meta = self.file.metadata("fstat(memfd)")?;
         Ok(meta.st_blocks.unsigned_abs() * 512)
@@ -350,7 +350,7 @@ mod tests {
     fn the_size_of_the_file_is_sealed() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         for bytes in [0, 8 * PAGE_SIZE as i64] {
-            // SAFETY: takes integers; the seals keep the file as it is.
+            // SAFETY: takes integers; the seals keep the file unchanged.
             assert_eq!(unsafe { libc::ftruncate(memory.file.number(), bytes) }, -1);
         }
     }

@@ -21,7 +21,7 @@ pub(crate) enum PageFilter {
     Present,
     /// Touched since they were read-write protected, or never protected (Linux 7.3).
     Accessed,
-    /// Mapped, and read-write protected without a touch since (Linux 7.3).
+    /// Mapped, read-write protected, and not touched since (Linux 7.3).
     Untouched,
 }
 
@@ -51,7 +51,7 @@ impl Pagemap {
         &self.file
     }
 
-    /// Whether the kernel has `PAGEMAP_SCAN` at all.
+    /// Whether the kernel has `PAGEMAP_SCAN`.
     pub(crate) fn has_scan(&self) -> bool {
         self.has_scan
     }
@@ -175,7 +175,7 @@ mod tests {
         // registered. A write to a hole maps one page alone.
         let touched = |page: usize| page.is_multiple_of(7) || (600..700).contains(&page);
         for page in (0..pages).filter(|&p| touched(p)) {
-            // SAFETY: within the mapping, used by this test alone.
+            // SAFETY: within the mapping, which only this test uses.
             unsafe { memory.base().add(page * PAGE_SIZE).write_volatile(1) };
         }
         let pagemap = Pagemap::open().unwrap();

@@ -131,7 +131,7 @@ impl Uffd {
         outcome(done, arg.copy)
     }
 
-    /// Puts new pages of zeros at `start` and wakes the waiters.
+    /// Places new pages of zeros at `start` and wakes the waiters.
     pub(crate) fn zeropage(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
         let range = UffdioRange { start, len: len as u64 };
         let mut arg = UffdioZeropage { range, ..Default::default() };
@@ -200,8 +200,8 @@ impl Uffd {
     /// Reads messages into `messages` and returns how many. Does not wait.
     pub(crate) fn read(&self, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
         loop {
-            // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has,
-            // and any bytes are a valid `UffdMsg`.
+            // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has, and any bytes
+            // are a valid `UffdMsg`.
             let got = unsafe {
                 libc::read(self.fd.number(), messages.as_mut_ptr().cast(), size_of_val(messages))
             };
@@ -271,7 +271,7 @@ fn open_device(flags: i32) -> Result<OwnedFd, SysError> {
 fn open_syscall(flags: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: the call takes flags by value and returns a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
-    // A descriptor is an int; the wrapper returns long for every call.
+    // A descriptor is an int; syscall(2) returns long for every call.
     own(i32::try_from(fd).unwrap_or(-1), "userfaultfd")
 }
 

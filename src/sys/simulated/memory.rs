@@ -10,7 +10,7 @@ pub(crate) use super::lazy::LazySlice;
 
 /// The memory of the only arena of a simulated kernel.
 #[derive(Debug)]
-pub(crate) struct SharedMemory {
+pub(in crate::sys) struct SharedMemory {
     kernel: Arc<Kernel>,
     len: usize,
 }
