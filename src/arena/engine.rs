@@ -218,8 +218,7 @@ impl Engine {
         pinned
     }
 
-    /// Brings the pages of `range`, which are pinned, back, and waits until the evictor is done with
-    /// them.
+    /// Brings the pinned pages of `range` back, and waits until the evictor is done with them.
     fn make_pinned_resident(&self, range: PageRange) -> Result<(), ArenaError> {
         loop {
             if self.is_stopped() {

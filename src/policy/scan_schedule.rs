@@ -6,8 +6,8 @@
 //! * In a *hot* region nearly every page is touched between two scans. It rests for one scan interval, then
 //!   for three, up to 31. While it rests its pages are not armed and count as touched.
 //! * In a *quiet* region no page is touched. It stays armed, and the evictor scans it only every second
-//!   interval, then every fourth, up to every sixteenth. The evictor notices a touch that much later, and still
-//!   in time: it scans a region again before it chooses pages of it.
+//!   interval, then every fourth, up to every sixteenth. The evictor notices a touch that much later, which
+//!   does no harm: it scans a region again before it chooses pages of it.
 
 use crate::prim::Tick;
 use crate::prim::pack::Field;

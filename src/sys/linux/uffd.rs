@@ -32,8 +32,7 @@ pub(crate) struct Uffd {
 }
 
 impl Uffd {
-    /// The route and the features that this kernel offers to this process. Opens a descriptor to find out, and
-    /// closes it.
+    /// The route and the features that this kernel offers to this process, by a temporary descriptor.
     pub(crate) fn supported() -> Result<(DescriptorRoute, u64), OpenError> {
         let (fd, route) = open_descriptor()?;
         let mut api = UffdioApi { api: UFFD_API, ..Default::default() };
@@ -70,8 +69,8 @@ impl Uffd {
 
     /// Whether the calling thread may make a call by the descriptor's number.
     ///
-    /// The arena's own threads always may. A faulting thread that serves itself may without a check make
-    /// calls that put pages in place or change protection: if the number refers to another file, such a
+    /// The arena's own threads always may. A faulting thread that serves itself may make calls that put
+    /// pages in place or change protection without a check: if the number refers to another file, such a
     /// call fails, or that file is another userfaultfd of this process and the call works all the same.
     pub(crate) fn is_usable(&self, target: CallTarget) -> bool {
         if self.has(UFFD_FEATURE_SIGBUS) {
