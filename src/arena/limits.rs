@@ -108,8 +108,8 @@ impl Arena {
     /// poll this, which costs a few loads: while the value is high it lets its writers wait, and if
     /// the value stays high it frees memory.
     #[must_use]
-    pub fn excess_bytes(&self) -> usize {
-        self.inner.engine().map_or(0, |engine| engine.excess() * PAGE_SIZE)
+    pub fn excess_bytes(&self) -> u64 {
+        self.inner.engine().map_or(0, |engine| (engine.excess() * PAGE_SIZE) as u64)
     }
 
     fn set_limit(
