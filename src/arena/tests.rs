@@ -148,7 +148,7 @@ fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
         let (arena, bytes) = stored(Setup::parse("zap/handler"));
         // In the table of the arena's threads, which no thread of a program can change.
         let backing = &arena.inner.engine().unwrap().core.backing;
-        backing.keeper().call(|| backing.uffds()[0].sabotage());
+        backing.keeper().call(|| backing.uffds()[0].replace_file());
         println!("read {}", read(bytes, 0));
         return;
     }
