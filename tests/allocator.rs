@@ -243,7 +243,7 @@ fn growing_a_block_takes_no_memory_of_another_lane() {
         first.free(&arena);
         let longer = layout((2 << 20) + 100_000, 8);
         // SAFETY: the block was allocated with the first layout, and has the other from here on.
-        let grown = unsafe { (&arena).grow(block.pointer, two_mib, longer) };
+        let grown = unsafe { arena.grow(block.pointer, two_mib, longer) };
         assert_eq!(block.resized(grown.unwrap(), longer), 0);
         let last = block.address() + longer.size() - 1;
         let regions = region(block.address())..=region(last);

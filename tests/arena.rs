@@ -263,10 +263,10 @@ fn growing_and_shrinking_keep_the_content() {
         unsafe { block.cast::<u8>().write_bytes(0xFF, block.len()) };
         // SAFETY: allocated with the first layout, shrunk to the second.
         let block = unsafe {
-            (&arena).shrink(block.cast(), Layout::array::<u8>(20 * PAGE).unwrap(), small).unwrap()
+            arena.shrink(block.cast(), Layout::array::<u8>(20 * PAGE).unwrap(), small).unwrap()
         };
         // SAFETY: it has the small layout now.
-        let block = unsafe { (&arena).grow_zeroed(block.cast(), small, large).unwrap() };
+        let block = unsafe { arena.grow_zeroed(block.cast(), small, large).unwrap() };
         // SAFETY: initialised over its whole length.
         let bytes = unsafe { &*block.as_ptr() };
         assert!(bytes[..5000].iter().all(|b| *b == 0xFF) && bytes[5000..].iter().all(|b| *b == 0));
@@ -291,7 +291,7 @@ fn blocks_that_do_not_fit_are_refused() {
         assert!(arena.allocate(Layout::new::<u8>()).is_err());
         assert!(AVec::<u8, _>::new_in(&arena).try_reserve(1).is_err());
         // SAFETY: allocated above with this layout; a failed `grow` leaves it as it is.
-        assert!(unsafe { (&arena).grow(block.cast(), all, too_much) }.is_err());
+        assert!(unsafe { arena.grow(block.cast(), all, too_much) }.is_err());
         // SAFETY: as above.
         unsafe { arena.deallocate(block.cast(), all) };
         for align in (0..=21).map(|shift| 1 << shift) {
