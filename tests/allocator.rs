@@ -8,8 +8,8 @@ mod common;
 use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
 use common::blocks::{Block, Random, base_of, evict_everything, layout};
-use common::pages::{PAGE, eventually};
-use common::{quiet, scaled, setups};
+use common::pages::{PAGE, PAGE_BYTES, eventually};
+use common::{LANES, quiet, scaled, setups};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -41,7 +41,7 @@ fn free_half(arena: &Arena, blocks: Vec<Block>) -> Vec<Block> {
 }
 
 /// Figures that change when a page is brought back.
-fn touches(stats: &Stats) -> (u64, u64, u64, usize) {
+fn touches(stats: &Stats) -> (u64, u64, u64, u64) {
     (stats.faults, stats.refaults, stats.prefetched_pages, stats.resident_bytes)
 }
 
@@ -111,7 +111,7 @@ fn freeing_drops_stored_pages_at_once() {
             while let Some(block) = blocks.pop() {
                 block.free(&arena);
                 let left = blocks.len() * size.next_multiple_of(PAGE);
-                assert_eq!(arena.stats().stored_bytes, left, "{setup}: {}", arena.stats());
+                assert_eq!(arena.stats().stored_bytes, left as u64, "{setup}: {}", arena.stats());
             }
             assert_eq!(arena.stats().compressed_bytes, 0, "{setup}: {}", arena.stats());
         }
@@ -123,7 +123,7 @@ fn freeing_drops_stored_pages_at_once() {
         vec.truncate(50 * PAGE);
         vec.shrink_to_fit();
         let after = arena.stats();
-        assert_eq!(before.stored_bytes - after.stored_bytes, 50 * PAGE, "{setup}: {after}");
+        assert_eq!(before.stored_bytes - after.stored_bytes, 50 * PAGE_BYTES, "{setup}: {after}");
         assert_eq!(touches(&after), touches(&before), "{setup}: {after}");
         drop(vec);
         // Small blocks: spans without a live block are dropped, except a few that threads cache.
@@ -132,7 +132,7 @@ fn freeing_drops_stored_pages_at_once() {
         let before = arena.stats();
         blocks.into_iter().for_each(|block| block.free(&arena));
         let after = arena.stats();
-        assert!(after.stored_bytes < 8 * 16 * PAGE, "{setup}: {after}");
+        assert!(after.stored_bytes < 8 * 16 * PAGE_BYTES, "{setup}: {after}");
         assert_eq!(touches(&after), touches(&before), "{setup}: {after}");
         arena.trim();
         assert_eq!((arena.stats().stored_bytes, arena.stats().memory_bytes), (0, 0), "{setup}");
@@ -145,7 +145,7 @@ fn trim_gives_all_free_memory_back() {
     for setup in setups("trim_gives_all_free_memory_back") {
         let arena = quiet(setup).build().unwrap();
         let mut random = Random::new(3);
-        for lane in Lane::ALL {
+        for lane in LANES {
             let sizes = (0..2000).map(|_| layout(1 + random.below(20_000), 8));
             let blocks: Vec<_> = sizes
                 .map(|layout| Block::new(arena.lane(lane).allocate(layout).unwrap(), layout, 1))
@@ -198,7 +198,7 @@ fn blocks_of_different_lanes_share_no_region() {
         let mut live: Vec<(Lane, Block)> = Vec::new();
         for _ in 0..3 {
             for n in 0..scaled(9000, 1500) {
-                let lane = Lane::ALL[n % 3];
+                let lane = LANES[n % 3];
                 let size = 1 + random.below([100, 4000, 60_000][n / 3 % 3]);
                 let layout = layout(size, 1 << random.below(5));
                 let given = arena.lane(lane).allocate(layout).unwrap();
@@ -391,7 +391,7 @@ fn under_a_limit_objects_of_the_hot_lane_stay_resident() {
                 hot.push(block(Lane::Hot, n));
             }
         }
-        let within = || arena.stats().resident_bytes <= limit;
+        let within = || arena.stats().resident_bytes <= limit as u64;
         for _ in 0..100_000 {
             verify(&hot);
             if within() {
@@ -399,7 +399,7 @@ fn under_a_limit_objects_of_the_hot_lane_stay_resident() {
             }
         }
         let before = arena.stats();
-        assert!(within() && before.stored_bytes > limit, "{setup}: {before}");
+        assert!(within() && before.stored_bytes > limit as u64, "{setup}: {before}");
         while arena.stats().scans < before.scans + 20 {
             verify(&hot);
         }
@@ -423,7 +423,7 @@ fn freed_bytes(address: usize, layout: Layout) -> Vec<u8> {
 #[test]
 fn poison_freed_overwrites_freed_memory() {
     for setup in setups("poison_freed_overwrites_freed_memory") {
-        let arena = quiet(setup).poison_freed().build().unwrap();
+        let arena = quiet(setup).poison_freed(true).build().unwrap();
         for size in [24, 700, 20_000, LARGE] {
             let block = Block::allocate(&arena, layout(size, 8), 1);
             let (address, layout) = (block.pointer.expose_provenance().get(), block.layout);

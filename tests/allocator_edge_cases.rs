@@ -8,18 +8,18 @@ mod common;
 use allocator_api2::alloc::Allocator;
 use common::blocks::{Block, Random, layout};
 use common::child::{child_case, in_child, text};
-use common::{Setup, quiet, scaled, setups};
+use common::{LANES, Setup, quiet, scaled, setups};
 use std::alloc::Layout;
 use std::os::unix::process::ExitStatusExt;
 use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
-use thermocline::{AllocError, Arena, Lane};
+use thermocline::{AllocError, Arena};
 
 /// Allocates a block of random layout, of at most `size` bytes, in a random lane.
 fn any_block(arena: &Arena, random: &mut Random, size: usize, n: u64) -> Result<Block, AllocError> {
     let layout = layout(1 + random.below(size), 1 << random.below(6));
-    let lane = Lane::ALL[random.below(3)];
+    let lane = LANES[random.below(3)];
     let given = if n.is_multiple_of(5) {
         arena.lane(lane).allocate_zeroed(layout)?
     } else {
@@ -54,7 +54,7 @@ fn is_empty(arena: &Arena, what: &str) {
     arena.check().unwrap();
     assert_eq!(arena.stats().allocated_bytes, 0, "{what}: {}", arena.stats());
     // One block can take the whole arena.
-    let whole = layout(arena.stats().reserved_bytes, 4096);
+    let whole = layout(arena.stats().reserved_bytes as usize, 4096);
     let block = arena.allocate(whole).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(arena.heap_stats().unwrap().free_bytes, 0);
     assert_eq!(arena.allocate(layout(1, 1)), Err(AllocError), "{what}");
@@ -68,7 +68,7 @@ fn an_arena_can_be_filled_and_emptied_repeatedly() {
     for setup in setups("an_arena_can_be_filled_and_emptied_repeatedly") {
         for reserve in [2 << 20, 12 << 20] {
             let interval = Duration::from_millis(1);
-            let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+            let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
             let arena = builder.reserve(reserve).build().unwrap();
             let mut random = Random::new(reserve as u64);
             for round in 0..scaled(12, 3) {
@@ -76,7 +76,7 @@ fn an_arena_can_be_filled_and_emptied_repeatedly() {
                 let mut blocks = fill(&arena, &mut random);
                 let stats = arena.heap_stats().unwrap();
                 // At most single pages between blocks are free.
-                assert!(stats.free_bytes < reserve / 16, "{what}: {stats}");
+                assert!(stats.free_bytes < reserve as u64 / 16, "{what}: {stats}");
                 arena.check().unwrap();
                 while !blocks.is_empty() {
                     let block = blocks.swap_remove(random.below(blocks.len()));
@@ -150,7 +150,7 @@ fn an_arena_can_reserve_16_tib() {
         };
         let small = Block::allocate(&arena, layout(100, 8), 1);
         let stats = arena.heap_stats().unwrap();
-        let rest = layout(stats.free_bytes - (4 << 20), 8);
+        let rest = layout(stats.free_bytes as usize - (4 << 20), 8);
         let block = arena.allocate(rest).unwrap();
         // SAFETY: just allocated with this layout.
         unsafe { arena.deallocate(block.cast(), rest) };
@@ -334,7 +334,7 @@ fn wrong_frees_end_the_process_with_a_message() {
             None => (setup, false),
         };
         let builder = quiet(Setup::parse(setup));
-        let builder = if poison { builder.poison_freed() } else { builder };
+        let builder = builder.poison_freed(poison);
         misbehave(&builder.build().unwrap(), case);
         return;
     }

@@ -9,7 +9,7 @@ use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
 use common::numbers::{fill, verify};
-use common::pages::{PAGE, eventually};
+use common::pages::{PAGE, PAGE_BYTES, eventually};
 use common::{quiet, scaled, setups};
 use std::alloc::Layout;
 use std::time::{Duration, Instant};
@@ -105,9 +105,9 @@ fn the_resident_limit_is_kept_at_any_cold_age() {
             .build()
             .unwrap();
         let numbers = fill(&arena, scaled(4 << 20, 1 << 20));
-        eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit);
+        eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit as u64);
         verify(&numbers);
-        eventually(&arena, "the limit, again", |stats| stats.resident_bytes <= limit);
+        eventually(&arena, "the limit, again", |stats| stats.resident_bytes <= limit as u64);
         arena.check().unwrap();
     }
 }
@@ -200,8 +200,8 @@ fn freeing_gives_memory_and_store_space_back() {
         drop(numbers);
         arena.check().unwrap();
         let stats = arena.stats();
-        assert_eq!(stats.stored_bytes, kept.len() * 8, "{stats}");
-        assert_eq!(stats.allocated_bytes, kept.len() * 8, "{stats}");
+        assert_eq!(stats.stored_bytes, kept.len() as u64 * 8, "{stats}");
+        assert_eq!(stats.allocated_bytes, kept.len() as u64 * 8, "{stats}");
         assert_eq!(arena.trim() as u64, stats.memory_bytes);
         assert_eq!(arena.stats().memory_bytes, 0);
         drop(kept);
@@ -334,7 +334,7 @@ fn incompressible_pages_stay_resident_and_are_not_tried_again_soon() {
         assert_eq!((first.pages, first.incompressible), (0, 300), "{}", arena.stats());
         let second = arena.evict_now().unwrap();
         assert_eq!((second.pages, second.incompressible), (0, 0), "not tried again so soon");
-        assert_eq!(arena.stats().resident_bytes, 300 * PAGE);
+        assert_eq!(arena.stats().resident_bytes, 300 * PAGE_BYTES);
         assert!(*numbers == *noise(&arena, 300));
     }
 }
@@ -352,7 +352,10 @@ fn prefetch_restores_exactly_its_range() {
         assert_eq!(part[77], (512 * 100 + 77) * 3);
         assert!(part.iter().zip(512 * 100..).all(|(number, n)| *number == n * 3));
         assert_eq!(arena.stats().faults, faults, "prefetched pages raise no fault");
-        assert_eq!((arena.stats().prefetched_pages, arena.stats().resident_bytes), (50, 50 * PAGE));
+        assert_eq!(
+            (arena.stats().prefetched_pages, arena.stats().resident_bytes),
+            (50, 50 * PAGE_BYTES)
+        );
         arena.advise(&numbers[..512 * 10], Advice::WillNeed).unwrap();
         eventually(&arena, "the ten pages", |stats| stats.prefetched_pages == 60);
         verify(&numbers);
@@ -366,8 +369,8 @@ fn pages_advised_cold_are_evicted() {
         let cold = fill(&arena, 1 << 16);
         let other = fill(&arena, 1 << 16);
         arena.advise(&*cold, Advice::Cold).unwrap();
-        eventually(&arena, "the eviction", |stats| stats.stored_bytes == cold.len() * 8);
-        assert_eq!(arena.stats().resident_bytes, other.len() * 8);
+        eventually(&arena, "the eviction", |stats| stats.stored_bytes == cold.len() as u64 * 8);
+        assert_eq!(arena.stats().resident_bytes, other.len() as u64 * 8);
         verify(&cold);
         verify(&other);
     }

@@ -11,7 +11,7 @@ use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
 use blart::TreeMap;
 use common::blocks::Random;
-use common::{quiet, scaled, setups};
+use common::{LANES, quiet, scaled, setups};
 use hashbrown::{HashMap, HashSet, HashTable};
 use std::collections::{BTreeMap, HashMap as StdMap, HashSet as StdSet};
 use std::hash::{BuildHasher, RandomState};
@@ -27,12 +27,12 @@ fn is_enough(stats: &Stats) -> bool {
 fn under_zeal(test: &str, work: impl Fn(u64, Random, &Arena, Lane) + Sync) {
     for setup in setups(test) {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
         let arena = builder.build().unwrap();
         thread::scope(|scope| {
             let (work, arena) = (&work, &arena);
             let run = |number: u64| {
-                let lane = Lane::ALL[number as usize % 3];
+                let lane = LANES[number as usize % 3];
                 move || {
                     // A busy machine gets more rounds.
                     for seed in (number..4000).step_by(4) {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::child::{child_case, passes_in_child};
-use common::pages::{PAGE, Pages};
+use common::pages::{PAGE, PAGE_BYTES, Pages};
 use common::{Setup, quiet, scaled, setups};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -45,7 +45,7 @@ fn arena(setup: Setup) -> (Arena, Vec<RawFd>) {
 fn evict(arena: &Arena, pages: usize) {
     for _ in 0..50 {
         arena.evict_now().unwrap();
-        if arena.stats().stored_bytes >= pages * PAGE {
+        if arena.stats().stored_bytes >= pages as u64 * PAGE_BYTES {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
@@ -222,7 +222,7 @@ fn plain_memory_changes_no_foreign_file() {
     if child_case().is_some() {
         common::child::forbid_userfaultfd();
         let before = open_numbers();
-        let arena = Arena::builder().reserve(1 << 30).or_plain_memory().build().unwrap();
+        let arena = Arena::builder().reserve(1 << 30).plain_memory_fallback(true).build().unwrap();
         let numbers: Vec<RawFd> = open_numbers().difference(&before).copied().collect();
         let block = Pages::new(&arena, 4096);
         (0..4096).for_each(|page| block.write(page, 3, 1));

@@ -92,7 +92,7 @@ fn no_byte_is_wrong_after_very_many_faults() {
                 arena.evict_now().unwrap();
                 // Batches are of neighbours, so wait until most pages are resident.
                 for _ in 0..1000 {
-                    if arena.stats().resident_bytes >= PAGES * THREADS * PAGE * 3 / 4 {
+                    if arena.stats().resident_bytes >= (PAGES * THREADS * PAGE * 3 / 4) as u64 {
                         break;
                     }
                     thread::sleep(Duration::from_micros(200));

@@ -29,8 +29,7 @@ fn count() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked) };
     // SAFETY: a set that is whole.
     let serves = unsafe { libc::sigismember(&raw const blocked, libc::SIGBUS) } == 1;
-    let serves_none =
-        [b"thermocline-e", b"thermocline-w"].iter().any(|none| name.starts_with(*none));
+    let serves_none = [b"thermo-evict", b"thermo-watch"].iter().any(|none| name.starts_with(*none));
     let serves = serves && !serves_none;
     let counter = if serves { &BY_FAULTS } else { &BY_THE_REST };
     counter.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +60,7 @@ fn serving_a_fault_allocates_nothing() {
             .scan_interval(Duration::from_millis(1))
             .cold_age(Duration::from_millis(1))
             .resident_limit(1 << 20)
-            .zeal()
+            .zeal(true)
             .build()
             .unwrap();
         // A handler thread may allocate for its first fault.

@@ -7,7 +7,7 @@ mod common;
 
 use common::blocks::{Block, Random, bytes_not_zero, evict_everything, layout};
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
-use common::pages::{PAGE, eventually};
+use common::pages::{PAGE, PAGE_BYTES, eventually};
 use common::{SetOnDrop, quiet, scaled, setups};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,7 +105,7 @@ fn check_trim(arena: &Arena, setup: &str) {
 fn trim_keeps_only_pages_with_a_live_byte() {
     for setup in setups("trim_keeps_only_pages_with_a_live_byte") {
         check_trim(&quiet(setup).build().unwrap(), &setup.to_string());
-        let poisons = quiet(setup).poison_freed().build().unwrap();
+        let poisons = quiet(setup).poison_freed(true).build().unwrap();
         check_trim(&poisons, &format!("{setup}, poisoned"));
     }
 }
@@ -134,7 +134,7 @@ fn trim_releases_the_holes_of_plain_memory() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(1 << 30).build().unwrap();
     assert!(arena.evict_now().is_err());
     check_trim(&arena, "plain");
 }
@@ -189,8 +189,8 @@ fn an_idle_thread_keeps_only_the_pages_of_its_cached_blocks() {
         let live = fragment(&arena, count(), &mut Random::new(13));
         eventually(&arena, "giving holes back", |stats| {
             let heap = arena.heap_stats().unwrap();
-            let cached: usize = heap.lanes[0].classes.iter().map(|class| class.cached).sum();
-            is_tight(&live, stats.memory_bytes.saturating_sub((cached * 2 * PAGE) as u64))
+            let cached: u64 = heap.lanes[0].classes.iter().map(|class| class.cached).sum();
+            is_tight(&live, stats.memory_bytes.saturating_sub(cached * 2 * PAGE_BYTES))
         });
         // This is the idle thread. Its cache is freed when it trims.
         arena.trim();
@@ -205,7 +205,7 @@ fn threads_use_the_heap_while_holes_are_released() {
     for setup in setups("threads_use_the_heap_while_holes_are_released") {
         for poison in [false, true] {
             let builder = attentive(quiet(setup));
-            let builder = if poison { builder.poison_freed() } else { builder };
+            let builder = builder.poison_freed(poison);
             let arena = builder.build().unwrap();
             let over = AtomicBool::new(false);
             let rounds = scaled(30, 5);

@@ -18,7 +18,7 @@ fn unit() -> usize {
 }
 
 /// Bytes of resident pages and of the store.
-fn cost(stats: &Stats) -> usize {
+fn cost(stats: &Stats) -> u64 {
     stats.resident_bytes + stats.store_bytes
 }
 
@@ -29,14 +29,14 @@ fn the_memory_limit_includes_the_store() {
         let arena = quiet(setup).memory_limit(limit).build().unwrap();
         let numbers = fill(&arena, 4 * unit() as u64);
         for _ in 0..2 {
-            eventually(&arena, "the limit", |stats| cost(stats) <= limit);
+            eventually(&arena, "the limit", |stats| cost(stats) <= limit as u64);
             // No thread touches a page now, so the figures do not change.
             let stats = arena.stats();
             assert!(
-                stats.store_bytes > unit(),
+                stats.store_bytes > unit() as u64,
                 "{setup}: the store is too small to matter: {stats}"
             );
-            assert!(stats.resident_bytes > unit(), "{setup}: too much was evicted: {stats}");
+            assert!(stats.resident_bytes > unit() as u64, "{setup}: too much was evicted: {stats}");
             verify(&numbers);
         }
         arena.check().unwrap();
@@ -63,7 +63,7 @@ fn fast_readers_stay_near_the_memory_limit() {
         for page in 0..pages.count {
             pages.write(page, 3, page as u64 + 1);
             pages.write(page, 400, (page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            if arena.excess_bytes() > MIB {
+            if arena.excess_bytes() > MIB as u64 {
                 eventually(&arena, "the limit", |_| arena.excess_bytes() == 0);
             }
         }
@@ -90,7 +90,7 @@ fn fast_readers_stay_near_the_memory_limit() {
         let stats = arena.stats();
         assert!(stats.refaults > 0 && stats.limit_waits > 0, "{setup}: {stats}");
         let allowed = limit + 8 * MIB + READERS * (256 << 10);
-        assert!(peak <= allowed, "{setup}: {peak} bytes, at most {allowed}: {stats}");
+        assert!(peak <= allowed as u64, "{setup}: {peak} bytes, at most {allowed}: {stats}");
     }
 }
 
@@ -156,11 +156,11 @@ fn limits_can_change_at_run_time() {
         let arena = quiet(setup).build().unwrap();
         let numbers = fill(&arena, 2 * unit() as u64);
         let whole = arena.stats().resident_bytes;
-        assert!(whole >= 16 * unit());
+        assert!(whole >= 16 * unit() as u64);
         for set in [Arena::set_resident_limit as Set, Arena::set_memory_limit] {
             for limit in [12 * unit(), 8 * unit()] {
                 set(&arena, Some(limit)).unwrap();
-                eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit);
+                eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit as u64);
             }
             // Without a limit restored pages stay resident: the next scan is due in an hour.
             set(&arena, None).unwrap();
@@ -182,8 +182,8 @@ fn a_refused_limit_changes_nothing() {
         assert_eq!(arena.set_resident_limit(Some(1000)), too_low);
         assert_eq!(arena.set_memory_limit(Some(1000)), too_low);
         let numbers = fill(&arena, 2 * unit() as u64);
-        eventually(&arena, "the limit", |stats| stats.resident_bytes <= 4 * unit());
-        assert!(arena.stats().resident_bytes > unit(), "{setup}: {}", arena.stats());
+        eventually(&arena, "the limit", |stats| stats.resident_bytes <= 4 * unit() as u64);
+        assert!(arena.stats().resident_bytes > unit() as u64, "{setup}: {}", arena.stats());
         verify(&numbers);
         arena.stop().unwrap();
         assert_eq!(arena.set_memory_limit(None), Err(ArenaError::NotSwapping));
@@ -196,7 +196,7 @@ fn a_stopped_arena_has_no_store() {
         let arena = quiet(setup).build().unwrap();
         let numbers = fill(&arena, unit() as u64);
         evict_everything(&arena);
-        assert!(arena.stats().store_bytes > unit(), "{setup}: {}", arena.stats());
+        assert!(arena.stats().store_bytes > unit() as u64, "{setup}: {}", arena.stats());
         arena.stop().unwrap();
         assert_eq!(arena.stats().store_bytes, 0, "{setup}: {}", arena.stats());
         verify(&numbers);

@@ -11,7 +11,7 @@ use common::blocks::{Block, Claims, bytes_not_zero, layout};
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
 use common::pages::eventually;
 use common::program::{Outcome, Program, asked};
-use common::{Setup, quiet, scaled, setups};
+use common::{LANES, Setup, quiet, scaled, setups};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -53,8 +53,8 @@ fn nothing_is_wrong_under_a_tiny_limit() {
 fn nothing_is_wrong_with_poisoned_blocks() {
     for setup in setups("model::nothing_is_wrong_with_poisoned_blocks") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
-        let arena = builder.poison_freed().build().unwrap();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
+        let arena = builder.poison_freed(true).build().unwrap();
         nothing_is_wrong(program(2), &arena, |_| ());
     }
 }
@@ -63,7 +63,7 @@ fn nothing_is_wrong_with_poisoned_blocks() {
 fn nothing_is_wrong_with_a_full_store() {
     for setup in setups("model::nothing_is_wrong_with_a_full_store") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
         let arena = builder.store_limit(1 << 20).build().unwrap();
         nothing_is_wrong(program(3), &arena, |_| ());
     }
@@ -74,7 +74,8 @@ fn nothing_is_wrong_with_a_full_store() {
 fn nothing_is_wrong_before_and_after_a_stop() {
     for setup in setups("model::nothing_is_wrong_before_and_after_a_stop") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         nothing_is_wrong(program(4), &arena, |round| {
             if round == 1 {
                 arena.stop().unwrap();
@@ -90,7 +91,7 @@ fn nothing_is_wrong_in_plain_memory() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(1 << 30).build().unwrap();
     assert!(arena.evict_now().is_err());
     nothing_is_wrong(program(5), &arena, |_| ());
     assert_eq!(arena.stats().memory_bytes, 0);
@@ -123,7 +124,7 @@ fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
         1 => 40_000usize..400_000,
         1 => 400_000usize..2 << 20,
     ];
-    let lane = (0..Lane::ALL.len()).prop_map(|lane| Lane::ALL[lane]);
+    let lane = (0..LANES.len()).prop_map(|lane| LANES[lane]);
     let shift = prop_oneof![8 => 0u32..5, 2 => 5u32..15, 1 => 15u32..22];
     let block = (lane, size, shift, any::<bool>());
     let limit = prop_oneof![1 => Just(None), 2 => (256usize << 10..4 << 20).prop_map(Some)];
@@ -282,7 +283,7 @@ fn run_steps(arena: &Arena, claims: &Claims, steps: &[Step]) {
     for step in steps {
         model.step(step);
         let usable: usize = model.blocks.iter().map(|block| block.usable).sum();
-        assert_eq!(arena.stats().allocated_bytes, usable, "{step:?}");
+        assert_eq!(arena.stats().allocated_bytes, usable as u64, "{step:?}");
     }
     arena.check().unwrap();
     while let Some(block) = model.remove(0) {
@@ -308,7 +309,7 @@ fn runner() -> TestRunner {
 
 fn small_and_busy(setup: Setup) -> Arena {
     let interval = Duration::from_millis(1);
-    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
     builder.reserve(512 << 20).build().unwrap()
 }
 

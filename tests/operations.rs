@@ -19,7 +19,8 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
     });
     for setup in setups("no_byte_is_wrong_and_no_two_blocks_overlap") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         let rounds = (operations / 200_000).clamp(4, 100);
         let program =
             Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds, limits: true };

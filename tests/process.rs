@@ -171,7 +171,7 @@ fn without_userfaultfd_build_names_the_remedy_or_gives_plain_memory() {
     assert!(remedy.contains("seccomp") && remedy.contains("/dev/userfaultfd"), "{remedy}");
     assert!(error.to_string().contains(remedy));
 
-    let arena = Arena::builder().or_plain_memory().reserve(64 << 20).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(64 << 20).build().unwrap();
     assert_eq!(arena.swapping(), Swapping::Off(error));
     assert_eq!(arena.evict_now(), Err(ArenaError::NotSwapping));
     let mut numbers = AVec::new_in(&arena);
@@ -184,10 +184,10 @@ fn without_userfaultfd_build_names_the_remedy_or_gives_plain_memory() {
     arena.check().unwrap();
 }
 
-/// `or_plain_memory` is for missing features of the system only.
+/// `plain_memory_fallback` is for missing features of the system only.
 #[test]
-fn or_plain_memory_does_not_hide_bad_options() {
-    let error = Arena::builder().reserve(1).or_plain_memory().build().unwrap_err();
+fn plain_memory_fallback_does_not_hide_bad_options() {
+    let error = Arena::builder().reserve(1).plain_memory_fallback(true).build().unwrap_err();
     assert!(matches!(error, BuildError::InvalidOption { option: "reserve", .. }), "{error}");
 }
 
@@ -202,7 +202,7 @@ fn a_missing_tracker_is_refused_with_the_remedy() {
     let error = quiet(Setup::parse("rwp/handler")).build().unwrap_err();
     assert!(matches!(error, BuildError::TrackerUnavailable { tracker: Tracker::Rwp, .. }));
     assert!(error.to_string().contains("Linux 7.3"), "{error}");
-    let arena = quiet(Setup::parse("rwp/handler")).or_plain_memory().build().unwrap();
+    let arena = quiet(Setup::parse("rwp/handler")).plain_memory_fallback(true).build().unwrap();
     assert!(matches!(arena.swapping(), Swapping::Off(_)));
     assert_eq!(
         quiet(Setup::parse("zap/handler")).build().unwrap().swapping(),
@@ -252,7 +252,7 @@ fn too_small_a_file_size_limit_is_an_error() {
     let small = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
     // SAFETY: changes a limit of this process alone.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &small) }, 0);
-    let error = Arena::builder().reserve(2 << 30).or_plain_memory().build().unwrap_err();
+    let error = Arena::builder().reserve(2 << 30).plain_memory_fallback(true).build().unwrap_err();
     assert!(error.to_string().contains("RLIMIT_FSIZE"), "{error}");
 }
 

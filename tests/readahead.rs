@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::pages::{PAGE, Pages, evict};
+use common::pages::{PAGE_BYTES, Pages, evict};
 use common::{SetOnDrop, quiet, scaled, setups};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -51,8 +51,8 @@ fn touch(pages: Pages<'_>, order: impl Iterator<Item = usize>) -> Since {
     // A handler thread counts a moment after it woke the faulting thread.
     pages.arena.check().unwrap();
     let after = pages.arena.stats();
-    let all = |stats: &Stats| (stats.refaults + stats.readahead_pages) as usize;
-    assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE);
+    let all = |stats: &Stats| stats.refaults + stats.readahead_pages;
+    assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE_BYTES);
     let faults = (after.refaults - before.refaults) as usize;
     Since { faults, brought: (after.readahead_pages - before.readahead_pages) as usize }
 }
@@ -156,7 +156,8 @@ fn readahead_resumes_after_a_phase_of_random_touches() {
 fn readahead_restores_the_right_bytes_under_zeal() {
     for setup in setups("readahead_restores_the_right_bytes_under_zeal") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         let pages = Pages::filled(&arena, 2000);
         let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {

@@ -36,7 +36,7 @@ fn quick(setup: Setup) -> Builder {
 /// Evicts every untouched page, repeatedly.
 fn zeal(builder: Builder) -> Builder {
     let interval = Duration::from_millis(1);
-    builder.scan_interval(interval).cold_age(interval).zeal()
+    builder.scan_interval(interval).cold_age(interval).zeal(true)
 }
 
 /// The exit status of a child that may not trace.
@@ -77,7 +77,7 @@ fn a_stuck_handler_is_reported_each_time() {
         let arena = quick(Setup::parse(&case)).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         evict(&arena, PAGES);
-        let handler = thread_named("thermocline-f0");
+        let handler = thread_named("thermo-fault0");
         for round in 1..=2 {
             let stopped = stop(handler);
             thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn a_stuck_handler_is_reported_each_time() {
     for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
         let words = [
-            "handler thermocline-f0 (thread ",
+            "handler thermo-fault0 (thread ",
             "leaving messages unread",
             "goes on, after",
             "wchan",
@@ -106,16 +106,16 @@ fn a_stuck_handler_is_reported_each_time() {
 fn abort_on_stall_ends_the_process_of_a_stuck_handler() {
     const TEST: &str = "abort_on_stall_ends_the_process_of_a_stuck_handler";
     if let Some(case) = child_case() {
-        let arena = quick(Setup::parse(&case)).abort_on_stall().build().unwrap();
+        let arena = quick(Setup::parse(&case)).abort_on_stall(true).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         evict(&arena, PAGES);
-        let _stopped = stop(thread_named("thermocline-f0"));
+        let _stopped = stop(thread_named("thermo-fault0"));
         pages.verify();
         unreachable!("a stopped handler thread has served the faults");
     }
     for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{setup}: {}", text(&output));
-        let words = ["abort_on_stall", "thermocline-f0", "threads may be waiting", "abort\n"];
+        let words = ["abort_on_stall", "thermo-fault0", "threads may be waiting", "abort\n"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }
@@ -184,15 +184,15 @@ fn a_stuck_evictor_is_reported() {
             });
             let _end = SetOnDrop(&end);
             eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
-            let words = "the evictor thermocline-e (thread ";
-            stop_until_reported(&arena, thread_named("thermocline-e"), words);
+            let words = "the evictor thermo-evict (thread ";
+            stop_until_reported(&arena, thread_named("thermo-evict"), words);
         });
         pages.verify();
         return;
     }
     for (setup, output) in children(TEST, |_| true) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        let words = ["the evictor thermocline-e (thread ", " s; touches of evicted pages wait"];
+        let words = ["the evictor thermo-evict (thread ", " s; touches of evicted pages wait"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }
@@ -250,7 +250,7 @@ fn a_starved_and_stopped_process_reports_no_stall() {
     const TEST: &str = "a_starved_and_stopped_process_reports_no_stall";
     if let Some(case) = child_case() {
         let limit = Duration::from_secs(scaled(2, 4));
-        let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall());
+        let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall(true));
         let arena = builder.build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         let end = AtomicBool::new(false);

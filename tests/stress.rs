@@ -198,7 +198,7 @@ fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl
 fn no_byte_is_wrong_under_zeal() {
     for setup in setups("no_byte_is_wrong_under_zeal") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build();
+        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build();
         let time = Duration::from_secs(scaled(10, 3));
         stress(setup, &arena.unwrap(), 128 << 20, time, || thread::sleep(interval));
     }

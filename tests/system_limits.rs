@@ -32,7 +32,7 @@ fn assert_works(arena: &Arena) {
 
 /// The arena has a smaller reserve than the default, which leaves half of the address space to the program.
 fn assert_the_default_shrinks(arena: &Arena, most: usize) {
-    let reserved = arena.stats().reserved_bytes;
+    let reserved = arena.stats().reserved_bytes as usize;
     assert!((64 << 20..=most).contains(&reserved), "{reserved}");
     assert!(reserved.is_power_of_two(), "{reserved} is no power of two");
     let mut rest = Vec::<u8>::new();
@@ -64,7 +64,7 @@ fn the_default_reserve_shrinks_under_a_limit_on_address_space() {
     };
     // As `ulimit -v 8000000`.
     limit_address_space(8_000_000 << 10);
-    let builder = Arena::builder().or_plain_memory();
+    let builder = Arena::builder().plain_memory_fallback(true);
     if case == "plain" {
         forbid_userfaultfd();
         let arena = builder.build().unwrap();
@@ -94,10 +94,10 @@ fn an_explicit_reserve_is_granted_or_refused() {
     limit_address_space(8_000_000 << 10);
     if case == "plain" {
         forbid_userfaultfd();
-        let builder = || Arena::builder().or_plain_memory();
+        let builder = || Arena::builder().plain_memory_fallback(true);
         assert_refused(builder().reserve(4 * GIB).build(), 4 * GIB, 8 * GIB);
         let arena = builder().reserve(3 * GIB).build().unwrap();
-        assert_eq!(arena.stats().reserved_bytes, 3 * GIB);
+        assert_eq!(arena.stats().reserved_bytes, 3 * GIB as u64);
         assert_works(&arena);
         return;
     }
@@ -105,7 +105,7 @@ fn an_explicit_reserve_is_granted_or_refused() {
     assert_refused(builder().reserve(3 * GIB).build(), 3 * GIB, 9 * GIB);
     assert_refused(builder().reserve(GIB).store_limit(6 * GIB).build(), GIB, 8 * GIB);
     let arena = builder().reserve(2 * GIB).build().unwrap();
-    assert_eq!(arena.stats().reserved_bytes, 2 * GIB);
+    assert_eq!(arena.stats().reserved_bytes, 2 * GIB as u64);
     assert_works(&arena);
 }
 
@@ -156,7 +156,7 @@ fn the_default_reserve_shrinks_without_overcommit() {
         let Setup { tracker, fault_mode } = setup;
         let builder = || Arena::builder().tracker(tracker).fault_mode(fault_mode);
         let arena = builder().build().unwrap();
-        let reserved = arena.stats().reserved_bytes;
+        let reserved = arena.stats().reserved_bytes as usize;
         assert!((64 << 20..DEFAULT_RESERVE).contains(&reserved), "{setup}: {reserved}");
         assert_works(&arena);
         assert_refused(builder().reserve(1 << 40).build(), 1 << 40, 3 << 40);

@@ -9,7 +9,7 @@ use allocator_api2::alloc::Allocator;
 use allocator_api2::vec::Vec as AVec;
 use common::blocks::{Block, Random, layout};
 use common::child::fork;
-use common::{Setup, quiet, scaled, setups};
+use common::{LANES, Setup, quiet, scaled, setups};
 use std::cell::RefCell;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -23,7 +23,7 @@ fn small_arena(setup: Setup) -> Arena {
 fn use_it(arena: &Arena, stamp: u64) -> u64 {
     let sizes = [16, 100, 100, 3000, 20_000, 100_000, 400_000];
     let block = |(n, size): (usize, &usize)| {
-        let (lane, layout) = (Lane::ALL[n % 3], layout(*size, 8));
+        let (lane, layout) = (LANES[n % 3], layout(*size, 8));
         Block::new(arena.lane(lane).allocate(layout).unwrap(), layout, stamp)
     };
     let blocks: Vec<_> = sizes.iter().enumerate().map(block).collect();
@@ -35,9 +35,9 @@ fn use_it(arena: &Arena, stamp: u64) -> u64 {
     blocks.into_iter().map(free).sum()
 }
 
-fn cached(stats: &HeapStats) -> usize {
+fn cached(stats: &HeapStats) -> u64 {
     let classes = stats.lanes.iter().flat_map(|lane| &lane.classes);
-    classes.map(|class| class.cached).sum::<usize>() + stats.cached_large_bytes
+    classes.map(|class| class.cached).sum::<u64>() + stats.cached_large_bytes
 }
 
 /// Checks that all blocks are free and that no thread caches one after a trim.
@@ -177,7 +177,7 @@ fn destructors_of_thread_locals_may_use_an_arena() {
     for setup in setups("destructors_of_thread_locals") {
         for poison in [false, true] {
             let builder = quiet(setup).reserve(64 << 20);
-            let builder = if poison { builder.poison_freed() } else { builder };
+            let builder = builder.poison_freed(poison);
             let arena = builder.build().unwrap();
             for round in 0..scaled(50, 10) {
                 let (done, results) = channel();

@@ -72,7 +72,7 @@ impl<'a> Library<'a> {
     }
 
     /// Bytes that the arena has allocated for this.
-    pub(crate) fn allocated_bytes(&self) -> usize {
+    pub(crate) fn allocated_bytes(&self) -> u64 {
         self.arena.stats().allocated_bytes
     }
 

@@ -101,7 +101,7 @@ fn builder(bytes: usize, options: &Options) -> Builder {
     match options.tracker {
         // With an explicit tracker the build fails if that tracker is not available.
         Some(tracker) => builder.tracker(tracker),
-        None => builder.or_plain_memory(),
+        None => builder.plain_memory_fallback(true),
     }
 }
 

@@ -32,12 +32,12 @@ impl Report {
     /// The arena's memory without eviction. On a slow machine the arena evicts the first documents before
     /// the last are loaded; this counts their pages as resident.
     fn before(&self) -> Bytes {
-        Bytes(self.loaded.stats.memory_bytes + self.loaded.stats.stored_bytes as u64)
+        Bytes(self.loaded.stats.memory_bytes + self.loaded.stats.stored_bytes)
     }
 
     /// Memory while a tenth is in use: resident pages and the compressed store.
     fn after(&self) -> Bytes {
-        Bytes(self.settled.stats.memory_bytes + self.settled.stats.store_bytes as u64)
+        Bytes(self.settled.stats.memory_bytes + self.settled.stats.store_bytes)
     }
 
     /// Negative if there was little to compress: the store allocates slabs.
@@ -72,8 +72,8 @@ impl Report {
         let stats = &self.settled.stats;
         let (before, after) = (self.before(), self.after());
         let pages = Bytes(stats.memory_bytes);
-        let gone = Bytes(self.loaded.stats.stored_bytes as u64);
-        let (stored, store) = (Bytes(stats.stored_bytes as u64), Bytes(stats.store_bytes as u64));
+        let gone = Bytes(self.loaded.stats.stored_bytes);
+        let (stored, store) = (Bytes(stats.stored_bytes), Bytes(stats.store_bytes));
         let saved = format!("{:.1} MiB", self.saved_mib());
         let ratio = stats.ratio().map(|ratio| format!("{ratio:.2}"));
         let documents = format!("in {} documents, with a map of their names", self.documents);

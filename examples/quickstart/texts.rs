@@ -53,7 +53,7 @@ impl Texts {
             let before = library.text_bytes();
             for path in files(&self.paths) {
                 load_file(&path, copy, library, bytes)?;
-                let loaded = library.allocated_bytes();
+                let loaded = library.allocated_bytes() as usize;
                 bar.set_position(loaded as u64);
                 if loaded >= bytes {
                     bar.finish_and_clear();

@@ -56,7 +56,7 @@ pub(crate) fn on_a_tenth(
         worked.rounds += 1;
         thread::sleep(PAUSE);
         worked.time = start.elapsed();
-        let stored = arena.stats().stored_bytes / MIB;
+        let stored = arena.stats().stored_bytes / MIB as u64;
         spinner.set_message(format!("round {}, {stored} MiB stored", worked.rounds));
         spinner.tick();
     }
@@ -67,8 +67,8 @@ pub(crate) fn on_a_tenth(
 /// Detects that the arena has evicted all pages that it can.
 struct End {
     /// Less growth than this counts as none.
-    step: usize,
-    stored: usize,
+    step: u64,
+    stored: u64,
     since: Instant,
     /// Before this time no page can be cold.
     not_before: Instant,

@@ -1,9 +1,9 @@
 //! A heap in which most blocks are freed at random, repeatedly, and which is trimmed.
 
 use super::common::blocks::{Block, Random, layout};
-use super::common::scaled;
+use super::common::{LANES, scaled};
 use std::thread;
-use thermocline::{Arena, Lane};
+use thermocline::Arena;
 
 /// About the bytes that a thread allocates in a round.
 const BYTES: usize = 2 << 20;
@@ -14,7 +14,7 @@ const ROUNDS: usize = 4;
 /// Allocates blocks of about the same size, frees nineteen of twenty, and returns the rest.
 fn fragment(arena: &Arena, random: &mut Random) -> Vec<Block> {
     let most = [64, 600, 3000, 20_000][random.below(4)];
-    let lane = arena.lane(Lane::ALL[random.below(Lane::ALL.len())]);
+    let lane = arena.lane(LANES[random.below(LANES.len())]);
     let mut blocks = Vec::new();
     for n in 0..scaled(BYTES, BYTES / 16) / most {
         let layout = layout(most / 4 + random.below(most), 8);

@@ -16,10 +16,10 @@ pub fn any(setup: Setup, random: &mut Random) -> Builder {
         .cold_age(interval * [1, 4, 100][random.below(3)])
         .handler_threads([1, 2, 3, 8][random.below(4)]);
     if random.one_in(3) {
-        builder = builder.zeal();
+        builder = builder.zeal(true);
     }
     if random.one_in(3) {
-        builder = builder.poison_freed();
+        builder = builder.poison_freed(true);
     }
     if random.one_in(2) {
         builder = builder.resident_limit((512 + random.below(8 * KIB)) * KIB);

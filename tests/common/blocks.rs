@@ -174,7 +174,7 @@ pub struct Claims {
 /// The first address of an arena in which nothing is allocated yet.
 pub fn base_of(arena: &Arena) -> usize {
     // A block that takes all of the arena begins at its first address.
-    let layout = layout(arena.stats().reserved_bytes, 4096);
+    let layout = layout(arena.stats().reserved_bytes as usize, 4096);
     let all = arena.allocate(layout).unwrap().cast::<u8>();
     // SAFETY: just allocated, with this layout.
     unsafe { arena.deallocate(all, layout) };

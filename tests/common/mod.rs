@@ -20,7 +20,10 @@ use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, Builder, FaultMode, Tracker};
+use thermocline::{Arena, Builder, FaultMode, Lane, Tracker};
+
+/// All lanes, to choose one by its number.
+pub const LANES: [Lane; 3] = [Lane::Default, Lane::Hot, Lane::Cold];
 
 /// Whether the environment expects a feature of this kernel: `THERMOCLINE_EXPECT=rwp,pagemap_scan,-poison`. A
 /// test fails instead of skipping if an expected feature is missing, or if a feature with a minus is there.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use thermocline::{Arena, Stats};
 
 pub const PAGE: usize = 4096;
+/// The same as the statistics count.
+pub const PAGE_BYTES: u64 = PAGE as u64;
 
 #[derive(Clone, Copy)]
 pub struct Pages<'a> {
@@ -88,7 +90,7 @@ impl<'a> Pages<'a> {
 pub fn evict(arena: &Arena, pages: usize) {
     for _ in 0..50 {
         arena.evict_now().unwrap();
-        if arena.stats().stored_bytes == pages * PAGE {
+        if arena.stats().stored_bytes == pages as u64 * PAGE_BYTES {
             return;
         }
         thread::sleep(Duration::from_millis(2));

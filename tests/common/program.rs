@@ -3,11 +3,12 @@
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
+use super::LANES;
 use super::blocks::{Block, Claims, Random, bytes_not_zero};
 use allocator_api2::alloc::Allocator;
 use std::alloc::Layout;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use thermocline::{Advice, Arena, ArenaError, HeapStats, Lane, PinGuard};
@@ -41,8 +42,8 @@ struct Model<'a> {
     arena: &'a Arena,
     limits: bool,
     claims: &'a Claims,
-    live: AtomicUsize,
-    live_bytes: AtomicUsize,
+    live: AtomicU64,
+    live_bytes: AtomicU64,
     operations: AtomicU64,
     checked: AtomicU64,
     wrong: AtomicU64,
@@ -55,13 +56,13 @@ impl Model<'_> {
             self.overlaps.fetch_add(1, Ordering::Relaxed);
         }
         self.live.fetch_add(1, Ordering::Relaxed);
-        self.live_bytes.fetch_add(block.usable, Ordering::Relaxed);
+        self.live_bytes.fetch_add(block.usable as u64, Ordering::Relaxed);
     }
 
     fn remove(&self, block: &Block) {
         self.claims.release(block);
         self.live.fetch_sub(1, Ordering::Relaxed);
-        self.live_bytes.fetch_sub(block.usable, Ordering::Relaxed);
+        self.live_bytes.fetch_sub(block.usable as u64, Ordering::Relaxed);
     }
 
     fn wrong(&self, words: u64) {
@@ -91,8 +92,8 @@ impl Model<'_> {
 }
 
 /// The number of live blocks.
-fn blocks_in(stats: &HeapStats) -> usize {
-    let small: usize = stats.lanes.iter().flat_map(|lane| &lane.classes).map(|c| c.live).sum();
+fn blocks_in(stats: &HeapStats) -> u64 {
+    let small: u64 = stats.lanes.iter().flat_map(|lane| &lane.classes).map(|c| c.live).sum();
     small + stats.large
 }
 
@@ -143,7 +144,7 @@ pub fn asked<T>(answer: Result<T, ArenaError>) {
 
 impl Worker {
     fn lane(&mut self) -> Lane {
-        Lane::ALL[self.random.below(Lane::ALL.len())]
+        LANES[self.random.below(LANES.len())]
     }
 
     fn stamp(&mut self) -> u64 {
@@ -311,8 +312,8 @@ impl Program {
             arena,
             limits: self.limits,
             claims,
-            live: AtomicUsize::new(blocks_in(&before)),
-            live_bytes: AtomicUsize::new(before.live_bytes()),
+            live: AtomicU64::new(blocks_in(&before)),
+            live_bytes: AtomicU64::new(before.live_bytes()),
             operations: AtomicU64::new(0),
             checked: AtomicU64::new(0),
             wrong: AtomicU64::new(0),

@@ -186,7 +186,7 @@ fn without_userfaultfd_plain_memory_serves() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().reserve(1 << 30).or_plain_memory().build().unwrap();
+    let arena = Arena::builder().reserve(1 << 30).plain_memory_fallback(true).build().unwrap();
     assert!(matches!(arena.swapping(), Swapping::Off(_)));
     GLOBAL.start(&arena).unwrap();
     assert_eq!(wrong(1), 0);

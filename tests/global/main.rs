@@ -40,7 +40,7 @@ fn lazily() -> Option<Arena> {
 /// Evicts every untouched page, repeatedly.
 fn zeal(setup: Setup) -> Builder {
     let interval = Duration::from_millis(1);
-    quiet(setup).scan_interval(interval).cold_age(interval).zeal()
+    quiet(setup).scan_interval(interval).cold_age(interval).zeal(true)
 }
 
 /// Allocated before `main`.

@@ -2,7 +2,7 @@
 
 use super::block;
 use super::common::child::{child_case, in_child, text};
-use super::common::pages::{PAGE, Pages, eventually, evict};
+use super::common::pages::{PAGE_BYTES, Pages, eventually, evict};
 use super::common::stacks::Mixed;
 use super::common::{Setup, inline_setups, quiet, scaled, setups};
 use std::os::unix::process::ExitStatusExt;
@@ -64,10 +64,10 @@ fn simultaneous_touches_of_one_page_are_one_refault() {
         let pages = Pages::new(&arena, 64 * 32);
         (0..64).for_each(|page| pages.write(page * 32, 3, (page as u64) << 8 | 5));
         arena.check().unwrap();
-        let all = arena.stats().resident_bytes / PAGE;
+        let all = arena.stats().resident_bytes / PAGE_BYTES;
         let rounds = scaled(200, 20);
         for round in 0..rounds {
-            evict(&arena, all);
+            evict(&arena, all as usize);
             let (barrier, page) = (Barrier::new(THREADS), round * 37 % 64);
             thread::scope(|scope| {
                 for _ in 0..THREADS {
@@ -80,7 +80,7 @@ fn simultaneous_touches_of_one_page_are_one_refault() {
             });
             // A handler thread counts a refault a moment after it woke the faulting thread.
             eventually(&arena, "the refault", |stats| stats.refaults > round as u64);
-            assert_eq!(arena.stats().resident_bytes, PAGE, "{setup}");
+            assert_eq!(arena.stats().resident_bytes, PAGE_BYTES, "{setup}");
         }
         let stats = arena.stats();
         assert_eq!((stats.refaults, stats.readahead_pages), (rounds as u64, 0), "{setup}: {stats}");

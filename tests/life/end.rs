@@ -82,7 +82,7 @@ fn threads_that_wait_in_faults_do_not_delay_the_end_of_the_process() {
         let arena = Box::leak(Box::new(quiet(setup).handler_threads(1).build().unwrap()));
         let pages = Pages::filled(arena, PAGES);
         evict(arena, PAGES);
-        let Some(stopped) = Stopped::new(thread_named("thermocline-f0")) else {
+        let Some(stopped) = Stopped::new(thread_named("thermo-fault0")) else {
             std::process::exit(MAY_NOT)
         };
         // Not dropped: the drop would wait, and with it the end of the harness's thread.

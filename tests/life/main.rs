@@ -28,7 +28,7 @@ const PAGES: usize = 300;
 /// Evicts every untouched page, repeatedly.
 fn zeal(setup: Setup) -> Builder {
     let interval = Duration::from_millis(1);
-    quiet(setup).reserve(64 << 20).scan_interval(interval).cold_age(interval).zeal()
+    quiet(setup).reserve(64 << 20).scan_interval(interval).cold_age(interval).zeal(true)
 }
 
 /// An arena and its pages. Two threads touch the pages while they are evicted, until the process ends.

@@ -13,7 +13,7 @@ pub extern "C" fn thermocline_plugin(inline: bool, leave: bool) -> i32 {
     let mode = if inline { FaultMode::Inline } else { FaultMode::Handler };
     let interval = Duration::from_millis(1);
     let builder = Arena::builder().reserve(64 << 20).fault_mode(mode).scan_interval(interval);
-    let Ok(arena) = builder.cold_age(interval).zeal().build() else { return -1 };
+    let Ok(arena) = builder.cold_age(interval).zeal(true).build() else { return -1 };
     let numbers: Vec<u64> = (0..100_000).collect();
     let mut blocks = Vec::new();
     for _ in 0..10 {
@@ -68,6 +68,6 @@ pub extern "C" fn thermocline_plugin_numbers(count: usize) -> *const u64 {
 pub extern "C" fn thermocline_plugin_evict() -> usize {
     ARENA.get().map_or(0, |arena| {
         let _ = arena.evict_now();
-        arena.stats().stored_bytes
+        arena.stats().stored_bytes as usize
     })
 }

@@ -1,7 +1,7 @@
 //! Robust mutexes in an arena, whose owner ends. When a thread ends, the kernel walks the list of its robust
 //! mutexes (`exit_robust_list`). A stored page does not come back at that time.
 
-use super::common::pages::{PAGE, Pages, eventually};
+use super::common::pages::{PAGE_BYTES, Pages, eventually};
 use super::common::robust::Robust;
 use super::common::{Setup, quiet, setups};
 use std::sync::mpsc;
@@ -20,7 +20,7 @@ enum Locked {
 fn evict_all_but(arena: &Arena, pages: usize) {
     eventually(arena, "an eviction of the rest", |stats| {
         arena.evict_now().unwrap();
-        stats.resident_bytes == pages * PAGE
+        stats.resident_bytes == pages as u64 * PAGE_BYTES
     });
 }
 

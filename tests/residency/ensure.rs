@@ -54,7 +54,7 @@ fn ensuring_memory_that_was_never_written_fills_it_with_zeros() {
         let before = arena.stats();
         arena.ensure(pages.part(1000, 3000)).unwrap();
         let stats = arena.stats();
-        assert_eq!(stats.memory_bytes, before.memory_bytes + bytes(3000) as u64, "{setup}");
+        assert_eq!(stats.memory_bytes, before.memory_bytes + bytes(3000), "{setup}");
         assert!((1000..4000).all(|page| pages.read(page, 9) == 0));
         pages.write(2000, 0, 1);
         assert_eq!(arena.stats().faults, before.faults, "{setup}: {stats}");
@@ -126,7 +126,7 @@ fn ensure_and_pin_succeed_in_plain_memory() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(64 << 20).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(64 << 20).build().unwrap();
     assert_eq!(arena.fault_mode(), None);
     let pages = Pages::new(&arena, 100);
     (0..100).for_each(|page| pages.write(page, 3, page as u64 + 1));

@@ -9,13 +9,13 @@ mod ensure;
 mod pin;
 mod system_calls;
 
-use common::pages::PAGE;
+use common::pages::PAGE_BYTES;
 use thermocline::{ArenaError, Stats};
 
 const OUTSIDE: Result<(), ArenaError> = Err(ArenaError::OutsideArena);
 
-fn bytes(pages: usize) -> usize {
-    pages * PAGE
+fn bytes(pages: usize) -> u64 {
+    pages as u64 * PAGE_BYTES
 }
 
 /// Whether the evictor took enough pages for some to be neighbours of pinned ones.

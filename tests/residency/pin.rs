@@ -115,7 +115,7 @@ fn memory_may_be_freed_while_it_is_pinned() {
 fn the_resident_limit_is_kept_by_evicting_unpinned_pages() {
     for setup in setups("the_resident_limit_is_kept") {
         let arena = quiet(setup)
-            .resident_limit(bytes(2048))
+            .resident_limit(2048 * PAGE)
             .scan_interval(Duration::from_millis(20))
             .cold_age(Duration::from_secs(1000))
             .build()
@@ -146,7 +146,7 @@ fn the_resident_limit_is_kept_by_evicting_unpinned_pages() {
 fn pinned_pages_stay_resident_under_zeal() {
     for setup in setups("pinned_pages_stay_resident_under_zeal") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
         let arena = builder.build().unwrap();
         let pages = Pages::filled(&arena, 1000);
         thread::scope(|scope| {

@@ -92,7 +92,7 @@ impl Scrap {
 
     fn new(folder: &std::path::Path, name: &str) -> std::io::Result<Self> {
         let this = Self(folder.join(format!("thermocline-{name}-{}", std::process::id())));
-        let words = (0..bytes(Self::PAGES) / 8).flat_map(|at| Self::word(at).to_ne_bytes());
+        let words = (0..Self::PAGES * PAGE / 8).flat_map(|at| Self::word(at).to_ne_bytes());
         std::fs::write(&this.0, words.collect::<Vec<_>>())?;
         File::open(&this.0)?.sync_all()?;
         Ok(this)
@@ -148,21 +148,21 @@ fn direct_reads_into_pinned_memory_arrive() {
             for round in rounds(&arena, scaled(1500, 60), "eviction", is_enough) {
                 let (to, from) = (round * 29 % (512 - RUN), round * 17 % (Scrap::PAGES - RUN));
                 let pinned = arena.pin(pages.part(to, RUN)).unwrap();
-                let address = pages.address + bytes(to);
+                let address = pages.address + to * PAGE;
                 // SAFETY: pages of the block, which no other thread writes to.
                 let target = unsafe {
                     let start = std::ptr::with_exposed_provenance_mut::<u8>(address);
-                    std::slice::from_raw_parts_mut(start, bytes(RUN))
+                    std::slice::from_raw_parts_mut(start, RUN * PAGE)
                 };
-                file.read_exact_at(target, bytes(from) as u64).unwrap();
+                file.read_exact_at(target, bytes(from)).unwrap();
                 // In every second round the pages are evicted before they are read.
                 let pinned = (round % 2 == 0).then_some(pinned);
                 if pinned.is_none() {
                     arena.advise(pages.part(to, RUN), Advice::Cold).unwrap();
                 }
-                for at in 0..bytes(RUN) / 8 {
+                for at in 0..RUN * PAGE / 8 {
                     let read = pages.read(to + at / 512, at % 512);
-                    let wanted = Scrap::word(bytes(from) / 8 + at);
+                    let wanted = Scrap::word(from * PAGE / 8 + at);
                     assert_eq!(read, wanted, "{setup}, {round}, word {at}");
                 }
                 // The file's content does not compress, so it would not be evicted.

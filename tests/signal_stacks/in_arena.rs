@@ -1,7 +1,7 @@
 //! A stack that lies in an arena: the kernel writes signal frames to it, and a word at the end of the thread.
 //! The documented way is to pin it.
 
-use super::common::pages::{PAGE, Pages, eventually};
+use super::common::pages::{PAGE, PAGE_BYTES, Pages, eventually};
 use super::common::signals::install;
 use super::common::stacks::Stack;
 use super::common::{SetOnDrop, quiet, scaled, setups};
@@ -44,7 +44,7 @@ fn signals_are_delivered_on_a_stack_in_pinned_memory() {
         // The thread has pages to restore even if it ends before the next eviction.
         eventually(&arena, "most pages stored", |stats| {
             arena.evict_now().unwrap();
-            stats.stored_bytes > PAGES / 2 * PAGE
+            stats.stored_bytes > PAGES as u64 / 2 * PAGE_BYTES
         });
         let over = AtomicBool::new(false);
         thread::scope(|scope| {

@@ -45,8 +45,8 @@ pub struct Memory {
     pub swapping: Swapping,
     pub fault_mode: String,
     /// Bytes of values in the hot, the default and the cold lane, without large values.
-    pub lanes: [(&'static str, usize); 3],
-    pub large_bytes: usize,
+    pub lanes: [(&'static str, u64); 3],
+    pub large_bytes: u64,
     pub fragmentation: f64,
 }
 
@@ -80,7 +80,7 @@ impl Memory {
     }
 }
 
-fn lane_bytes(heap: &HeapStats, lane: Lane) -> usize {
+fn lane_bytes(heap: &HeapStats, lane: Lane) -> u64 {
     heap.lanes.iter().filter(|stats| stats.lane == lane).map(|stats| stats.live_bytes()).sum()
 }
 

@@ -201,7 +201,7 @@ impl Options {
         if let Some(bytes) = self.reserve {
             arena = arena.reserve(bytes);
         }
-        if self.or_plain_memory { arena.or_plain_memory() } else { arena }
+        arena.plain_memory_fallback(self.or_plain_memory)
     }
 }
 

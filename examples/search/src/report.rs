@@ -25,7 +25,7 @@ impl Usage {
 
     /// Bytes of the arena.
     fn arena(&self) -> u64 {
-        self.pages() + self.stats.store_bytes as u64
+        self.pages() + self.stats.store_bytes
     }
 
     /// Bytes of the process. The resident set (`VmRSS`) lacks pages that are in memory but not in the page
@@ -83,13 +83,13 @@ impl Report {
     /// The arena's memory without eviction. On a slow machine the arena evicts the first parts of the index
     /// before the last are written; this counts their pages as resident.
     fn arena_before(&self) -> u64 {
-        self.before.pages() + self.before.stats.stored_bytes as u64
+        self.before.pages() + self.before.stats.stored_bytes
     }
 
     fn process_before(&self) -> Option<u64> {
         let stats = &self.before.stats;
-        let process = self.before.process()? + stats.stored_bytes as u64;
-        Some(process - stats.store_bytes as u64)
+        let process = self.before.process()? + stats.stored_bytes;
+        Some(process - stats.store_bytes)
     }
 
     fn tracker(&self) -> String {
@@ -103,7 +103,7 @@ impl Report {
         let stats = &self.after.stats;
         let (was, is) = (self.arena_before(), self.after.arena());
         let pages = Bytes(self.after.pages());
-        let parts = format!("{pages} of pages + {} of store", Bytes(stats.store_bytes as u64));
+        let parts = format!("{pages} of pages + {} of store", Bytes(stats.store_bytes));
         let saved = format!("{} of {}", percent(was, is), Bytes(was));
         let process = "RssAnon and the arena's pages, by the kernel's count";
         let saved_of_process = match (self.process_before(), self.after.process()) {

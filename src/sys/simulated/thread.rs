@@ -20,7 +20,7 @@ pub(crate) fn spawn(
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle> {
     let kernel = Kernel::current();
-    let phase = if name.starts_with("thermocline-f") { "fault" } else { "evict" };
+    let phase = if name.starts_with("thermo-fault") { "fault" } else { "evict" };
     Ok(JoinHandle(thread::start(name.to_owned(), move || {
         kernel.enter();
         Kernel::phase(phase);

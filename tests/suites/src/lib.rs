@@ -16,7 +16,7 @@ static GLOBAL: ArenaAlloc = ArenaAlloc::lazy(1, zealous);
 /// has no line.
 fn zealous() -> Option<Arena> {
     let millisecond = Duration::from_millis(1);
-    let builder = Arena::builder().scan_interval(millisecond).cold_age(millisecond).zeal();
+    let builder = Arena::builder().scan_interval(millisecond).cold_age(millisecond).zeal(true);
     let arena = builder.build().ok().filter(Arena::serves_system_calls)?;
     // SAFETY: a function that may run while the process ends.
     unsafe { libc::atexit(at_exit) };

@@ -42,7 +42,7 @@ fn doctor(call: &mut Call<'_>) {
 fn diagnosis(server: &Server) -> String {
     let memory = Memory::of(server);
     let stats = &memory.stats;
-    let bytes = |bytes: usize| size::human(bytes as u64);
+    let bytes = size::human;
     let mut text = String::new();
     let _ = match &memory.swapping {
         Swapping::On(tracker) => writeln!(
@@ -82,8 +82,8 @@ fn diagnosis(server: &Server) -> String {
             waiting > 0 || clients > server.clients.most_bytes() / 4 * 3,
             format!(
                 "Clients take {} of the {} that they may (maxmemory-clients): {waiting} wait for memory, {} were closed for it.",
-                bytes(clients),
-                bytes(server.clients.most_bytes()),
+                bytes(clients as u64),
+                bytes(server.clients.most_bytes() as u64),
                 server.clients.evicted(),
             ),
         ),
@@ -145,8 +145,8 @@ fn diagnosis(server: &Server) -> String {
 fn stats(call: &mut Call<'_>) {
     let memory = Memory::of(call.server);
     let stats = &memory.stats;
-    let keys = call.server.keyspace.len();
-    let used = figures::used_bytes(call.server);
+    let keys = call.server.keyspace.len() as u64;
+    let used = figures::used_bytes(call.server) as u64;
     let resident = process::resident_bytes();
     let integers = [
         ("total.allocated", used),
@@ -158,7 +158,7 @@ fn stats(call: &mut Call<'_>) {
         ("arena.stored", stats.stored_bytes),
         ("arena.store", stats.store_bytes),
         ("arena.saved", stats.saved_bytes()),
-        ("process.resident", usize::try_from(resident).unwrap_or(usize::MAX)),
+        ("process.resident", resident),
     ];
     call.reply.map(integers.len() + 2);
     for (name, value) in integers {

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_entry_holds_its_key_its_value_and_its_expiry() {
-        let values = Values::new(&Arena::builder().or_plain_memory().build().unwrap());
+        let values = Values::new(&Arena::builder().plain_memory_fallback(true).build().unwrap());
         for len in [0, 1, 7, 8, 9, 1000, 100_000] {
             let key: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let value = values.put(Lane::Default, b"value").unwrap();

@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn entry(lane: Lane) -> (Values, Entry) {
-        let values = Values::new(&Arena::builder().or_plain_memory().build().unwrap());
+        let values = Values::new(&Arena::builder().plain_memory_fallback(true).build().unwrap());
         let value = values.put(lane, b"value").unwrap();
         (values, Entry::new(b"key", value, 0, Expiry::Never))
     }

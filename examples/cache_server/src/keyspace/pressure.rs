@@ -84,7 +84,7 @@ const CLEAR: usize = 8;
 #[derive(Debug)]
 struct Above {
     since: Instant,
-    least_excess: usize,
+    least_excess: u64,
 }
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Default for Gauge {
 impl Gauge {
     /// Records that the arena is too far above its limit. True if it has been for [`PATIENCE`] and has
     /// come no nearer to it; a new interval begins then.
-    fn stalls(&self, excess: usize, now: Instant) -> bool {
+    fn stalls(&self, excess: u64, now: Instant) -> bool {
         let mut above = self.above.lock();
         self.is_above.store(true, Relaxed);
         match &*above {
@@ -175,9 +175,10 @@ impl Keyspace {
     }
 
     /// The bytes by which the arena exceeds its limit, if they are more than the limit divided by `part`.
-    fn excess_above(&self, part: usize) -> Option<usize> {
+    fn excess_above(&self, part: usize) -> Option<u64> {
         let excess = self.arena().excess_bytes();
-        (excess > 0 && excess > self.memory_limit().unwrap_or(0) / part).then_some(excess)
+        (excess > 0 && excess > self.memory_limit().unwrap_or(0) as u64 / part as u64)
+            .then_some(excess)
     }
 
     /// Whether the arena is so far above its limit that commands have to wait. If it comes no nearer to its
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn keys_that_fit_uncompressed_are_not_evicted_for_the_arenas_limit() {
-        let arena = Arena::builder().or_plain_memory().build().unwrap();
+        let arena = Arena::builder().plain_memory_fallback(true).build().unwrap();
         let space = Keyspace::new(arena, Options::default());
         for n in 0..1000 {
             let key = format!("key:{n}").into_bytes();

@@ -67,7 +67,7 @@ impl Keyspace {
             }
             return;
         };
-        let stored = self.arena().stats().store_bytes;
+        let stored = self.arena().stats().store_bytes as usize;
         let left = limit.saturating_sub(tending.footprint.measure().saturating_sub(stored));
         // Fails if the arena evicts nothing.
         let _ = self.arena().set_memory_limit(Some(left.max(MIN_LIMIT)));

@@ -10,7 +10,7 @@ fn arena() -> Arena {
     Arena::builder()
         .scan_interval(Duration::from_secs(3600))
         .cold_age(Duration::from_secs(3600))
-        .or_plain_memory()
+        .plain_memory_fallback(true)
         .build()
         .unwrap()
 }

@@ -53,7 +53,7 @@ impl Server {
     /// A server without clients.
     #[cfg(test)]
     pub fn for_tests() -> Self {
-        let arena = thermocline::Arena::builder().or_plain_memory().build();
+        let arena = thermocline::Arena::builder().plain_memory_fallback(true).build();
         let arena = arena.expect("plain memory at least");
         Self::new(Keyspace::new(arena, crate::keyspace::Options::default()), Settings::default(), 1)
     }

@@ -72,7 +72,7 @@ impl Client {
 
     /// The client of a server with this arena.
     pub fn with(arena: Builder, now: UnixMs) -> Self {
-        let arena = arena.or_plain_memory().build().unwrap();
+        let arena = arena.plain_memory_fallback(true).build().unwrap();
         let keyspace = Keyspace::new(arena, Options::default());
         let server = Server::new(keyspace, Settings::default(), 1);
         let client = session::Client::new(1, String::new(), String::new(), 0, 0);
