@@ -154,7 +154,7 @@ fn trim_gives_all_free_memory_back() {
         }
         let before = arena.stats().memory_bytes;
         let released = arena.trim();
-        assert!(before > 1 << 20 && released as u64 == before, "{setup}: {released} of {before}");
+        assert!(before > 1 << 20 && released == before, "{setup}: {released} of {before}");
         assert_eq!(arena.stats().memory_bytes, 0, "{setup}: {}", arena.stats());
         assert_eq!(arena.heap_stats().unwrap().held_bytes(), 0);
     }

@@ -38,7 +38,7 @@ fn evicted_pages_come_back_on_touch() {
         let after = arena.stats();
         // A late handler thread may still own a page.
         assert!(evicted.pages >= 2040, "{setup}: {evicted:?}\n{after}");
-        assert_eq!(after.resident_bytes as u64, after.memory_bytes, "{after}");
+        assert_eq!(after.resident_bytes, after.memory_bytes, "{after}");
         assert!(after.saved_bytes() > 2 << 20 && after.ratio().unwrap() > 1.5, "{after}");
         arena.check().unwrap();
         verify(&numbers);
@@ -202,7 +202,7 @@ fn freeing_gives_memory_and_store_space_back() {
         let stats = arena.stats();
         assert_eq!(stats.stored_bytes, kept.len() as u64 * 8, "{stats}");
         assert_eq!(stats.allocated_bytes, kept.len() as u64 * 8, "{stats}");
-        assert_eq!(arena.trim() as u64, stats.memory_bytes);
+        assert_eq!(arena.trim(), stats.memory_bytes);
         assert_eq!(arena.stats().memory_bytes, 0);
         drop(kept);
         assert_eq!((arena.stats().stored_bytes, arena.stats().compressed_bytes), (0, 0));
