@@ -179,7 +179,7 @@ pub use arena::{
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;
-pub use stats::{LatencyHistogram, Stats};
+pub use stats::{Figure, FigureKind, LatencyHistogram, Stats, Unit};
 pub use sys::{Capability, CapabilityStatus, DescriptorRoute, Probe, SysError, probe};
 pub use track::Tracker;
 

@@ -30,8 +30,7 @@ fn count() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked) };
     // SAFETY: a set that is whole.
     let serves = unsafe { libc::sigismember(&raw const blocked, libc::SIGBUS) } == 1;
-    let serves_none =
-        [b"thermo-evict", b"thermo-watch"].iter().any(|none| name.starts_with(*none));
+    let serves_none = [b"thermo-evict", b"thermo-watch"].iter().any(|none| name.starts_with(*none));
     let serves = serves && !serves_none;
     let counter = if serves { &BY_FAULTS } else { &BY_OTHERS };
     counter.fetch_add(1, Ordering::Relaxed);

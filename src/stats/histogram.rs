@@ -99,6 +99,24 @@ impl LatencyHistogram {
     }
 }
 
+/// The quantiles of a histogram, and each bucket's upper bound and count, except the empty ones.
+#[cfg(feature = "serde")]
+impl serde::Serialize for LatencyHistogram {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let counts = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        let buckets: Vec<(u64, u64)> = counts.map(|(i, n)| (bucket_ceiling(i), *n)).collect();
+        let mut fields = to.serialize_struct("LatencyHistogram", 5)?;
+        fields.serialize_field("count", &self.count())?;
+        for (name, quantile) in [("p50_nanos", 0.5), ("p99_nanos", 0.99), ("p999_nanos", 0.999)] {
+            let bound = self.quantile(quantile).and_then(|t| u64::try_from(t.as_nanos()).ok());
+            fields.serialize_field(name, &bound)?;
+        }
+        fields.serialize_field("buckets", &buckets)?;
+        fields.end()
+    }
+}
+
 impl fmt::Debug for LatencyHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LatencyHistogram")

@@ -1,9 +1,11 @@
 //! Counters and histograms that a fault may touch, and the snapshot that users see.
 
+mod figure;
 mod histogram;
 mod progress;
 mod snapshot;
 
+pub use figure::{Figure, FigureKind, Unit};
 pub use histogram::LatencyHistogram;
 pub(crate) use histogram::{Histogram, bucket_ceiling, bucket_of};
 pub(crate) use progress::{Progress, Seen};

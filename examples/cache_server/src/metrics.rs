@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
+use thermocline::FigureKind;
 use tiny_http::{Header, Method, Request, Response};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -74,12 +75,6 @@ impl Collector for Figures {
             ("values_promoted", "Values that moved to the hot lane", events.promoted),
             ("values_demoted", "Values that moved from the hot lane", events.demoted),
             ("values_lost", "Values whose stored copy was damaged", events.lost),
-            ("refaults", "Touches that brought a page back", stats.refaults),
-            ("pages_brought_along", "Readahead brought back with those", stats.readahead_pages),
-            ("pages_prefetched", "Pages brought back before a touch", stats.prefetched_pages),
-            ("pages_evicted", "Pages that were compressed", stats.evicted_pages),
-            ("pages_incompressible", "Pages that did not compress", stats.incompressible_pages),
-            ("store_full", "Pages that stayed for want of room", stats.store_full_pages),
         ] {
             counter(&mut to, name, help, value)?;
         }
@@ -94,17 +89,21 @@ impl Collector for Figures {
                 "Bytes of the process in memory",
                 process::resident_bytes() as f64,
             ),
-            ("resident_bytes", "Bytes of pages in memory", stats.resident_bytes as f64),
-            ("stored_bytes", "Bytes of pages that are compressed", stats.stored_bytes as f64),
-            ("store_bytes", "Bytes that those take", stats.store_bytes as f64),
-            ("saved_bytes", "The difference", stats.saved_bytes() as f64),
+            ("saved_bytes", "Bytes that compression saves", stats.saved_bytes() as f64),
             ("compression_ratio", "Stored bytes by bytes they take", memory.ratio()),
-            ("lost_bytes", "Bytes whose copies are damaged", stats.lost_bytes as f64),
             ("large_bytes", "Bytes in values larger than a lane takes", memory.large_bytes as f64),
             ("memory_limit_bytes", "The limit, or 0", settings.memory_limit.load(Relaxed) as f64),
             ("swapping", "Whether pages are compressed", f64::from(memory.tracker() != "none")),
         ] {
             gauge(&mut to, name, help, value)?;
+        }
+        for figure in stats.figures() {
+            let (name, help) =
+                (format!("arena_{}", figure.name), figure.help.trim_end_matches('.'));
+            match figure.kind {
+                FigureKind::Counter => counter(&mut to, &name, help, figure.value)?,
+                _ => gauge(&mut to, &name, help, figure.value as f64)?,
+            }
         }
         info(&mut to, &memory)?;
         lanes(&mut to, &memory)?;
