@@ -174,8 +174,8 @@ mod common;
 
 pub use alloc::{ClassStats, HeapStats, Lane, LaneStats};
 pub use arena::{
-    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaLane, BuildError, Builder, Peek,
-    PinGuard, StartError, Swapping,
+    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaLane, BuildError, Builder, MemoryRange,
+    Peek, PinGuard, StartError, Swapping,
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;

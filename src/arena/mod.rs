@@ -13,6 +13,7 @@ mod global;
 mod lanes;
 mod limits;
 mod mailbox;
+mod range;
 mod residency;
 mod stall;
 mod watchdog;
@@ -22,6 +23,7 @@ pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
 pub use global::{ArenaAlloc, StartError};
 pub use lanes::ArenaLane;
+pub use range::MemoryRange;
 pub use residency::{Peek, PinGuard};
 
 use crate::alloc::{BlockMap, Heap, HeapOptions, Pager};
@@ -248,8 +250,8 @@ impl Arena {
     ///
     /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
     /// nothing is ever evicted, [`ArenaError::ForkedChild`] in a fork.
-    pub fn advise<T>(&self, range: *const [T], advice: Advice) -> Result<(), ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    pub fn advise(&self, range: impl MemoryRange, advice: Advice) -> Result<(), ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         let engine = self.inner.engine()?;
         match advice {
             Advice::Cold => engine.make_cold(PageRange::within(offset, len)),
@@ -309,15 +311,15 @@ impl Inner {
     }
 
     /// The offset and length in bytes of a range that lies in the arena.
-    fn locate<T>(&self, range: *const [T]) -> Result<(usize, usize), ArenaError> {
+    #[inline]
+    fn locate(&self, range: &impl MemoryRange) -> Result<(usize, usize), ArenaError> {
         let outside = ArenaError::OutsideArena;
-        let len = range.len().checked_mul(size_of::<T>()).ok_or(outside.clone())?;
+        let (first, len) = range.byte_range();
         if len == 0 {
-            // An empty slice may dangle; there is nothing to do about it.
+            // An empty slice may dangle.
             return Ok((0, 0));
         }
-        let address = range.cast::<u8>().addr();
-        let offset = address.checked_sub(self.base.0.addr()).ok_or(outside.clone())?;
+        let offset = first.addr().checked_sub(self.base.0.addr()).ok_or(outside.clone())?;
         if offset.checked_add(len).is_some_and(|end| end <= self.config.reserve) {
             Ok((offset, len))
         } else {

@@ -1,6 +1,6 @@
 //! Having memory where it is needed before it is touched, and keeping it there.
 
-use super::{Arena, ArenaError, Inner};
+use super::{Arena, ArenaError, Inner, MemoryRange};
 use crate::prim::{PAGE_SIZE, PageRange};
 use std::fmt;
 use std::ops::Deref;
@@ -18,8 +18,8 @@ impl Arena {
     /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
     /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none for several seconds,
     /// [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
-    pub fn prefetch<T>(&self, range: *const [T]) -> Result<usize, ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    pub fn prefetch(&self, range: impl MemoryRange) -> Result<usize, ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         self.inner.engine()?.prefetch(PageRange::touching(offset, len))
     }
 
@@ -55,8 +55,8 @@ impl Arena {
     /// copy of a page turned out damaged, [`ArenaError::NoMemory`] if the kernel has none for several
     /// seconds, [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
     #[inline]
-    pub fn ensure<T>(&self, range: *const [T]) -> Result<(), ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    pub fn ensure(&self, range: impl MemoryRange) -> Result<(), ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         match self.inner.engine() {
             Ok(engine) => engine.ensure(PageRange::touching(offset, len)),
             Err(ArenaError::NotSwapping) => Ok(()),
@@ -68,8 +68,8 @@ impl Arena {
     /// is ever evicted; false for memory that was never written, or lies elsewhere, and for a moment,
     /// pinned or not, while a fault or the evictor is at work on a page of it.
     #[must_use]
-    pub fn is_resident<T>(&self, range: *const [T]) -> bool {
-        let Ok((offset, len)) = self.inner.locate(range) else {
+    pub fn is_resident(&self, range: impl MemoryRange) -> bool {
+        let Ok((offset, len)) = self.inner.locate(&range) else {
             return false;
         };
         let pages = PageRange::touching(offset, len);
@@ -112,10 +112,11 @@ impl Arena {
     /// copy of a page is damaged, [`ArenaError::ForkedChild`] in a fork.
     pub fn peek<'a>(
         &self,
-        bytes: &'a [u8],
+        bytes: &'a (impl AsRef<[u8]> + ?Sized),
         buffer: &'a mut Vec<u8>,
     ) -> Result<Peek<'a>, ArenaError> {
-        let (offset, _) = self.inner.locate(bytes)?;
+        let bytes = bytes.as_ref();
+        let (offset, _) = self.inner.locate(&bytes)?;
         match self.inner.engine() {
             Ok(engine) => engine.peek(offset, bytes, buffer),
             Err(ArenaError::NotSwapping) => Ok(Peek::InMemory(bytes)),
@@ -161,8 +162,8 @@ impl Arena {
     /// # Errors
     ///
     /// As for [`ensure`](Self::ensure); nothing is pinned then.
-    pub fn pin<T>(&self, range: *const [T]) -> Result<PinGuard, ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    pub fn pin(&self, range: impl MemoryRange) -> Result<PinGuard, ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         let pages = PageRange::touching(offset, len);
         match self.inner.engine() {
             Ok(engine) => engine.pin(pages)?,
