@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_counter_reaches_the_snapshot() {
+    fn the_snapshot_has_the_counters_and_times() {
         let counters = Counters::default();
         counters.refaults.add(3);
         counters.refault_time.record(1000);
