@@ -27,7 +27,8 @@ pub enum BuildError {
         /// Bytes in a page of this system.
         bytes: usize,
     },
-    /// The process cannot open a userfaultfd. See [`Builder::plain_memory_fallback`](super::Builder::plain_memory_fallback).
+    /// The process cannot open a userfaultfd. See
+    /// [`Builder::plain_memory_fallback`](super::Builder::plain_memory_fallback).
     NoUserfaultfd {
         /// The error of opening `/dev/userfaultfd`.
         device: SysError,
