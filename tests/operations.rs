@@ -1,5 +1,5 @@
-//! Very many operations of several threads on blocks of all kinds, while everything is evicted all the
-//! time: `THERMOCLINE_OPERATIONS=10000000 cargo test --release --test operations -- --nocapture`.
+//! Random programs of four threads under zeal, with a great many operations:
+//! `THERMOCLINE_OPERATIONS=10000000 cargo test --release --test operations -- --nocapture`.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
@@ -25,7 +25,7 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
         let program =
             Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds, limits: true };
         let start = Instant::now();
-        // A machine with other things to do may not have come to it yet.
+        // On a busy machine the evictor may not have evicted enough yet.
         let outcome = program.run(&arena, |round| {
             if round == rounds - 1 {
                 eventually(&arena, "enough", |stats| stats.evicted_pages > scaled(1000, 100));

@@ -33,6 +33,7 @@ use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
+use crate::sys::backing::PlainMemory;
 use crate::sys::fork::Generation;
 use crate::sys::uffd::Uffd;
 use crate::sys::{DescriptorRoute, Probe};
@@ -174,9 +175,9 @@ impl Arena {
                 (Arc::clone(&engine) as _, base, Some((engine, evictor)), None, None)
             }
             other => {
-                let plain = Arc::new(PlainPager::new(config.reserve)?);
+                let plain = Arc::new(PlainPager(PlainMemory::new(config.reserve)?));
                 let reason = if let Swapping::Off(reason) = other { Some(reason) } else { None };
-                (Arc::clone(&plain) as _, plain.base(), None, Some(plain), reason)
+                (Arc::clone(&plain) as _, plain.0.base(), None, Some(plain), reason)
             }
         };
         let options = HeapOptions { poison: config.poison_freed, most_dirty: config.most_dirty() };
@@ -334,7 +335,7 @@ impl Inner {
         stats.reserved_bytes = self.config.reserve as u64;
         (stats.allocated_bytes, stats.hole_bytes) = self.parts.heap.allocated_and_holes();
         let plain = self.parts.plain.as_ref();
-        stats.memory_bytes = plain.map_or(0, |plain| plain.memory_bytes().unwrap_or(0));
+        stats.memory_bytes = plain.map_or(0, |plain| plain.0.memory_bytes().unwrap_or(0));
         if let Some(engine) = engine {
             let Core { backing, table, store, .. } = &*engine.core;
             let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;

@@ -1,4 +1,4 @@
-//! How an arena is to be.
+//! Random options for an arena.
 
 use super::common::blocks::Random;
 use super::common::{Setup, quiet};
@@ -7,7 +7,7 @@ use thermocline::Builder;
 
 const KIB: usize = 1 << 10;
 
-/// Any options that make sense.
+/// Random valid options.
 pub fn any(setup: Setup, random: &mut Random) -> Builder {
     let interval = Duration::from_millis([1, 2, 10, 50][random.below(4)]);
     let mut builder = quiet(setup)

@@ -9,8 +9,8 @@ use std::io;
 pub(crate) struct JoinHandle(thread::JoinHandle<()>);
 
 impl JoinHandle {
-    pub(crate) fn join(self) -> std::thread::Result<()> {
-        self.0.join()
+    pub(crate) fn join(self) -> io::Result<()> {
+        self.0.join().map_err(|_| io::Error::other("a simulated thread panicked"))
     }
 }
 

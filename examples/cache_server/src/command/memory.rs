@@ -1,7 +1,7 @@
-//! `MEMORY`: where it has gone.
+//! `MEMORY`: the use of memory.
 
 use super::Call;
-use super::client::never;
+use super::client::never_executed;
 use super::help::help;
 use super::keys::object::MEMORY_USAGE;
 use super::row::{Command, NO_KEY};
@@ -14,10 +14,10 @@ use thermocline::Swapping;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::new("memory", -2, &[], NO_KEY, "Commands about memory", never),
-    Command::new("memory|doctor", 2, &[], NO_KEY, "What there is to say about memory", doctor),
-    Command::new("memory|help", 2, &["loading", "stale"], NO_KEY, "What there is about memory", memory_help),
-    Command::new("memory|malloc-stats", 2, &[], NO_KEY, "What the arena's allocator holds", malloc_stats),
+    Command::new("memory", -2, &[], NO_KEY, "Commands about memory", never_executed),
+    Command::new("memory|doctor", 2, &[], NO_KEY, "Describes problems with memory", doctor),
+    Command::new("memory|help", 2, &["loading", "stale"], NO_KEY, "Help on commands about memory", memory_help),
+    Command::new("memory|malloc-stats", 2, &[], NO_KEY, "Describes the arena's allocator", malloc_stats),
     Command::new("memory|purge", 2, &[], NO_KEY, "Gives free memory back to the system", purge),
     Command::new("memory|stats", 2, &[], NO_KEY, "Figures about memory", stats),
     MEMORY_USAGE,
@@ -38,7 +38,7 @@ fn doctor(call: &mut Call<'_>) {
     call.reply.verbatim(*b"txt", diagnosis(call.server).as_bytes());
 }
 
-/// A paragraph: what is saved, and what stands in the way of more.
+/// A paragraph: the memory saved, and the obstacles to saving more.
 fn diagnosis(server: &Server) -> String {
     let memory = Memory::of(server);
     let stats = &memory.stats;
