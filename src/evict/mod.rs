@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 /// The outcome for the pages that the evictor was to evict. A page has 4096 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Evicted {
     /// Pages that were stored and dropped.
