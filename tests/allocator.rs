@@ -154,7 +154,7 @@ fn trim_gives_all_free_memory_back() {
         }
         let before = arena.stats().memory_bytes;
         let released = arena.trim();
-        assert!(before > 1 << 20 && released as u64 == before, "{setup}: {released} of {before}");
+        assert!(before > 1 << 20 && released == before, "{setup}: {released} of {before}");
         assert_eq!(arena.stats().memory_bytes, 0, "{setup}: {}", arena.stats());
         assert_eq!(arena.heap_stats().unwrap().held_bytes(), 0);
     }
@@ -243,7 +243,7 @@ fn growing_a_block_takes_no_memory_of_another_lane() {
         first.free(&arena);
         let longer = layout((2 << 20) + 100_000, 8);
         // SAFETY: the block was allocated with the first layout, and has the other from here on.
-        let grown = unsafe { (&arena).grow(block.pointer, two_mib, longer) };
+        let grown = unsafe { arena.grow(block.pointer, two_mib, longer) };
         assert_eq!(block.resized(grown.unwrap(), longer), 0);
         let last = block.address() + longer.size() - 1;
         let regions = region(block.address())..=region(last);

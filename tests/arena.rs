@@ -38,7 +38,7 @@ fn evicted_pages_come_back_on_touch() {
         let after = arena.stats();
         // A late handler thread may still own a page.
         assert!(evicted.pages >= 2040, "{setup}: {evicted:?}\n{after}");
-        assert_eq!(after.resident_bytes as u64, after.memory_bytes, "{after}");
+        assert_eq!(after.resident_bytes, after.memory_bytes, "{after}");
         assert!(after.saved_bytes() > 2 << 20 && after.ratio().unwrap() > 1.5, "{after}");
         arena.check().unwrap();
         verify(&numbers);
@@ -202,7 +202,7 @@ fn freeing_gives_memory_and_store_space_back() {
         let stats = arena.stats();
         assert_eq!(stats.stored_bytes, kept.len() as u64 * 8, "{stats}");
         assert_eq!(stats.allocated_bytes, kept.len() as u64 * 8, "{stats}");
-        assert_eq!(arena.trim() as u64, stats.memory_bytes);
+        assert_eq!(arena.trim(), stats.memory_bytes);
         assert_eq!(arena.stats().memory_bytes, 0);
         drop(kept);
         assert_eq!((arena.stats().stored_bytes, arena.stats().compressed_bytes), (0, 0));
@@ -263,10 +263,10 @@ fn growing_and_shrinking_keep_the_content() {
         unsafe { block.cast::<u8>().write_bytes(0xFF, block.len()) };
         // SAFETY: allocated with the first layout, shrunk to the second.
         let block = unsafe {
-            (&arena).shrink(block.cast(), Layout::array::<u8>(20 * PAGE).unwrap(), small).unwrap()
+            arena.shrink(block.cast(), Layout::array::<u8>(20 * PAGE).unwrap(), small).unwrap()
         };
         // SAFETY: it has the small layout now.
-        let block = unsafe { (&arena).grow_zeroed(block.cast(), small, large).unwrap() };
+        let block = unsafe { arena.grow_zeroed(block.cast(), small, large).unwrap() };
         // SAFETY: initialised over its whole length.
         let bytes = unsafe { &*block.as_ptr() };
         assert!(bytes[..5000].iter().all(|b| *b == 0xFF) && bytes[5000..].iter().all(|b| *b == 0));
@@ -291,7 +291,7 @@ fn blocks_that_do_not_fit_are_refused() {
         assert!(arena.allocate(Layout::new::<u8>()).is_err());
         assert!(AVec::<u8, _>::new_in(&arena).try_reserve(1).is_err());
         // SAFETY: allocated above with this layout; a failed `grow` leaves it as it is.
-        assert!(unsafe { (&arena).grow(block.cast(), all, too_much) }.is_err());
+        assert!(unsafe { arena.grow(block.cast(), all, too_much) }.is_err());
         // SAFETY: as above.
         unsafe { arena.deallocate(block.cast(), all) };
         for align in (0..=21).map(|shift| 1 << shift) {
@@ -388,7 +388,7 @@ fn ranges_outside_of_the_arena_are_refused() {
         assert_eq!(arena.prefetch(past_the_end), outside);
         let beyond_all = std::ptr::slice_from_raw_parts(numbers.as_ptr(), usize::MAX);
         assert_eq!(arena.prefetch(beyond_all), outside);
-        assert_eq!(arena.prefetch::<u8>(&[]), Ok(0));
+        assert_eq!(arena.prefetch(&[0u8; 0]), Ok(0));
     }
 }
 

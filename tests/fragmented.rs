@@ -72,8 +72,8 @@ fn check_trim(arena: &Arena, setup: &str) {
     let mut random = Random::new(5);
     let mut live = fragment(arena, count(), &mut random);
     let before = arena.stats();
-    assert!(before.hole_bytes as u64 > before.memory_bytes / 2, "{setup}: {before}");
-    let released = arena.trim() as u64;
+    assert!(before.hole_bytes > before.memory_bytes / 2, "{setup}: {before}");
+    let released = arena.trim();
     let after = arena.stats();
     assert!(is_tight(&live, after.memory_bytes), "{setup}: {after}");
     assert_eq!(after.hole_bytes, 0, "{setup}: {after}");
@@ -152,7 +152,7 @@ fn trim_drops_evicted_holes_without_restoring_them() {
         let after = arena.stats();
         let touched = |stats: &Stats| (stats.faults, stats.refaults, stats.resident_bytes);
         assert_eq!(touched(&after), touched(&before), "{setup}: {after}");
-        assert!(is_tight(&live, after.stored_bytes as u64), "{setup}: {before}{after}");
+        assert!(is_tight(&live, after.stored_bytes), "{setup}: {before}{after}");
         assert_eq!((after.memory_bytes, after.hole_bytes), (0, 0), "{setup}: {after}");
         verify(&live);
         arena.check().unwrap();

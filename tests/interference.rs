@@ -126,7 +126,7 @@ fn freeing_pages_that_were_just_taken_back() {
             });
             arena.check().unwrap();
             let stats = arena.stats();
-            assert_eq!(stats.memory_bytes, stats.resident_bytes as u64, "{setup}: {stats}");
+            assert_eq!(stats.memory_bytes, stats.resident_bytes, "{setup}: {stats}");
             assert_eq!(stats.allocated_bytes, 0);
         }
     }

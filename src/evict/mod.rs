@@ -17,8 +17,9 @@ use crate::track::Core;
 use batch::Batch;
 use std::sync::Arc;
 
-/// What became of pages that the evictor was to evict. A page has 4096 bytes.
+/// The outcome for the pages that the evictor was to evict. A page has 4096 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Evicted {
     /// Pages that were stored and dropped.
@@ -39,7 +40,7 @@ pub struct Evicted {
 #[derive(Debug)]
 pub(crate) struct Evictor {
     core: Arc<Core>,
-    /// The page of the batch that the evictor is at.
+    /// The page that the evictor is at, for the watchdog.
     progress: Arc<Progress>,
     /// A [`RegionSchedule`] for each region.
     schedule: LazySlice<AtomicU64>,
@@ -59,7 +60,7 @@ impl Evictor {
         Ok(Self { core, progress: Arc::default(), schedule, interval, batch, cursor: 0 })
     }
 
-    /// The page that the evictor is at while it owns pages.
+    /// The page that the evictor is at while it has claimed pages.
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
@@ -78,10 +79,12 @@ impl Evictor {
         let extent = core.table.extent();
         let first = within.start.0 / REGION_PAGES;
         let end = within.end.0.min(extent.end.0).div_ceil(REGION_PAGES);
-        (first..end).filter(move |region| core.table.memory_of(*region) > 0).map(move |region| {
-            let start = region * REGION_PAGES;
-            (region, PageRange::new(start, start + REGION_PAGES).intersection(extent))
-        })
+        (first..end).filter(move |region| core.table.pages_in_memory(*region) > 0).map(
+            move |region| {
+                let start = region * REGION_PAGES;
+                (region, PageRange::new(start, start + REGION_PAGES).intersection(extent))
+            },
+        )
     }
 
     /// Notes in the table the pages that were touched since the last scan, and arms them anew. Leaves out the
@@ -133,7 +136,7 @@ impl Evictor {
                 run.iter().for_each(|page| core.table.touch(page));
             })?;
             core.counters.scanned_pages.add(range.pages() as u64);
-            schedule = schedule.scanned(now, interval, touched, core.table.memory_of(region));
+            schedule = schedule.scanned(now, interval, touched, core.table.pages_in_memory(region));
             self.set_schedule(region, schedule);
             if !schedule.is_armed() && !always_arm {
                 return Ok(());
@@ -162,8 +165,8 @@ impl Evictor {
         armed.and(pins.runs(range, admit))
     }
 
-    /// The ages of the pages that could go: pages in memory that are armed, do not back off and are not pinned.
-    /// A plan must not count on any other page.
+    /// The ages of the evictable pages: they are in memory and armed, do not back off and are not pinned. A plan
+    /// must not count on any other page.
     pub(crate) fn ages(&self, now: Tick) -> AgeHistogram {
         let mut ages = AgeHistogram::default();
         let table = &self.core.table;
@@ -196,7 +199,7 @@ impl Evictor {
         done
     }
 
-    /// Gives back the memory that the store does not need.
+    /// Gives spare memory of the store back to the system.
     pub(crate) fn trim(&self) {
         self.core.store.trim();
     }
@@ -224,10 +227,10 @@ impl Evictor {
         if table.pins().has(page) || table.claim(page, word).is_err() {
             return false;
         }
-        // A thread that pins it from here on finds it claimed, and takes it back.
+        // A thread that pins the page from here on finds it claimed, and takes it back.
         let pinned = table.pins().has(page);
         if pinned {
-            table.disengage(page, |word| word);
+            table.leave_batch(page, |word| word);
         }
         !pinned
     }

@@ -15,7 +15,7 @@ use super::sigbus::{self, Registration};
 use super::signals::SignalsBlocked;
 use super::thread::{self, JoinHandle};
 use super::uapi::UffdMsg;
-use super::uffd::{Kind, Uffd};
+use super::uffd::{CallTarget, Uffd};
 use super::{cpu, futex};
 use crate::prim::sync::AtomicU64;
 use crate::prim::{PageIndex, PageRange};
@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 /// A call that succeeds as a whole or fails.
 type Done = Result<(), SysError>;
-type Registered = Result<Registration, RegisterError>;
-type Visit<'a> = &'a mut dyn FnMut(u64, u64);
+type Scan = fn(&Pagemap, u64, u64, PageFilter, &mut dyn FnMut(u64, u64)) -> Done;
+type Register = fn(Range<usize>, Arc<dyn Serve>) -> Result<Registration, RegisterError>;
 type OnRange = fn(&SharedMemory, PageRange) -> Done;
 type OnPages = fn(&Uffd, u64, usize) -> Result<Outcome, SysError>;
 type Protect = fn(&Uffd, u64, usize, bool) -> Result<Outcome, SysError>;
@@ -80,9 +80,9 @@ const _: () = {
     let _: fn(&Pagemap) -> &Descriptor = Pagemap::descriptor;
     let _: fn(&Pagemap) -> bool = Pagemap::has_scan;
     let _: fn(&Pagemap) -> bool = Pagemap::has_accessed;
-    let _: fn(&Pagemap, u64, u64, PageFilter, Visit<'_>) -> Done = Pagemap::scan;
+    let _: Scan = Pagemap::scan;
 
-    let _: fn(Range<usize>, Arc<dyn Serve>) -> Registered = sigbus::register;
+    let _: Register = sigbus::register;
     let _: fn() -> bool = sigbus::is_installed;
     let _: fn() -> SignalsBlocked = SignalsBlocked::new;
 
@@ -94,8 +94,8 @@ const _: () = {
     let _: fn(u64) -> Result<Uffd, SysError> = Uffd::open;
     let _: fn(u64) -> Result<Uffd, SysError> = Uffd::open_for_user_mode;
     let _: fn(&Uffd) -> &Descriptor = Uffd::descriptor;
-    let _: fn(&Uffd, Kind) -> bool = Uffd::is_usable;
-    let _: fn(&Uffd) -> bool = Uffd::is_ours;
+    let _: fn(&Uffd, CallTarget) -> bool = Uffd::is_usable;
+    let _: fn(&Uffd) -> bool = Uffd::is_original;
     let _: fn(&Uffd) -> DescriptorRoute = Uffd::route;
     let _: fn(&Uffd, u64) -> bool = Uffd::has;
     let _: fn(&Uffd, u64, usize, u64) -> Done = Uffd::register;
