@@ -182,7 +182,7 @@ fn evictor_time() -> Duration {
     let threads = fs::read_dir("/proc/self/task").expect("Linux").flatten();
     let nanos = threads.filter_map(|thread| {
         let read = |file| fs::read_to_string(thread.path().join(file)).ok();
-        let ours = read("comm")?.trim_end() == "thermocline-e";
+        let ours = read("comm")?.trim_end() == "thermo-evict";
         let time = read("schedstat")?.split(' ').next()?.parse::<u64>().ok()?;
         ours.then_some(time)
     });

@@ -1,6 +1,6 @@
-//! Prints what this machine's kernel and privileges offer, and what would help where they do not.
+//! Prints the features that this machine's kernel and privileges offer, with remedies for missing ones.
 
-#![allow(clippy::print_stdout, reason = "a program that tells")]
+#![allow(clippy::print_stdout, reason = "its output is its result")]
 
 fn main() {
     let probe = thermocline::probe();

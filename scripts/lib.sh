@@ -1,21 +1,20 @@
 # shellcheck shell=bash disable=SC2034 # names used by the scripts that source this file
-# Sourced by the other scripts: what they share.
+# Sourced by the other scripts.
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# Absolute and exported, so that cargo and the scripts mean the same directory.
+# Absolute and exported, so that cargo and the scripts use the same directory.
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$repo/target}")
 export CARGO_TARGET_DIR
 kernel_cache=${XDG_CACHE_HOME:-$HOME/.cache}/thermocline/kernels
 
-# Debian's redis-tools has the server's program as redis-check-rdb, which is a server when it is called
-# by that name.
+# In Debian's redis-tools the program redis-check-rdb is a server when its name is redis-server.
 if ! command -v redis-server >/dev/null && command -v redis-check-rdb >/dev/null; then
     mkdir -p "$CARGO_TARGET_DIR/tools"
     ln -sf "$(command -v redis-check-rdb)" "$CARGO_TARGET_DIR/tools/redis-server"
     PATH=$CARGO_TARGET_DIR/tools:$PATH
 fi
 
-# 7.3 has every kernel feature the crate can use, 6.12 all but read-write protection, 6.1 none
+# 7.3 has every kernel feature that the crate can use, 6.12 all except read-write protection, 6.1 none
 # of the optional ones.
 kernel_matrix=(7.3 6.12 6.1)
 
@@ -32,7 +31,7 @@ require_known_kernel() {
 }
 
 # Builds the test programs and copies them to a directory, each under its target's name. Symbols
-# stay, for backtraces; debug information would not fit well into an initramfs.
+# stay, for backtraces. Debug information would make an initramfs too large.
 copy_test_programs() {
     local executables executable name
     executables=$(cd "$repo" &&

@@ -1,11 +1,11 @@
-//! A program that is wrong on purpose: what a sanitizer has to find before its silence means anything.
+//! A program that is wrong on purpose. A sanitizer that does not report it proves nothing by silence.
 
 use std::cell::UnsafeCell;
 use std::hint::black_box;
 
 struct Shared(UnsafeCell<u64>);
 
-// SAFETY: none; it is what is to be found.
+// SAFETY: none; the sanitizer is to find this.
 unsafe impl Sync for Shared {}
 
 static SHARED: Shared = Shared(UnsafeCell::new(0));
@@ -17,7 +17,7 @@ fn overflow() -> u8 {
     unsafe { *block.as_ptr().add(black_box(block.len())) }
 }
 
-/// Has two threads write to a word with nothing between them.
+/// Two threads write to a word without synchronisation.
 fn race() -> u8 {
     let write = || {
         for _ in 0..1000 {

@@ -1,10 +1,10 @@
 # usage: awk -f tally.awk [LOG...]
 #
 # Adds up the results of test programs, from the output of `cargo test` or of run-programs, and
-# prints them as one line. A test that had to skip passes for libtest and prints SKIPPED; one that
-# ran with one tracker of two prints PARTLY. A
-# program that ends without a result, or badly after a good one, is one failure. The output of
-# programs that failed goes to standard error. Exits with 0 if tests ran and none failed.
+# prints them as one line. libtest counts a skipped test as passed: it prints SKIPPED. A test that
+# ran with one tracker of two prints PARTLY. A program that ends without a result, or badly after a
+# good one, is one failure. The output of failed programs goes to standard error. Exits with 0 if
+# tests ran and none failed.
 
 function end_program(bad) {
     if (bad && program_failed == 0) { program_failed = 1; failed++ }

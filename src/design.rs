@@ -36,10 +36,10 @@
 //!
 //! | thread                       | work                                                                   |
 //! |------------------------------|------------------------------------------------------------------------|
-//! | evictor, `thermocline-e`     | scans, evicts, releases free memory that the allocator has kept         |
-//! | handlers, `thermocline-f0` … | serve faults, each from a descriptor of its own; none with inline faults |
-//! | keeper, `thermocline-k`      | keeps copies of the arena's descriptors, and makes calls on them        |
-//! | watchdog, `thermocline-w`    | reports a handler, an evictor or an owner that makes no progress        |
+//! | evictor, `thermo-evict`      | scans, evicts, releases free memory that the allocator has kept         |
+//! | handlers, `thermo-fault0` …  | serve faults, each from a descriptor of its own; none with inline faults |
+//! | keeper, `thermo-keeper`      | keeps copies of the arena's descriptors, and makes calls on them        |
+//! | watchdog, `thermo-watch`     | reports a handler, an evictor or an owner that makes no progress        |
 //! | threads of the program       | touch pages, allocate and free; serve their own faults inline           |
 //!
 //! # Glossary

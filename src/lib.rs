@@ -14,7 +14,7 @@
 //!     let arena = Arena::builder()
 //!         .resident_limit(64 << 20) // more than this is evicted, the longest idle first
 //!         .cold_age(Duration::from_secs(30)) // and what has been idle for so long, in any case
-//!         .or_plain_memory() // where there is no userfaultfd, go on without evicting
+//!         .plain_memory_fallback(true) // where there is no userfaultfd, go on without evicting
 //!         .build()?;
 //!     if let Swapping::Off(reason) = arena.swapping() {
 //!         eprintln!("nothing will be evicted: {reason}");
@@ -42,7 +42,7 @@
 //! |---------------|--------------------|----------------------------------------------------------------|
 //! | 7.3 and later | [`Rwp`](Tracker::Rwp) | resolved inside the kernel, once per scan interval          |
 //! | 5.19 to 7.2   | [`Zap`](Tracker::Zap) | a minor fault, once per scan interval                        |
-//! | before        | none: [`BuildError`], or [plain memory](Builder::or_plain_memory) | -               |
+//! | before        | none: [`BuildError`], or [plain memory](Builder::plain_memory_fallback) | -               |
 //!
 //! A process needs no privilege for its own faults. For system calls that are given evicted
 //! memory, see the limits.

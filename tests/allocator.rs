@@ -1,5 +1,4 @@
-//! What the allocator promises beside room: it leaves cold pages alone, gives memory back, and keeps
-//! lanes apart.
+//! The allocator and cold pages: it does not touch them, gives memory back, and keeps lanes apart.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -9,8 +8,8 @@ mod common;
 use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
 use common::blocks::{Block, Random, base_of, evict_everything, layout};
-use common::pages::{PAGE, eventually};
-use common::{quiet, scaled, setups};
+use common::pages::{PAGE, PAGE_BYTES, eventually};
+use common::{LANES, quiet, scaled, setups};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +19,7 @@ use thermocline::{Arena, Lane, Stats};
 
 const SMALL: usize = 200;
 const LARGE: usize = 100_000;
-/// Longer than what threads keep for themselves.
+/// Larger than the blocks that threads cache.
 const HUGE: usize = 1 << 20;
 
 fn blocks(arena: &Arena, count: usize, size: usize) -> Vec<Block> {
@@ -31,7 +30,7 @@ fn verify(blocks: &[Block]) {
     blocks.iter().for_each(|block| assert_eq!(block.wrong(), 0, "{block:?}"));
 }
 
-/// Frees every second block and gives the others.
+/// Frees every second block and returns the rest.
 fn free_half(arena: &Arena, blocks: Vec<Block>) -> Vec<Block> {
     let (mut kept, mut freed) = (Vec::new(), Vec::new());
     for (n, block) in blocks.into_iter().enumerate() {
@@ -41,14 +40,14 @@ fn free_half(arena: &Arena, blocks: Vec<Block>) -> Vec<Block> {
     kept
 }
 
-/// What shows that a page was brought back.
-fn touches(stats: &Stats) -> (u64, u64, u64, usize) {
+/// Figures that change when a page is brought back.
+fn touches(stats: &Stats) -> (u64, u64, u64, u64) {
     (stats.faults, stats.refaults, stats.prefetched_pages, stats.resident_bytes)
 }
 
 #[test]
-fn freeing_leaves_cold_pages_where_they_are() {
-    for setup in setups("freeing_leaves_cold_pages") {
+fn freeing_touches_no_cold_page() {
+    for setup in setups("freeing_touches_no_cold_page") {
         let arena = quiet(setup).build().unwrap();
         for (count, size) in [(scaled(20_000, 4000), SMALL), (40, LARGE), (10, HUGE)] {
             let blocks = blocks(&arena, count, size);
@@ -58,10 +57,10 @@ fn freeing_leaves_cold_pages_where_they_are() {
             let after = arena.stats();
             assert_eq!(touches(&after), touches(&before), "{setup}, {size}: {after}");
             if size == SMALL {
-                assert_eq!(after.stored_bytes, before.stored_bytes, "each page has a block yet");
+                assert_eq!(after.stored_bytes, before.stored_bytes, "each page still has a block");
             }
             verify(&kept);
-            assert!(arena.stats().refaults > before.refaults, "they had been away");
+            assert!(arena.stats().refaults > before.refaults, "the pages were stored");
             kept.into_iter().for_each(|block| block.free(&arena));
             arena.trim();
         }
@@ -70,14 +69,14 @@ fn freeing_leaves_cold_pages_where_they_are() {
 }
 
 #[test]
-fn allocating_leaves_cold_pages_where_they_are() {
-    for setup in setups("allocating_leaves_cold_pages") {
+fn allocating_touches_no_cold_page() {
+    for setup in setups("allocating_touches_no_cold_page") {
         let arena = quiet(setup).build().unwrap();
         for (count, size) in [(scaled(20_000, 4000), SMALL), (40, LARGE), (10, HUGE)] {
             let kept = free_half(&arena, blocks(&arena, count, size));
             evict_everything(&arena);
             let before = arena.stats();
-            // Some lie on cold pages, where others have been freed; nobody touches them.
+            // Some take the place of freed blocks on cold pages. The test touches none of them.
             let given: Vec<_> = (0..count)
                 .map(|n| {
                     let layout = layout(if n % 3 == 0 { size / 2 } else { size }, 8);
@@ -101,10 +100,10 @@ fn allocating_leaves_cold_pages_where_they_are() {
     }
 }
 
-/// What nobody needs any more takes no place in the store, whether anybody asks for memory or not.
+/// Freed blocks take no space in the store, also before the next allocation.
 #[test]
-fn freeing_gives_up_the_place_in_the_store_at_once() {
-    for setup in setups("freeing_gives_up_the_place_in_the_store") {
+fn freeing_drops_stored_pages_at_once() {
+    for setup in setups("freeing_drops_stored_pages_at_once") {
         let arena = quiet(setup).build().unwrap();
         for (count, size) in [(20, LARGE), (10, HUGE)] {
             let mut blocks = blocks(&arena, count, size);
@@ -112,11 +111,11 @@ fn freeing_gives_up_the_place_in_the_store_at_once() {
             while let Some(block) = blocks.pop() {
                 block.free(&arena);
                 let left = blocks.len() * size.next_multiple_of(PAGE);
-                assert_eq!(arena.stats().stored_bytes, left, "{setup}: {}", arena.stats());
+                assert_eq!(arena.stats().stored_bytes, left as u64, "{setup}: {}", arena.stats());
             }
             assert_eq!(arena.stats().compressed_bytes, 0, "{setup}: {}", arena.stats());
         }
-        // A block that grows shorter gives up the pages that it loses.
+        // A block that shrinks drops the pages that it loses.
         let mut vec = AVec::new_in(&arena);
         vec.resize(100 * PAGE, 1u8);
         evict_everything(&arena);
@@ -124,16 +123,16 @@ fn freeing_gives_up_the_place_in_the_store_at_once() {
         vec.truncate(50 * PAGE);
         vec.shrink_to_fit();
         let after = arena.stats();
-        assert_eq!(before.stored_bytes - after.stored_bytes, 50 * PAGE, "{setup}: {after}");
+        assert_eq!(before.stored_bytes - after.stored_bytes, 50 * PAGE_BYTES, "{setup}: {after}");
         assert_eq!(touches(&after), touches(&before), "{setup}: {after}");
         drop(vec);
-        // Of small blocks, spans that nobody uses; a few are kept with what threads keep.
+        // Small blocks: spans without a live block are dropped, except a few that threads cache.
         let blocks = blocks(&arena, scaled(20_000, 8000), SMALL);
         evict_everything(&arena);
         let before = arena.stats();
         blocks.into_iter().for_each(|block| block.free(&arena));
         let after = arena.stats();
-        assert!(after.stored_bytes < 8 * 16 * PAGE, "{setup}: {after}");
+        assert!(after.stored_bytes < 8 * 16 * PAGE_BYTES, "{setup}: {after}");
         assert_eq!(touches(&after), touches(&before), "{setup}: {after}");
         arena.trim();
         assert_eq!((arena.stats().stored_bytes, arena.stats().memory_bytes), (0, 0), "{setup}");
@@ -142,11 +141,11 @@ fn freeing_gives_up_the_place_in_the_store_at_once() {
 }
 
 #[test]
-fn trim_gives_everything_back_that_is_free() {
-    for setup in setups("trim_gives_everything_back") {
+fn trim_gives_all_free_memory_back() {
+    for setup in setups("trim_gives_all_free_memory_back") {
         let arena = quiet(setup).build().unwrap();
         let mut random = Random::new(3);
-        for lane in Lane::ALL {
+        for lane in LANES {
             let sizes = (0..2000).map(|_| layout(1 + random.below(20_000), 8));
             let blocks: Vec<_> = sizes
                 .map(|layout| Block::new(arena.lane(lane).allocate(layout).unwrap(), layout, 1))
@@ -155,14 +154,13 @@ fn trim_gives_everything_back_that_is_free() {
         }
         let before = arena.stats().memory_bytes;
         let released = arena.trim();
-        assert!(before > 1 << 20 && released as u64 == before, "{setup}: {released} of {before}");
+        assert!(before > 1 << 20 && released == before, "{setup}: {released} of {before}");
         assert_eq!(arena.stats().memory_bytes, 0, "{setup}: {}", arena.stats());
         assert_eq!(arena.heap_stats().unwrap().held_bytes(), 0);
     }
 }
 
-/// Memory that has been free for a while goes back by itself: nothing is left but what threads that live
-/// keep for themselves.
+/// The arena releases memory that has been free for a while, except the caches of living threads.
 #[test]
 fn free_memory_is_given_back_after_a_while() {
     for setup in setups("free_memory_is_given_back_after_a_while") {
@@ -185,7 +183,7 @@ fn free_memory_is_given_back_after_a_while() {
     }
 }
 
-/// Tells the region that an address lies in, of an arena in which nothing is allocated yet.
+/// Returns the function from an address to its region, for an arena in which nothing is allocated yet.
 fn regions(arena: &Arena) -> impl Fn(usize) -> usize {
     let base = base_of(arena);
     move |address| (address - base) >> 21
@@ -200,7 +198,7 @@ fn blocks_of_different_lanes_share_no_region() {
         let mut live: Vec<(Lane, Block)> = Vec::new();
         for _ in 0..3 {
             for n in 0..scaled(9000, 1500) {
-                let lane = Lane::ALL[n % 3];
+                let lane = LANES[n % 3];
                 let size = 1 + random.below([100, 4000, 60_000][n / 3 % 3]);
                 let layout = layout(size, 1 << random.below(5));
                 let given = arena.lane(lane).allocate(layout).unwrap();
@@ -229,9 +227,9 @@ fn blocks_of_different_lanes_share_no_region() {
 }
 
 #[test]
-fn a_block_grows_into_no_other_lane() {
+fn growing_a_block_takes_no_memory_of_another_lane() {
     use allocator_api2::alloc::Allocator;
-    for setup in setups("a_block_grows_into_no_other_lane") {
+    for setup in setups("growing_a_block_takes_no_memory_of_another_lane") {
         let arena = quiet(setup).build().unwrap();
         let region = regions(&arena);
         let two_mib = layout(2 << 20, 8);
@@ -241,11 +239,11 @@ fn a_block_grows_into_no_other_lane() {
             [1, 2].map(|n| Block::new(arena.cold().allocate(part).unwrap(), part, n));
         let end = block.address() + (2 << 20);
         assert_eq!((first.address(), region(second.address())), (end, region(end)));
-        // What lies behind the block is free now, and the cold lane's.
+        // The memory behind the block is free now, and belongs to the cold lane.
         first.free(&arena);
         let longer = layout((2 << 20) + 100_000, 8);
         // SAFETY: the block was allocated with the first layout, and has the other from here on.
-        let grown = unsafe { (&arena).grow(block.pointer, two_mib, longer) };
+        let grown = unsafe { arena.grow(block.pointer, two_mib, longer) };
         assert_eq!(block.resized(grown.unwrap(), longer), 0);
         let last = block.address() + longer.size() - 1;
         let regions = region(block.address())..=region(last);
@@ -257,17 +255,17 @@ fn a_block_grows_into_no_other_lane() {
 }
 
 #[test]
-fn a_block_goes_back_to_its_lane_whoever_frees_it() {
+fn a_freed_block_goes_back_to_the_lane_that_allocated_it() {
     use allocator_api2::alloc::Allocator;
-    for setup in setups("a_block_goes_back_to_its_lane") {
+    for setup in setups("a_freed_block_goes_back_to_the_lane_that_allocated_it") {
         for (size, count) in [(64, 2000), (3000, 500), (LARGE, 40), (HUGE, 4)] {
-            // Where nothing was free before, blocks that follow each other lie together.
+            // In a new arena successive blocks are adjacent.
             let arena = quiet(setup).build().unwrap();
             let region = regions(&arena);
             let layout = layout(size, 8);
             let hot: Vec<_> = (0..count).map(|_| arena.hot().allocate(layout).unwrap()).collect();
             let cold = arena.lane(Lane::Cold);
-            // One stays in each region, which becomes anybody's once nothing is in it.
+            // One block stays in each region: any lane may take an empty region.
             let mut kept = HashMap::new();
             let mut freed = 0;
             for block in hot {
@@ -283,8 +281,8 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
             assert!(freed > 0, "{size} bytes: each in a region of its own");
             for lane in [Lane::Cold, Lane::Default] {
                 let handle = arena.lane(lane);
-                let others: Vec<_> = (0..count).map(|_| handle.allocate(layout).unwrap()).collect();
-                for block in others {
+                let new: Vec<_> = (0..count).map(|_| handle.allocate(layout).unwrap()).collect();
+                for block in new {
                     let place = region(block.addr().get());
                     assert!(!kept.contains_key(&place), "{setup}: {size} bytes of a hot region");
                     // SAFETY: allocated above with this layout, freed once.
@@ -303,8 +301,8 @@ fn a_block_goes_back_to_its_lane_whoever_frees_it() {
 }
 
 #[test]
-fn what_is_adopted_is_what_it_was() {
-    for setup in setups("what_is_adopted") {
+fn adopting_keeps_the_content() {
+    for setup in setups("adopting_keeps_the_content") {
         let arena = quiet(setup).build().unwrap();
         let region = regions(&arena);
         let hot = region(
@@ -321,7 +319,7 @@ fn what_is_adopted_is_what_it_was() {
         assert!(vec.iter().cloned().eq(strings()) && vec.capacity() >= 100);
         let vec = arena.cold().adopt_vec(vec).unwrap();
         assert!(vec.iter().cloned().eq(strings()) && region(vec.as_ptr().addr()) != hot);
-        // From the system's allocator, and of nothing.
+        // From the system's allocator, without items, and with items of zero size.
         let mut other: AVec<u64> = AVec::new();
         other.extend(&numbers);
         assert_eq!(*arena.hot().adopt_vec(other).unwrap(), *numbers);
@@ -340,7 +338,7 @@ fn what_is_adopted_is_what_it_was() {
         let block = Block::allocate(&arena, layout(5001, 16), 5);
         evict_everything(&arena);
         let (pointer, layout) = (block.pointer, block.layout);
-        // SAFETY: the block is this test's, and is used no more under its old address.
+        // SAFETY: the block is this test's, which does not use the old address any more.
         let moved = unsafe { arena.hot().adopt(pointer, layout) }.unwrap();
         let mut block = block;
         assert_eq!(block.resized(moved, layout), 0);
@@ -352,15 +350,15 @@ fn what_is_adopted_is_what_it_was() {
 }
 
 #[test]
-fn what_cannot_be_adopted_is_given_back() {
-    for setup in setups("what_cannot_be_adopted") {
+fn a_failed_adoption_returns_the_object() {
+    for setup in setups("a_failed_adoption_returns_the_object") {
         let arena = quiet(setup).reserve(2 << 20).build().unwrap();
         let mut vec: AVec<String> = AVec::new();
         vec.extend((0..100_000).map(|n: u32| n.to_string()));
         let Err(vec) = arena.hot().adopt_vec(vec) else { panic!("{setup}: there is no room") };
         assert!(vec.iter().enumerate().all(|(n, text)| *text == n.to_string()));
         let block = Block::allocate(&arena, layout(1200 << 10, 8), 1);
-        // SAFETY: the block is this test's; where it is not moved it stays.
+        // SAFETY: the block is this test's; a failed adoption leaves it in place.
         assert!(unsafe { arena.cold().adopt(block.pointer, block.layout) }.is_err(), "{setup}");
         let rest = Block::allocate(&arena, layout(848 << 10, 8), 2);
         let Err(value) = arena.hot().adopt_box(ABox::new([3u8; 300])) else { panic!("no room") };
@@ -373,11 +371,10 @@ fn what_cannot_be_adopted_is_given_back() {
     }
 }
 
-/// Each page of the cold lane has as many objects as each of the hot one, and were they mixed, every
-/// page would have a hot one.
+/// Pages of both lanes hold the same number of objects. Mixed, every page would have a hot one.
 #[test]
-fn under_a_limit_what_is_hot_stays() {
-    for setup in setups("under_a_limit_what_is_hot_stays") {
+fn under_a_limit_objects_of_the_hot_lane_stay_resident() {
+    for setup in setups("under_a_limit_objects_of_the_hot_lane_stay_resident") {
         let limit = 4 << 20;
         let arena = quiet(setup)
             .resident_limit(limit)
@@ -394,7 +391,7 @@ fn under_a_limit_what_is_hot_stays() {
                 hot.push(block(Lane::Hot, n));
             }
         }
-        let within = || arena.stats().resident_bytes <= limit;
+        let within = || arena.stats().resident_bytes <= limit as u64;
         for _ in 0..100_000 {
             verify(&hot);
             if within() {
@@ -402,11 +399,11 @@ fn under_a_limit_what_is_hot_stays() {
             }
         }
         let before = arena.stats();
-        assert!(within() && before.stored_bytes > limit, "{setup}: {before}");
+        assert!(within() && before.stored_bytes > limit as u64, "{setup}: {before}");
         while arena.stats().scans < before.scans + 20 {
             verify(&hot);
         }
-        // On a machine that stalls hot pages may go too, once in a while.
+        // A machine that stalls may make the evictor take hot pages now and then.
         let refaults = arena.stats().refaults - before.refaults;
         assert!(refaults <= 64, "{setup}: {refaults}, {}", arena.stats());
         verify(&cold);
@@ -416,30 +413,30 @@ fn under_a_limit_what_is_hot_stays() {
     }
 }
 
-/// What a program sees that reads memory after it was freed.
+/// The bytes that a program reads after it freed them.
 fn freed_bytes(address: usize, layout: Layout) -> Vec<u8> {
     let first = std::ptr::with_exposed_provenance::<u8>(address);
-    // SAFETY: the memory is the arena's still, whoever has it; nobody writes to it meanwhile.
+    // SAFETY: the memory still belongs to the arena, and no thread writes to it meanwhile.
     (0..layout.size()).map(|at| unsafe { first.add(at).read_volatile() }).collect()
 }
 
 #[test]
-fn freed_memory_is_overwritten_where_that_was_asked_for() {
-    for setup in setups("freed_memory_is_overwritten") {
-        let arena = quiet(setup).poison_freed().build().unwrap();
+fn poison_freed_overwrites_freed_memory() {
+    for setup in setups("poison_freed_overwrites_freed_memory") {
+        let arena = quiet(setup).poison_freed(true).build().unwrap();
         for size in [24, 700, 20_000, LARGE] {
             let block = Block::allocate(&arena, layout(size, 8), 1);
             let (address, layout) = (block.pointer.expose_provenance().get(), block.layout);
             block.free(&arena);
             let bytes = freed_bytes(address, layout);
             assert!(bytes.iter().all(|byte| *byte == 0xdb), "{setup}, {size}");
-            // Who gets it next gets what was asked for all the same.
+            // The next block there is zeroed on request nevertheless.
             let zeros = arena.allocate_zeroed(layout).unwrap();
             assert_eq!(common::blocks::bytes_not_zero(zeros, 0, size), 0, "{setup}, {size}");
             // SAFETY: just allocated with this layout.
             unsafe { arena.deallocate(zeros.cast(), layout) };
         }
-        // What is cold stays so.
+        // Cold pages stay stored.
         for (count, size) in [(1000, SMALL), (10, LARGE)] {
             let blocks = blocks(&arena, count, size);
             evict_everything(&arena);

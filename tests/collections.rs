@@ -1,5 +1,5 @@
-//! Collections of well-known crates in an arena in which everything is evicted all the time, step by
-//! step beside std's on the system's allocator.
+//! Collections of well-known crates in an arena under zeal, compared at each step with std's collections on
+//! the system's allocator.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
@@ -11,7 +11,7 @@ use allocator_api2::boxed::Box as ABox;
 use allocator_api2::vec::Vec as AVec;
 use blart::TreeMap;
 use common::blocks::Random;
-use common::{quiet, scaled, setups};
+use common::{LANES, quiet, scaled, setups};
 use hashbrown::{HashMap, HashSet, HashTable};
 use std::collections::{BTreeMap, HashMap as StdMap, HashSet as StdSet};
 use std::hash::{BuildHasher, RandomState};
@@ -27,14 +27,14 @@ fn is_enough(stats: &Stats) -> bool {
 fn under_zeal(test: &str, work: impl Fn(u64, Random, &Arena, Lane) + Sync) {
     for setup in setups(test) {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
         let arena = builder.build().unwrap();
         thread::scope(|scope| {
             let (work, arena) = (&work, &arena);
             let run = |number: u64| {
-                let lane = Lane::ALL[number as usize % 3];
+                let lane = LANES[number as usize % 3];
                 move || {
-                    // A machine with other things to do gets more rounds.
+                    // A busy machine gets more rounds.
                     for seed in (number..4000).step_by(4) {
                         work(number, Random::new(seed), arena, lane);
                         if is_enough(&arena.stats()) {
@@ -53,7 +53,7 @@ fn under_zeal(test: &str, work: impl Fn(u64, Random, &Arena, Lane) + Sync) {
     }
 }
 
-/// Lets the evictor come by now and then.
+/// Gives the evictor time now and then.
 fn now_and_then(random: &mut Random) {
     if random.one_in(300) {
         thread::sleep(Duration::from_millis(1));
@@ -211,7 +211,7 @@ fn vectors() {
             }
             now_and_then(&mut random);
         }
-        // A vector of vectors: many of them, each of which grows.
+        // A vector of many vectors, each of which grows.
         let mut vecs: AVec<AVec<u32, _>, _> = AVec::new_in(lane);
         vecs.extend((0..200).map(|_| AVec::new_in(lane)));
         for n in 0..scaled(200_000, 10_000) {
@@ -223,7 +223,7 @@ fn vectors() {
     });
 }
 
-/// Of a size that nobody knows who has it.
+/// A block whose size is known at run time only.
 type Function<'a> = ABox<dyn Fn(u64) -> u64 + 'a, &'a ArenaLane>;
 
 #[test]

@@ -5,7 +5,7 @@
 mod common;
 
 use common::child::{child_case, passes_in_child};
-use common::pages::{PAGE, Pages};
+use common::pages::{PAGE, PAGE_BYTES, Pages};
 use common::{Setup, quiet, scaled, setups};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -23,7 +23,7 @@ fn open_numbers() -> BTreeSet<RawFd> {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
         .collect();
-    // The folder was open itself.
+    // Without the descriptor of the folder itself, which is closed by now.
     numbers.into_iter().filter(|number| *number > 2 && is_open(*number)).collect()
 }
 
@@ -45,12 +45,12 @@ fn arena(setup: Setup) -> (Arena, Vec<RawFd>) {
 fn evict(arena: &Arena, pages: usize) {
     for _ in 0..50 {
         arena.evict_now().unwrap();
-        if arena.stats().stored_bytes >= pages * PAGE {
+        if arena.stats().stored_bytes >= pages as u64 * PAGE_BYTES {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    panic!("too little goes: {}", arena.stats());
+    panic!("too few pages are stored: {}", arena.stats());
 }
 
 fn close_all() {
@@ -58,7 +58,7 @@ fn close_all() {
     assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) }, 0);
 }
 
-/// Everything that needs a descriptor: touches, eviction, and each way to bring pages back.
+/// Every operation that needs a descriptor: touches, eviction, and each way to bring pages back.
 fn work(arena: &Arena, pages: Pages<'_>) {
     pages.verify();
     for round in 0..scaled(3u64, 1) {
@@ -71,7 +71,7 @@ fn work(arena: &Arena, pages: Pages<'_>) {
         drop(arena.pin(pages.part(40, 20)).unwrap());
         (0..PAGES).for_each(|page| assert_eq!(pages.read(page, 7), round, "page {page}"));
     }
-    // Memory that is given back, taken again, and given back.
+    // Memory that is released, used again, and released.
     let other = Pages::filled(arena, PAGES);
     evict(arena, PAGES);
     other.verify();
@@ -81,7 +81,7 @@ fn work(arena: &Arena, pages: Pages<'_>) {
     arena.check().unwrap();
 }
 
-/// Runs `TEST` once for each setup, in a process of its own.
+/// Runs `test` in a child for each setup and each case.
 fn in_children(test: &str, cases: &[&str]) {
     for setup in setups(test) {
         for case in cases {
@@ -96,10 +96,9 @@ fn case() -> Option<(Setup, String)> {
     Some((Setup::parse(setup), case.to_owned()))
 }
 
-/// The kernel ends the registration of memory with the last descriptor, and then gives zeros for
-/// evicted pages.
+/// When the last descriptor is closed, the kernel ends the registration, and evicted pages read as zeros.
 #[test]
-fn an_arena_outlives_the_closing_of_all_descriptors() {
+fn an_arena_works_after_the_program_closed_all_descriptors() {
     if let Some((setup, _)) = case() {
         let (arena, _) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -107,16 +106,16 @@ fn an_arena_outlives_the_closing_of_all_descriptors() {
         close_all();
         work(&arena, pages);
         let calls = arena.stats().delegated_calls;
-        assert!(calls > 0, "made by numbers that are closed?");
+        assert!(calls > 0, "no call was delegated, with all descriptors closed");
         arena.stop().unwrap();
         pages.verify();
         return;
     }
-    in_children("an_arena_outlives_the_closing_of_all_descriptors", &[""]);
+    in_children("an_arena_works_after_the_program_closed_all_descriptors", &[""]);
 }
 
 #[test]
-fn an_arena_outlives_the_closing_of_each_descriptor() {
+fn an_arena_works_after_the_program_closed_any_one_descriptor() {
     if let Some((setup, nth)) = case() {
         let (arena, numbers) = arena(setup);
         let Some(number) = numbers.get(nth.parse::<usize>().unwrap()) else { return };
@@ -127,10 +126,13 @@ fn an_arena_outlives_the_closing_of_each_descriptor() {
         work(&arena, pages);
         return;
     }
-    in_children("an_arena_outlives_the_closing_of_each_descriptor", &["0", "1", "2", "3", "4"]);
+    in_children(
+        "an_arena_works_after_the_program_closed_any_one_descriptor",
+        &["0", "1", "2", "3", "4"],
+    );
 }
 
-/// A file that must stay as it is, by all of the arena's numbers.
+/// A file at the numbers of the arena's descriptors, which must not change.
 struct Foreign {
     file: File,
     numbers: Vec<RawFd>,
@@ -141,7 +143,7 @@ impl Foreign {
 
     fn take_numbers(numbers: Vec<RawFd>, file: File) -> Self {
         for number in &numbers {
-            // SAFETY: replaces a descriptor of this process, as a double close and an open do.
+            // SAFETY: replaces a descriptor of this process, as a double close followed by an open does.
             assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), *number) }, *number);
         }
         Self { file, numbers }
@@ -165,7 +167,7 @@ fn foreign_file() -> File {
 }
 
 #[test]
-fn a_file_that_gets_the_number_of_a_descriptor_stays_as_it_is() {
+fn a_file_at_the_number_of_a_closed_descriptor_is_not_changed() {
     if let Some((setup, _)) = case() {
         let (arena, numbers) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -186,12 +188,12 @@ fn a_file_that_gets_the_number_of_a_descriptor_stays_as_it_is() {
         foreign.verify();
         return;
     }
-    in_children("a_file_that_gets_the_number_of_a_descriptor_stays_as_it_is", &[""]);
+    in_children("a_file_at_the_number_of_a_closed_descriptor_is_not_changed", &[""]);
 }
 
-/// Another userfaultfd takes calls that the arena's would take, and has waiters of its own.
+/// Another userfaultfd would accept the arena's calls, and wake only its own waiters.
 #[test]
-fn another_userfaultfd_by_the_number_of_a_descriptor_changes_nothing() {
+fn a_userfaultfd_at_the_number_of_a_closed_descriptor_is_not_used() {
     if let Some((setup, _)) = case() {
         let (arena, numbers) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -211,16 +213,16 @@ fn another_userfaultfd_by_the_number_of_a_descriptor_changes_nothing() {
         pages.verify();
         return;
     }
-    in_children("another_userfaultfd_by_the_number_of_a_descriptor_changes_nothing", &[""]);
+    in_children("a_userfaultfd_at_the_number_of_a_closed_descriptor_is_not_used", &[""]);
 }
 
-/// An arena without a userfaultfd drops memory too.
+/// Plain memory is released too.
 #[test]
 fn plain_memory_changes_no_foreign_file() {
     if child_case().is_some() {
         common::child::forbid_userfaultfd();
         let before = open_numbers();
-        let arena = Arena::builder().reserve(1 << 30).or_plain_memory().build().unwrap();
+        let arena = Arena::builder().reserve(1 << 30).plain_memory_fallback(true).build().unwrap();
         let numbers: Vec<RawFd> = open_numbers().difference(&before).copied().collect();
         let block = Pages::new(&arena, 4096);
         (0..4096).for_each(|page| block.write(page, 3, 1));
@@ -235,8 +237,8 @@ fn plain_memory_changes_no_foreign_file() {
     passes_in_child("plain_memory_changes_no_foreign_file", "child");
 }
 
-/// The reader of a pipe learns that its writer is gone, although the arena's threads have a descriptor
-/// table of their own.
+/// The reader of a pipe sees its end when the program closes the writer, although the arena's threads have a
+/// descriptor table of their own.
 #[test]
 fn an_arena_keeps_no_file_of_the_program_open() {
     for setup in setups("an_arena_keeps_no_file_of_the_program_open") {
@@ -258,7 +260,7 @@ fn an_arena_keeps_no_standard_stream_open() {
         (0..3).for_each(|stream| assert_eq!(unsafe { libc::close(stream) }, 0));
         evict(&arena, PAGES);
         pages.verify();
-        // Until the other process has seen the end of the streams, or for a while.
+        // Until the parent has read the streams to their end and kills this process.
         std::thread::sleep(std::time::Duration::from_secs(3600));
     }
     for setup in setups("an_arena_keeps_no_standard_stream_open") {
@@ -281,7 +283,7 @@ fn an_arena_keeps_no_standard_stream_open() {
     }
 }
 
-/// What a program writes to a stream that it has closed must not land in an arena.
+/// A write to a closed standard stream must not reach an arena's file.
 #[test]
 fn no_descriptor_has_the_number_of_a_standard_stream() {
     if let Some((setup, _)) = case() {
@@ -303,7 +305,7 @@ fn no_descriptor_has_the_number_of_a_standard_stream() {
 
 /// `fork`, `posix_spawn` and `exec` after all descriptors were closed, and in a child.
 #[test]
-fn programs_are_run_and_children_closed_without_descriptors() {
+fn fork_and_exec_work_after_all_descriptors_are_closed() {
     if let Some((setup, _)) = case() {
         let (arena, _) = arena(setup);
         let pages = Pages::filled(&arena, PAGES);
@@ -329,12 +331,12 @@ fn programs_are_run_and_children_closed_without_descriptors() {
         pages.verify();
         return;
     }
-    in_children("programs_are_run_and_children_closed_without_descriptors", &[""]);
+    in_children("fork_and_exec_work_after_all_descriptors_are_closed", &[""]);
 }
 
-/// A thread that ends must not take the table along that other arenas' threads have.
+/// The threads of all arenas share a descriptor table. It must outlive each of these threads.
 #[test]
-fn arenas_come_and_go_while_descriptors_are_closed() {
+fn arenas_are_built_and_dropped_while_descriptors_are_closed() {
     if let Some((setup, _)) = case() {
         let (first, _) = arena(setup);
         let pages = Pages::filled(&first, PAGES);
@@ -348,7 +350,7 @@ fn arenas_come_and_go_while_descriptors_are_closed() {
         work(&first, pages);
         return;
     }
-    in_children("arenas_come_and_go_while_descriptors_are_closed", &[""]);
+    in_children("arenas_are_built_and_dropped_while_descriptors_are_closed", &[""]);
 }
 
 #[test]
@@ -376,7 +378,7 @@ fn too_few_descriptors_are_an_error_with_a_remedy() {
 
 /// A sandbox that forbids `close_range(2)` leaves the arena's threads in the program's table.
 #[test]
-fn an_arena_works_where_it_may_have_no_table_of_its_own() {
+fn an_arena_works_without_a_descriptor_table_of_its_own() {
     if let Some((setup, _)) = case() {
         common::child::forbid(libc::SYS_close_range);
         let probe = thermocline::probe();
@@ -390,7 +392,7 @@ fn an_arena_works_where_it_may_have_no_table_of_its_own() {
         numbers.iter().for_each(|number| assert!(!is_open(*number), "{number} was left open"));
         return;
     }
-    let test = "an_arena_works_where_it_may_have_no_table_of_its_own";
+    let test = "an_arena_works_without_a_descriptor_table_of_its_own";
     in_children(test, &[""]);
     let probe = thermocline::probe();
     let table = probe.capabilities().into_iter().find(|c| c.name() == "descriptor table").unwrap();

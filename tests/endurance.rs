@@ -1,5 +1,5 @@
-//! Very many refaults, each checked: `THERMOCLINE_FAULTS=100000000 cargo test --release --test endurance
-//! -- --nocapture`, with `THERMOCLINE_FAULT_MODES=inline` for one fault mode alone.
+//! A great many refaults, each checked: `THERMOCLINE_FAULTS=100000000 cargo test --release --test endurance
+//! -- --nocapture`, with `THERMOCLINE_FAULT_MODES=inline` for one fault mode only.
 
 #![allow(missing_docs)]
 #![allow(clippy::print_stdout, reason = "the line at the end is the result")]
@@ -13,13 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const WORDS: usize = PAGE / 8;
-/// Pages of each thread. Few enough for the evictor to come round soon, many enough for it to have
-/// something to do each time.
+/// Pages of each thread: few, so that each is evicted often, but enough for many batches.
 const PAGES: usize = 4096;
 const THREADS: usize = 2;
 
-/// What word `at` of a page holds after it was written for the `round`th time. Most pages hold the
-/// same 32 bits all over, which costs the store nothing; every sixteenth has to be compressed.
+/// Word `at` of a page after its `round`th write. Most pages are same-filled; every sixteenth page has to be
+/// compressed.
 fn stamp(page: usize, at: usize, round: u32) -> u64 {
     let mark = (page as u32).wrapping_mul(0x9E37_79B1) ^ round.wrapping_mul(0x85EB_CA77);
     if page.is_multiple_of(16) {
@@ -33,7 +32,7 @@ fn write(pages: Pages<'_>, page: usize, round: u32) {
     (0..WORDS).for_each(|at| pages.write(page, at, stamp(page, at, round)));
 }
 
-/// What a thread has looked at.
+/// The words that a thread has checked.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     words: u64,
@@ -41,7 +40,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Looks at every `step`th word of the page.
+    /// Checks every `step`th word of the page.
     fn look(&mut self, pages: Pages<'_>, page: usize, round: u32, first: usize, step: usize) {
         for at in (first..WORDS).step_by(step) {
             self.words += 1;
@@ -50,8 +49,8 @@ impl Seen {
     }
 }
 
-/// Reads pages of its own in an order without a pattern, a part of each and every eighth whole, which
-/// is then written anew.
+/// Reads the thread's own pages in random order: some words of each page, and all words of every eighth,
+/// which it then rewrites.
 fn work(pages: Pages<'_>, number: usize, over: &AtomicBool) -> Seen {
     let own = |i: usize| i * THREADS + number;
     let mut rounds = vec![0u32; PAGES];
@@ -91,9 +90,9 @@ fn no_byte_is_wrong_after_very_many_faults() {
             let until = SetOnDrop(over);
             while arena.stats().refaults < wanted {
                 arena.evict_now().unwrap();
-                // Pages that lie next to each other go together, so most should be there first.
+                // Batches are of neighbours, so wait until most pages are resident.
                 for _ in 0..1000 {
-                    if arena.stats().resident_bytes >= PAGES * THREADS * PAGE * 3 / 4 {
+                    if arena.stats().resident_bytes >= (PAGES * THREADS * PAGE * 3 / 4) as u64 {
                         break;
                     }
                     thread::sleep(Duration::from_micros(200));

@@ -1,5 +1,5 @@
-//! A heap of which most blocks have been freed, at random, so that nearly every span has a live block. It
-//! holds the pages in which a live byte lies, and little more.
+//! A heap in which most blocks were freed at random, so that nearly every span has a live block. After a trim
+//! it holds the pages with a live byte, and little more.
 
 #![allow(missing_docs, unsafe_code)]
 
@@ -7,7 +7,7 @@ mod common;
 
 use common::blocks::{Block, Random, bytes_not_zero, evict_everything, layout};
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
-use common::pages::{PAGE, eventually};
+use common::pages::{PAGE, PAGE_BYTES, eventually};
 use common::{SetOnDrop, quiet, scaled, setups};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, Builder, Stats};
 
-/// One of so many blocks stays.
+/// One block in twenty stays.
 const KEPT: usize = 20;
 
 fn count() -> usize {
@@ -26,7 +26,7 @@ fn any_size(random: &mut Random) -> usize {
     600 + random.below(2400)
 }
 
-/// Allocates `count` blocks of 600 to 3,000 bytes, and gives one of twenty, and the others.
+/// Allocates `count` blocks of 600 to 3,000 bytes. Returns one in twenty, and the rest.
 fn blocks(arena: &Arena, count: usize, random: &mut Random) -> (Vec<Block>, Vec<Block>) {
     let mut blocks: Vec<_> =
         (0..count).map(|n| Block::allocate(arena, layout(any_size(random), 8), n as u64)).collect();
@@ -41,14 +41,14 @@ fn free_all(arena: &Arena, blocks: Vec<Block>) {
     blocks.into_iter().for_each(|block| block.free(arena));
 }
 
-/// Allocates blocks, frees all but one of twenty, and gives these.
+/// Allocates blocks, frees nineteen of twenty, and returns the rest.
 fn fragment(arena: &Arena, count: usize, random: &mut Random) -> Vec<Block> {
     let (kept, freed) = blocks(arena, count, random);
     free_all(arena, freed);
     kept
 }
 
-/// Bytes in the pages in which the blocks have a byte.
+/// Bytes of the pages in which these blocks have a byte.
 fn bytes_in_pages(blocks: &[Block]) -> u64 {
     let pages = |block: &Block| {
         let (first, size) = (block.address(), block.layout.size());
@@ -58,7 +58,7 @@ fn bytes_in_pages(blocks: &[Block]) -> u64 {
     (pages.len() * PAGE) as u64
 }
 
-/// Whether so much is held by a heap with these blocks, in memory and in the store, as may be.
+/// Whether a heap with these blocks may hold `held` bytes, in memory and in the store.
 fn is_tight(blocks: &[Block], held: u64) -> bool {
     held <= bytes_in_pages(blocks) * 105 / 100
 }
@@ -68,20 +68,20 @@ fn verify(blocks: &[Block]) {
 }
 
 /// Fragments the heap, trims it, and uses it again.
-fn trims_to_what_is_live(arena: &Arena, setup: &str) {
+fn check_trim(arena: &Arena, setup: &str) {
     let mut random = Random::new(5);
     let mut live = fragment(arena, count(), &mut random);
     let before = arena.stats();
-    assert!(before.hole_bytes as u64 > before.memory_bytes / 2, "{setup}: {before}");
-    let released = arena.trim() as u64;
+    assert!(before.hole_bytes > before.memory_bytes / 2, "{setup}: {before}");
+    let released = arena.trim();
     let after = arena.stats();
     assert!(is_tight(&live, after.memory_bytes), "{setup}: {after}");
     assert_eq!(after.hole_bytes, 0, "{setup}: {after}");
     let given_back = before.memory_bytes - after.memory_bytes;
-    // Plain memory does not know which pages have never been touched.
+    // In plain memory the library does not know which pages were never touched.
     let is_right = released == given_back || (released > given_back && setup == "plain");
     assert!(is_right, "{setup}: {released} bytes\n{before}{after}");
-    assert_eq!(arena.trim(), 0, "{setup}: there is nothing left");
+    assert_eq!(arena.trim(), 0, "{setup}: a second trim finds memory");
     verify(&live);
     for n in 0..count() {
         let layout = layout(any_size(&mut random), 8);
@@ -102,17 +102,17 @@ fn trims_to_what_is_live(arena: &Arena, setup: &str) {
 }
 
 #[test]
-fn trim_leaves_the_pages_with_a_live_byte() {
-    for setup in setups("trim_leaves_the_pages_with_a_live_byte") {
-        trims_to_what_is_live(&quiet(setup).build().unwrap(), &setup.to_string());
-        let poisons = quiet(setup).poison_freed().build().unwrap();
-        trims_to_what_is_live(&poisons, &format!("{setup}, poisoned"));
+fn trim_keeps_only_pages_with_a_live_byte() {
+    for setup in setups("trim_keeps_only_pages_with_a_live_byte") {
+        check_trim(&quiet(setup).build().unwrap(), &setup.to_string());
+        let poisons = quiet(setup).poison_freed(true).build().unwrap();
+        check_trim(&poisons, &format!("{setup}, poisoned"));
     }
 }
 
 #[test]
-fn trim_does_so_when_the_arena_is_stopped() {
-    for setup in setups("trim_does_so_when_the_arena_is_stopped") {
+fn trim_releases_the_holes_of_a_stopped_arena() {
+    for setup in setups("trim_releases_the_holes_of_a_stopped_arena") {
         let arena = quiet(setup).build().unwrap();
         let mut random = Random::new(7);
         let live = fragment(&arena, count(), &mut random);
@@ -128,21 +128,21 @@ fn trim_does_so_when_the_arena_is_stopped() {
 }
 
 #[test]
-fn trim_does_so_in_plain_memory() {
+fn trim_releases_the_holes_of_plain_memory() {
     if child_case().is_none() {
-        passes_in_child("trim_does_so_in_plain_memory", "plain");
+        passes_in_child("trim_releases_the_holes_of_plain_memory", "plain");
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(1 << 30).build().unwrap();
     assert!(arena.evict_now().is_err());
-    trims_to_what_is_live(&arena, "plain");
+    check_trim(&arena, "plain");
 }
 
-/// What was evicted of a hole is forgotten, and nothing is brought back for that.
+/// Trim drops the stored pages of a hole, and restores no page for that.
 #[test]
-fn trim_forgets_holes_that_were_evicted() {
-    for setup in setups("trim_forgets_holes_that_were_evicted") {
+fn trim_drops_evicted_holes_without_restoring_them() {
+    for setup in setups("trim_drops_evicted_holes_without_restoring_them") {
         let arena = quiet(setup).build().unwrap();
         let (live, freed) = blocks(&arena, count(), &mut Random::new(9));
         evict_everything(&arena);
@@ -152,23 +152,23 @@ fn trim_forgets_holes_that_were_evicted() {
         let after = arena.stats();
         let touched = |stats: &Stats| (stats.faults, stats.refaults, stats.resident_bytes);
         assert_eq!(touched(&after), touched(&before), "{setup}: {after}");
-        assert!(is_tight(&live, after.stored_bytes as u64), "{setup}: {before}{after}");
+        assert!(is_tight(&live, after.stored_bytes), "{setup}: {before}{after}");
         assert_eq!((after.memory_bytes, after.hole_bytes), (0, 0), "{setup}: {after}");
         verify(&live);
         arena.check().unwrap();
     }
 }
 
-/// An arena that looks often, and takes no page for cold.
+/// An arena that scans often, and evicts no page.
 fn attentive(builder: Builder) -> Builder {
     builder.scan_interval(Duration::from_millis(5)).cold_age(Duration::from_secs(500))
 }
 
 #[test]
-fn holes_go_by_themselves_after_a_while() {
-    for setup in setups("holes_go_by_themselves_after_a_while") {
+fn holes_are_released_after_a_while() {
+    for setup in setups("holes_are_released_after_a_while") {
         let arena = attentive(quiet(setup)).build().unwrap();
-        // A thread that is there keeps some blocks for itself: see below.
+        // In a thread that ends, because a living thread caches some blocks: see the next test.
         let work = || fragment(&arena, count(), &mut Random::new(13));
         let live = thread::scope(|scope| scope.spawn(work).join().unwrap());
         eventually(&arena, "giving holes back", |stats| is_tight(&live, stats.memory_bytes));
@@ -181,32 +181,31 @@ fn holes_go_by_themselves_after_a_while() {
     }
 }
 
-/// A thread that has fallen silent keeps what it kept. That is little, but each block may keep the two
-/// pages in memory that it lies on.
+/// An idle thread keeps its cache of few blocks. Each of these may hold the two pages on which it lies.
 #[test]
-fn a_silent_thread_keeps_the_pages_of_its_blocks_and_no_others() {
-    for setup in setups("a_silent_thread_keeps_the_pages_of_its_blocks") {
+fn an_idle_thread_keeps_only_the_pages_of_its_cached_blocks() {
+    for setup in setups("an_idle_thread_keeps_only_the_pages_of_its_cached_blocks") {
         let arena = attentive(quiet(setup)).build().unwrap();
         let live = fragment(&arena, count(), &mut Random::new(13));
         eventually(&arena, "giving holes back", |stats| {
             let heap = arena.heap_stats().unwrap();
-            let cached: usize = heap.lanes[0].classes.iter().map(|class| class.cached).sum();
-            is_tight(&live, stats.memory_bytes.saturating_sub((cached * 2 * PAGE) as u64))
+            let cached: u64 = heap.lanes[0].classes.iter().map(|class| class.cached).sum();
+            is_tight(&live, stats.memory_bytes.saturating_sub(cached * 2 * PAGE_BYTES))
         });
-        // This is that thread, which gives all of it back when it trims.
+        // This is the idle thread. Its cache is freed when it trims.
         arena.trim();
         assert!(is_tight(&live, arena.stats().memory_bytes), "{setup}: {}", arena.stats());
         verify(&live);
     }
 }
 
-/// Threads go on with the heap while holes are released, by trimming and by themselves.
+/// Threads use the heap while another thread trims and the evictor releases holes.
 #[test]
-fn threads_go_on_meanwhile() {
-    for setup in setups("threads_go_on_meanwhile") {
+fn threads_use_the_heap_while_holes_are_released() {
+    for setup in setups("threads_use_the_heap_while_holes_are_released") {
         for poison in [false, true] {
             let builder = attentive(quiet(setup));
-            let builder = if poison { builder.poison_freed() } else { builder };
+            let builder = builder.poison_freed(poison);
             let arena = builder.build().unwrap();
             let over = AtomicBool::new(false);
             let rounds = scaled(30, 5);

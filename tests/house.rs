@@ -1,4 +1,4 @@
-//! What holds the source together: import directions, where `unsafe` may stand, how long files are.
+//! Rules for the source: imports between rooms, files with `unsafe`, lengths of files, names of tests.
 
 #![allow(missing_docs)]
 
@@ -7,12 +7,12 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms in order: each may use those before it and none after it.
+/// The rooms in order: each may use the rooms before it and none after it.
 const ROOMS: [&str; 11] = [
     "prim", "stats", "policy", "sys", "table", "store", "alloc", "track", "evict", "fault", "arena",
 ];
 
-/// Rooms that must not use each other in either direction.
+/// Pairs of rooms that must not use each other.
 const STRANGERS: [(&str, &str); 8] = [
     ("evict", "fault"),
     ("store", "table"),
@@ -47,7 +47,7 @@ const UNSAFE: [&str; 29] = [
     "sys/linux/uffd.rs",
     // A thread's cache, found by an address that is known to that thread alone.
     "alloc/cache.rs",
-    // Raw memory handed to the program, and the traits that promise things about it.
+    // Raw memory for the program, and traits with promises about it.
     "arena/allocate.rs",
     "arena/allocator_api.rs",
     "arena/global.rs",
@@ -61,7 +61,7 @@ const UNSAFE: [&str; 29] = [
     "track/conformance.rs",
 ];
 
-/// The source files of a folder with their paths below it; none where there is no source.
+/// The source files of a folder, with their paths below it. None if the source is not on this machine.
 fn files_of(folder: &str, test: &str) -> Vec<(String, String)> {
     fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -93,7 +93,7 @@ fn sources(test: &str) -> Vec<(String, String)> {
     files_of("src", test)
 }
 
-/// The lines that are code, without comments.
+/// The lines with code, without comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(|line| line.split("//").next().unwrap()).filter(|line| !line.trim().is_empty())
 }
@@ -118,7 +118,7 @@ fn rooms_use_only_rooms_before_them() {
             let pair = |a, b| (room, used) == (a, b) || (room, used) == (b, a);
             assert!(!STRANGERS.iter().any(|(a, b)| pair(*a, *b)), "{path}: {room} uses {used}");
         }
-        // A grouped import would hide from the lines above.
+        // The checks above do not see grouped imports.
         assert!(!text.contains("use crate::{"), "{path}: import each room by itself");
         assert!(!text.contains("super::super::"), "{path}: name the room");
     }
@@ -166,7 +166,7 @@ fn files_are_short() {
 fn named_tests(page: &str) -> impl Iterator<Item = (&str, &str)> {
     let quoted = page.split('`').skip(1).step_by(2);
     let tests = quoted.filter_map(|name| name.rsplit_once("::"));
-    // Methods have the names of types before them.
+    // Before the name of a method stands a type.
     tests.filter(|(place, test)| place.starts_with(char::is_lowercase) && test.contains('_'))
 }
 
@@ -190,4 +190,23 @@ fn the_tests_that_safety_names_exist() {
         count += 1;
     }
     assert!(count > 50, "only {count} tests are named: is the page still read as it is written?");
+}
+
+#[test]
+fn every_test_program_is_in_the_index() {
+    const TEST: &str = "every_test_program_is_in_the_index";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md");
+    let Ok(index) = fs::read_to_string(path) else {
+        common::skip(TEST, "source", "the source is not on this machine, or may not be read");
+        return;
+    };
+    for (path, _) in files_of("tests", TEST) {
+        let Some(program) = path.strip_suffix("/main.rs").or(path.strip_suffix(".rs")) else {
+            continue;
+        };
+        // Other files of a folder are modules.
+        if !program.contains('/') {
+            assert!(index.contains(&format!("\n| `{program}` | ")), "no line for {program}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! What a program does to its arena besides touching it: stopping it in the midst of things, locking
-//! and advising its memory, interrupting itself.
+//! A program that disturbs its own arena: it stops the arena during faults, locks and advises memory, and
+//! interrupts its threads.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 use thermocline::Tracker;
 
-/// Threads touch pages for the first time, several of them the same ones, while the arena is
-/// stopped: no message that is served late may take a page away again.
+/// Threads touch the same pages for the first time while the program stops the arena. A late fault message
+/// must not replace a written page.
 #[test]
 fn stopping_while_pages_are_touched_for_the_first_time() {
     for setup in setups("stopping_while_pages_are_touched") {
@@ -26,7 +26,7 @@ fn stopping_while_pages_are_touched_for_the_first_time() {
                 for number in 0..4usize {
                     let touched = &touched;
                     scope.spawn(move || {
-                        // Backwards, so that nothing is populated ahead; two threads to a page.
+                        // Backwards, so that no page is populated ahead; two threads for each page.
                         for page in (0..pages.count).rev().skip(number / 2).step_by(2) {
                             pages.write(page, number, page as u64 + 1);
                             touched.fetch_add(1, Ordering::Relaxed);
@@ -50,15 +50,15 @@ fn stopping_while_pages_are_touched_for_the_first_time() {
     }
 }
 
-/// Calls on a part of a block cut its mapping in pieces, which no call of ours may span.
+/// `madvise` on a part of a block splits its mapping. No call of the library may span two mappings.
 #[test]
-fn mappings_that_the_program_has_cut_to_pieces() {
-    for setup in setups("mappings_that_the_program_has_cut") {
+fn madvise_on_parts_of_a_block_is_tolerated() {
+    for setup in setups("madvise_on_parts_of_a_block_is_tolerated") {
         for advice in [libc::MADV_RANDOM, libc::MADV_DODUMP] {
             let arena = quiet(setup).build().unwrap();
             let pages = Pages::new(&arena, 4096);
             for page in [700, 2085, 2088, 2100] {
-                // SAFETY: a page of the block, whose contents the advice does not touch.
+                // SAFETY: a page of the block; the advice does not change its content.
                 let done = unsafe { libc::madvise(pages.word(page, 0).cast(), PAGE, advice) };
                 assert_eq!(done, 0);
             }
@@ -75,7 +75,7 @@ fn mappings_that_the_program_has_cut_to_pieces() {
     }
 }
 
-/// Locked pages are the program's own decision. They must not keep others in memory.
+/// A page that the program locks stays resident. The evictor must still evict all unlocked pages.
 #[test]
 fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
     for setup in setups("locked_pages") {
@@ -87,8 +87,8 @@ fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
         let evicted = arena.evict_now().unwrap();
         match setup.tracker {
             Tracker::Zap => {
-                // The kernel takes no locked page out of a page table, nor what it is asked for
-                // together with one.
+                // The kernel removes no locked page from a page table, and refuses the whole range of a
+                // call that contains one.
                 let refused = evicted.refusal.is_some() && arena.stats().kernel_errors > 0;
                 assert!(refused, "{setup}: {evicted:?}\n{}", arena.stats());
                 assert!(evicted.pages >= 4096 - 512 - 8, "{evicted:?}");
@@ -102,8 +102,8 @@ fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
     }
 }
 
-/// Pages that are touched on their way out, and freed at once: the evictor, who has lost them, must
-/// not bring memory into being where they were.
+/// Threads touch pages during their eviction and free them at once. The evictor, which has lost these pages,
+/// must not create memory at their addresses.
 #[test]
 fn freeing_pages_that_were_just_taken_back() {
     for setup in setups("freeing_pages_that_were_just_taken_back") {
@@ -126,16 +126,16 @@ fn freeing_pages_that_were_just_taken_back() {
             });
             arena.check().unwrap();
             let stats = arena.stats();
-            assert_eq!(stats.memory_bytes, stats.resident_bytes as u64, "{setup}: {stats}");
+            assert_eq!(stats.memory_bytes, stats.resident_bytes, "{setup}: {stats}");
             assert_eq!(stats.allocated_bytes, 0);
         }
     }
 }
 
-/// A thread that talks to the evictor is interrupted by a handler that touches evicted pages, again
-/// and again. The threads that serve those pages talk to the evictor too.
+/// Signal handlers that touch evicted pages interrupt a thread that calls the evictor. The threads that
+/// restore those pages call the evictor too.
 #[test]
-fn interrupting_whoever_talks_to_the_evictor() {
+fn signal_handlers_interrupt_a_thread_that_calls_the_evictor() {
     static ADDRESS: AtomicUsize = AtomicUsize::new(0);
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     const PAGES: usize = 4096;
@@ -144,12 +144,12 @@ fn interrupting_whoever_talks_to_the_evictor() {
         for _ in 0..6 {
             let page = NEXT.fetch_add(1, Ordering::Relaxed) * 7919 % PAGES;
             let at = ADDRESS.load(Ordering::Relaxed) + page * PAGE;
-            // SAFETY: within a block that lives as long as signals are sent.
+            // SAFETY: within a block that outlives the signals.
             unsafe { std::ptr::with_exposed_provenance::<u64>(at).read_volatile() };
         }
     }
 
-    for setup in setups("interrupting_whoever_talks_to_the_evictor") {
+    for setup in setups("signal_handlers_interrupt_a_thread_that_calls_the_evictor") {
         let arena = quiet(setup)
             .resident_limit(1 << 20)
             .scan_interval(Duration::from_millis(10))
@@ -167,7 +167,7 @@ fn interrupting_whoever_talks_to_the_evictor() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    // SAFETY: the thread is the one that started this scope, and waits for it.
+                    // SAFETY: the thread that started this scope, which waits for its end.
                     unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
                     thread::sleep(Duration::from_micros(60));
                 }

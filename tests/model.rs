@@ -1,5 +1,5 @@
-//! Random programs against a plain model, in arenas of all kinds. Other and more programs of one thread
-//! than usual: `THERMOCLINE_SEED=7 THERMOCLINE_CASES=1000 cargo test --test model programs_of`.
+//! Random programs against a plain model, in arenas of all kinds. For more programs of one thread, with
+//! another seed: `THERMOCLINE_SEED=7 THERMOCLINE_CASES=1000 cargo test --test model programs_of`.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -11,7 +11,7 @@ use common::blocks::{Block, Claims, bytes_not_zero, layout};
 use common::child::{child_case, forbid_userfaultfd, passes_in_child};
 use common::pages::eventually;
 use common::program::{Outcome, Program, asked};
-use common::{Setup, quiet, scaled, setups};
+use common::{LANES, Setup, quiet, scaled, setups};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -19,7 +19,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use thermocline::{Advice, Arena, Lane};
 
-/// Seeds differ from test to test, and are said where one fails.
+/// A program of four threads. A failure prints its seed.
 fn program(seed: u64) -> Program {
     let operations = scaled(24_000, 1600);
     Program { seed, threads: 4, operations, bytes: 4 << 20, rounds: 4, limits: false }
@@ -32,8 +32,8 @@ fn nothing_is_wrong(program: Program, arena: &Arena, between: impl Fn(u64)) {
 }
 
 #[test]
-fn under_a_tiny_limit() {
-    for setup in setups("model::under_a_tiny_limit") {
+fn nothing_is_wrong_under_a_tiny_limit() {
+    for setup in setups("model::nothing_is_wrong_under_a_tiny_limit") {
         let arena = quiet(setup)
             .resident_limit(4 << 20)
             .scan_interval(Duration::from_millis(5))
@@ -50,31 +50,32 @@ fn under_a_tiny_limit() {
 }
 
 #[test]
-fn while_freed_memory_is_overwritten() {
-    for setup in setups("model::while_freed_memory_is_overwritten") {
+fn nothing_is_wrong_with_poisoned_blocks() {
+    for setup in setups("model::nothing_is_wrong_with_poisoned_blocks") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
-        let arena = builder.poison_freed().build().unwrap();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
+        let arena = builder.poison_freed(true).build().unwrap();
         nothing_is_wrong(program(2), &arena, |_| ());
     }
 }
 
 #[test]
-fn where_the_store_is_full() {
-    for setup in setups("model::where_the_store_is_full") {
+fn nothing_is_wrong_with_a_full_store() {
+    for setup in setups("model::nothing_is_wrong_with_a_full_store") {
         let interval = Duration::from_millis(1);
-        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+        let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
         let arena = builder.store_limit(1 << 20).build().unwrap();
         nothing_is_wrong(program(3), &arena, |_| ());
     }
 }
 
-/// Blocks of an arena that is brought to a stand go on as plain memory.
+/// After a stop the blocks are plain memory.
 #[test]
-fn before_and_after_the_arena_is_stopped() {
-    for setup in setups("model::before_and_after_the_arena_is_stopped") {
+fn nothing_is_wrong_before_and_after_a_stop() {
+    for setup in setups("model::nothing_is_wrong_before_and_after_a_stop") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         nothing_is_wrong(program(4), &arena, |round| {
             if round == 1 {
                 arena.stop().unwrap();
@@ -84,13 +85,13 @@ fn before_and_after_the_arena_is_stopped() {
 }
 
 #[test]
-fn in_plain_memory() {
+fn nothing_is_wrong_in_plain_memory() {
     if child_case().is_none() {
-        passes_in_child("in_plain_memory", "plain");
+        passes_in_child("nothing_is_wrong_in_plain_memory", "plain");
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().or_plain_memory().reserve(1 << 30).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(1 << 30).build().unwrap();
     assert!(arena.evict_now().is_err());
     nothing_is_wrong(program(5), &arena, |_| ());
     assert_eq!(arena.stats().memory_bytes, 0);
@@ -115,7 +116,7 @@ enum Step {
     Stop,
 }
 
-/// With `last`, which not every program has, among the steps.
+/// Random steps, with `last` as one of the kinds.
 fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
     let size = prop_oneof![
         6 => 1usize..600,
@@ -123,7 +124,7 @@ fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
         1 => 40_000usize..400_000,
         1 => 400_000usize..2 << 20,
     ];
-    let lane = (0..Lane::ALL.len()).prop_map(|lane| Lane::ALL[lane]);
+    let lane = (0..LANES.len()).prop_map(|lane| LANES[lane]);
     let shift = prop_oneof![8 => 0u32..5, 2 => 5u32..15, 1 => 15u32..22];
     let block = (lane, size, shift, any::<bool>());
     let limit = prop_oneof![1 => Just(None), 2 => (256usize << 10..4 << 20).prop_map(Some)];
@@ -153,7 +154,7 @@ fn steps(last: Step) -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..120)
 }
 
-/// The blocks there are, and what each must hold.
+/// The live blocks with their content.
 struct Model<'a> {
     arena: &'a Arena,
     claims: &'a Claims,
@@ -161,7 +162,7 @@ struct Model<'a> {
     stamps: u64,
 }
 
-/// Blocks in all, so that the arena has room for them wherever they lie.
+/// The largest number of blocks. The arena has room for as many in any arrangement.
 const MOST: usize = 40;
 
 impl Model<'_> {
@@ -207,8 +208,7 @@ impl Model<'_> {
                 let Some(mut block) = self.remove(pick) else { return };
                 let (old, new) = (block.layout, layout(size, 1 << shift));
                 let handle = arena.lane(lane);
-                // SAFETY: the block was allocated with the old layout, and has the new one from
-                // here on.
+                // SAFETY: the block was allocated with the old layout, and has the new one from here on.
                 let given = unsafe {
                     match (size < old.size(), zeroed) {
                         (true, _) => handle.shrink(block.pointer, old, new).unwrap(),
@@ -256,7 +256,7 @@ impl Model<'_> {
             }
             Step::Peek(pick) => {
                 if let Some(block) = self.picked(pick) {
-                    // What is in the buffer already must not show.
+                    // `peek` must not return the buffer's old content.
                     let mut buffer = vec![0x5a; 100];
                     assert_eq!(block.wrong_at_a_peek(arena, &mut buffer), 0, "{block:?}");
                 }
@@ -283,7 +283,7 @@ fn run_steps(arena: &Arena, claims: &Claims, steps: &[Step]) {
     for step in steps {
         model.step(step);
         let usable: usize = model.blocks.iter().map(|block| block.usable).sum();
-        assert_eq!(arena.stats().allocated_bytes, usable, "{step:?}");
+        assert_eq!(arena.stats().allocated_bytes, usable as u64, "{step:?}");
     }
     arena.check().unwrap();
     while let Some(block) = model.remove(0) {
@@ -298,7 +298,7 @@ fn from_environment<T: FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no such number: {text}")))
 }
 
-/// The same programs each time, or those of another seed.
+/// Runs the same programs each time, or those of the seed in the environment.
 fn runner() -> TestRunner {
     let cases = from_environment("THERMOCLINE_CASES").unwrap_or(scaled(24, 3));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -309,11 +309,11 @@ fn runner() -> TestRunner {
 
 fn small_and_busy(setup: Setup) -> Arena {
     let interval = Duration::from_millis(1);
-    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+    let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
     builder.reserve(512 << 20).build().unwrap()
 }
 
-/// One arena for all of them. What fails is told as the shortest program that fails.
+/// One arena for all programs. proptest prints the shortest program that fails.
 #[test]
 fn programs_of_one_thread_do_what_the_model_does() {
     for setup in setups("model::programs_of_one_thread") {
@@ -330,7 +330,7 @@ fn programs_of_one_thread_do_what_the_model_does() {
     }
 }
 
-/// What goes on as plain memory is asked the same, and may answer that it evicts nothing.
+/// After the stop the calls about residence may return `NotSwapping`.
 #[test]
 fn programs_that_stop_the_arena_do_what_the_model_does() {
     for setup in setups("model::programs_that_stop_the_arena") {
@@ -344,10 +344,10 @@ fn programs_that_stop_the_arena_do_what_the_model_does() {
     }
 }
 
-/// The same programs, with limits that change under their threads.
+/// The threads change the limits too.
 #[test]
-fn while_limits_change() {
-    for setup in setups("model::while_limits_change") {
+fn nothing_is_wrong_while_limits_change() {
+    for setup in setups("model::nothing_is_wrong_while_limits_change") {
         let arena = quiet(setup)
             .scan_interval(Duration::from_millis(1))
             .cold_age(Duration::from_secs(500))

@@ -1,5 +1,5 @@
-//! Very many operations of several threads on blocks of all kinds, while everything is evicted all the
-//! time: `THERMOCLINE_OPERATIONS=10000000 cargo test --release --test operations -- --nocapture`.
+//! Random programs of four threads under zeal, with a great many operations:
+//! `THERMOCLINE_OPERATIONS=10000000 cargo test --release --test operations -- --nocapture`.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
@@ -19,12 +19,13 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
     });
     for setup in setups("no_byte_is_wrong_and_no_two_blocks_overlap") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         let rounds = (operations / 200_000).clamp(4, 100);
         let program =
             Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds, limits: true };
         let start = Instant::now();
-        // A machine with other things to do may not have come to it yet.
+        // On a busy machine the evictor may not have evicted enough yet.
         let outcome = program.run(&arena, |round| {
             if round == rounds - 1 {
                 eventually(&arena, "enough", |stats| stats.evicted_pages > scaled(1000, 100));

@@ -1,4 +1,4 @@
-//! Reading what is stored without bringing it back.
+//! `peek`: reading stored pages without restoring them.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use thermocline::{Arena, ArenaError, Peek, Stats};
 
-/// The byte that belongs to this place: each page has others.
+/// The byte at this place. Neighbouring pages differ.
 fn byte(at: usize) -> u8 {
     (at / 64 % 251) as u8
 }
@@ -26,14 +26,14 @@ fn fill(arena: &Arena, pages: usize) -> AVec<u8, &Arena> {
     bytes
 }
 
-/// Whether `peeked` is what lies from `start` on.
+/// Whether `peeked` holds the bytes from `start` on.
 fn is_right(start: usize, peeked: &[u8]) -> bool {
     peeked.iter().enumerate().all(|(n, &found)| found == byte(start + n))
 }
 
 #[test]
-fn what_is_peeked_at_stays_where_it_is() {
-    for setup in setups("what_is_peeked_at_stays_where_it_is") {
+fn peeking_leaves_pages_stored() {
+    for setup in setups("peeking_leaves_pages_stored") {
         let arena = quiet(setup).build().unwrap();
         let all = fill(&arena, 64);
         evict_everything(&arena);
@@ -52,7 +52,7 @@ fn what_is_peeked_at_stays_where_it_is() {
         let held = |stats: &Stats| (stats.stored_bytes, stats.resident_bytes, stats.faults);
         assert_eq!(held(&after), held(&before), "{setup}");
         assert_eq!(after.peeks, 73, "{setup}: {after}");
-        // Some of it in memory, some of it not.
+        // Some pages are resident, some stored.
         assert_eq!(all[3 * PAGE], byte(3 * PAGE));
         let peek = arena.peek(&all, &mut buffer).unwrap();
         assert!(matches!(peek, Peek::Copied(_)) && peek.len() == all.len() && is_right(0, &peek));
@@ -64,8 +64,8 @@ fn what_is_peeked_at_stays_where_it_is() {
 }
 
 #[test]
-fn peeking_where_nothing_is_stored_is_reading() {
-    for setup in setups("peeking_where_nothing_is_stored") {
+fn peeking_at_resident_memory_returns_it_in_place() {
+    for setup in setups("peeking_at_resident_memory_returns_it_in_place") {
         let arena = quiet(setup).build().unwrap();
         let all = fill(&arena, 8);
         let mut buffer = Vec::new();
@@ -78,11 +78,11 @@ fn peeking_where_nothing_is_stored_is_reading() {
     }
 }
 
-/// Pages are owned for as long as they are peeked at. Those who touch, evict or free them meanwhile
-/// wait for no longer than that, and nobody reads anything else.
+/// `peek` holds pages while it reads them. Threads that touch, evict or free these pages wait that long, and
+/// no thread reads wrong bytes.
 #[test]
-fn peeking_while_others_touch_evict_and_free() {
-    for setup in setups("peeking_while_others_touch") {
+fn peeking_while_other_threads_touch_evict_and_free() {
+    for setup in setups("peeking_while_other_threads_touch_evict_and_free") {
         let arena = quiet(setup).build().unwrap();
         let all = fill(&arena, 32);
         let done = AtomicBool::new(false);
@@ -90,7 +90,7 @@ fn peeking_while_others_touch_evict_and_free() {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     arena.evict_now().unwrap();
-                    // Freed while it is stored, and handed out again.
+                    // Freed while it is stored, and then allocated again.
                     let some = fill(&arena, 4);
                     arena.evict_now().unwrap();
                     let mut buffer = Vec::new();

@@ -1,4 +1,4 @@
-//! What the probe says of a kernel, against what is known of it.
+//! `probe` against the known features of a kernel.
 
 #![allow(missing_docs)]
 
@@ -7,9 +7,9 @@ mod common;
 use common::expected;
 use thermocline::{Arena, CapabilityStatus, Swapping, Tracker};
 
-/// The matrix says of each kernel what it must have and what it must not have.
+/// `scripts/boot` sets the features that each kernel must and must not have.
 #[test]
-fn the_probe_knows_this_kernel() {
+fn the_probe_finds_the_expected_features() {
     let probe = thermocline::probe();
     println!("{probe}");
     let present = |name: &str| {
@@ -29,7 +29,7 @@ fn the_probe_knows_this_kernel() {
         }
     }
     if std::env::var("THERMOCLINE_EXPECT").is_err() {
-        common::skip("the_probe_knows_this_kernel", "", "THERMOCLINE_EXPECT says nothing of it");
+        common::skip("the_probe_finds_the_expected_features", "", "THERMOCLINE_EXPECT is not set");
     }
 }
 
@@ -46,12 +46,15 @@ fn every_missing_capability_has_a_reason_and_a_remedy() {
     }
 }
 
-/// Read-write protection is taken where it is to be had, and nowhere else.
 #[test]
-fn the_default_tracker_is_the_best_one_here() {
+fn the_default_tracker_is_rwp_where_the_kernel_has_it() {
     let probe = thermocline::probe();
     if !probe.can_swap() {
-        common::skip("the_default_tracker", "userfaultfd", "no tracker works here");
+        common::skip(
+            "the_default_tracker_is_rwp_where_the_kernel_has_it",
+            "userfaultfd",
+            "no tracker works here",
+        );
         return;
     }
     let best = if probe.can_rwp() { Tracker::Rwp } else { Tracker::Zap };
@@ -63,7 +66,7 @@ fn the_default_tracker_is_the_best_one_here() {
     assert_eq!(arena.route(), probe.route());
 }
 
-/// Without privileges only faults of user code are served, and the library knows it.
+/// Without privileges a userfaultfd serves only faults of user code, and `route` says so.
 #[test]
 fn the_route_fits_the_privileges() {
     let probe = thermocline::probe();

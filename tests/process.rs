@@ -1,4 +1,4 @@
-//! What happens to the process: fork, missing privileges, signals that are not ours.
+//! The arena and its process: fork, system calls, missing rights and features, signals, cancellation.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -24,7 +24,7 @@ fn arena_with_numbers(setup: Setup) -> (Arena, *const u64) {
 
 fn number(numbers: *const u64, at: usize) -> u64 {
     assert!(at < 1 << 16);
-    // SAFETY: within the numbers, where the memory is mapped at all.
+    // SAFETY: within the numbers. In a forked child the read ends the child.
     unsafe { numbers.add(at).read_volatile() }
 }
 
@@ -38,14 +38,14 @@ fn a_forked_child_gets_sigsegv_and_never_other_bytes() {
             }
             let status = fork(|| if number(numbers, 5) == 5 { 1 } else { 2 });
             assert_eq!(status.signal(), Some(libc::SIGSEGV), "{setup}: {status:?}");
-            assert_eq!(number(numbers, 40_000), 40_000, "the parent is none the worse");
+            assert_eq!(number(numbers, 40_000), 40_000, "the parent's numbers");
         }
     }
 }
 
 #[test]
-fn a_forked_child_is_refused_rather_than_hung() {
-    for setup in setups("a_forked_child_is_refused") {
+fn calls_in_a_forked_child_return_errors() {
+    for setup in setups("calls_in_a_forked_child_return_errors") {
         let (arena, numbers) = arena_with_numbers(setup);
         let status = fork(|| {
             let mut refused = 0;
@@ -57,7 +57,7 @@ fn a_forked_child_is_refused_rather_than_hung() {
         });
         assert_eq!(status.code(), Some(3), "{setup}: {status:?}");
         let other = quiet(setup).build().unwrap();
-        // Dropping an arena in the child neither hangs nor takes the parent's memory away.
+        // A drop in the child neither hangs nor releases the parent's memory.
         let status = fork(move || {
             drop(other);
             0
@@ -69,8 +69,8 @@ fn a_forked_child_is_refused_rather_than_hung() {
 }
 
 #[test]
-fn a_child_may_have_an_arena_of_its_own() {
-    for setup in setups("a_child_may_have_an_arena") {
+fn a_forked_child_may_build_an_arena() {
+    for setup in setups("a_forked_child_may_build_an_arena") {
         let (_arena, _) = arena_with_numbers(setup);
         let status = fork(|| {
             let (arena, numbers) = arena_with_numbers(setup);
@@ -93,18 +93,18 @@ fn programs_can_be_run_while_pages_are_evicted() {
     }
 }
 
-/// `read(2)` into, and `write(2)` out of, pages that are evicted.
+/// `read(2)` into evicted pages, and `write(2)` from them.
 #[test]
-fn system_calls_on_evicted_pages() {
-    for setup in setups("system_calls_on_evicted_pages") {
+fn system_calls_on_evicted_pages_are_served_or_fail_with_efault() {
+    for setup in setups("system_calls_on_evicted_pages_are_served_or_fail_with_efault") {
         let (arena, numbers) = arena_with_numbers(setup);
         arena.evict_now().unwrap();
         let mut pipe = [0; 2];
         // SAFETY: room for two descriptors.
         assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
-        // SAFETY: writes out eight bytes of the arena, wherever they are.
+        // SAFETY: writes eight bytes of the arena, resident or not.
         let write = |at: usize| unsafe { libc::write(pipe[1], numbers.add(at).cast(), 8) };
-        // SAFETY: reads over a number of the arena, which is nobody else's.
+        // SAFETY: reads over a number of the arena, which no other thread uses.
         let read = |at: usize| unsafe { libc::read(pipe[0], numbers.add(at).cast_mut().cast(), 8) };
         if arena.serves_system_calls() {
             assert_eq!(write(0), 8, "{setup}: {}", std::io::Error::last_os_error());
@@ -113,7 +113,7 @@ fn system_calls_on_evicted_pages() {
             let written = write(0);
             let error = std::io::Error::last_os_error().raw_os_error();
             assert_eq!((written, error), (-1, Some(libc::EFAULT)), "{setup}");
-            // Touched, or asked for, it is there.
+            // After a touch, or `ensure`, the calls succeed.
             assert_eq!(number(numbers, 0), 0);
             assert_eq!(write(0), 8);
             assert_eq!(read(10_000), -1, "{setup}");
@@ -129,11 +129,10 @@ fn system_calls_on_evicted_pages() {
     }
 }
 
-/// Pages in memory, watched or not, are nothing special to a system call, whatever the privileges,
-/// while nothing is being evicted.
+/// System calls succeed on resident pages, armed or not, in each fault mode, with and without privileges.
 #[test]
-fn system_calls_on_watched_pages() {
-    for setup in setups("system_calls_on_watched_pages") {
+fn system_calls_on_armed_pages_succeed() {
+    for setup in setups("system_calls_on_armed_pages_succeed") {
         let interval = Duration::from_millis(1);
         let builder = quiet(setup).scan_interval(interval);
         let arena = builder.cold_age(Duration::from_secs(500)).build().unwrap();
@@ -153,8 +152,8 @@ fn system_calls_on_watched_pages() {
 }
 
 #[test]
-fn without_userfaultfd_the_arena_says_why_or_works_as_plain_memory() {
-    const TEST: &str = "without_userfaultfd_the_arena_says_why_or_works_as_plain_memory";
+fn without_userfaultfd_build_names_the_remedy_or_gives_plain_memory() {
+    const TEST: &str = "without_userfaultfd_build_names_the_remedy_or_gives_plain_memory";
     if child_case().is_none() {
         let output = in_child(TEST, "forbidden");
         assert!(output.status.success(), "{}", text(&output));
@@ -172,7 +171,7 @@ fn without_userfaultfd_the_arena_says_why_or_works_as_plain_memory() {
     assert!(remedy.contains("seccomp") && remedy.contains("/dev/userfaultfd"), "{remedy}");
     assert!(error.to_string().contains(remedy));
 
-    let arena = Arena::builder().or_plain_memory().reserve(64 << 20).build().unwrap();
+    let arena = Arena::builder().plain_memory_fallback(true).reserve(64 << 20).build().unwrap();
     assert_eq!(arena.swapping(), Swapping::Off(error));
     assert_eq!(arena.evict_now(), Err(ArenaError::NotSwapping));
     let mut numbers = AVec::new_in(&arena);
@@ -181,28 +180,29 @@ fn without_userfaultfd_the_arena_says_why_or_works_as_plain_memory() {
     assert!(arena.stats().memory_bytes >= 8_000_000);
     drop(numbers);
     arena.trim();
-    assert_eq!(arena.stats().memory_bytes, 0, "freed pages are given back here too");
+    assert_eq!(arena.stats().memory_bytes, 0, "plain memory is released after a trim");
     arena.check().unwrap();
 }
 
-/// What is not about the system is an error, plain memory or not.
+/// `plain_memory_fallback` is for missing features of the system only.
 #[test]
-fn plain_memory_is_no_answer_to_bad_options() {
-    let error = Arena::builder().reserve(1).or_plain_memory().build().unwrap_err();
+fn plain_memory_fallback_does_not_hide_bad_options() {
+    let error = Arena::builder().reserve(1).plain_memory_fallback(true).build().unwrap_err();
     assert!(matches!(error, BuildError::InvalidOption { option: "reserve", .. }), "{error}");
 }
 
 #[test]
-fn a_tracker_that_is_not_here_is_refused_by_name_with_the_remedy() {
+fn a_missing_tracker_is_refused_with_the_remedy() {
     let probe = thermocline::probe();
     if probe.can_rwp() || !probe.can_zap() {
-        common::skip("a_tracker_that_is_not_here", "-rwp", "every tracker is here, or none");
+        let reason = "every tracker works here, or none";
+        common::skip("a_missing_tracker_is_refused_with_the_remedy", "-rwp", reason);
         return;
     }
     let error = quiet(Setup::parse("rwp/handler")).build().unwrap_err();
     assert!(matches!(error, BuildError::TrackerUnavailable { tracker: Tracker::Rwp, .. }));
     assert!(error.to_string().contains("Linux 7.3"), "{error}");
-    let arena = quiet(Setup::parse("rwp/handler")).or_plain_memory().build().unwrap();
+    let arena = quiet(Setup::parse("rwp/handler")).plain_memory_fallback(true).build().unwrap();
     assert!(matches!(arena.swapping(), Swapping::Off(_)));
     assert_eq!(
         quiet(Setup::parse("zap/handler")).build().unwrap().swapping(),
@@ -210,7 +210,7 @@ fn a_tracker_that_is_not_here_is_refused_by_name_with_the_remedy() {
     );
 }
 
-/// Locked memory is what read-write protection needs beyond the kernel's features.
+/// The rwp tracker needs locked memory.
 #[test]
 fn without_locked_memory_the_default_is_zap() {
     const TEST: &str = "without_locked_memory_the_default_is_zap";
@@ -231,7 +231,7 @@ fn without_locked_memory_the_default_is_zap() {
             assert_eq!(libc::setgid(65534), 0);
             assert_eq!(libc::setuid(65534), 0);
         }
-        // A change of credentials takes the process's own pagemap away from it.
+        // After a change of credentials the process may not open its own pagemap until it is dumpable.
         assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0), 0);
     }
     let error = quiet(Setup::parse("rwp/handler")).build().unwrap_err();
@@ -240,7 +240,7 @@ fn without_locked_memory_the_default_is_zap() {
     assert_eq!(arena.swapping(), Swapping::On(Tracker::Zap));
 }
 
-/// A file size limit must not turn into SIGXFSZ.
+/// The limit must not end the process by SIGXFSZ.
 #[test]
 fn too_small_a_file_size_limit_is_an_error() {
     const TEST: &str = "too_small_a_file_size_limit_is_an_error";
@@ -252,11 +252,10 @@ fn too_small_a_file_size_limit_is_an_error() {
     let small = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
     // SAFETY: changes a limit of this process alone.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &small) }, 0);
-    let error = Arena::builder().reserve(2 << 30).or_plain_memory().build().unwrap_err();
+    let error = Arena::builder().reserve(2 << 30).plain_memory_fallback(true).build().unwrap_err();
     assert!(error.to_string().contains("RLIMIT_FSIZE"), "{error}");
 }
 
-/// A program may handle signals and touch the arena in the handler.
 #[test]
 fn signal_handlers_may_touch_evicted_memory() {
     use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -277,7 +276,7 @@ fn signal_handlers_may_touch_evicted_memory() {
     if let Some(case) = child_case() {
         let setup = Setup::parse(&case);
         let (arena, numbers) = arena_with_numbers(setup);
-        // SAFETY: the handler only reads memory and adds to atomics; the timer is this process's.
+        // SAFETY: the handler only reads memory and adds to atomics; the timer belongs to this process.
         unsafe {
             let mut action: libc::sigaction = core::mem::zeroed();
             action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
@@ -307,20 +306,20 @@ fn signal_handlers_may_touch_evicted_memory() {
     }
 }
 
-/// Runs `test` in a child for each tracker, faults being served inline, and says how each ended.
+/// Runs `test` in a child for each tracker with inline faults, and returns the outputs.
 fn inline_children(test: &str, case: &str) -> Vec<(Setup, Output)> {
     let inline = setups(test).into_iter().filter(|setup| setup.is_inline());
     inline.map(|setup| (setup, in_child(test, &format!("{setup} {case}")))).collect()
 }
 
-/// The setup and the case that [`inline_children`] has given to this child.
+/// The setup and the case of this child of [`inline_children`].
 fn inline_case() -> Option<(Setup, String)> {
     let case = child_case()?;
     let (setup, case) = case.split_once(' ').unwrap();
     Some((Setup::parse(setup), case.to_owned()))
 }
 
-/// Installs a handler and gives what was there before.
+/// Installs a handler and returns the previous action.
 fn install(signal: libc::c_int, handler: usize, flags: libc::c_int) -> libc::sigaction {
     // SAFETY: both actions are whole; zero is an empty mask.
     unsafe {
@@ -332,7 +331,7 @@ fn install(signal: libc::c_int, handler: usize, flags: libc::c_int) -> libc::sig
     }
 }
 
-/// Touches a page of a file that has none: SIGBUS, and none of an arena's.
+/// Touches a page beyond the end of a file: a SIGBUS that no arena causes.
 fn touch_beyond_a_file() {
     // SAFETY: the mapping is this function's own.
     unsafe {
@@ -343,9 +342,9 @@ fn touch_beyond_a_file() {
     }
 }
 
-/// A handler that is installed later and passes on what is not its own has a mask of its own.
+/// The later handler blocks no signals, and passes each SIGBUS on to the library's handler.
 #[test]
-fn a_later_handler_may_pass_on_what_is_not_its_own() {
+fn a_later_sigbus_handler_with_a_mask_of_its_own_may_call_ours() {
     use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
     type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
     static BEFORE: AtomicUsize = AtomicUsize::new(0);
@@ -353,7 +352,7 @@ fn a_later_handler_may_pass_on_what_is_not_its_own() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
 
     extern "C" fn later(n: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: the address of the handler before, which takes three arguments.
+        // SAFETY: the address of the previous handler, which takes three arguments.
         let before: Handler = unsafe { core::mem::transmute(BEFORE.load(Ordering::Relaxed)) };
         before(n, info, context);
     }
@@ -365,20 +364,20 @@ fn a_later_handler_may_pass_on_what_is_not_its_own() {
             unsafe { (number(numbers, at) != at as u64).then(|| libc::_exit(3)) };
         }
     }
-    const TEST: &str = "a_later_handler_may_pass_on_what_is_not_its_own";
+    const TEST: &str = "a_later_sigbus_handler_with_a_mask_of_its_own_may_call_ours";
     if let Some((setup, _)) = inline_case() {
         let (arena, numbers) = arena_with_numbers(setup);
         let flags = libc::SA_SIGINFO | libc::SA_NODEFER;
         let before = install(libc::SIGBUS, later as Handler as usize, flags);
         std::thread::spawn(|| {
-            // SAFETY: blocks all signals in this thread, which must not touch pages too.
+            // SAFETY: blocks all signals in this thread, whose handlers would touch pages.
             unsafe {
                 let mut all = core::mem::zeroed();
                 libc::sigfillset(&raw mut all);
                 libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, core::ptr::null_mut());
             }
             std::thread::sleep(Duration::from_secs(60));
-            // SAFETY: ends the process, which hangs, at once.
+            // SAFETY: ends the process at once, because it hangs.
             unsafe { libc::_exit(4) }
         });
         BEFORE.store(before.sa_sigaction, Ordering::Relaxed);
@@ -386,7 +385,7 @@ fn a_later_handler_may_pass_on_what_is_not_its_own() {
         NUMBERS.store(numbers.cast_mut(), Ordering::Relaxed);
         let often = libc::timeval { tv_sec: 0, tv_usec: 200 };
         let timer = libc::itimerval { it_interval: often, it_value: often };
-        // SAFETY: the timer is this process's.
+        // SAFETY: the timer belongs to this process.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, core::ptr::null_mut()) };
         for _ in 0..common::scaled(300, 40) {
             arena.evict_now().unwrap();
@@ -400,9 +399,9 @@ fn a_later_handler_may_pass_on_what_is_not_its_own() {
     }
 }
 
-/// What was there before the arena's handler is called as the kernel would call it.
+/// The library honours SA_RESETHAND, and a previous handler that resets itself.
 #[test]
-fn the_handler_before_is_called_as_often_as_it_would_be() {
+fn the_previous_sigbus_handler_is_called_as_the_kernel_would_call_it() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn once(_: libc::c_int) {
@@ -411,7 +410,7 @@ fn the_handler_before_is_called_as_often_as_it_would_be() {
             unsafe { libc::_exit(3) };
         }
     }
-    const TEST: &str = "the_handler_before_is_called_as_often_as_it_would_be";
+    const TEST: &str = "the_previous_sigbus_handler_is_called_as_the_kernel_would_call_it";
     if let Some((setup, case)) = inline_case() {
         if case == "reset" {
             install(libc::SIGBUS, once as extern "C" fn(_) as usize, libc::SA_RESETHAND);
@@ -419,7 +418,7 @@ fn the_handler_before_is_called_as_often_as_it_would_be() {
             touch_beyond_a_file();
             return;
         }
-        // That of Rust's runtime puts the default action in its own place.
+        // The handler of Rust's runtime replaces itself by the default action.
         let (arena, numbers) = arena_with_numbers(setup);
         // SAFETY: takes an integer.
         unsafe { libc::raise(libc::SIGBUS) };
@@ -439,9 +438,9 @@ fn the_handler_before_is_called_as_often_as_it_would_be() {
     }
 }
 
-/// A thread that is to be cancelled touches pages until it comes to where it can be.
+/// A thread with a pending cancellation touches pages. It must not end inside the library.
 #[test]
-fn a_thread_is_not_cancelled_while_it_is_served() {
+fn a_thread_is_not_cancelled_during_a_fault() {
     use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
     static NUMBERS: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
     static CANCELLED: AtomicBool = AtomicBool::new(false);
@@ -458,15 +457,15 @@ fn a_thread_is_not_cancelled_while_it_is_served() {
         DONE.store(good, Ordering::Release);
         core::ptr::null_mut()
     }
-    const TEST: &str = "a_thread_is_not_cancelled_while_it_is_served";
+    const TEST: &str = "a_thread_is_not_cancelled_during_a_fault";
     if let Some((setup, _)) = inline_case() {
-        // Whoever brings a page back rings the evictor, by write(2).
+        // A thread that restores a page notifies the evictor by write(2), which is a cancellation point.
         let arena = quiet(setup).resident_limit(1 << 18).build().unwrap();
         let mut numbers = AVec::with_capacity_in(1 << 16, arena.clone());
         numbers.extend(0..1u64 << 16);
         NUMBERS.store(numbers.as_mut_ptr(), Ordering::Relaxed);
         arena.evict_now().unwrap();
-        // SAFETY: a thread that ends by itself, and is waited for.
+        // SAFETY: a thread that ends by itself, and is joined.
         unsafe {
             let mut thread = core::mem::zeroed();
             let null: *mut libc::c_void = core::ptr::null_mut();

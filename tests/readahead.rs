@@ -1,11 +1,10 @@
-//! Neighbours that are brought back together with a page that was touched: fewer faults where it pays,
-//! and hardly anything where it does not.
+//! Readahead: a fault restores neighbours of the touched page if the program is likely to touch them.
 
 #![allow(missing_docs)]
 
 mod common;
 
-use common::pages::{PAGE, Pages, evict};
+use common::pages::{PAGE_BYTES, Pages, evict};
 use common::{SetOnDrop, quiet, scaled, setups};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, Stats};
 
-/// Pages that are touched.
+/// The number of pages.
 fn count() -> usize {
     scaled(20_000, 2_400)
 }
@@ -24,7 +23,7 @@ fn evicted(arena: &Arena) -> Pages<'_> {
     pages
 }
 
-/// Numbers below `bound`, each once, in an order that has no pattern.
+/// The numbers below `bound`, each once, in random order.
 fn shuffled(bound: usize) -> impl Iterator<Item = usize> {
     let mut state = 0x2545_F491_4F6C_DD1Du64;
     let mut numbers: Vec<usize> = (0..bound).collect();
@@ -37,28 +36,30 @@ fn shuffled(bound: usize) -> impl Iterator<Item = usize> {
     numbers.into_iter()
 }
 
-/// What happened between two looks at the figures.
+/// Pages that faults restored between two readings of the figures.
 struct Since {
+    /// Touched pages.
     faults: usize,
+    /// Their neighbours.
     brought: usize,
 }
 
-/// Touches pages in this order, which must be right, and says what it took.
+/// Touches pages in this order, checks them, and returns the counts.
 fn touch(pages: Pages<'_>, order: impl Iterator<Item = usize>) -> Since {
     let before = pages.arena.stats();
     order.for_each(|page| assert!(pages.is_right(page), "page {page}"));
-    // A toucher goes on a moment before the handler has counted.
+    // A handler thread counts a moment after it woke the faulting thread.
     pages.arena.check().unwrap();
     let after = pages.arena.stats();
-    let all = |stats: &Stats| (stats.refaults + stats.readahead_pages) as usize;
-    assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE);
+    let all = |stats: &Stats| stats.refaults + stats.readahead_pages;
+    assert_eq!(after.stored_bytes, before.stored_bytes - (all(&after) - all(&before)) * PAGE_BYTES);
     let faults = (after.refaults - before.refaults) as usize;
     Since { faults, brought: (after.readahead_pages - before.readahead_pages) as usize }
 }
 
 #[test]
-fn memory_read_from_end_to_end_is_hardly_any_faults() {
-    for setup in setups("memory_read_from_end_to_end") {
+fn sequential_reads_fault_on_few_pages() {
+    for setup in setups("sequential_reads_fault_on_few_pages") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for backwards in [false, true] {
@@ -77,9 +78,9 @@ fn memory_read_from_end_to_end_is_hardly_any_faults() {
 }
 
 #[test]
-fn clusters_touched_out_of_order_are_far_fewer_faults_than_pages() {
+fn touches_of_clusters_fault_on_few_pages() {
     const CLUSTER: usize = 16;
-    for setup in setups("clusters_touched_out_of_order") {
+    for setup in setups("touches_of_clusters_fault_on_few_pages") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         let clusters = shuffled(count() / CLUSTER);
@@ -91,16 +92,16 @@ fn clusters_touched_out_of_order_are_far_fewer_faults_than_pages() {
 }
 
 #[test]
-fn random_touches_bring_hardly_anything_along() {
-    for setup in setups("random_touches") {
+fn random_touches_cause_little_readahead() {
+    for setup in setups("random_touches_cause_little_readahead") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
-        // A tenth of the pages, so that few of them are neighbours by chance.
+        // A tenth of the pages, so that few of them are neighbours.
         let touched: Vec<usize> = shuffled(count()).take(count() / 10).collect();
         let since = touch(pages, touched.iter().copied());
         assert!(since.brought * 20 < touched.len(), "{setup}: {}", arena.stats());
         assert!(since.faults * 20 > touched.len() * 19, "{setup}: {}", arena.stats());
-        // And none of what was brought along before makes it any different later.
+        // Earlier readahead makes no difference.
         let rest: BTreeSet<usize> = touched.into_iter().collect();
         arena.prefetch(pages.range()).unwrap();
         evict(&arena, count());
@@ -110,11 +111,11 @@ fn random_touches_bring_hardly_anything_along() {
     }
 }
 
-/// Two pages, and then a gap: a second touch next to the first may be a beginning, and is not.
+/// Two pages, then a gap: the second touch looks like the beginning of a sequence.
 #[test]
-fn pairs_with_gaps_waste_a_bounded_share() {
+fn readahead_after_pairs_wastes_a_bounded_share() {
     const GAP: usize = 20;
-    for setup in setups("pairs_with_gaps") {
+    for setup in setups("readahead_after_pairs_wastes_a_bounded_share") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for _ in 0..3 {
@@ -132,15 +133,15 @@ fn pairs_with_gaps_waste_a_bounded_share() {
     }
 }
 
-/// What was learnt from one kind of touches must not stand in the way of the next.
+/// The history of random touches must not stop readahead for a later sequence.
 #[test]
-fn what_pays_is_found_out_again_after_what_does_not() {
-    for setup in setups("what_pays_is_found_out_again") {
+fn readahead_resumes_after_a_phase_of_random_touches() {
+    for setup in setups("readahead_resumes_after_a_phase_of_random_touches") {
         let arena = quiet(setup).build().unwrap();
         let pages = evicted(&arena);
         for _ in 0..2 {
             touch(pages, shuffled(count() / 2).filter(|page| page % 5 == 0));
-            // Beyond what may have come along with the last of these.
+            // Beyond the readahead of the last random touch.
             let first = count() / 2 + 32;
             let since = touch(pages, first..count());
             assert_eq!(since.faults + since.brought, count() - first, "{setup}");
@@ -152,17 +153,18 @@ fn what_pays_is_found_out_again_after_what_does_not() {
 }
 
 #[test]
-fn neighbours_are_right_while_everything_is_evicted_all_the_time() {
-    for setup in setups("neighbours_are_right") {
+fn readahead_restores_the_right_bytes_under_zeal() {
+    for setup in setups("readahead_restores_the_right_bytes_under_zeal") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build().unwrap();
+        let arena =
+            quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         let pages = Pages::filled(&arena, 2000);
         let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             for number in 0..4usize {
                 let (over, rounds) = (&over, &rounds);
                 scope.spawn(move || {
-                    // Up, down, up and down from other places, over the same pages.
+                    // Two threads go up and two go down, from different places, over the same pages.
                     let mut round = 0u64;
                     while !over.load(Ordering::Relaxed) {
                         round += 1;

@@ -1,6 +1,6 @@
-//! Threads that are stuck are told of, and healthy ones are not.
+//! The watchdog reports stuck threads, and no healthy ones.
 //!
-//! A thread gets stuck by being stopped on its own, as a debugger does it.
+//! A test makes a thread stuck by stopping it alone, as a debugger does.
 
 #![allow(missing_docs, unsafe_code)]
 
@@ -24,7 +24,7 @@ use thermocline::{Arena, Builder};
 
 const PAGES: usize = 500;
 
-/// Short; but where a processor is emulated, threads come late that are woken so often.
+/// Short, but longer under emulation, where woken threads run late.
 fn limit() -> Duration {
     Duration::from_millis(scaled(100, 500))
 }
@@ -33,13 +33,13 @@ fn quick(setup: Setup) -> Builder {
     quiet(setup).handler_threads(1).stall_limit(limit())
 }
 
-/// Everything that is not touched is evicted, again and again.
+/// Evicts every untouched page, repeatedly.
 fn zeal(builder: Builder) -> Builder {
     let interval = Duration::from_millis(1);
-    builder.scan_interval(interval).cold_age(interval).zeal()
+    builder.scan_interval(interval).cold_age(interval).zeal(true)
 }
 
-/// How a child ends that may not trace.
+/// The exit status of a child that may not trace.
 const MAY_NOT: i32 = 43;
 
 fn stop(thread: i32) -> Stopped {
@@ -48,12 +48,12 @@ fn stop(thread: i32) -> Stopped {
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs `test` in a child for each setup that `which` picks, and gives the output of those that could.
+/// Runs `test` in a child for each setup that `which` picks. Returns the outputs of those that may trace.
 fn children(test: &str, which: impl Fn(Setup) -> bool) -> Vec<(Setup, Output)> {
-    // One starves the other.
+    // One test at a time, because one starves the other.
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut outputs = Vec::new();
-    // Where a processor is emulated one will do: the last, which has what is the newest.
+    // Under emulation only the last setup, with the newest tracker.
     let setups = setups(test).into_iter().rev().filter(|setup| which(*setup));
     for setup in setups.take(scaled(usize::MAX, 1)) {
         let output = in_child(test, &setup.to_string());
@@ -71,13 +71,13 @@ fn contains_all(output: &Output, words: &[&str]) -> bool {
 }
 
 #[test]
-fn a_stuck_handler_is_told_of_each_time() {
-    const TEST: &str = "a_stuck_handler_is_told_of_each_time";
+fn a_stuck_handler_is_reported_each_time() {
+    const TEST: &str = "a_stuck_handler_is_reported_each_time";
     if let Some(case) = child_case() {
         let arena = quick(Setup::parse(&case)).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         evict(&arena, PAGES);
-        let handler = thread_named("thermocline-f0");
+        let handler = thread_named("thermo-fault0");
         for round in 1..=2 {
             let stopped = stop(handler);
             thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn a_stuck_handler_is_told_of_each_time() {
     for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
         let words = [
-            "handler thermocline-f0 (thread ",
+            "handler thermo-fault0 (thread ",
             "leaving messages unread",
             "goes on, after",
             "wchan",
@@ -103,34 +103,34 @@ fn a_stuck_handler_is_told_of_each_time() {
 }
 
 #[test]
-fn a_stuck_handler_is_the_end_where_that_was_asked_for() {
-    const TEST: &str = "a_stuck_handler_is_the_end_where_that_was_asked_for";
+fn abort_on_stall_ends_the_process_of_a_stuck_handler() {
+    const TEST: &str = "abort_on_stall_ends_the_process_of_a_stuck_handler";
     if let Some(case) = child_case() {
-        let arena = quick(Setup::parse(&case)).abort_on_stall().build().unwrap();
+        let arena = quick(Setup::parse(&case)).abort_on_stall(true).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         evict(&arena, PAGES);
-        let _stopped = stop(thread_named("thermocline-f0"));
+        let _stopped = stop(thread_named("thermo-fault0"));
         pages.verify();
-        unreachable!("nobody serves");
+        unreachable!("a stopped handler thread has served the faults");
     }
     for (setup, output) in children(TEST, |setup| !setup.is_inline()) {
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{setup}: {}", text(&output));
-        let words = ["abort_on_stall", "thermocline-f0", "threads may be waiting", "abort\n"];
+        let words = ["abort_on_stall", "thermo-fault0", "threads may be waiting", "abort\n"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }
 
-/// What this process writes to standard error while this lives, which is written there at the end.
-struct Told {
+/// Captures standard error of this process until it is dropped, and then writes it there.
+struct Captured {
     lines: File,
     stderr: OwnedFd,
 }
 
-impl Told {
+impl Captured {
     fn new() -> Self {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
-        // SAFETY: a new file, of which this has one descriptor and standard error the other.
-        let lines = unsafe { File::from_raw_fd(libc::memfd_create(c"told".as_ptr(), 0)) };
+        // SAFETY: a new file, with one descriptor in this value and the other as standard error.
+        let lines = unsafe { File::from_raw_fd(libc::memfd_create(c"stderr".as_ptr(), 0)) };
         // SAFETY: both are open.
         unsafe { libc::dup2(lines.as_raw_fd(), libc::STDERR_FILENO) };
         Self { lines, stderr }
@@ -143,7 +143,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for Captured {
     fn drop(&mut self) {
         // SAFETY: both are open.
         unsafe { libc::dup2(self.stderr.as_raw_fd(), libc::STDERR_FILENO) };
@@ -151,27 +151,27 @@ impl Drop for Told {
     }
 }
 
-/// Stops a thread at one moment and another until it stands where others have to wait for it, and
-/// something with these words is told. Others may be told of first where they are starved.
-fn stop_until_told(arena: &Arena, thread: i32, words: &str) {
-    let told = Told::new();
+/// Stops a thread at random moments, until it holds a page for which another thread waits, and the watchdog
+/// reports it with these words. The watchdog may report starved threads before.
+fn stop_until_reported(arena: &Arena, thread: i32, words: &str) {
+    let captured = Captured::new();
     for _ in 0..500 {
         let _stopped = stop(thread);
         let end = Instant::now() + limit() * 4;
         while Instant::now() < end {
-            if told.text().contains(words) {
+            if captured.text().contains(words) {
                 assert!(arena.stats().stalls > 0);
                 return;
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
-    panic!("it was never told of: {}", arena.stats());
+    panic!("the watchdog did not report it: {}", arena.stats());
 }
 
 #[test]
-fn an_evictor_that_holds_pages_for_ever_is_told_of() {
-    const TEST: &str = "an_evictor_that_holds_pages_for_ever_is_told_of";
+fn a_stuck_evictor_is_reported() {
+    const TEST: &str = "a_stuck_evictor_is_reported";
     if let Some(case) = child_case() {
         let arena = zeal(quick(Setup::parse(&case))).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
@@ -184,23 +184,23 @@ fn an_evictor_that_holds_pages_for_ever_is_told_of() {
             });
             let _end = SetOnDrop(&end);
             eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
-            let words = "the evictor thermocline-e (thread ";
-            stop_until_told(&arena, thread_named("thermocline-e"), words);
+            let words = "the evictor thermo-evict (thread ";
+            stop_until_reported(&arena, thread_named("thermo-evict"), words);
         });
         pages.verify();
         return;
     }
     for (setup, output) in children(TEST, |_| true) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        let words = ["the evictor thermocline-e (thread ", " s; touches of evicted pages wait"];
+        let words = ["the evictor thermo-evict (thread ", " s; touches of evicted pages wait"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }
 
-/// A thread of the program's own, which was bringing pages back that others touch.
+/// A thread of the program that restores pages which another thread touches.
 #[test]
-fn whoever_owns_a_page_for_ever_is_told_of() {
-    const TEST: &str = "whoever_owns_a_page_for_ever_is_told_of";
+fn a_stuck_owner_of_a_page_is_reported() {
+    const TEST: &str = "a_stuck_owner_of_a_page_is_reported";
     if let Some(case) = child_case() {
         let arena = quick(Setup::parse(&case)).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
@@ -226,32 +226,31 @@ fn whoever_owns_a_page_for_ever_is_told_of() {
             });
             let _end = SetOnDrop(&end);
             eventually(&arena, "some prefetching", |stats| stats.prefetched_pages > 100);
-            let words = "the owner of a page that others wait for has been keeping page ";
-            stop_until_told(&arena, owner.load(Ordering::Acquire), words);
+            let words = " has been keeping page ";
+            stop_until_reported(&arena, owner.load(Ordering::Acquire), words);
         });
         pages.verify();
         return;
     }
     if scaled(false, true) {
-        skip(TEST, "speed", "it takes too many tries where a processor is emulated");
+        skip(TEST, "speed", "it takes too many attempts under emulation");
         return;
     }
     for (setup, output) in children(TEST, |_| true) {
         assert!(output.status.success(), "{setup}: {:?} {}", output.status, text(&output));
-        let words =
-            ["the owner of a page that others wait for has been keeping page ", "Filling for"];
+        let words = ["the owner of a page ", " has been keeping page ", "Filling for"];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));
     }
 }
 
-/// Neither a processor that has too much to do nor a process that is stopped, as by a debugger or with
-/// its machine, is a thread that is stuck.
+/// The watchdog must not report a process that gets too little processor time, or that a debugger stops as a
+/// whole.
 #[test]
-fn a_starved_and_stopped_process_tells_of_nothing() {
-    const TEST: &str = "a_starved_and_stopped_process_tells_of_nothing";
+fn a_starved_and_stopped_process_reports_no_stall() {
+    const TEST: &str = "a_starved_and_stopped_process_reports_no_stall";
     if let Some(case) = child_case() {
         let limit = Duration::from_secs(scaled(2, 4));
-        let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall());
+        let builder = zeal(quick(Setup::parse(&case)).stall_limit(limit).abort_on_stall(true));
         let arena = builder.build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         let end = AtomicBool::new(false);
@@ -267,7 +266,7 @@ fn a_starved_and_stopped_process_tells_of_nothing() {
             let _end = SetOnDrop(&end);
             eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
             let stopped = common::child::fork(|| {
-                // SAFETY: integers; the parent goes on at the end.
+                // SAFETY: integers; the last call continues the parent.
                 unsafe {
                     let parent = libc::getppid();
                     libc::kill(parent, libc::SIGSTOP);
@@ -277,7 +276,7 @@ fn a_starved_and_stopped_process_tells_of_nothing() {
             });
             assert!(stopped.success());
             let before = arena.stats().refaults;
-            eventually(&arena, "going on", |stats| stats.refaults > before + 10);
+            eventually(&arena, "refaults after the stop", |stats| stats.refaults > before + 10);
         });
         assert_eq!(arena.stats().stalls, 0);
         return;

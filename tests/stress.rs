@@ -1,8 +1,8 @@
-//! Several threads on memory that is evicted again and again: no byte may ever be wrong.
+//! Several threads use memory that is evicted all the time. No byte may be wrong.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
-#![allow(clippy::print_stdout, reason = "what was put to the test belongs to the result")]
+#![allow(clippy::print_stdout, reason = "the counts are a part of the result")]
 
 mod common;
 
@@ -29,20 +29,20 @@ impl Random {
     }
 }
 
-/// What word `at` of a block holds after it was written for the `round`th time. Words of a page
-/// have most of their bits in common, so that it compresses.
+/// Word `at` of a block after its `round`th write. The words of a page have most bits in common, so that it
+/// compresses.
 fn stamp(owner: u64, at: usize, round: u64) -> u64 {
     owner << 48 | round << 32 | at as u64
 }
 
-/// A block that one thread writes, and what it has written there.
+/// A block of one thread, with the rounds of its writes.
 struct Block<'a> {
     words: AVec<u64, &'a Arena>,
     rounds: Vec<u8>,
     owner: u64,
 }
 
-/// One round is kept for each such run of words.
+/// Words that share one round.
 const GRAIN: usize = 64;
 
 impl<'a> Block<'a> {
@@ -81,7 +81,7 @@ impl<'a> Block<'a> {
             self.rounds.truncate(len.div_ceil(GRAIN));
             return;
         }
-        // The last grain is filled up at its own round.
+        // The new words of the last grain get its round.
         let last = self.rounds.last().copied().unwrap_or(0);
         self.rounds.resize(len.div_ceil(GRAIN), 0);
         let end_of_last = was.div_ceil(GRAIN) * GRAIN;
@@ -96,7 +96,7 @@ struct Outcome {
     accesses: u64,
 }
 
-/// Reads, writes, frees and reallocates at random, until told to stop.
+/// Reads, writes, frees and reallocates at random, until `stop` is set.
 fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome {
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (thread + 1));
     let mut owner = thread << 12;
@@ -113,7 +113,7 @@ fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome 
             held += len * 8;
             continue;
         }
-        // For a while the same block, so that others have the time to grow cold.
+        // The same block for a while, so that the rest becomes cold.
         if random.below(256) == 0 || pick >= blocks.len() {
             pick = random.below(blocks.len());
         }
@@ -150,13 +150,13 @@ fn work(arena: &Arena, thread: u64, bytes: usize, stop: &AtomicBool) -> Outcome 
     outcome
 }
 
-/// Whether enough has happened to an arena for a result to mean something.
+/// Whether the arena has evicted and restored enough for a result to mean something.
 fn is_enough(arena: &Arena) -> bool {
     let (stats, enough) = (arena.stats(), scaled(5000, 300));
     stats.evicted_pages > enough && stats.refaults > enough
 }
 
-/// Runs four threads over `bytes` in all while `evict` keeps evicting; nothing may be wrong.
+/// Runs four threads on `bytes` in all, calls `evict` meanwhile, and checks that nothing is wrong.
 fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl Fn()) {
     let before = arena.stats().allocated_bytes;
     let (wrong, accesses) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -171,7 +171,7 @@ fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl
             });
         }
         let _stop = SetOnDrop(&stop);
-        // A machine with other things to do gets more time.
+        // A busy machine gets more time.
         let start = Instant::now();
         while start.elapsed() < time || (!is_enough(arena) && start.elapsed() < 10 * time) {
             evict();
@@ -193,21 +193,21 @@ fn stress(setup: Setup, arena: &Arena, bytes: usize, time: Duration, evict: impl
     arena.check().unwrap();
 }
 
-/// Everything is evicted again and again, in large batches and page by page.
+/// Zeal evicts every page repeatedly, in large batches and page by page.
 #[test]
-fn under_zeal() {
-    for setup in setups("under_zeal") {
+fn no_byte_is_wrong_under_zeal() {
+    for setup in setups("no_byte_is_wrong_under_zeal") {
         let interval = Duration::from_millis(1);
-        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal().build();
+        let arena = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build();
         let time = Duration::from_secs(scaled(10, 3));
         stress(setup, &arena.unwrap(), 128 << 20, time, || thread::sleep(interval));
     }
 }
 
-/// The limits rule: a quarter of the data fits in memory.
+/// A quarter of the data fits in memory.
 #[test]
-fn under_a_tiny_limit() {
-    for setup in setups("under_a_tiny_limit") {
+fn no_byte_is_wrong_under_a_tiny_limit() {
+    for setup in setups("no_byte_is_wrong_under_a_tiny_limit") {
         let arena = quiet(setup)
             .resident_limit(8 << 20)
             .scan_interval(Duration::from_millis(5))
@@ -220,10 +220,10 @@ fn under_a_tiny_limit() {
     }
 }
 
-/// Everything that can be asked of an arena is asked all the time.
+/// Advice, prefetches and `evict_now` all the time.
 #[test]
-fn while_told_what_to_do() {
-    for setup in setups("while_told_what_to_do") {
+fn no_byte_is_wrong_during_advice_and_evictions() {
+    for setup in setups("no_byte_is_wrong_during_advice_and_evictions") {
         let arena = quiet(setup).handler_threads(4).store_limit(16 << 20).build().unwrap();
         let mut shared = AVec::with_capacity_in(200_000, &arena);
         shared.extend((0..200_000u64).map(|n| n << 3));

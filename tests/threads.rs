@@ -1,4 +1,4 @@
-//! Threads, arenas and processes that come and go, in any order.
+//! Threads, arenas and processes that begin and end in any order.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -9,7 +9,7 @@ use allocator_api2::alloc::Allocator;
 use allocator_api2::vec::Vec as AVec;
 use common::blocks::{Block, Random, layout};
 use common::child::fork;
-use common::{Setup, quiet, scaled, setups};
+use common::{LANES, Setup, quiet, scaled, setups};
 use std::cell::RefCell;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -19,11 +19,11 @@ fn small_arena(setup: Setup) -> Arena {
     quiet(setup).reserve(64 << 20).build().unwrap()
 }
 
-/// Allocates and frees a few of everything, and says in how many words something was wrong.
+/// Allocates and frees blocks of all kinds, and returns how many words were wrong.
 fn use_it(arena: &Arena, stamp: u64) -> u64 {
     let sizes = [16, 100, 100, 3000, 20_000, 100_000, 400_000];
     let block = |(n, size): (usize, &usize)| {
-        let (lane, layout) = (Lane::ALL[n % 3], layout(*size, 8));
+        let (lane, layout) = (LANES[n % 3], layout(*size, 8));
         Block::new(arena.lane(lane).allocate(layout).unwrap(), layout, stamp)
     };
     let blocks: Vec<_> = sizes.iter().enumerate().map(block).collect();
@@ -35,12 +35,12 @@ fn use_it(arena: &Arena, stamp: u64) -> u64 {
     blocks.into_iter().map(free).sum()
 }
 
-fn cached(stats: &HeapStats) -> usize {
+fn cached(stats: &HeapStats) -> u64 {
     let classes = stats.lanes.iter().flat_map(|lane| &lane.classes);
-    classes.map(|class| class.cached).sum::<usize>() + stats.cached_large_bytes
+    classes.map(|class| class.cached).sum::<u64>() + stats.cached_large_bytes
 }
 
-/// Everything is free, and nobody keeps anything.
+/// Checks that all blocks are free and that no thread caches one after a trim.
 fn nothing_is_left(arena: &Arena) {
     arena.check().unwrap();
     assert_eq!(arena.stats().allocated_bytes, 0, "{}", arena.heap_stats().unwrap());
@@ -51,8 +51,8 @@ fn nothing_is_left(arena: &Arena) {
 }
 
 #[test]
-fn what_a_thread_keeps_comes_back_when_it_ends() {
-    for setup in setups("what_a_thread_keeps") {
+fn the_cache_of_an_ending_thread_is_freed() {
+    for setup in setups("the_cache_of_an_ending_thread_is_freed") {
         let arena = small_arena(setup);
         let kept = thread::scope(|scope| {
             let work = || {
@@ -67,7 +67,7 @@ fn what_a_thread_keeps_comes_back_when_it_ends() {
         arena.check().unwrap();
         let stats = arena.heap_stats().unwrap();
         assert_eq!(stats.cached_large_bytes, 0, "{setup}: {stats}");
-        // The next gets what the first has left.
+        // The next thread gets the blocks of the first.
         thread::scope(|scope| scope.spawn(|| assert_eq!(use_it(&arena, 2), 0)).join().unwrap());
         arena.check().unwrap();
         let again = arena.heap_stats().unwrap();
@@ -77,8 +77,8 @@ fn what_a_thread_keeps_comes_back_when_it_ends() {
 }
 
 #[test]
-fn thousands_of_short_lives_leave_nothing_behind() {
-    for setup in setups("thousands_of_short_lives") {
+fn thousands_of_short_threads_leave_nothing_behind() {
+    for setup in setups("thousands_of_short_threads_leave_nothing_behind") {
         let arena = small_arena(setup);
         let mut held = Vec::new();
         for round in 0..scaled(500, 20) {
@@ -87,7 +87,7 @@ fn thousands_of_short_lives_leave_nothing_behind() {
                 let work = |number: u64| {
                     move || {
                         assert_eq!(use_it(arena, number), 0);
-                        // One is for those who live on, of one size in all rounds.
+                        // The main thread frees one block of each thread, of one size in all rounds.
                         Block::allocate(arena, layout(300, 8), number)
                     }
                 };
@@ -109,10 +109,10 @@ fn thousands_of_short_lives_leave_nothing_behind() {
     }
 }
 
-/// Threads that live for long use arenas that do not, some of which they are the last to let go.
+/// Long-lived threads use arenas, of which they sometimes drop the last handle.
 #[test]
-fn arenas_come_and_go_while_threads_live() {
-    for setup in setups("arenas_come_and_go") {
+fn long_lived_threads_use_arenas_that_are_dropped() {
+    for setup in setups("long_lived_threads_use_arenas_that_are_dropped") {
         let mut threads = Vec::new();
         for number in 0..3u64 {
             let (sender, receiver) = channel::<Arena>();
@@ -121,7 +121,7 @@ fn arenas_come_and_go_while_threads_live() {
                 let mut arenas: Vec<Arena> = Vec::new();
                 for arena in receiver {
                     arenas.push(arena);
-                    // The one before last still, too.
+                    // Also the one before last.
                     for _ in 0..4 {
                         assert_eq!(use_it(&arenas[random.below(arenas.len())], number), 0);
                     }
@@ -146,7 +146,7 @@ fn arenas_come_and_go_while_threads_live() {
     }
 }
 
-/// Uses an arena at the very end of a thread, whatever is left of the thread by then.
+/// Uses an arena in a destructor of a thread local.
 struct AtTheEnd {
     arena: Arena,
     block: Option<Block>,
@@ -177,7 +177,7 @@ fn destructors_of_thread_locals_may_use_an_arena() {
     for setup in setups("destructors_of_thread_locals") {
         for poison in [false, true] {
             let builder = quiet(setup).reserve(64 << 20);
-            let builder = if poison { builder.poison_freed() } else { builder };
+            let builder = builder.poison_freed(poison);
             let arena = builder.build().unwrap();
             for round in 0..scaled(50, 10) {
                 let (done, results) = channel();
@@ -185,8 +185,8 @@ fn destructors_of_thread_locals_may_use_an_arena() {
                     let (arena, done) = (arena.clone(), done.clone());
                     Some(AtTheEnd { arena, block, done })
                 };
-                // Those that were used first are destroyed first, before what the arena has for the
-                // thread or after.
+                // std destroys thread locals in the order of their first use: before the arena's own thread
+                // local or after it.
                 let (first, last) = (end(None), end(None));
                 let theirs = arena.clone();
                 let work = move || {
@@ -236,7 +236,7 @@ fn a_thread_may_use_many_arenas_in_turn() {
                     }
                     let size = [24, 24, 500, 70_000][random.below(4)];
                     let block = Block::allocate(&arenas[at], layout(size, 8), n);
-                    // It lies in that arena and in no other.
+                    // The block lies in that arena and in no other.
                     assert_eq!(arenas[at].ensure(block.range()), Ok(()));
                     let other = &arenas[(at + 1) % arenas.len()];
                     assert_eq!(other.ensure(block.range()), Err(ArenaError::OutsideArena));
@@ -262,7 +262,7 @@ fn an_arena_may_end_before_the_threads_that_have_used_it() {
                 drop(theirs);
                 used.send(()).unwrap();
                 is_gone.recv().unwrap();
-                // What it has kept of the first must not be taken for the second's.
+                // The thread's cache for the first arena must not serve the second one.
                 let other = small_arena(setup);
                 assert_eq!(use_it(&other, 2), 0);
                 nothing_is_left(&other);
@@ -286,7 +286,7 @@ fn an_arena_may_end_before_the_threads_that_have_used_it() {
 
 #[test]
 fn a_clone_works_after_the_first_arena_is_dropped() {
-    for setup in setups("a_clone_works") {
+    for setup in setups("a_clone_works_after_the_first_arena_is_dropped") {
         let first = small_arena(setup);
         let arena = first.clone();
         let mut numbers = AVec::new_in(first.lane(Lane::Cold));
@@ -307,10 +307,10 @@ fn a_clone_works_after_the_first_arena_is_dropped() {
     }
 }
 
-/// Threads that end in a forked child, and the one that goes on there, owe the arena nothing.
+/// A forked child does not change its parent's arena, neither by calls nor by the ends of its threads.
 #[test]
-fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
-    for setup in setups("a_forked_child_can_neither") {
+fn allocating_and_freeing_in_a_forked_child_is_refused() {
+    for setup in setups("allocating_and_freeing_in_a_forked_child_is_refused") {
         let arena = small_arena(setup);
         let sizes = [16, 3000, 100_000, 1 << 20];
         let blocks: Vec<_> = sizes
@@ -319,7 +319,7 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
             .collect();
         assert_eq!(use_it(&arena, 1), 0);
         let before = arena.heap_stats();
-        // Its own heap has blocks of the sizes that this thread keeps for the arena's.
+        // The child's own arena has blocks of the sizes that this thread caches for the parent's.
         let status = fork(|| {
             let hot = arena.hot();
             for size in sizes {
@@ -332,7 +332,7 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
                 }
             }
             for block in &blocks {
-                // SAFETY: the block is this test's; nothing happens to it.
+                // SAFETY: the block is this test's; in the child the calls do nothing.
                 unsafe {
                     arena.deallocate(block.pointer, block.layout);
                     arena.deallocate(block.pointer, block.layout);
@@ -345,7 +345,7 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
             if arena.trim() != 0 || arena.heap_stats().is_some() || arena.check().is_ok() {
                 return 3;
             }
-            // A thread's end, and an arena of the child's own in the thread that had the other's.
+            // The end of a thread, and an arena of the child in the thread that used the parent's.
             let ended = thread::spawn(move || hot.allocate(layout(16, 8)).is_err()).join();
             let own = small_arena(setup);
             let wrong = use_it(&own, 1);
@@ -365,20 +365,19 @@ fn a_forked_child_can_neither_allocate_nor_free_and_comes_to_no_harm() {
     }
 }
 
-/// The thread that forks ends in the child as it would have ended here, and so does the process: all
-/// destructors run.
+/// In the child, the thread that forked and the process end by `exit`, so that all destructors run.
 #[test]
-fn a_forked_child_may_end_in_good_order() {
-    for setup in setups("a_forked_child_may_end") {
+fn a_forked_child_may_run_its_destructors() {
+    for setup in setups("a_forked_child_may_run_its_destructors") {
         let arena = small_arena(setup);
         let theirs = arena.clone();
         let status = thread::spawn(move || {
             assert_eq!(use_it(&theirs, 1), 0);
-            // SAFETY: the child does nothing but end this thread, its last.
+            // SAFETY: the child only ends, by its one thread.
             match unsafe { libc::fork() } {
                 -1 => panic!("{}", std::io::Error::last_os_error()),
                 0 => {
-                    // SAFETY: no frame below has a destructor that matters; thread locals have.
+                    // SAFETY: the frames below need no destructors. Thread locals do, and `exit` runs them.
                     unsafe { libc::exit(7) }
                 }
                 pid => {
@@ -394,7 +393,7 @@ fn a_forked_child_may_end_in_good_order() {
     }
 }
 
-/// Whatever the other threads were doing to the heap when the process was forked.
+/// A fork while other threads are inside the allocator.
 #[test]
 fn forks_may_happen_at_any_moment() {
     for setup in setups("forks_may_happen_at_any_moment") {
@@ -414,11 +413,11 @@ fn forks_may_happen_at_any_moment() {
             let set = common::SetOnDrop(over);
             let block = Block::allocate(arena, layout(64, 8), 3);
             for round in 0..scaled(60, 8) {
-                // Nothing that could take a lock of the system's allocator, which may be held too.
+                // No call here takes a lock of the system's allocator, which another thread may hold.
                 let status = fork(|| {
                     let (small, large) = (layout(64, 8), layout(1 << 20, 8));
                     let refused = [small, large].map(|layout| arena.allocate(layout).is_err());
-                    // SAFETY: the block is this test's; nothing happens to it.
+                    // SAFETY: the block is this test's; in the child the call does nothing.
                     unsafe { arena.deallocate(block.pointer, block.layout) };
                     i32::from(refused != [true, true])
                 });

@@ -57,7 +57,7 @@ pub(crate) struct Options {
 pub(crate) enum Task {
     Help,
     Compare(Options),
-    /// Keep swap on a device of so many bytes. The benchmark starts itself as a child with this.
+    /// Keep swap on a device of this many bytes. The benchmark starts itself as a child with this.
     KeepSwap(usize),
 }
 

@@ -31,8 +31,8 @@ pub(crate) trait Side: Sync {
     fn compression(&self) -> Result<Option<f64>, Trouble>;
 }
 
-/// Writes to every page, which brings all of them back and makes them differ from any copy that is still
-/// stored. False if a page does not hold the value that the last call wrote.
+/// Writes to every page, which brings all of them back and makes them differ from any stored copy. False
+/// if a page does not hold the value that the last call wrote.
 pub(crate) fn write_all(side: &dyn Side, data: Data, round: u64) -> bool {
     let mut right = true;
     for (page, words) in side.words().chunks_exact(WORDS).enumerate() {
@@ -167,6 +167,6 @@ impl Side for Evicting {
     fn compression(&self) -> Result<Option<f64>, Trouble> {
         let stats = self.arena.stats();
         let (stored, taken) = (stats.stored_bytes, stats.store_bytes);
-        Ok((taken > 0).then(|| number(stored) / number(taken)))
+        Ok((taken > 0).then(|| number(stored as usize) / number(taken as usize)))
     }
 }

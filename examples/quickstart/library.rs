@@ -1,25 +1,24 @@
-//! What the program keeps in the arena: ordinary collections that were given an allocator.
+//! The program's data in the arena: ordinary collections with an allocator.
 
-use crate::Trouble;
+use crate::BoxError;
 use allocator_api2::vec::Vec as ArenaVec;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use thermocline::Arena;
 
-/// Bytes in the arena.
+/// A byte vector in the arena.
 type Text<'a> = ArenaVec<u8, &'a Arena>;
 
-/// A file, or a part of a large one, and the rounds in which it has been read.
+/// A file or a part of a large one, and the rounds in which it has been read.
 #[derive(Debug)]
 struct Document<'a> {
     text: Text<'a>,
     rounds: ArenaVec<u32, &'a Arena>,
 }
 
-/// Documents by their names, and the names in the order of loading. All of it lies in the arena,
-/// the map's table too. The checksums do not, so that they cannot be lost along with what they vouch
-/// for.
+/// Documents by name, and the names in the order of loading. All of it lies in the arena, also the map's
+/// table. The checksums lie outside, so that a fault of the arena cannot lose them with the data.
 #[derive(Debug)]
 pub(crate) struct Library<'a> {
     arena: &'a Arena,
@@ -29,7 +28,7 @@ pub(crate) struct Library<'a> {
     text_bytes: usize,
 }
 
-/// A document has gone, or is not what it was.
+/// A document is missing or has changed.
 #[derive(Debug)]
 pub(crate) struct Mismatch;
 
@@ -44,7 +43,7 @@ impl<'a> Library<'a> {
         }
     }
 
-    pub(crate) fn add(&mut self, name: &str, text: &[u8]) -> Result<(), Trouble> {
+    pub(crate) fn add(&mut self, name: &str, text: &[u8]) -> Result<(), BoxError> {
         let name = self.copy(name.as_bytes())?;
         let document = Document { text: self.copy(text)?, rounds: ArenaVec::new_in(self.arena) };
         self.text_bytes += text.len();
@@ -54,9 +53,9 @@ impl<'a> Library<'a> {
         Ok(())
     }
 
-    /// Copies `bytes` into the arena. Where it has no room for them, that is an error here, and not
-    /// the end of the process as with collections that grow by themselves.
-    fn copy(&self, bytes: &[u8]) -> Result<Text<'a>, Trouble> {
+    /// Copies `bytes` into the arena. Returns an error if the arena is full, where a collection that grows
+    /// by itself would abort the process.
+    fn copy(&self, bytes: &[u8]) -> Result<Text<'a>, BoxError> {
         let mut copy = ArenaVec::new_in(self.arena);
         copy.try_reserve_exact(bytes.len())
             .map_err(|e| format!("the arena has no room: {e}; try a smaller --mib"))?;
@@ -72,8 +71,8 @@ impl<'a> Library<'a> {
         self.text_bytes
     }
 
-    /// Bytes that the arena has handed out for all this.
-    pub(crate) fn allocated_bytes(&self) -> usize {
+    /// Bytes that the arena has allocated for this.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
         self.arena.stats().allocated_bytes
     }
 
@@ -87,14 +86,14 @@ impl<'a> Library<'a> {
         0..documents.count().max(1).min(self.len())
     }
 
-    /// Reads a document from one end to the other and then writes to it. What was written in one
-    /// round is verified in the next, so a write that is lost does not go unnoticed.
+    /// Reads a whole document and then writes to it. The next round verifies the writes, so that a lost
+    /// write is noticed.
     pub(crate) fn revise(&mut self, number: usize, round: u32) -> Result<(), Mismatch> {
         self.verify(number)?;
         let name = &self.index[number];
         let document = self.documents.get_mut(name).ok_or(Mismatch)?;
-        // One byte in place, elsewhere in each round, and one number more at the end of a vector
-        // that the arena has to make larger now and then.
+        // Changes one byte, elsewhere in each round, and appends a number to a vector, which the arena has
+        // to enlarge now and then.
         let at = (round as usize).wrapping_mul(4099) % document.text.len().max(1);
         if let Some(byte) = document.text.get_mut(at) {
             *byte = byte.wrapping_add(1);

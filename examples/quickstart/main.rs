@@ -1,18 +1,17 @@
-//! The main job on real input: text in a `HashMap` and `Vec`s that live in an arena, of which a
-//! tenth is worked on while the rest goes cold, is compressed in the background, and comes back.
+//! The library's main use on real input: text in a `HashMap` and `Vec`s in an arena. The program works on a
+//! tenth of it, while the arena compresses the rest in the background and restores it later.
 //!
 //! ```text
 //! cargo run --release --example quickstart
 //! cargo run --release --example quickstart -- --mib 1024 ~/notes /var/log
 //! ```
 //!
-//! 1. [`texts`] finds the files, [`library`] is what they are loaded into.
-//! 2. [`work`] reads and edits a tenth until the arena evicts no more. Nothing here tells it to.
-//! 3. [`work`] touches everything again, verifies it, and takes the time of each first touch.
-//! 4. [`report`] says what it came to.
+//! 1. [`texts`] finds the files, and loads them into a [`library`].
+//! 2. [`work`] reads and edits a tenth until the arena evicts no more. The program never asks for eviction.
+//! 3. [`work`] touches everything again, verifies it, and measures the time of each first touch.
+//! 4. [`report`] prints the results.
 //!
-//! It ends with 0 if every checksum was right, with 1 if one was not, and with 2 if it could not do
-//! its job.
+//! Exit code: 0 if every checksum was right; 1 if one was wrong; 2 after an error.
 
 mod library;
 mod measure;
@@ -33,10 +32,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 use thermocline::{Arena, Builder, Swapping};
 
-/// What kept the program from doing its job, in words.
-type Trouble = Box<dyn Error>;
+/// Any error, with a message for the user.
+type BoxError = Box<dyn Error>;
 
-/// So short that there is something to see within seconds. A server would take a minute.
+/// Short, for a result within seconds. A server would use a minute.
 const COLD_AGE: Duration = Duration::from_secs(1);
 const SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -44,16 +43,16 @@ fn main() -> ExitCode {
     match run(&mut io::stdout().lock()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
-        Err(trouble) => {
-            // Where this cannot be written, there is nobody to read it either.
-            let _ = writeln!(io::stderr(), "quickstart: {trouble}");
+        Err(error) => {
+            // A failure of standard error cannot be reported.
+            let _ = writeln!(io::stderr(), "quickstart: {error}");
             ExitCode::from(2)
         }
     }
 }
 
-/// Does it all and says how many checksums were wrong.
-fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
+/// Runs the example. Returns the number of wrong checksums.
+fn run(out: &mut dyn Write) -> Result<usize, BoxError> {
     let Some(options) = Options::from_env()? else {
         out.write_all(HELP.as_bytes())?;
         return Ok(0);
@@ -94,20 +93,20 @@ fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
 
 fn builder(bytes: usize, options: &Options) -> Builder {
     let builder = Arena::builder()
-        // Address space, not memory: room to spare costs nothing.
+        // Reserved address space takes no memory.
         .reserve((bytes * 4).max(1 << 30))
         .cold_age(COLD_AGE)
         .scan_interval(SCAN_INTERVAL)
         .fault_mode(options.fault_mode);
     match options.tracker {
-        // Who asks for a tracker wants that one or a reason why not.
+        // With an explicit tracker the build fails if that tracker is not available.
         Some(tracker) => builder.tracker(tracker),
-        None => builder.or_plain_memory(),
+        None => builder.plain_memory_fallback(true),
     }
 }
 
-/// A program that falls back to plain memory without a word is one that saves nothing, and nobody
-/// knows why.
+/// Prints a warning if the arena does not swap. A program that silently falls back to plain memory saves
+/// nothing, and its user does not know why.
 fn say_what_swaps(out: &mut dyn Write, arena: &Arena) -> io::Result<()> {
     if let Swapping::Off(reason) = arena.swapping() {
         writeln!(out, "*** THE ARENA DOES NOT SWAP. It works as plain memory.")?;

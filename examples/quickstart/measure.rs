@@ -1,4 +1,4 @@
-//! What is measured: memory, by the arena's count and the kernel's, and the time of touches.
+//! Measurements: memory, as the arena and the kernel count it, and the time of touches.
 
 use hdrhistogram::Histogram;
 use std::fs;
@@ -8,11 +8,11 @@ use thermocline::{Arena, LatencyHistogram, Stats};
 
 const PAGE: usize = 4096;
 
-/// How much memory is used at a moment.
+/// The memory in use at one time.
 #[derive(Debug)]
 pub(crate) struct Usage {
     pub(crate) stats: Stats,
-    /// Bytes of memory that only this process uses, if `/proc` tells.
+    /// Bytes of memory that only this process uses, if `/proc` has them.
     pub(crate) process: Option<u64>,
 }
 
@@ -20,15 +20,15 @@ impl Usage {
     pub(crate) fn of(arena: &Arena) -> Self {
         let stats = arena.stats();
         Self {
-            // The resident set (`VmRSS`) would be too little: it leaves out pages of the arena that
-            // are in memory but not in the page table, which is how the zap tracker watches them.
+            // The resident set (`VmRSS`) lacks pages of the arena that are in memory but not in the page
+            // table, such as those that the zap tracker has armed.
             process: anonymous_bytes().map(|anonymous| anonymous + stats.memory_bytes),
             stats,
         }
     }
 }
 
-/// The heap, the stacks, and the arena's compressed store.
+/// Bytes of the heap, the stacks, and the arena's compressed store.
 fn anonymous_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
@@ -36,7 +36,7 @@ fn anonymous_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// The time that the first read of each page took, by the reader's own clock.
+/// The times of the first read of each page, as the reading thread measures them.
 #[derive(Debug)]
 pub(crate) struct Touches(Histogram<u64>);
 
@@ -45,12 +45,12 @@ impl Touches {
         Self(new_histogram())
     }
 
-    /// Reads a byte of each page that `bytes` lies in.
+    /// Reads a byte of each page of `bytes`.
     pub(crate) fn touch(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             let start = Instant::now();
-            // The inner one keeps the compiler from reading the byte before the clock.
+            // The inner black_box keeps the compiler from reading the byte before the clock.
             black_box(*black_box(byte));
             self.0.saturating_record(nanos(start.elapsed()));
             at += PAGE - (byte as *const u8).addr() % PAGE;
@@ -59,8 +59,8 @@ impl Touches {
 
     /// A quantile of the slowest `slowest` touches.
     ///
-    /// A reader cannot see which of its reads was a refault, but the arena counts them, and they
-    /// take many times as long as a read of a page in memory: they are the slowest ones.
+    /// A reader does not see which of its reads was a refault, but the arena counts refaults, and they
+    /// take many times as long as other reads: they are the slowest ones.
     pub(crate) fn quantile_of_slowest(&self, slowest: u64, quantile: f64) -> Option<Duration> {
         let all = self.0.len();
         let slowest = slowest.min(all);
@@ -74,7 +74,7 @@ impl Touches {
     }
 }
 
-/// A quantile of what the arena recorded between two snapshots.
+/// A quantile of the arena's histogram between two snapshots.
 pub(crate) fn quantile_between(
     before: &LatencyHistogram,
     after: &LatencyHistogram,
@@ -89,7 +89,7 @@ pub(crate) fn quantile_between(
 }
 
 fn new_histogram() -> Histogram<u64> {
-    // From a nanosecond to a minute, to three digits: bounds that are right for any run.
+    // From a nanosecond to a minute, with three digits.
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("valid bounds")
 }
 

@@ -1,6 +1,6 @@
-//! What the command line says.
+//! The command line.
 
-use crate::Trouble;
+use crate::BoxError;
 use lexopt::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,25 +15,25 @@ is compressed in the background, then touches and verifies everything.
 Usage: quickstart [OPTIONS] [FILE OR DIRECTORY]...
 
 Without files it takes the documentation of the Rust toolchain, or the sources of the crates that
-cargo has downloaded. Directories are walked; symbolic links in them, and what is not text, are left
-out. When the files run out, they are loaded again under other names.
+cargo has downloaded. It walks directories, but skips symbolic links in them and files that are not
+text. If the files are too few, it loads them repeatedly under other names.
 
 Options:
   --mib N          MiB to load, from 1 to 1048576 [default: 256]
-  --seconds N      work for at most so long, from 1 to 3600, if the arena still has pages to
-                   evict; it ends when there are none left [default: 60]
-  --tracker NAME   rwp or zap; the best that the kernel has by default
-  --faults MODE    handler or inline: who brings back a page that was touched; handler by default,
-                   where faults of system calls can be served too
+  --seconds N      the longest time to work, from 1 to 3600; the work ends earlier if the arena
+                   has no more pages to evict [default: 60]
+  --tracker NAME   rwp or zap [default: the best that the kernel supports]
+  --faults MODE    handler or inline: whether a handler thread or the faulting thread restores a
+                   page [default: handler, if faults of system calls can be served too]
   --help           this text
 
-Exit code: 0, or 1 if a checksum was wrong, or 2 if there is nothing to load or no way to do so.
+Exit code: 0; 1 if a checksum was wrong; 2 after an error.
 ";
 
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) mib: usize,
-    /// The longest time to wait for eviction to come to an end.
+    /// The longest wait for the end of eviction.
     pub(crate) seconds: Duration,
     pub(crate) tracker: Option<Tracker>,
     pub(crate) fault_mode: FaultMode,
@@ -41,8 +41,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// None if the help was asked for.
-    pub(crate) fn from_env() -> Result<Option<Self>, Trouble> {
+    /// None if the user asked for help.
+    pub(crate) fn from_env() -> Result<Option<Self>, BoxError> {
         Self::parse(lexopt::Parser::from_env()).map_err(|e| format!("{e}; see --help").into())
     }
 

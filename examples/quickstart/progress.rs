@@ -1,10 +1,9 @@
-//! Progress bars. They are drawn on standard error if that is a terminal, and nowhere otherwise;
-//! what must be read in any case is written to standard output.
+//! Progress bars on standard error, if that is a terminal. Important output goes to standard output.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::env;
 
-/// Drawings in a second: a console on a serial line takes no more.
+/// Redraws per second: a serial console cannot take more.
 const HZ: u8 = 4;
 
 pub(crate) fn bytes(len: usize) -> ProgressBar {
@@ -15,7 +14,7 @@ pub(crate) fn documents(len: usize) -> ProgressBar {
     bar(len, "{wide_bar} {human_pos}/{human_len}")
 }
 
-/// For work of which nobody knows how long it takes.
+/// For work of unknown duration.
 pub(crate) fn spinner() -> ProgressBar {
     ProgressBar::with_draw_target(None, target()).with_style(ProgressStyle::default_spinner())
 }
@@ -29,7 +28,7 @@ fn bar(len: usize, template: &str) -> ProgressBar {
 }
 
 fn target() -> ProgressDrawTarget {
-    // What cannot move its cursor would write a line for each drawing.
+    // A terminal without cursor movement would get a line for each redraw.
     match env::var_os("TERM") {
         Some(term) if term != "dumb" => ProgressDrawTarget::stderr_with_hz(HZ),
         _ => ProgressDrawTarget::hidden(),

@@ -1,4 +1,4 @@
-//! The table at the end, and the line that scripts read.
+//! The table at the end, and the line for scripts.
 
 use crate::measure::{Usage, quantile_between};
 use crate::options::MIB;
@@ -11,7 +11,7 @@ use thermocline::{DescriptorRoute, FaultMode, Swapping};
 pub(crate) struct Report {
     pub(crate) documents: usize,
     pub(crate) text_bytes: usize,
-    /// When all was loaded.
+    /// When all text was loaded.
     pub(crate) loaded: Usage,
     pub(crate) worked: Worked,
     /// When the arena evicted no more.
@@ -29,22 +29,22 @@ impl Report {
         self.worked.verified.mismatches + self.touched.verified.mismatches
     }
 
-    /// Memory that what was loaded takes if nothing is evicted. On a slow machine the first
-    /// documents are cold before the last are loaded; their pages count as if they were in memory.
+    /// The arena's memory without eviction. On a slow machine the arena evicts the first documents before
+    /// the last are loaded; this counts their pages as resident.
     fn before(&self) -> Bytes {
-        Bytes(self.loaded.stats.memory_bytes + self.loaded.stats.stored_bytes as u64)
+        Bytes(self.loaded.stats.memory_bytes + self.loaded.stats.stored_bytes)
     }
 
-    /// Memory that is taken while a tenth is in use: pages, and those of the compressed store.
+    /// Memory while a tenth is in use: resident pages and the compressed store.
     fn after(&self) -> Bytes {
-        Bytes(self.settled.stats.memory_bytes + self.settled.stats.store_bytes as u64)
+        Bytes(self.settled.stats.memory_bytes + self.settled.stats.store_bytes)
     }
 
-    /// Less than nothing where there is little to compress: the store takes memory in slabs.
+    /// Negative if there was little to compress: the store allocates slabs.
     fn saved_mib(&self) -> f64 {
         match self.swapping {
             Swapping::On(_) => self.before().mib() - self.after().mib(),
-            // What is in memory stays there.
+            // The arena evicts nothing.
             _ => 0.0,
         }
     }
@@ -65,15 +65,15 @@ impl Report {
         row(f, "kernel", thermocline::probe().kernel(), "")?;
         row(f, "tracker", self.tracker(), route)?;
         let mode = self.fault_mode.map_or_else(|| "none".to_owned(), |mode| mode.to_string());
-        row(f, "faults", mode, "who serves them")
+        row(f, "faults", mode, "fault mode")
     }
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stats = &self.settled.stats;
         let (before, after) = (self.before(), self.after());
         let pages = Bytes(stats.memory_bytes);
-        let gone = Bytes(self.loaded.stats.stored_bytes as u64);
-        let (stored, store) = (Bytes(stats.stored_bytes as u64), Bytes(stats.store_bytes as u64));
+        let gone = Bytes(self.loaded.stats.stored_bytes);
+        let (stored, store) = (Bytes(stats.stored_bytes), Bytes(stats.store_bytes));
         let saved = format!("{:.1} MiB", self.saved_mib());
         let ratio = stats.ratio().map(|ratio| format!("{ratio:.2}"));
         let documents = format!("in {} documents, with a map of their names", self.documents);
@@ -97,7 +97,7 @@ impl Report {
             let waited = self.touched.touches.quantile_of_slowest(timed, quantile);
             let served = quantile_between(&before.refault_time, &after.refault_time, quantile);
             let served = or_dash(served.map(Micros));
-            let note = format!("by the toucher's clock; {served} by the handler's");
+            let note = format!("by the reader's clock; {served} by the handler's");
             row(f, name, or_dash(waited.map(Micros)), note)?;
         }
         Ok(())
@@ -132,7 +132,7 @@ impl Display for Report {
     }
 }
 
-/// What it is, how much, and what there is to say about it.
+/// A row: a name, a value, and a note.
 fn row(
     f: &mut fmt::Formatter<'_>,
     name: &str,
@@ -151,7 +151,7 @@ fn or_dash(value: Option<impl Display>) -> String {
 struct Bytes(u64);
 
 impl Bytes {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
     fn mib(self) -> f64 {
         self.0 as f64 / MIB as f64
     }

@@ -1,7 +1,7 @@
-//! Finding text on this machine and loading it.
+//! Finds text on this machine and loads it.
 
 use crate::library::Library;
-use crate::{Trouble, progress};
+use crate::{BoxError, progress};
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
@@ -10,13 +10,13 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Bytes of a document at most: a larger file becomes several, so that there is always a tenth.
+/// The most bytes of a document. A larger file becomes several documents, so that a tenth exists.
 const PART: usize = 64 << 10;
 
-/// Text that all files together must have at least. Thousands of copies of less are no real input.
+/// The least text of all files together. Thousands of copies of less text are no real input.
 const LEAST: usize = 4 << 10;
 
-/// Where the text comes from.
+/// The source of the text.
 #[derive(Debug)]
 pub(crate) struct Texts {
     paths: Vec<PathBuf>,
@@ -30,8 +30,8 @@ impl fmt::Display for Texts {
 }
 
 impl Texts {
-    /// Takes what is at `paths`, or what every machine with Rust has if there are none.
-    pub(crate) fn find(mut paths: Vec<PathBuf>) -> Result<Self, Trouble> {
+    /// Takes the files at `paths`, or, if there are none, the toolchain's documentation or crates' sources.
+    pub(crate) fn find(mut paths: Vec<PathBuf>) -> Result<Self, BoxError> {
         if paths.is_empty() {
             let found = toolchain_documentation().or_else(crate_sources);
             paths = found.ok_or(
@@ -46,14 +46,14 @@ impl Texts {
         Ok(Self { paths })
     }
 
-    /// Loads the files until the arena has handed out `bytes`, as often as that takes.
-    pub(crate) fn load(&self, library: &mut Library<'_>, bytes: usize) -> Result<(), Trouble> {
+    /// Loads the files, repeatedly, until the arena has allocated `bytes`.
+    pub(crate) fn load(&self, library: &mut Library<'_>, bytes: usize) -> Result<(), BoxError> {
         let bar = progress::bytes(bytes);
         for copy in 1.. {
             let before = library.text_bytes();
             for path in files(&self.paths) {
                 load_file(&path, copy, library, bytes)?;
-                let loaded = library.allocated_bytes();
+                let loaded = library.allocated_bytes() as usize;
                 bar.set_position(loaded as u64);
                 if loaded >= bytes {
                     bar.finish_and_clear();
@@ -73,8 +73,8 @@ impl Texts {
     }
 }
 
-/// What the user has named has to be there; what a directory has in it need not be readable.
-fn check(path: &Path) -> Result<(), Trouble> {
+/// The user's paths must exist; the contents of a directory need not be readable.
+fn check(path: &Path) -> Result<(), BoxError> {
     let kind = fs::metadata(path)?;
     if !kind.is_file() && !kind.is_dir() {
         return Err("it is neither a file nor a directory".into());
@@ -83,13 +83,13 @@ fn check(path: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Loads a file's parts, up to `limit` bytes. What is not text, or cannot be read, is passed over.
+/// Loads a file's parts, up to `limit` bytes. Skips files that are not text or cannot be read.
 fn load_file(
     path: &Path,
     copy: usize,
     library: &mut Library<'_>,
     limit: usize,
-) -> Result<(), Trouble> {
+) -> Result<(), BoxError> {
     let Ok(file) = File::open(path) else {
         return Ok(());
     };
@@ -106,16 +106,16 @@ fn load_file(
     Ok(())
 }
 
-/// UTF-8 without null bytes, except that the last character may be cut off.
+/// UTF-8 without null bytes; the last character may be cut off.
 fn is_text(bytes: &[u8]) -> bool {
     let utf8 = str::from_utf8(bytes).map_or_else(|e| e.error_len().is_none(), |_| true);
     utf8 && !bytes.contains(&0)
 }
 
-/// The files at `paths` and, sorted, in the directories there. Symbolic links in them are not
-/// followed, and what cannot be read is left out.
+/// The files at `paths` and, sorted, in the directories there. Does not follow symbolic links in them, and
+/// skips entries that cannot be read.
 fn files(paths: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
-    // The last is the next.
+    // The last element is the next to visit.
     let mut waiting: Vec<PathBuf> = paths.iter().rev().cloned().collect();
     iter::from_fn(move || {
         loop {
@@ -134,7 +134,7 @@ fn files(paths: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The documentation of the standard library, and its sources as pages of the same.
+/// The standard library's documentation, and its sources as pages of it.
 fn toolchain_documentation() -> Option<Vec<PathBuf>> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).args(["--print", "sysroot"]).output();
@@ -144,7 +144,7 @@ fn toolchain_documentation() -> Option<Vec<PathBuf>> {
     parts.iter().all(|path| path.is_dir()).then(|| parts.into())
 }
 
-/// They are there wherever this program was built, unless that was done from vendored sources.
+/// Cargo has downloaded them to build this program, unless it was built from vendored sources.
 fn crate_sources() -> Option<Vec<PathBuf>> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")))?;

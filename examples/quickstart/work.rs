@@ -1,5 +1,4 @@
-//! What a program does with its memory: most of the time it works on a part, and now and then it
-//! needs the rest.
+//! The program's work: it mostly uses a part of its memory, and now and then the rest.
 
 use crate::library::{Library, Mismatch};
 use crate::measure::Touches;
@@ -10,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thermocline::{Arena, Stats, Swapping};
 
-/// Between rounds the processor is somebody else's.
+/// The pause between rounds, in which the program does not use the processor.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Eviction has come to an end when so long less than a hundredth has gone.
+/// Eviction has ended if resident memory shrinks by less than a hundredth in this time.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Checksums that were compared.
+/// The number of compared checksums, and of wrong ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Verified {
     pub(crate) documents: usize,
@@ -30,7 +29,7 @@ impl Verified {
     }
 }
 
-/// What working on a part came to.
+/// The result of working on a part.
 #[derive(Debug)]
 pub(crate) struct Worked {
     pub(crate) verified: Verified,
@@ -38,7 +37,7 @@ pub(crate) struct Worked {
     pub(crate) time: Duration,
 }
 
-/// Reads and edits `documents` again and again until the arena evicts no more of the others.
+/// Reads and edits `documents` repeatedly until the arena evicts no more.
 pub(crate) fn on_a_tenth(
     library: &mut Library<'_>,
     documents: Range<usize>,
@@ -57,7 +56,7 @@ pub(crate) fn on_a_tenth(
         worked.rounds += 1;
         thread::sleep(PAUSE);
         worked.time = start.elapsed();
-        let stored = arena.stats().stored_bytes / MIB;
+        let stored = arena.stats().stored_bytes / MIB as u64;
         spinner.set_message(format!("round {}, {stored} MiB stored", worked.rounds));
         spinner.tick();
     }
@@ -65,20 +64,20 @@ pub(crate) fn on_a_tenth(
     worked
 }
 
-/// Tells when the arena has evicted what there is to evict.
+/// Detects that the arena has evicted all pages that it can.
 struct End {
-    /// Below this, growth is no growth.
-    step: usize,
-    stored: usize,
+    /// Less growth than this counts as none.
+    step: u64,
+    stored: u64,
     since: Instant,
-    /// Before that nothing can have gone cold.
+    /// Before this time no page can be cold.
     not_before: Instant,
 }
 
 impl End {
     fn new(arena: &Arena) -> Self {
         let now = Instant::now();
-        // Plain memory has nothing to wait for.
+        // Plain memory evicts nothing, so there is nothing to wait for.
         let wait = match arena.swapping() {
             Swapping::On(_) => COLD_AGE * 3,
             _ => Duration::ZERO,
@@ -101,19 +100,19 @@ impl End {
     }
 }
 
-/// What touching everything came to.
+/// The result of touching everything.
 #[derive(Debug)]
 pub(crate) struct Touched {
     pub(crate) verified: Verified,
     pub(crate) touches: Touches,
-    /// Before and after the touches that were timed.
+    /// Statistics before and after the timed touches.
     pub(crate) before: Stats,
     pub(crate) after: Stats,
     pub(crate) time: Duration,
 }
 
 impl Touched {
-    /// Refaults among the touches that were timed, by the arena's count.
+    /// The refaults among the timed touches, as the arena counts them.
     pub(crate) fn refaults(&self) -> u64 {
         self.after.refaults - self.before.refaults
     }
@@ -123,8 +122,8 @@ impl Touched {
 pub(crate) fn everything(library: &Library<'_>, arena: &Arena) -> Touched {
     let bar = progress::documents(library.len());
     let start = Instant::now();
-    // Looking them up brings back names and the map's table. That is not timed, and must not be
-    // counted among what is.
+    // The lookups restore names and the map's table. They are not timed, so their refaults must not be
+    // counted.
     let texts: Vec<&[u8]> = (0..library.len()).map(|n| library.text(n)).collect();
     let before = arena.stats();
     let mut verified = Verified::default();

@@ -1,14 +1,14 @@
-//! Any bytes, in any pieces: the cache server's parser finds the same requests as in one piece, all
-//! of them places in the input, and the same error behind them.
+//! The cache server's parser must find the same requests and the same error in any bytes, whether it gets
+//! them in one piece or in several.
 //!
-//! The first byte says how long the pieces are, and whether there is a password.
+//! The first byte gives the length of the pieces, and whether there is a password.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../examples/cache_server/src/request/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the server uses more of it")]
+#[allow(dead_code, unused_imports, reason = "the server uses the rest")]
 mod request;
 
 use request::{Limits, Next, Parser, ProtocolError};

@@ -1,6 +1,6 @@
-//! A program is its bytes: numbers are taken off its front for as long as there are any.
+//! A program that a target reads from the input's bytes, from the front.
 
-/// What is left of a program.
+/// The unread bytes of a program.
 #[derive(Debug)]
 pub(crate) struct Program<'a>(&'a [u8]);
 
@@ -9,14 +9,14 @@ impl<'a> Program<'a> {
         Self(bytes)
     }
 
-    /// The next byte, if there is one: a program ends between two steps.
+    /// The next byte, or none at the end of the program.
     pub(crate) fn step(&mut self) -> Option<u8> {
         let (&byte, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(byte)
     }
 
-    /// The next byte; zero behind the end.
+    /// The next byte, or zero after the end.
     pub(crate) fn byte(&mut self) -> usize {
         self.step().unwrap_or(0).into()
     }

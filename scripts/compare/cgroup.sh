@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # Sourced by compare-redis: groups of processes whose memory is limited and counted, with version 1 or
-# 2 of the kernel's control groups. In all of them the kernel's own memory for a process is counted
-# too; what a zram device holds is not.
+# 2 of the kernel's control groups. Both versions count the kernel's own memory for a process, and neither
+# counts the content of a zram device.
 
 groups=()
 
-# Where the memory controller is, and how its files are called.
+# Finds the memory controller and the names of its files.
 find_memory_controller() {
     local v2
     memory_root=$(awk '$3 == "cgroup" && $4 ~ /(^|,)memory(,|$)/ { print $2; exit }' /proc/mounts)
@@ -28,7 +28,7 @@ add_group() {
     groups+=("$group")
 }
 
-# limit_group GROUP BYTES: with what is over it, nothing but reclaim or death.
+# limit_group GROUP BYTES: above the limit the kernel reclaims or kills.
 limit_group() {
     echo "$2" >"$1/$limit_file"
 }
@@ -47,7 +47,7 @@ forbid_swap() {
     esac
 }
 
-# The most that a group has ever used, in bytes.
+# The most bytes that a group has ever used.
 group_peak() {
     case $cgroup_version in
     1) cat "$1/memory.max_usage_in_bytes" ;;
@@ -63,7 +63,7 @@ group_kills() {
     esac
 }
 
-# remove_group GROUP: its processes have ended, and the kernel is told to count nothing there any more.
+# remove_group GROUP: removes a group whose processes have ended.
 remove_group() {
     [[ -d $1 ]] || return 0
     [[ ! -e $1/memory.force_empty ]] || echo 0 >"$1/memory.force_empty" 2>/dev/null || true

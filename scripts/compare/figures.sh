@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by compare-redis: taking measurements and keeping them.
 
-# figure NAME LINE: what stands after NAME= in a line.
+# figure NAME LINE: the word after NAME= in a line.
 figure() {
     awk -v name="$1" '{ for (i = 1; i <= NF; i++) if (index($i, name "=") == 1) print substr($i, length(name) + 2) }' \
         <<<"$2"
@@ -10,8 +10,8 @@ figure() {
 # load OPTION...: the closing line of the load tool's last phase. Fails if there is none.
 load() {
     local status=0 output
-    # Other keys than redis-benchmark writes to, as long as they. What was asked for while it became
-    # warm is not asked for again in the same order.
+    # The keys are as long as redis-benchmark's, but different. The sequence number differs between calls,
+    # so that the warm-up and the measurement do not ask for keys in the same order.
     output=$("$load" --prefix val: --sequence "${EPOCHREALTIME/./}" --keys "$keys" --size "$size" \
         --connections "$connections" --threads "$load_threads" "$@" "$socket" 2>>"$place/load.log") || status=$?
     # Errors and wrong answers are in the line.
@@ -25,7 +25,7 @@ keep() {
     printf '  %s\n' "$*"
 }
 
-# warm_up_until_steady OPTION...: as long as it gets faster or slower by more than a twentieth.
+# warm_up_until_steady OPTION...: until two phases in turn differ by less than a twentieth.
 warm_up_until_steady() {
     local before=0 now line _
     for _ in {1..12}; do
@@ -37,14 +37,14 @@ warm_up_until_steady() {
     done
 }
 
-# column WHAT SIDE NAME: in the rounds.
+# column WHAT SIDE NAME: a figure of all rounds, one a line.
 column() {
     awk -v what="what=$1" -v side="side=$2" -v name="$3=" 'index(" " $0 " ", " " what " ") && index(" " $0 " ", " " side " ") {
         for (i = 1; i <= NF; i++) if (index($i, name) == 1) print substr($i, length(name) + 1)
     }' "$results"
 }
 
-# The middle one of the numbers that are read.
+# The median of the numbers on standard input.
 median() {
     sort -g | awk '{ n[NR] = $1 }
         END { if (NR) printf "%.10g\n", NR % 2 ? n[(NR + 1) / 2] : (n[NR / 2] + n[NR / 2 + 1]) / 2; else print "-" }'
@@ -57,32 +57,32 @@ ratio() {
         awk '{ print $1 == "-" ? $1 : sprintf("%.2f", $1) }'
 }
 
-# sum_of NAME...: of these figures in all measurements.
+# sum_of NAME...: the sum of these figures in all measurements.
 sum_of() {
     awk -v names=" $* " '{
         for (i = 1; i <= NF; i++) { split($i, pair, "="); if (index(names, " " pair[1] " ")) sum += pair[2] }
     } END { print sum + 0 }' "$results"
 }
 
-# best_of_ours WHAT: which side has the most operations per second beside Redis.
+# best_of_ours WHAT: the side of ours with the best ratio of operations per second to Redis.
 best_of_ours() {
     local count
     for count in "${threads[@]}"; do echo "$(ratio "$1" ops_per_second "ours-$count") ours-$count"; done |
         sort -g | awk 'END { print $2 }'
 }
 
-# seconds_of TICKS: of the clock that the kernel counts processor time with.
+# seconds_of TICKS: for the clock with which the kernel counts processor time.
 seconds_of() {
     awk -v ticks="$1" -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%.2f", ticks / hz }'
 }
 
-# ticks_of PID: used so far, as user and as kernel.
+# ticks_of PID: processor time used so far, in user and kernel mode.
 ticks_of() {
-    # The name in parentheses may have spaces.
+    # The name in parentheses may contain spaces.
     sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
 }
 
-# per_request TICKS LINE: microseconds for each request of a load's closing line.
+# per_request TICKS LINE: microseconds for each request that a load's closing line counts.
 per_request() {
     awk -v seconds="$(seconds_of "$1")" -v requests="$(figure requests "$2")" \
         'BEGIN { printf "%.2f", requests ? seconds * 1e6 / requests : 0 }'

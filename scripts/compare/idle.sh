@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Sourced by compare-redis: what our server saves of values that are left alone.
+# Sourced by compare-redis: how much memory our server saves while no request arrives.
 
 # The memory that the server's group uses, in bytes.
 used() {
     cat "$group/$usage_file"
 }
 
-# Of the arena alone, in which the values are: what its pages and their compressed copies take.
+# The memory of the arena alone, which holds the values: its pages and their compressed copies.
 used_by_values() {
     echo $(($(info thermocline resident_bytes) + $(info thermocline store_bytes)))
 }
@@ -16,8 +16,7 @@ percent_saved() {
     awk -v a="$1" -v b="$2" 'BEGIN { printf "%.1f", 100 * (1 - b / a) }'
 }
 
-# One request at a time, and few of them in a second, as a server that was left alone is asked; so a
-# touch does not wait for others.
+# One request at a time, and few per second, as after an idle time. So a touch waits for no other touch.
 touch_some() {
     load --phases first --every 20 --rate 2000 --verify 100% --json "$place/idle.json"
 }
@@ -34,7 +33,7 @@ compare_idle() {
         after=$(used) values_after=$(used_by_values)
         redis-cli -s "$socket" info thermocline | tr -d '\r' >"$place/idle.info"
         line=$(touch_some)
-        # The same keys again, to tell what touching costs from what the machine does to everybody.
+        # The same keys again, to tell the cost of a refault from delays of the machine.
         again=$(touch_some)
         require_alive
         keep "round=$round side=ours what=idle ${line#load phase=first }" \

@@ -1,16 +1,15 @@
 # shellcheck shell=bash
 # Sourced by compare-redis: both servers under one limit of memory.
 
-# These three go on only as long as the server lives.
-
-# fill SIDE: at a rate that whoever keeps the limit can follow.
+# fill SIDE: at a rate at which evictor and kernel can keep the limit. Fails if the server has died.
 fill() {
     local line
     line=$(load --phases fill --rate 40000) || return 1
     printf '    %s: filled with %s keys, %s refused\n' "$1" "$keys" "$(figure errors "$line")"
 }
 
-# measure SIDE ROUND WHAT OPTION...: under a load with these options; sets `measured`.
+# measure SIDE ROUND WHAT OPTION...: under a load with these options. Sets `measured`. Fails if the server
+# has died.
 measure() {
     local line user system faults user2 system2 faults2 refaults
     refaults=$(info thermocline refaults)
@@ -20,7 +19,7 @@ measure() {
     refaults=$(($(info thermocline refaults) - refaults))
     measured="round=$2 side=$1 what=$3 ${line#load phase=run } major_faults=$((faults2 - faults)) refaults=$refaults"
     measured+=" user_seconds=$(seconds_of $((user2 - user))) system_seconds=$(seconds_of $((system2 - system)))"
-    # Of processor time. Other programs on the machine matter less to it.
+    # Processor time depends less on other programs of the machine.
     measured+=" cpu_us_per_op=$(per_request $((user2 - user + system2 - system)) "$line")"
 }
 
@@ -50,7 +49,7 @@ measure_redis() {
     remove_groups
 }
 
-# measure_ours ROUND THREADS SIDE: it is told a little less than the limit that would kill it.
+# measure_ours ROUND THREADS SIDE: the server's own limit is a little below that of its control group.
 measure_ours() {
     local options
     add_group ours
@@ -66,7 +65,7 @@ measure_ours() {
         done
         redis-cli -s "$socket" info thermocline 2>&1 | tr -d '\r' >"$place/$3.info" || true
     fi
-    # What is known of one that was killed is that it was.
+    # Also after the kernel has killed the server.
     keep "round=$1 side=$3 what=survival kills=$(group_kills "$group") peak_bytes=$(group_peak "$group")"
     stop_server
     remove_groups
@@ -75,7 +74,7 @@ measure_ours() {
 compare_limit() {
     local round side count best lost bytes=$((limit << 20))
     [[ $size =~ ^[0-9]+$ ]] || die "limit takes values of one size, in bytes"
-    # Of the keys, which have 16 bytes, and the values.
+    # A key has 16 bytes.
     keys=$((bytes * dataset / 100 / (size + 16)))
     full=(limit --pipeline "$pipeline") paced=(limit-paced --rate "$rate")
     for ((round = 1; round <= rounds; round++)); do

@@ -1,8 +1,8 @@
 # usage: awk -f medians.awk RESULTS
 #
-# Of measurements, lines of name=value with a round, a side and what was measured, prints a table: of
-# each measured thing the medians of each side over the rounds, and of the sides that are not Redis
-# the medians of their figures divided by those of Redis in the same round.
+# Reads measurements, lines of name=value with a round, a side and what was measured. Prints a table: for
+# each measured thing and side the medians over the rounds, and for each side except Redis the medians of
+# its figures divided by Redis' figures of the same round.
 
 function median(list, count,    i, j, swap) {
     for (i = 2; i <= count; i++)

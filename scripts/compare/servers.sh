@@ -3,7 +3,8 @@
 
 server='' server_name=''
 
-# run_server GROUP NAME COMMAND...: in a control group, as `server`, ready to answer.
+# run_server GROUP NAME COMMAND...: starts a server in a control group, sets `server` to its process, and
+# waits until it answers.
 run_server() {
     local into=$1 name=$2
     shift 2
@@ -21,7 +22,7 @@ run_server() {
     done
 }
 
-# Nothing is saved, nothing evicted; nothing of it is larger than it has to be.
+# Without saving, evicting and defragmenting.
 run_redis() {
     run_server "$1" redis redis-server --port 0 --unixsocket "$socket" --save '' --appendonly no \
         --activedefrag no --maxmemory 0 --dir "$place"
@@ -51,7 +52,7 @@ require_alive() {
     kill -0 "$server" 2>/dev/null || die "$server_name has died; see $place/$server_name.log"
 }
 
-# What the server has used so far: clock ticks as user, as kernel, and major faults.
+# The server's use so far: clock ticks in user mode, in kernel mode, and major faults.
 server_usage() {
     sed 's/.*) //' "/proc/$server/stat" | awk '{ print $12, $13, $10 }'
 }

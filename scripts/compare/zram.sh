@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Sourced by compare-redis: swap to a zram device of our own, and the limit on what Redis and that
-# device take together.
+# Sourced by compare-redis: swap to a zram device of our own, and a limit on the memory of Redis and that
+# device together.
 
 zram='' zram_swap='' page_cluster='' swappiness=''
 
-# start_zram BYTES: room for as much, with lz4 if the kernel has it.
+# start_zram BYTES: a device of that size, with lz4 if the kernel has it.
 start_zram() {
     local number
     number=$(cat /sys/class/zram-control/hot_add 2>/dev/null) ||
@@ -16,11 +16,11 @@ start_zram() {
     mkswap "/dev/$zram" >/dev/null
     swapon --priority 32767 "/dev/$zram"
     zram_swap=yes
-    # One page at a time: neighbours on the device are none in memory.
+    # Swap in one page at a time: neighbours on the device are no neighbours in memory.
     page_cluster=$(</proc/sys/vm/page-cluster)
     echo 0 >/proc/sys/vm/page-cluster
-    # There is nothing but anonymous memory to reclaim. At the default of 60 the kernel, seeing how
-    # often it comes back, looks for files instead until it gives up and kills.
+    # There is only anonymous memory to reclaim. At the default of 60 the kernel sees how often that memory
+    # comes back, looks for files instead, and in the end gives up and kills.
     swappiness=$(</proc/sys/vm/swappiness)
     echo 200 >/proc/sys/vm/swappiness
 }
@@ -48,7 +48,7 @@ start_governor() {
     }
 }
 
-# What has been seen since it was asked last.
+# Prints the governor's figures since the last call.
 ask_governor() {
     local line
     echo >&"${governor[1]}"

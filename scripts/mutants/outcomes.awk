@@ -1,7 +1,7 @@
 # usage: awk -f outcomes.awk -v source=HASH ACCEPTED RESULTS WANTED
 #
-# For each line of WANTED (name, mutant, key): its outcome by RESULTS, its name and the mutant. The outcome is
-# "accepted" if ACCEPTED has the mutant, and "new" if it has to be tried.
+# Prints for each line of WANTED (name, mutant, key) its outcome in RESULTS, its name and the mutant. The
+# outcome is "accepted" if ACCEPTED has the mutant, and "new" if RESULTS does not have it.
 
 BEGIN { FS = OFS = "\t" }
 FILENAME == ARGV[1] { if (/^src/) accepted[$0]; next }

@@ -1,7 +1,7 @@
 # usage: awk -f stale.awk ACCEPTED ALL
 #
-# Checks ACCEPTED: each mutant has a reason above it, and each one in a file that ALL (name, mutant, key)
-# has mutants of exists there. Fails otherwise.
+# Checks that each mutant of ACCEPTED has a reason above it, and that it exists in ALL (name, mutant, key) if
+# ALL has mutants of its file. Fails otherwise.
 
 BEGIN { FS = "\t" }
 FILENAME == ARGV[2] { exists[$2]; sub(/:.*/, "", $2); files[$2]; next }

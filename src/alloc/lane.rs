@@ -17,10 +17,14 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// All lanes.
-    pub const ALL: [Self; 3] = [Self::Default, Self::Hot, Self::Cold];
+    pub(crate) const ALL: [Self; 3] = [Self::Default, Self::Hot, Self::Cold];
 
     pub(super) const COUNT: usize = Self::ALL.len();
+
+    /// All lanes, the default one first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
 
     #[inline]
     pub(super) const fn index(self) -> usize {

@@ -14,20 +14,20 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub struct ClassStats {
     /// Bytes of each block.
-    pub size: usize,
+    pub size: u64,
     /// Blocks that the program has.
-    pub live: usize,
+    pub live: u64,
     /// Free blocks in the caches of threads and bins.
-    pub cached: usize,
+    pub cached: u64,
     /// Spans, which consist of blocks of this size.
-    pub spans: usize,
+    pub spans: u64,
     /// Bytes in the spans.
-    pub span_bytes: usize,
+    pub span_bytes: u64,
     /// Bytes in holes: whole pages of the spans without a byte of a live or cached block, whose memory the
     /// arena has not given back yet.
-    pub hole_bytes: usize,
+    pub hole_bytes: u64,
     /// Bytes in such pages whose memory the arena has given back.
-    pub released_bytes: usize,
+    pub released_bytes: u64,
 }
 
 /// Small blocks of one lane.
@@ -43,18 +43,18 @@ pub struct LaneStats {
 impl LaneStats {
     /// Bytes of small blocks that the program has, each rounded up to its size class.
     #[must_use]
-    pub fn live_bytes(&self) -> usize {
+    pub fn live_bytes(&self) -> u64 {
         self.classes.iter().map(|class| class.live * class.size).sum()
     }
 
     /// Bytes in spans.
     #[must_use]
-    pub fn span_bytes(&self) -> usize {
+    pub fn span_bytes(&self) -> u64 {
         self.classes.iter().map(|class| class.span_bytes).sum()
     }
 
     /// Bytes in pages of spans, less the released ones.
-    fn held_bytes(&self) -> usize {
+    fn held_bytes(&self) -> u64 {
         let held = self.classes.iter().map(|class| class.span_bytes - class.released_bytes);
         held.sum()
     }
@@ -68,29 +68,29 @@ pub struct HeapStats {
     /// Small blocks, of 32 KiB at most.
     pub lanes: Vec<LaneStats>,
     /// The number of large blocks.
-    pub large: usize,
+    pub large: u64,
     /// Bytes in large blocks, each rounded up to pages.
-    pub large_bytes: usize,
+    pub large_bytes: u64,
     /// Bytes in free large blocks that threads cache.
-    pub cached_large_bytes: usize,
+    pub cached_large_bytes: u64,
     /// Bytes in free pages whose memory the arena has not given back yet.
-    pub dirty_bytes: usize,
+    pub dirty_bytes: u64,
     /// Bytes of address space in free pages.
-    pub free_bytes: usize,
+    pub free_bytes: u64,
 }
 
 impl HeapStats {
     /// Bytes that the program has, each block rounded up to its size class or to pages.
     #[must_use]
-    pub fn live_bytes(&self) -> usize {
-        self.lanes.iter().map(LaneStats::live_bytes).sum::<usize>() + self.large_bytes
+    pub fn live_bytes(&self) -> u64 {
+        self.lanes.iter().map(LaneStats::live_bytes).sum::<u64>() + self.large_bytes
     }
 
     /// Bytes in spans, large blocks and free pages, except pages whose memory the arena has given back: the
     /// most memory that the blocks could take if the arena evicted nothing.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.lanes.iter().map(LaneStats::held_bytes).sum::<usize>()
+    pub fn held_bytes(&self) -> u64 {
+        self.lanes.iter().map(LaneStats::held_bytes).sum::<u64>()
             + self.large_bytes
             + self.cached_large_bytes
             + self.dirty_bytes
@@ -98,7 +98,7 @@ impl HeapStats {
 
     /// Bytes in holes: see [`ClassStats::hole_bytes`].
     #[must_use]
-    pub fn hole_bytes(&self) -> usize {
+    pub fn hole_bytes(&self) -> u64 {
         self.lanes.iter().flat_map(|lane| &lane.classes).map(|class| class.hole_bytes).sum()
     }
 
@@ -146,6 +146,10 @@ impl fmt::Display for HeapStats {
     }
 }
 
+fn bytes(pages: usize) -> u64 {
+    (pages * PAGE_SIZE) as u64
+}
+
 impl Heap {
     fn class_stats(&self, bin: usize, caches: &[Arc<ThreadCache>]) -> ClassStats {
         let mut held = self.bin(bin);
@@ -156,13 +160,13 @@ impl Heap {
         // Threads pop and push meanwhile, so the sum may be too large.
         let cached = (in_transfer + in_magazines).min(used);
         ClassStats {
-            size: class.size as usize,
-            live: used - cached,
-            cached,
-            spans,
-            span_bytes: spans * class.pages as usize * PAGE_SIZE,
-            hole_bytes: hole_pages * PAGE_SIZE,
-            released_bytes: released_pages * PAGE_SIZE,
+            size: u64::from(class.size),
+            live: (used - cached) as u64,
+            cached: cached as u64,
+            spans: spans as u64,
+            span_bytes: bytes(spans * class.pages as usize),
+            hole_bytes: bytes(hole_pages),
+            released_bytes: bytes(released_pages),
         }
     }
 
@@ -185,23 +189,23 @@ impl Heap {
                 .filter(|class| class.spans > 0)
                 .collect(),
         };
-        let lanes = Lane::ALL.map(of_lane).into();
+        let lanes = Lane::all().map(of_lane).collect();
         let (large, large_pages, cached_large_pages) = self.large(&caches);
         let pages = self.pages();
         HeapStats {
             lanes,
-            large,
-            large_bytes: large_pages * PAGE_SIZE,
-            cached_large_bytes: cached_large_pages * PAGE_SIZE,
-            dirty_bytes: pages.dirty() * PAGE_SIZE,
-            free_bytes: pages.free() * PAGE_SIZE,
+            large: large as u64,
+            large_bytes: bytes(large_pages),
+            cached_large_bytes: bytes(cached_large_pages),
+            dirty_bytes: bytes(pages.dirty()),
+            free_bytes: bytes(pages.free()),
         }
     }
 
     /// Bytes that the program has, rounded up as in [`HeapStats::live_bytes`], and bytes in holes.
-    pub(crate) fn allocated_and_holes(&self) -> (usize, usize) {
+    pub(crate) fn allocated_and_holes(&self) -> (u64, u64) {
         let caches = lock(&self.caches);
-        let (mut allocated, mut holes) = (self.large(&caches).1 * PAGE_SIZE, 0);
+        let (mut allocated, mut holes) = (bytes(self.large(&caches).1), 0);
         for stats in (0..BINS).map(|bin| self.class_stats(bin, &caches)) {
             allocated += stats.live * stats.size;
             holes += stats.hole_bytes;
@@ -212,6 +216,6 @@ impl Heap {
     /// Bytes that the program has, rounded up as in [`HeapStats::live_bytes`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn allocated(&self) -> usize {
-        self.allocated_and_holes().0
+        crate::prim::units::index(self.allocated_and_holes().0)
     }
 }

@@ -194,7 +194,7 @@ fn an_empty_span_is_forgotten_at_once_and_released_after_an_epoch() {
     heap.check().unwrap();
     heap.trim();
     let stats = heap.report();
-    assert_eq!((stats.held_bytes(), stats.free_bytes), (0, 1024 * PAGE_SIZE), "{stats}");
+    assert_eq!((stats.held_bytes(), stats.free_bytes), (0, 1024 * PAGE_SIZE as u64), "{stats}");
     heap.check().unwrap();
 }
 
@@ -204,7 +204,7 @@ fn dirty_pages_stay_below_the_limit() {
     let large = layout(300 * PAGE_SIZE, 1);
     let blocks: Vec<_> = (0..10).map(|_| offset(&heap, large).unwrap()).collect();
     blocks.iter().for_each(|offset| free(&heap, *offset, large));
-    assert!(heap.report().dirty_bytes <= 100 * PAGE_SIZE, "{}", heap.report());
+    assert!(heap.report().dirty_bytes <= 100 * PAGE_SIZE as u64, "{}", heap.report());
     assert!(pager.released() >= 2900);
     heap.check().unwrap();
 }

@@ -5,7 +5,8 @@ use super::builder::Config;
 use super::error::BuildError;
 use crate::prim::sync::AtomicU64;
 use crate::sys::SysError;
-use crate::sys::memory::{LazySlice, SharedMemory};
+use crate::sys::backing::PlainMemory;
+use crate::sys::memory::LazySlice;
 use std::iter;
 
 /// What an arena reserves that was not told how much.
@@ -63,7 +64,7 @@ pub(super) fn config_that_fits(
 /// Takes the address space that an arena would take, and gives it back. Nothing else that could fail,
 /// such as an allocation, happens meanwhile.
 fn try_reserve(config: &Config, swapping: &Swapping) -> Result<(), SysError> {
-    let _views = SharedMemory::new(config.reserve)?;
+    let _views = PlainMemory::new(config.reserve)?;
     let private = store(config, swapping);
     let tables = (config.reserve + private) / TABLES;
     LazySlice::<AtomicU64>::new((private + tables) / size_of::<AtomicU64>()).map(drop)

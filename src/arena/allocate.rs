@@ -86,8 +86,8 @@ impl Arena {
     ///
     /// What other threads keep for themselves follows when they next need more of it, or have no room
     /// for more.
-    pub fn trim(&self) -> usize {
-        if self.inner.generation.is_current() { self.inner.parts.heap.trim() } else { 0 }
+    pub fn trim(&self) -> u64 {
+        if self.inner.generation.is_current() { self.inner.parts.heap.trim() as u64 } else { 0 }
     }
 
     /// What the allocator holds, lane by lane and size by size; none in a forked child.

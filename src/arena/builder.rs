@@ -28,7 +28,7 @@ const MIN_STORE: usize = 1 << 20;
 ///     .reserve(1 << 40)
 ///     .resident_limit(256 << 20)
 ///     .cold_age(Duration::from_secs(10))
-///     .or_plain_memory()
+///     .plain_memory_fallback(true)
 ///     .build()?;
 /// # Ok(())
 /// # }
@@ -46,7 +46,7 @@ pub struct Builder {
     tracker: Option<Tracker>,
     fault_mode: FaultMode,
     handler_threads: usize,
-    or_plain_memory: bool,
+    plain_memory_fallback: bool,
     stall_limit: Duration,
     abort_on_stall: bool,
     poison_freed: bool,
@@ -65,7 +65,7 @@ impl Default for Builder {
             tracker: None,
             fault_mode: FaultMode::Auto,
             handler_threads: 2,
-            or_plain_memory: false,
+            plain_memory_fallback: false,
             stall_limit: Duration::from_secs(10),
             abort_on_stall: false,
             poison_freed: false,
@@ -161,11 +161,11 @@ impl Builder {
         self
     }
 
-    /// Work as plain memory, which is never evicted, where the system does not let an arena swap.
-    /// [`Arena::swapping`] tells whether that came to pass and why. Without this, `build` fails
+    /// Whether the arena works as plain memory, which is never evicted, where the system lacks what
+    /// eviction needs. [`Arena::swapping`] tells whether it does, and why. Off by default: `build` fails
     /// with the reason and the remedy.
-    pub fn or_plain_memory(mut self) -> Self {
-        self.or_plain_memory = true;
+    pub fn plain_memory_fallback(mut self, on: bool) -> Self {
+        self.plain_memory_fallback = on;
         self
     }
 
@@ -184,26 +184,27 @@ impl Builder {
         self
     }
 
-    /// Abort the process at the first [stall](Self::stall_limit), with the line that says why, for
-    /// where somebody restarts it: a process that hangs is found by nobody. Without this a stall is told
-    /// of and counted, and nothing is done about it.
-    pub fn abort_on_stall(mut self) -> Self {
-        self.abort_on_stall = true;
+    /// Whether the watchdog aborts the process at the first [stall](Self::stall_limit), after the line
+    /// that says why. For a process that a supervisor restarts: a supervisor notices that a process has
+    /// ended, not that it hangs. Off by default: a stall is reported and counted.
+    pub fn abort_on_stall(mut self, on: bool) -> Self {
+        self.abort_on_stall = on;
         self
     }
 
-    /// Overwrite what is freed with bytes `0xdb`, as far as it is in memory, so that whoever uses it all
-    /// the same is found sooner. Every allocation and every free takes a lock then. For tests.
-    pub fn poison_freed(mut self) -> Self {
-        self.poison_freed = true;
+    /// Whether freed bytes that are in memory are overwritten with `0xdb`, so that a test finds a use
+    /// after free sooner. Every allocation and every free takes a lock then. For tests; off by default.
+    pub fn poison_freed(mut self, on: bool) -> Self {
+        self.poison_freed = on;
         self
     }
 
-    /// Evict everything that is not being touched, every scan interval, in batches that are now as
-    /// large as can be and now a single page, so that a short test of a program meets what would
-    /// take days to happen. For tests only: the cold age and the limits on work are not regarded.
-    pub fn zeal(mut self) -> Self {
-        self.zeal = true;
+    /// Whether the evictor evicts, every scan interval, all pages that no thread touches meanwhile, in
+    /// batches of 64, of 7 and of single pages in turn. A short test of a program then meets what would
+    /// otherwise take days to happen. For tests only, off by default: it ignores the cold age and the
+    /// limits on work.
+    pub fn zeal(mut self, on: bool) -> Self {
+        self.zeal = on;
         self
     }
 
@@ -220,7 +221,7 @@ impl Builder {
         config.fault_mode = choose_fault_mode(self.fault_mode, &probe);
         let swapping = match choose_tracker(self.tracker, &probe) {
             Ok(tracker) => Swapping::On(tracker),
-            Err(reason) if self.or_plain_memory && reason.is_about_system() => {
+            Err(reason) if self.plain_memory_fallback && reason.is_about_system() => {
                 Swapping::Off(reason)
             }
             Err(reason) => return Err(reason),

@@ -16,8 +16,7 @@ use crate::fault::{EmptyPages, FaultMode, FillError, Peeked, Resolver, RestoreOu
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::{AtomicBool, Ordering, thread};
 use crate::prim::{BATCH_PAGES, PAGE_SIZE, PageIndex, PageRange};
-use crate::sys::backing::FaultDelivery;
-use crate::sys::memory::SharedMemory;
+use crate::sys::backing::{FaultDelivery, PlainMemory};
 use crate::sys::sigbus::{self, Registration};
 use crate::sys::thread::JoinHandle;
 use crate::sys::{Probe, SysError, event, uapi};
@@ -376,25 +375,9 @@ impl Pager for Engine {
     }
 }
 
-/// The memory of an arena that evicts nothing.
+/// The pager of an arena that evicts nothing.
 #[derive(Debug)]
-pub(super) struct PlainPager(SharedMemory);
-
-impl PlainPager {
-    pub(super) fn new(bytes: usize) -> Result<Self, SysError> {
-        SharedMemory::new(bytes).map(Self)
-    }
-
-    /// The first byte.
-    pub(super) fn base(&self) -> *mut u8 {
-        self.0.base()
-    }
-
-    /// Bytes of memory, or of the kernel's swap, that the pages take.
-    pub(super) fn memory_bytes(&self) -> Result<u64, SysError> {
-        self.0.allocated_bytes()
-    }
-}
+pub(super) struct PlainPager(pub(super) PlainMemory);
 
 impl Pager for PlainPager {
     fn populate(&self, _: PageRange) -> bool {
@@ -412,7 +395,7 @@ impl Pager for PlainPager {
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
-        self.0.punch(range)
+        self.0.discard(range)
     }
 
     fn presence(&self, _: PageIndex) -> Presence {

@@ -7,6 +7,9 @@ use crate::track::Tracker;
 use std::fmt;
 
 /// Why [`Builder::build`](super::Builder::build) made no arena.
+///
+/// The message names the failed call and the remedy, so the error has no
+/// [`source`](std::error::Error::source); the variants have the [`SysError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -24,7 +27,7 @@ pub enum BuildError {
         /// Bytes in a page of this system.
         bytes: usize,
     },
-    /// No userfaultfd is to be had. See [`Builder::or_plain_memory`](super::Builder::or_plain_memory).
+    /// No userfaultfd is to be had. See [`Builder::plain_memory_fallback`](super::Builder::plain_memory_fallback).
     NoUserfaultfd {
         /// What opening `/dev/userfaultfd` came to.
         device: SysError,
@@ -152,19 +155,12 @@ impl fmt::Display for BuildError {
     }
 }
 
-impl std::error::Error for BuildError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Sys(error)
-            | Self::TooManyDescriptors { error, .. }
-            | Self::AddressSpace { error, .. }
-            | Self::NoUserfaultfd { system_call: error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for BuildError {}
 
-/// Why an arena could not do as it was told. Nothing is lost by it.
+/// Why an arena could not do what the program asked for. No data is lost.
+///
+/// As with [`BuildError`], the message names the failed call, and there is no
+/// [`source`](std::error::Error::source).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ArenaError {
@@ -213,11 +209,37 @@ impl fmt::Display for ArenaError {
     }
 }
 
-impl std::error::Error for ArenaError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Sys(error) => Some(error),
-            _ => None,
+impl std::error::Error for ArenaError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    /// A program that prints an error and then its sources must not print a cause twice.
+    #[test]
+    fn no_message_contains_that_of_its_source() {
+        let error = SysError::no_memory("mmap(memfd)");
+        let remedy = || "a remedy".to_owned();
+        let errors: [Box<dyn Error>; 6] = [
+            Box::new(error),
+            Box::new(BuildError::Sys(error)),
+            Box::new(BuildError::NoUserfaultfd {
+                device: error,
+                system_call: error,
+                remedy: remedy(),
+            }),
+            Box::new(BuildError::TooManyDescriptors { error, handler_threads: 2 }),
+            Box::new(BuildError::AddressSpace { reserve: 1 << 30, bytes: 2 << 30, error }),
+            Box::new(ArenaError::Sys(error)),
+        ];
+        for error in &errors {
+            assert!(error.to_string().contains("mmap(memfd)"), "{error}");
+            let mut error: &dyn Error = error.as_ref();
+            while let Some(source) = error.source() {
+                assert!(!error.to_string().contains(&source.to_string()), "{error}: {source}");
+                error = source;
+            }
         }
     }
 }

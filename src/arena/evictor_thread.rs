@@ -47,7 +47,7 @@ impl EvictorThread {
         };
         // A panic may leave pages claimed, and their touchers waiting.
         let failed = "the evictor failed";
-        let thread = sys::thread::spawn("thermocline-e", failed, || thread.run())?;
+        let thread = sys::thread::spawn("thermo-evict", failed, || thread.run())?;
         Ok(Self { thread: Some(thread), mailbox })
     }
 }

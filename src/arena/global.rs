@@ -35,7 +35,7 @@ use std::sync::Arc;
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     // Until it is started, everything comes from the system.
-///     let arena = Arena::builder().or_plain_memory().build()?;
+///     let arena = Arena::builder().plain_memory_fallback(true).build()?;
 ///     if let Err(e) = GLOBAL.start(&arena) {
 ///         eprintln!("nothing will be evicted: {e}");
 ///     }

@@ -23,7 +23,7 @@ use allocator_api2::{alloc::Allocator, boxed::Box, vec::Vec};
 /// use thermocline::Arena;
 ///
 /// # fn main() -> Result<(), std::boxed::Box<dyn std::error::Error>> {
-/// let arena = Arena::builder().or_plain_memory().build()?;
+/// let arena = Arena::builder().plain_memory_fallback(true).build()?;
 /// let mut counters = Vec::new_in(arena.hot());
 /// counters.resize(1000, 0u64);
 /// let archive: Vec<[u8; 500], _> = Vec::with_capacity_in(100, arena.cold());

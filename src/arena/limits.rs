@@ -107,8 +107,8 @@ impl Arena {
     /// costs a few loads: it lets those wait who write while this is high, and gives something up if
     /// it stays so.
     #[must_use]
-    pub fn excess_bytes(&self) -> usize {
-        self.inner.engine().map_or(0, |engine| engine.excess() * PAGE_SIZE)
+    pub fn excess_bytes(&self) -> u64 {
+        self.inner.engine().map_or(0, |engine| (engine.excess() * PAGE_SIZE) as u64)
     }
 
     fn set_limit(

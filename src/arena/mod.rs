@@ -31,6 +31,7 @@ use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
+use crate::sys::backing::PlainMemory;
 use crate::sys::fork::Generation;
 use crate::sys::uffd::Uffd;
 use crate::sys::{DescriptorRoute, Probe};
@@ -50,7 +51,7 @@ pub enum Swapping {
     /// It does, with this tracker.
     On(Tracker),
     /// It works as plain memory, because
-    /// [`or_plain_memory`](Builder::or_plain_memory) was asked for and this stood in the way.
+    /// [`plain_memory_fallback`](Builder::plain_memory_fallback) was asked for and this stood in the way.
     Off(BuildError),
     /// It did, and was [stopped](Arena::stop).
     Stopped,
@@ -97,7 +98,7 @@ pub enum Advice {
 /// }
 ///
 /// # fn main() -> Result<(), BuildError> {
-/// let arena = Arena::builder().or_plain_memory().build()?;
+/// let arena = Arena::builder().plain_memory_fallback(true).build()?;
 /// let squares = squares(&arena);
 /// // The evictor does this by itself, once the pages have been idle for the cold age.
 /// if let Ok(evicted) = arena.evict_now() {
@@ -170,9 +171,9 @@ impl Arena {
                 (Arc::clone(&engine) as _, base, Some((engine, evictor)), None, None)
             }
             other => {
-                let plain = Arc::new(PlainPager::new(config.reserve)?);
+                let plain = Arc::new(PlainPager(PlainMemory::new(config.reserve)?));
                 let reason = if let Swapping::Off(reason) = other { Some(reason) } else { None };
-                (Arc::clone(&plain) as _, plain.base(), None, Some(plain), reason)
+                (Arc::clone(&plain) as _, plain.0.base(), None, Some(plain), reason)
             }
         };
         let options = HeapOptions { poison: config.poison_freed, most_dirty: config.most_dirty() };
@@ -329,20 +330,21 @@ impl Inner {
         let engine = self.parts.engine.as_deref();
         let counters = engine.map(|engine| &*engine.core.counters);
         let mut stats = counters.map_or_else(Stats::default, Stats::of);
-        stats.reserved_bytes = self.config.reserve;
+        stats.reserved_bytes = self.config.reserve as u64;
         (stats.allocated_bytes, stats.hole_bytes) = self.parts.heap.allocated_and_holes();
         let plain = self.parts.plain.as_ref();
-        stats.memory_bytes = plain.map_or(0, |plain| plain.memory_bytes().unwrap_or(0));
+        stats.memory_bytes = plain.map_or(0, |plain| plain.0.memory_bytes().unwrap_or(0));
         if let Some(engine) = engine {
             let Core { backing, table, store, .. } = &*engine.core;
+            let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
             stats.memory_bytes = backing.memory_bytes().unwrap_or(0);
-            stats.resident_bytes = table.resident() * PAGE_SIZE;
-            stats.stored_bytes = table.stored() * PAGE_SIZE;
-            stats.lost_bytes = table.lost() * PAGE_SIZE;
-            stats.pinned_bytes = table.pins().total() * PAGE_SIZE;
-            stats.compressed_bytes = store.payload_bytes();
-            stats.store_bytes = store.held_bytes();
-            stats.store_limit_bytes = store.limit();
+            stats.resident_bytes = bytes(table.resident());
+            stats.stored_bytes = bytes(table.stored());
+            stats.lost_bytes = bytes(table.lost());
+            stats.pinned_bytes = bytes(table.pins().total());
+            stats.compressed_bytes = store.payload_bytes() as u64;
+            stats.store_bytes = store.held_bytes() as u64;
+            stats.store_limit_bytes = store.limit() as u64;
         }
         stats
     }

@@ -38,7 +38,7 @@ impl Arena {
     /// use thermocline::Arena;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let arena = Arena::builder().or_plain_memory().build()?;
+    /// let arena = Arena::builder().plain_memory_fallback(true).build()?;
     /// let mut values = Vec::new_in(&arena);
     /// values.resize(100_000, 7u8);
     /// // ... much later, before the value is sent to somebody:
@@ -93,7 +93,7 @@ impl Arena {
     /// use thermocline::Arena;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let arena = Arena::builder().or_plain_memory().build()?;
+    /// let arena = Arena::builder().plain_memory_fallback(true).build()?;
     /// let mut value = ArenaVec::new_in(&arena);
     /// value.resize(100_000, b'x');
     /// let _ = arena.evict_now();
@@ -145,7 +145,7 @@ impl Arena {
     /// use thermocline::Arena;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let arena = Arena::builder().or_plain_memory().build()?;
+    /// let arena = Arena::builder().plain_memory_fallback(true).build()?;
     /// let mut buffer = Vec::new_in(&arena);
     /// buffer.resize(1 << 16, 0u8);
     ///
@@ -205,8 +205,8 @@ pub struct PinGuard {
 impl PinGuard {
     /// Bytes that are pinned: whole pages.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.pages.pages() * PAGE_SIZE
+    pub fn bytes(&self) -> u64 {
+        (self.pages.pages() * PAGE_SIZE) as u64
     }
 }
 

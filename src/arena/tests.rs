@@ -104,7 +104,7 @@ fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
         let block = core::ptr::slice_from_raw_parts(bytes, PAGES * PAGE_SIZE);
         assert_eq!(arena.prefetch(block).unwrap(), PAGES - 1);
         assert_eq!(engine(&arena).core.table.load(page).state(), State::Lost);
-        assert_eq!(arena.stats().lost_bytes, PAGE_SIZE);
+        assert_eq!(arena.stats().lost_bytes, PAGE_SIZE as u64);
         let layout = Layout::from_size_align(PAGES * PAGE_SIZE, PAGE_SIZE).unwrap();
         let pointer = core::ptr::NonNull::new(bytes).unwrap();
         // SAFETY: allocated by `stored` with this layout.
@@ -228,7 +228,7 @@ fn a_lost_page_is_lost_in_a_stopped_arena_too() {
         spoil(&arena, bytes);
         let block = core::ptr::slice_from_raw_parts(bytes, PAGES * PAGE_SIZE);
         arena.prefetch(block).unwrap();
-        assert_eq!(arena.stats().lost_bytes, PAGE_SIZE);
+        assert_eq!(arena.stats().lost_bytes, PAGE_SIZE as u64);
         arena.evict_now().unwrap();
         arena.stop().unwrap();
         assert_eq!((read(bytes, 0), read(bytes, 64)), (0, 1));

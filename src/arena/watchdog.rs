@@ -54,7 +54,7 @@ impl Watchdog {
         };
         let (stopped, period) = (Arc::clone(&stop), period(config.stall_limit));
         let failed = "the watchdog failed";
-        let thread = sys::thread::spawn("thermocline-w", failed, move || {
+        let thread = sys::thread::spawn("thermo-watch", failed, move || {
             let mut before = Instant::now();
             while !stopped.wait(period) {
                 let now = Instant::now();
@@ -125,10 +125,10 @@ impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handler { number, thread, .. } => {
-                write!(f, "the fault handler thermocline-f{number} (thread {thread})")
+                write!(f, "the fault handler thermo-fault{number} (thread {thread})")
             }
             Self::Evictor { thread, .. } => {
-                write!(f, "the evictor thermocline-e (thread {thread})")
+                write!(f, "the evictor thermo-evict (thread {thread})")
             }
             Self::Owner { .. } => f.write_str("the owner of a page that others wait for"),
         }

@@ -29,7 +29,7 @@ pub(crate) fn spawn(
     filled: impl Fn() + Send + 'static,
 ) -> io::Result<JoinHandle> {
     let failed = "a fault handler failed";
-    sys::thread::spawn(&format!("thermocline-f{number}"), failed, move || {
+    sys::thread::spawn(&format!("thermo-fault{number}"), failed, move || {
         if let Err(e) = serve(&resolver, number, &stop, &filled) {
             event::abort_process(failed, &e);
         }

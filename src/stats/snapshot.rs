@@ -6,7 +6,7 @@ use std::time::Duration;
 
 macro_rules! stats {
     (
-        gauges { $($(#[$gauge_doc:meta])* $gauge:ident: $gauge_type:ty,)* }
+        gauges { $($(#[$gauge_doc:meta])* $gauge:ident,)* }
         counters { $($(#[$counter_doc:meta])* $counter:ident,)* }
     ) => {
         /// What an arena holds and what it has done since it was built.
@@ -16,7 +16,7 @@ macro_rules! stats {
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
-            $($(#[$gauge_doc])* pub $gauge: $gauge_type,)*
+            $($(#[$gauge_doc])* pub $gauge: u64,)*
             $($(#[$counter_doc])* pub $counter: u64,)*
             /// Time that a refault took, by the clock of the thread that served it. A handler's
             /// begins when it has read the message; the toucher waits for it to wake up besides, and
@@ -37,7 +37,7 @@ macro_rules! stats {
 
             /// Each figure's name and value, in the order of the fields; for exporters.
             pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($gauge), self.$gauge as u64),)* $((stringify!($counter), self.$counter),)*]
+                [$((stringify!($gauge), self.$gauge),)* $((stringify!($counter), self.$counter),)*]
                     .into_iter()
             }
         }
@@ -47,31 +47,31 @@ macro_rules! stats {
 stats! {
     gauges {
         /// Bytes of address space that the arena may hand out.
-        reserved_bytes: usize,
+        reserved_bytes,
         /// Bytes that are handed out, rounded up to slots and pages.
-        allocated_bytes: usize,
+        allocated_bytes,
         /// Bytes in holes: whole pages without a byte of a block, among pages that small blocks share, whose
         /// memory has not been given back yet. A block counts too that a thread has freed and keeps for
         /// its next allocation. Holes are in memory or evicted. [`trim`](crate::Arena::trim) gives them
         /// back at once; by themselves they go when nothing was allocated near them for a while.
-        hole_bytes: usize,
+        hole_bytes,
         /// Bytes of memory that the arena's pages take, by the kernel's count (`st_blocks` of the
         /// memfd). It contains what the kernel itself has swapped out.
-        memory_bytes: u64,
+        memory_bytes,
         /// Bytes in pages that are in memory, by the page table's count, while the arena swaps.
-        resident_bytes: usize,
+        resident_bytes,
         /// Bytes in pages that the store holds, before they were compressed.
-        stored_bytes: usize,
+        stored_bytes,
         /// The same pages compressed, before rounding up to slots.
-        compressed_bytes: usize,
+        compressed_bytes,
         /// Bytes of memory that the store takes.
-        store_bytes: usize,
+        store_bytes,
         /// Bytes of memory that the store may take.
-        store_limit_bytes: usize,
+        store_limit_bytes,
         /// Bytes in pages that could not be given back; touching them is SIGBUS.
-        lost_bytes: usize,
+        lost_bytes,
         /// Bytes in pages that are pinned, counted once for each pin.
-        pinned_bytes: usize,
+        pinned_bytes,
     }
     counters {
         /// Touches that the kernel could not resolve by itself: messages, or signals.
@@ -145,7 +145,7 @@ stats! {
 impl Stats {
     /// Bytes of memory that would be taken more if nothing had been evicted.
     #[must_use]
-    pub fn saved_bytes(&self) -> usize {
+    pub fn saved_bytes(&self) -> u64 {
         self.stored_bytes.saturating_sub(self.store_bytes)
     }
 

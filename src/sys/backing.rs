@@ -5,9 +5,11 @@
 //! memfd. What works on shared memory alone is in [`SharedBacking`].
 
 mod fill;
+mod plain;
 mod shared;
 
 pub(crate) use fill::{Content, FillError};
+pub(crate) use plain::PlainMemory;
 pub(crate) use shared::SharedBacking;
 
 use super::error::SysError;

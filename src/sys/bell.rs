@@ -29,7 +29,7 @@ impl Bell {
         }
     }
 
-    /// Sleeps until a thread rings the bell, for `timeout` at most. True if the bell was rung. May return early.
+    /// Sleeps until a ring, for `timeout` at most. True if the bell was rung. May return early.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         if self.0.load(Ordering::Acquire) == QUIET && !timeout.is_zero() {
             futex::wait(&self.0, QUIET_HALF, timeout);

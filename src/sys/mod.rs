@@ -8,6 +8,7 @@ pub(crate) mod backing;
 #[cfg(not(loom))]
 mod behaviour;
 pub(crate) mod bell;
+mod contract;
 mod dumpable;
 pub(crate) mod error;
 pub(crate) mod fork;

@@ -1,9 +1,9 @@
 //! The features that this kernel offers to this process.
 
 use super::SysError;
+use super::backing::PlainMemory;
 use super::dumpable::is_dumpable;
 use super::keeper::Keeper;
-use super::memory::SharedMemory;
 use super::pagemap::Pagemap;
 use super::route::{self, OpenError};
 use super::uapi::*;
@@ -46,9 +46,7 @@ pub fn probe() -> Probe {
 
 fn try_lock() -> Result<(), SysError> {
     let pages = PageRange::new(0, BATCH_PAGES);
-    let memory = SharedMemory::new(pages.bytes())?;
-    memory.lock(pages)?;
-    memory.unlock(pages)
+    PlainMemory::new(pages.bytes())?.try_lock(pages)
 }
 
 /// The result of [`probe`].

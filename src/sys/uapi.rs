@@ -54,7 +54,7 @@ pub(crate) const UFFDIO_REGISTER_MODE_MISSING: u64 = 1 << 0;
 pub(crate) const UFFDIO_REGISTER_MODE_WP: u64 = 1 << 1;
 pub(crate) const UFFDIO_REGISTER_MODE_RWP: u64 = 1 << 3;
 
-/// `UFFDIO_WRITEPROTECT_MODE_WP` and `UFFDIO_RWPROTECT_MODE_RWP`: if set, the call protects, else it unprotects.
+/// `UFFDIO_WRITEPROTECT_MODE_WP` and `UFFDIO_RWPROTECT_MODE_RWP`: set protects, clear unprotects.
 pub(crate) const UFFDIO_PROTECT_MODE_SET: u64 = 1 << 0;
 
 pub(crate) const UFFDIO_COPY_MODE_DONTWAKE: u64 = 1 << 0;

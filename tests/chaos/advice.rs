@@ -1,10 +1,10 @@
-//! Advice that is not given to the arena but to the kernel, as another process may (`process_madvise`).
+//! Advice to the kernel, not to the arena. Another process may give it too (`process_madvise`).
 
 use super::common::blocks::Random;
 use super::scene::{Scene, part};
 use std::fs;
 
-/// Has the kernel reclaim what it can of the arena.
+/// Asks the kernel to reclaim parts of the arena.
 pub fn advise(scene: Scene<'_>, random: Random) -> u64 {
     scene.repeat(random, 15_000, |random| {
         let (_, range) = part(random);
@@ -15,12 +15,12 @@ pub fn advise(scene: Scene<'_>, random: Random) -> u64 {
         };
         let advice = if random.one_in(3) { libc::MADV_COLD } else { libc::MADV_PAGEOUT };
         let start = std::ptr::without_provenance_mut(start);
-        // SAFETY: neither advice changes the contents. The kernel may have no time for it.
+        // SAFETY: neither advice changes the contents. The kernel may ignore it.
         unsafe { libc::madvise(start, len, advice) };
     })
 }
 
-/// The mapping that an address lies in: all of the arena, unless it was cut to pieces.
+/// The mapping of an address: all of the arena, unless a call has split it.
 fn mapping(address: usize) -> (usize, usize) {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let mut mappings = maps.lines().filter_map(|line| {

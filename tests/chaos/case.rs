@@ -1,10 +1,10 @@
-//! What a process is to do.
+//! The order for one process.
 
 use super::common::{Setup, scaled};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// One way for an arena to work, for so long.
+/// A setup, a seed, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub setup: Setup,
@@ -13,7 +13,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// What [`fmt::Display`] has written.
+    /// Parses the output of [`fmt::Display`].
     pub fn parse(text: &str) -> Self {
         let mut words = text.split(' ');
         let mut word = || words.next().unwrap();
@@ -36,14 +36,14 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")))
 }
 
-/// How long each of so many setups gets.
+/// How long each setup gets if there are `setups` of them.
 pub fn time(setups: usize) -> Duration {
     number("THERMOCLINE_CHAOS_SECONDS").map_or(Duration::from_secs(scaled(10, 12)), |seconds| {
         Duration::from_secs(seconds) / u32::try_from(setups.max(1)).unwrap()
     })
 }
 
-/// Another one each time, unless it is named: what has gone well before need not be tried again.
+/// The seed that the environment names, or the time: each run tries other operations.
 pub fn seed() -> u64 {
     number("THERMOCLINE_CHAOS_SEED").unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % (1 << 32)

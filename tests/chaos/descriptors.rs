@@ -1,4 +1,4 @@
-//! Closes the arena's descriptors, or gives their numbers to a file of the program's.
+//! Closes the arena's descriptors, or gives their numbers to a file of the program.
 
 use super::common::blocks::Random;
 use super::scene::Scene;
@@ -22,7 +22,7 @@ fn of_arena() -> Vec<RawFd> {
     numbers.filter(is_of_arena).collect()
 }
 
-/// A file that nothing but this writes to.
+/// A file that only this function writes to.
 fn file() -> File {
     // SAFETY: the name is a C string; the call returns a new descriptor or -1.
     let number = unsafe { libc::memfd_create(c"foreign".as_ptr(), libc::MFD_CLOEXEC) };
@@ -33,7 +33,7 @@ fn file() -> File {
     file
 }
 
-/// In one arena of three it does nothing: most programs leave foreign descriptors alone.
+/// Does nothing in one arena of three: most programs close only descriptors that they opened.
 pub fn close(scene: Scene<'_>, mut random: Random) -> u64 {
     let file = file();
     let (spares, mut closed) = (random.one_in(3), 0);
@@ -46,10 +46,10 @@ pub fn close(scene: Scene<'_>, mut random: Random) -> u64 {
         let Some(&number) = numbers.get(random.below(numbers.len().max(1))) else { return };
         closed += 1;
         if random.one_in(2) {
-            // SAFETY: the arena must stand it.
+            // SAFETY: the arena must tolerate it.
             unsafe { libc::close(number) };
         } else {
-            // SAFETY: as above. The number is this function's from here on.
+            // SAFETY: as above. From here on the number belongs to this function.
             assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), number) }, number);
             // SAFETY: as above.
             replaced.push(unsafe { OwnedFd::from_raw_fd(number) });

@@ -1,4 +1,4 @@
-//! Processes that come and go.
+//! Forks, and programs that run and end.
 
 use super::common::blocks::Random;
 use super::common::child::fork;
@@ -14,7 +14,7 @@ pub fn fork_often(scene: Scene<'_>, random: Random) -> u64 {
             0 => assert_eq!(fork(|| 0).code(), Some(0)),
             1 => assert!(command.status().unwrap().success()),
             _ => {
-                // SAFETY: does nothing that may not be done after a fork.
+                // SAFETY: the closure does nothing, which is allowed after a fork.
                 unsafe { command.pre_exec(|| Ok(())) };
                 assert!(command.status().unwrap().success());
             }

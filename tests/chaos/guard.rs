@@ -1,4 +1,4 @@
-//! The process that starts the others, stops and continues them, and notices when one hangs.
+//! The parent process: it starts the children, stops and continues them, and notices if one hangs.
 
 use super::TEST;
 use super::case::Case;
@@ -13,21 +13,20 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// For so long a process may give no sign of life. On a machine that has other things to do, too.
+/// The longest time between two signs of life, with room for a busy machine.
 const SILENCE: Duration = Duration::from_secs(200);
 
-/// What a process says when it gets on.
+/// The line that a child prints as a sign of life.
 pub const ALIVE: &str = "alive";
 
-/// Runs `case` in a process of its own and gives the line that tells what came of it.
+/// Runs `case` in a process of its own and returns its line of results.
 ///
 /// # Panics
 ///
-/// Panics where the process does not end well, or not at all.
+/// Panics if the process fails or hangs.
 pub fn watch(case: &Case) -> String {
     let mut command = child_command(TEST, &case.to_string());
-    // SAFETY: a call that may be made after a fork. A process that is stopped when this one is
-    // killed must not stay.
+    // SAFETY: a call that is allowed after a fork. It ends a stopped child if this process is killed.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -48,7 +47,7 @@ pub fn watch(case: &Case) -> String {
     })
 }
 
-/// Reads all that the process says. Signs of life are noted; the result is given apart.
+/// Reads the child's output and notes the time of each line. Returns the line of results and the rest.
 fn read(output: impl BufRead, heard: &Mutex<Instant>) -> (Option<String>, String) {
     let (mut result, mut all) = (None, String::new());
     for line in output.lines() {
@@ -64,14 +63,14 @@ fn read(output: impl BufRead, heard: &Mutex<Instant>) -> (Option<String>, String
     (result, all)
 }
 
-/// Stops the process at moments that it cannot foresee, until it ends. Says how often.
+/// Stops and continues the process at random moments until it ends. Returns how often.
 fn stop_and_continue(child: &mut Child, seed: u64, heard: &Mutex<Instant>, repeat: &str) -> u64 {
     let mut random = Random::new(seed);
     let mut pause = |most| thread::sleep(Duration::from_micros(random.below(most) as u64));
     let pid = libc::pid_t::try_from(child.id()).unwrap();
     let mut stops = 0;
     while child.try_wait().unwrap().is_none() {
-        // SAFETY: sends signals to a child that has not been waited for, so the number is its own.
+        // SAFETY: sends signals to a child that was not waited for, so the number is still its own.
         unsafe {
             libc::kill(pid, libc::SIGSTOP);
             pause(20_000);
@@ -91,7 +90,7 @@ fn stop_and_continue(child: &mut Child, seed: u64, heard: &Mutex<Instant>, repea
     stops
 }
 
-/// What the threads of a process are at, as far as the kernel tells.
+/// The state and the kernel stack of each thread of a process, as far as the kernel shows them.
 fn threads_of(pid: libc::pid_t) -> String {
     let mut text = String::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {

@@ -1,20 +1,20 @@
-//! A heap of which most blocks are freed at random, again and again, and trimmed.
+//! A heap in which most blocks are freed at random, repeatedly, and which is trimmed.
 
 use super::common::blocks::{Block, Random, layout};
-use super::common::scaled;
+use super::common::{LANES, scaled};
 use std::thread;
-use thermocline::{Arena, Lane};
+use thermocline::Arena;
 
-/// Bytes that a thread allocates at a time, about.
+/// About the bytes that a thread allocates in a round.
 const BYTES: usize = 2 << 20;
 
-/// How often each thread does so.
+/// Rounds of each thread.
 const ROUNDS: usize = 4;
 
-/// Allocates blocks of about the same size, and gives one in twenty of them after the others are freed.
+/// Allocates blocks of about the same size, frees nineteen of twenty, and returns the rest.
 fn fragment(arena: &Arena, random: &mut Random) -> Vec<Block> {
     let most = [64, 600, 3000, 20_000][random.below(4)];
-    let lane = arena.lane(Lane::ALL[random.below(Lane::ALL.len())]);
+    let lane = arena.lane(LANES[random.below(LANES.len())]);
     let mut blocks = Vec::new();
     for n in 0..scaled(BYTES, BYTES / 16) / most {
         let layout = layout(most / 4 + random.below(most), 8);
@@ -33,7 +33,7 @@ fn fragment(arena: &Arena, random: &mut Random) -> Vec<Block> {
     kept
 }
 
-/// Fragments the heap and trims it a few times, in several threads, and looks at what is left each time.
+/// Fragments and trims the heap a few times, in several threads, and checks the remaining blocks each time.
 pub fn make(arena: &Arena, random: &mut Random) -> u64 {
     let work = |mut random: Random| {
         let mut live = Vec::new();
@@ -52,8 +52,7 @@ pub fn make(arena: &Arena, random: &mut Random) -> u64 {
             let random = Random::new(random.next() >> 8);
             scope.spawn(move || work(random))
         };
-        // All of them before the first is waited for. The end of the scope would not wait for what a
-        // thread does last.
+        // Join each thread: the end of the scope would not wait for the destructors of thread locals.
         let threads: Vec<_> = (0..threads).map(begin).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });

@@ -1,4 +1,4 @@
-//! Signals, whose handler touches the arena and checks what it finds.
+//! Signals whose handler touches the arena and checks the words that it reads.
 
 use super::common::blocks::Random;
 use super::common::scaled;
@@ -18,15 +18,15 @@ extern "C" fn handle(_: libc::c_int) {
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// How often the handler was called.
+/// How often the handler has run.
 pub fn handled() -> u64 {
     HANDLED.load(Ordering::Relaxed)
 }
 
-/// Installs the handler, and starts a timer by the clock and one by the processor's time.
+/// Installs the handler, and starts a timer of real time and one of processor time.
 pub fn start() {
     for signal in [libc::SIGALRM, libc::SIGPROF, libc::SIGUSR1] {
-        // SAFETY: the handler does nothing but reading memory and adding to atomics.
+        // SAFETY: the handler only reads memory and adds to atomics.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handle as extern "C" fn(libc::c_int) as usize;
@@ -52,11 +52,11 @@ fn set_timers(microseconds: libc::suseconds_t) {
     }
 }
 
-/// Interrupts each thread. Those of the library let no signal through.
+/// Sends a signal to each thread. The library's threads block all signals.
 pub fn send(scene: Scene<'_>, random: Random) -> u64 {
     scene.repeat(random, 5000, |_| {
         for (task, _) in tasks::all() {
-            // SAFETY: a thread that has ended is none of this process, and not found.
+            // SAFETY: takes numbers. The call fails for a thread that has ended.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), task, libc::SIGUSR1) };
         }
     })

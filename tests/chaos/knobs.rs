@@ -1,4 +1,4 @@
-//! All that can be asked of an arena that works.
+//! The calls that a program may make on an arena at any time.
 
 use super::common::blocks::Random;
 use super::common::program::asked;
@@ -10,7 +10,7 @@ use thermocline::{Advice, PinGuard};
 
 const KIB: usize = 1 << 10;
 
-/// Changes the limits, and says what is going to be touched.
+/// Changes the limits, and advises, prefetches, ensures and pins.
 pub fn turn(scene: Scene<'_>, random: Random) -> u64 {
     let arena = scene.arena;
     let mut pinned: Option<(PinGuard, Range<usize>)> = None;
@@ -36,18 +36,18 @@ pub fn turn(scene: Scene<'_>, random: Random) -> u64 {
         if let Some((_, pages)) = &pinned {
             give_to_kernel(&mut pipe, pages.start + random.below(pages.len()));
         }
-        // Some of the time nothing is.
+        // For some of the time no page is pinned.
         if random.one_in(4) {
             pinned = None;
         }
     })
 }
 
-/// Sends a page that is pinned through a pipe, which the kernel reads it for.
+/// Sends a pinned page through a pipe, so that the kernel reads it.
 fn give_to_kernel((reader, writer): &mut (PipeReader, PipeWriter), page: usize) {
-    // SAFETY: in the arena as long as it is not over, and never written.
+    // SAFETY: in the arena until the scene is over, and never written.
     let bytes = unsafe { &*STANDING.constant(page) };
-    writer.write_all(bytes).expect("pinned memory is good for any system call");
+    writer.write_all(bytes).expect("a system call failed on pinned memory");
     let mut sent = vec![0; bytes.len()];
     reader.read_exact(&mut sent).unwrap();
     STANDING.compare_constant(page, &sent);

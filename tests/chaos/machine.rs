@@ -1,4 +1,4 @@
-//! A machine of the test's own, which may be disturbed as a whole.
+//! A machine of the test's own: the test may disturb all of it.
 
 use super::TEST;
 use super::common::blocks::Random;
@@ -12,7 +12,7 @@ pub fn is_ours() -> bool {
     std::env::var_os("THERMOCLINE_CHAOS_MACHINE").is_some()
 }
 
-/// The value behind a word that begins a line of one of the kernel's tables.
+/// The number after `name` at the start of a line of one of the kernel's tables.
 fn figure(table: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(table).unwrap();
     let mut lines = text.lines().map(str::split_whitespace);
@@ -20,7 +20,7 @@ fn figure(table: &str, name: &str) -> Option<u64> {
     line.next()?.parse().ok()
 }
 
-/// Bytes that could be taken without anybody being killed.
+/// Bytes that a process can allocate before the kernel kills one.
 pub fn available_bytes() -> usize {
     figure("/proc/meminfo", "MemAvailable:").map_or(0, |kib| kib as usize) << 10
 }
@@ -29,7 +29,7 @@ fn has_swap() -> bool {
     fs::read_to_string("/proc/swaps").unwrap().lines().count() > 1
 }
 
-/// Our control group's file by which the kernel is told to reclaim, if we have one.
+/// `memory.reclaim` of our control group, if we have one.
 fn reclaim_file() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -37,26 +37,26 @@ fn reclaim_file() -> Option<PathBuf> {
     file.exists().then_some(file)
 }
 
-/// Has the kernel reclaim, move and give up pages, of the arena above all.
+/// Makes the kernel reclaim, move and offline pages, mostly of the arena.
 pub fn disturb(scene: Scene<'_>, random: Random) -> u64 {
     if !is_ours() {
         return 0;
     }
     let reclaim = reclaim_file();
-    // Each takes a page away from the machine.
+    // Each of them takes a page away from the machine.
     let mut offlined = 0;
     scene.repeat(random, 30_000, |random| match random.below(8) {
         0 => fs::write("/proc/sys/vm/compact_memory", "1").unwrap(),
         1 => fs::write("/proc/sys/vm/drop_caches", "3").unwrap(),
         2..=5 => {
             if let Some(file) = &reclaim {
-                // It may find less than it is to find.
+                // The write fails if the kernel finds less to reclaim.
                 let _ = fs::write(file, (1 + random.below(1 << 20)).to_string());
             }
         }
         _ if offlined < 200 => {
             let (_, range) = part(random);
-            // SAFETY: moves a page's bytes to another one.
+            // SAFETY: moves a page's bytes to another physical page.
             unsafe { libc::madvise(range.cast_mut().cast(), 4096, libc::MADV_SOFT_OFFLINE) };
             offlined += 1;
         }
@@ -64,7 +64,7 @@ pub fn disturb(scene: Scene<'_>, random: Random) -> u64 {
     })
 }
 
-/// What the kernel has done with pages since the machine was started.
+/// The kernel's counts of moved and swapped pages since the machine started.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
     swapped_out: u64,
@@ -88,7 +88,7 @@ impl Counts {
         }
     }
 
-    /// How much more it is now.
+    /// The difference between now and `self`.
     pub fn since(self) -> Self {
         let now = Self::now();
         Self {
@@ -108,12 +108,12 @@ impl Counts {
         self.compacted > 0 && self.migrated > 0
     }
 
-    /// Whether the machine was disturbed, if it was to be.
+    /// Whether the kernel moved and swapped pages, if the machine is the test's own.
     pub fn is_enough(self) -> bool {
         !is_ours() || ((self.was_swapped() || !has_swap()) && self.was_moved())
     }
 
-    /// Looks that the machine was disturbed, where it was to be.
+    /// Panics if the machine is the test's own and the kernel moved or swapped too little.
     pub fn assert_enough(self) {
         if !is_ours() {
             return;
@@ -128,7 +128,7 @@ impl Counts {
         }
         assert!(self.was_moved(), "too little was moved: {self:?}");
         if self.huge == 0 {
-            skip_part(TEST, "thp", "no huge page came into being");
+            skip_part(TEST, "thp", "the kernel made no huge page");
         }
     }
 }

@@ -1,10 +1,9 @@
-//! A program that checks every word it reads, while everything goes on around it that can: limits
-//! change, the kernel reclaims, processors are busy elsewhere, signals arrive, the process is forked and
-//! stopped.
+//! A program that checks every word that it reads, while many things disturb it: limits change, the
+//! kernel reclaims, other work keeps the processors busy, signals arrive, the process is forked and stopped.
 //!
-//! `THERMOCLINE_CHAOS_SECONDS=3600 cargo test --release --test chaos -- --nocapture` goes on for so long,
-//! `THERMOCLINE_CHAOS_SEED` repeats what each piece did, though not when. With `THERMOCLINE_CHAOS_MACHINE`
-//! the machine is the test's own, and is disturbed as a whole.
+//! `THERMOCLINE_CHAOS_SECONDS=3600 cargo test --release --test chaos -- --nocapture` runs for an hour.
+//! `THERMOCLINE_CHAOS_SEED` repeats the operations of each thread, but not their timing. With
+//! `THERMOCLINE_CHAOS_MACHINE` the machine is the test's own, which disturbs all of it.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -36,10 +35,10 @@ use case::Case;
 use common::child::child_case;
 use common::setups;
 
-const TEST: &str = "no_word_is_wrong_whatever_goes_on";
+const TEST: &str = "no_word_is_wrong_under_disturbances";
 
 #[test]
-fn no_word_is_wrong_whatever_goes_on() {
+fn no_word_is_wrong_under_disturbances() {
     if let Some(case) = child_case() {
         return run::run(&Case::parse(&case));
     }

@@ -1,4 +1,4 @@
-//! How an arena is to be.
+//! Random options for an arena.
 
 use super::common::blocks::Random;
 use super::common::{Setup, quiet};
@@ -7,7 +7,7 @@ use thermocline::Builder;
 
 const KIB: usize = 1 << 10;
 
-/// Any options that make sense.
+/// Random valid options.
 pub fn any(setup: Setup, random: &mut Random) -> Builder {
     let interval = Duration::from_millis([1, 2, 10, 50][random.below(4)]);
     let mut builder = quiet(setup)
@@ -16,10 +16,10 @@ pub fn any(setup: Setup, random: &mut Random) -> Builder {
         .cold_age(interval * [1, 4, 100][random.below(3)])
         .handler_threads([1, 2, 3, 8][random.below(4)]);
     if random.one_in(3) {
-        builder = builder.zeal();
+        builder = builder.zeal(true);
     }
     if random.one_in(3) {
-        builder = builder.poison_freed();
+        builder = builder.poison_freed(true);
     }
     if random.one_in(2) {
         builder = builder.resident_limit((512 + random.below(8 * KIB)) * KIB);

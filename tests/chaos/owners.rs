@@ -1,4 +1,4 @@
-//! Threads that end while they have a robust mutex in pinned memory.
+//! Threads that end while they hold a robust mutex in pinned memory.
 
 use super::common::blocks::Random;
 use super::common::pages::{PAGE, Pages};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use thermocline::Arena;
 
-/// Where the mutex is made. It stays as long as the arena, because the programs count all blocks.
+/// The address of the mutex's page. It stays as long as the arena, because the programs count all blocks.
 static PAGE_OF_MUTEX: AtomicUsize = AtomicUsize::new(0);
 
 pub fn open(arena: &Arena) {
@@ -23,7 +23,7 @@ pub fn close(arena: &Arena) {
     page(arena).free();
 }
 
-/// The next thread that locks the mutex must learn of it, whatever is evicted meanwhile.
+/// The next thread that locks the mutex must learn that its owner ended, also while pages are evicted.
 pub fn end(scene: Scene<'_>, random: Random) -> u64 {
     let page = page(scene.arena);
     scene.repeat(random, 20_000, |random| {

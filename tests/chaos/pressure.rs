@@ -1,4 +1,4 @@
-//! Memory that others take and give back, in waves.
+//! Memory that another thread takes and gives back, in waves.
 
 use super::common::blocks::Random;
 use super::common::pages::PAGE;
@@ -8,7 +8,7 @@ use memmap2::MmapMut;
 use std::thread;
 use std::time::Duration;
 
-/// Takes up to 64 MiB, or, where the machine is ours, a sixteenth of what is left.
+/// Takes up to 64 MiB or, on a machine of the test's own, a sixteenth of the available memory.
 pub fn press(scene: Scene<'_>, random: Random) -> u64 {
     let most = if machine::is_ours() { machine::available_bytes() / 16 } else { 64 << 20 };
     scene.repeat(random, 30_000, |random| {

@@ -1,5 +1,4 @@
-//! The process in which it all happens: one arena after the other, and threads that work in each while
-//! it is disturbed.
+//! The child process: one arena after the other. In each of them some threads work while disturbances run.
 
 use super::case::Case;
 use super::common::blocks::{Claims, Random};
@@ -22,8 +21,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thermocline::{Arena, Swapping};
 
-/// All that goes on besides the threads that work. The names are those of their threads, which is how
-/// starvation leaves them alone.
+/// The disturbances, by the names of their threads. Starvation recognises the threads by these names and
+/// does not starve them.
 const DISTURBANCES: [(&str, Disturbance); 11] = [
     ("chaos-visits", witness::visit),
     ("chaos-visits", witness::visit),
@@ -38,7 +37,7 @@ const DISTURBANCES: [(&str, Disturbance); 11] = [
     ("chaos-machine", machine::disturb),
 ];
 
-/// What all arenas have done together.
+/// Sums over all arenas.
 #[derive(Default)]
 struct Sums {
     served: u64,
@@ -51,24 +50,24 @@ struct Sums {
 }
 
 impl Sums {
-    /// Whether enough has happened for a result to mean something.
+    /// Whether the run has evicted and restored enough to mean something.
     fn is_enough(&self) -> bool {
         let enough = scaled(5000, 100);
         self.evicted > enough && self.refaults > enough
     }
 }
 
-/// Lives through `case` and prints the line that tells what came of it.
+/// Runs `case` and prints its line of results.
 pub fn run(case: &Case) {
     let mut random = Random::new(case.seed);
     let (mut sums, start, before) = (Sums::default(), Instant::now(), Counts::now());
     interrupts::start();
     let is_enough = |sums: &Sums| sums.is_enough() && before.since().is_enough();
-    // A machine with other things to do gets more time.
+    // A busy machine gets more time.
     while start.elapsed() < case.time || (!is_enough(&sums) && start.elapsed() < 10 * case.time) {
         let builder = options::any(case.setup, &mut random);
         let time = (case.time / 6).min(Duration::from_secs(20));
-        let _said = SaidOnPanic(format!("{case}, after {:?}: {builder:?}", start.elapsed()));
+        let _printed = PrintedOnPanic(format!("{case}, after {:?}: {builder:?}", start.elapsed()));
         live(&builder.build().unwrap(), &mut random, time, &mut sums);
     }
     interrupts::stop();
@@ -95,10 +94,10 @@ pub fn run(case: &Case) {
     println!("{line} disturbances={}", names.collect::<Vec<_>>().join(","));
 }
 
-/// Says what an arena was like in which something went wrong.
-struct SaidOnPanic(String);
+/// Prints the options of the arena in which a check failed.
+struct PrintedOnPanic(String);
 
-impl Drop for SaidOnPanic {
+impl Drop for PrintedOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             let _ = writeln!(std::io::stderr(), "{}", self.0);
@@ -106,7 +105,7 @@ impl Drop for SaidOnPanic {
     }
 }
 
-/// An arena's life.
+/// Runs the programs and the disturbances in one arena.
 fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
     let (start, over) = (Instant::now(), AtomicBool::new(false));
     let claims = Claims::new(arena);
@@ -128,13 +127,13 @@ fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
                 operations: scaled(12_000, 400),
                 bytes: (256 + random.below(scaled(4096, 1024))) << 10,
                 rounds: 1 + random.next() % 4,
-                // They change anyway.
+                // `knobs` changes the limits.
                 limits: false,
             };
             let outcome = program.run_beside(arena, &claims, |_| println!("{ALIVE}"));
             assert_eq!((outcome.wrong, outcome.overlaps), (0, 0), "{program:?}\n{}", arena.stats());
             sums.checked += outcome.checked;
-            // Not beside the program, which counts the blocks.
+            // After the program and not beside it, because the program counts the blocks.
             *sums.steps.entry("chaos-holes").or_default() += holes::make(arena, random);
         }
         if random.one_in(3) {
@@ -157,11 +156,11 @@ fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
     sums.refused += stats.kernel_errors;
 }
 
-/// Everything is free, and nobody keeps anything.
+/// Checks that the arena holds no memory after all blocks are freed.
 fn nothing_is_left(arena: &Arena) {
     arena.trim();
     arena.check().unwrap();
-    // The store is trimmed every now and then.
+    // The evictor trims the store now and then.
     if arena.swapping() != Swapping::Stopped {
         eventually(arena, "an empty store", |stats| stats.store_bytes == 0);
     }

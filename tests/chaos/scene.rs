@@ -1,4 +1,4 @@
-//! What all pieces work on.
+//! The arena in which the disturbances work.
 
 use super::common::blocks::Random;
 use super::common::scaled;
@@ -9,16 +9,16 @@ use std::thread;
 use std::time::Duration;
 use thermocline::Arena;
 
-/// An arena for as long as it lives.
+/// One arena, and whether its time is over.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
     pub arena: &'a Arena,
     pub over: &'a AtomicBool,
-    /// The thread that lives through all arenas.
+    /// The main thread, which outlives all arenas.
     pub main: libc::pid_t,
 }
 
-/// Something that goes on until it is over, and says how often it did what it does.
+/// Runs until the scene is over, and returns its number of steps.
 pub type Disturbance = fn(Scene<'_>, Random) -> u64;
 
 impl Scene<'_> {
@@ -26,8 +26,8 @@ impl Scene<'_> {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Does something again and again, with a pause of up to so many microseconds before each time, longer
-    /// under emulation, and says how often.
+    /// Calls `step` until the scene is over and returns how often. Sleeps up to `pause` microseconds before
+    /// each call, ten times as long under emulation.
     pub fn repeat(
         self,
         mut random: Random,
@@ -44,7 +44,7 @@ impl Scene<'_> {
     }
 }
 
-/// A part of the pages that stand in the arena, and whose bytes it is.
+/// Some of the standing pages: their numbers, and their bytes.
 pub fn part(random: &mut Random) -> (Range<usize>, *const [u8]) {
     let pages = STANDING.pages();
     let first = random.below(pages);

@@ -1,5 +1,5 @@
-//! Pages that stay where they are as long as an arena lives, in which everybody counts: threads, and
-//! the handler of signals that interrupt them. A write that an eviction has lost is missing in the sum.
+//! Pages that stay allocated as long as an arena lives. Threads and the signal handlers that interrupt them
+//! add to a counter in each page. A write that an eviction loses is missing in the sum.
 
 use super::common::pages::{PAGE, Pages};
 use std::ops::Range;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use thermocline::Arena;
 
-/// Words of a page that are not always the same: its number, and how often somebody was here.
+/// Words of a page that are not constant, among them its number and its counter.
 const HEADER: usize = 8;
 const NUMBER: usize = 0;
 const COUNT: usize = 1;
 const WORDS: usize = PAGE / 8;
 
-/// What the other words hold. One page in eight does not compress, one in eight holds one word over
-/// and over, but for its header.
+/// The content of the other words. One page in eight does not compress. One in eight repeats one word,
+/// except in its header.
 fn content(page: usize, at: usize) -> u64 {
     let mix = |n: u64| {
         let n = (n ^ n >> 31).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -36,12 +36,12 @@ pub static STANDING: Standing = Standing {
     wrong: AtomicU64::new(0),
 };
 
-/// One such block at a time. A static, because a signal handler knows nothing else.
+/// One such block at a time, in a static, so that a signal handler finds it.
 pub struct Standing {
-    /// 0 while there is none.
+    /// 0 while there is no block.
     address: AtomicUsize,
     pages: AtomicUsize,
-    /// Handlers and threads that are at it.
+    /// Handlers and threads that use the pages now.
     inside: AtomicUsize,
     added: AtomicU64,
     /// Bytes that were compared.
@@ -81,9 +81,9 @@ impl Standing {
         std::ptr::slice_from_raw_parts(start.cast(), (WORDS - HEADER) * 8)
     }
 
-    /// Calls `look` with where the pages are, if they are there, and stay there meanwhile.
+    /// Calls `look` with the address and the number of the pages, if there are any. They stay meanwhile.
     fn enter(&self, look: impl FnOnce(usize, usize)) {
-        // SeqCst: who takes the pages away sees us, or we see that they are taken away.
+        // SeqCst: either `close` sees this thread inside, or this thread sees that the address is zero.
         self.inside.fetch_add(1, Ordering::SeqCst);
         let address = self.address.load(Ordering::SeqCst);
         if address != 0 {
@@ -93,7 +93,7 @@ impl Standing {
     }
 
     fn compare(&self, address: usize, page: usize, at: usize) {
-        // SAFETY: within the block, which is there.
+        // SAFETY: within the block, which is allocated.
         let found = unsafe { &*Self::word(address, page, at) }.load(Ordering::Relaxed);
         let wanted = if at == NUMBER { page as u64 + 1 } else { content(page, at) };
         self.checked.fetch_add(8, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Standing {
         }
     }
 
-    /// Looks at two words of some page and counts in a third. A signal handler may do so.
+    /// Checks two words of a page and adds to its counter. A signal handler may call it.
     pub fn visit(&self, pick: u64) {
         self.enter(|address, pages| {
             let page = pick as usize % pages;
@@ -114,7 +114,7 @@ impl Standing {
         });
     }
 
-    /// Looks at all words of some page.
+    /// Checks all constant words of a page.
     pub fn look_through(&self, pick: u64) {
         self.enter(|address, pages| {
             let page = pick as usize % pages;
@@ -123,7 +123,7 @@ impl Standing {
         });
     }
 
-    /// Compares bytes that somebody has from [`Self::constant`] in some other way.
+    /// Checks a copy of the bytes of [`Self::constant`].
     pub fn compare_constant(&self, page: usize, bytes: &[u8]) {
         self.checked.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
@@ -131,7 +131,7 @@ impl Standing {
         self.wrong.fetch_add(wrong as u64, Ordering::Relaxed);
     }
 
-    /// Takes the pages away from handlers, compares all of them and the sum, and frees them.
+    /// Takes the pages away from handlers, checks all of them and the sum, and frees them.
     pub fn close(&self, arena: &Arena) {
         let (address, count) = (self.address.swap(0, Ordering::SeqCst), self.pages());
         while self.inside.load(Ordering::SeqCst) > 0 {
@@ -143,7 +143,12 @@ impl Standing {
             (HEADER..WORDS).for_each(|at| self.compare(address, page, at));
         }
         let sum: u64 = (0..count).map(|page| pages.read(page, COUNT)).sum();
-        assert_eq!(sum, self.added.load(Ordering::SeqCst), "what was counted: {}", arena.stats());
+        assert_eq!(
+            sum,
+            self.added.load(Ordering::SeqCst),
+            "the sum of the counters: {}",
+            arena.stats()
+        );
         assert_eq!(self.wrong.load(Ordering::SeqCst), 0, "wrong words: {}", arena.stats());
         pages.free();
     }

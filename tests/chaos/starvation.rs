@@ -1,4 +1,4 @@
-//! Processors that are busy with something else.
+//! Threads that get no processor time.
 
 use super::common::blocks::Random;
 use super::scene::Scene;
@@ -7,7 +7,7 @@ use std::hint;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Spins on all processors, has threads come last, or puts all of them on one processor.
+/// Spins on all processors, lowers a thread's priority, or puts all threads on one processor.
 pub fn starve(scene: Scene<'_>, random: Random) -> u64 {
     let processors = affinity(0);
     let steps = scene.repeat(random, 40_000, |random| {
@@ -16,10 +16,10 @@ pub fn starve(scene: Scene<'_>, random: Random) -> u64 {
             0 => spin(stretch),
             1 => {
                 let mut tasks = tasks::all();
-                // New threads inherit how important the one that starts them is.
+                // New threads inherit the priority of the thread that starts them.
                 tasks.retain(|(id, name)| *id != scene.main && !name.starts_with("chaos-"));
                 if let Some((task, _)) = tasks.get(random.below(tasks.len().max(1))) {
-                    // SAFETY: changes a thread of this process, if there still is one.
+                    // SAFETY: takes numbers. The call fails for a thread that has ended.
                     unsafe { libc::setpriority(libc::PRIO_PROCESS, *task as libc::id_t, 19) };
                     spin(stretch);
                 }
@@ -27,7 +27,7 @@ pub fn starve(scene: Scene<'_>, random: Random) -> u64 {
             _ => {
                 let mut one = processors;
                 let number = (0..1024).find(|n| {
-                    // SAFETY: looks at and changes a set of this function's own.
+                    // SAFETY: reads a set of this function's own.
                     unsafe { libc::CPU_ISSET(*n, &processors) }
                 });
                 // SAFETY: as above.
@@ -60,7 +60,7 @@ fn spin(time: Duration) {
     });
 }
 
-/// The processors that a thread may be on.
+/// The processors on which a thread may run.
 fn affinity(task: libc::pid_t) -> libc::cpu_set_t {
     // SAFETY: zeros are the empty set, and the kernel writes one.
     unsafe {
@@ -70,10 +70,10 @@ fn affinity(task: libc::pid_t) -> libc::cpu_set_t {
     }
 }
 
-/// Has all threads be on these processors.
+/// Puts all threads on these processors.
 fn confine(set: &libc::cpu_set_t) {
     for (task, _) in tasks::all() {
-        // SAFETY: changes a thread of this process, if there still is one.
+        // SAFETY: takes numbers and a set. The call fails for a thread that has ended.
         unsafe { libc::sched_setaffinity(task, size_of::<libc::cpu_set_t>(), set) };
     }
 }

@@ -7,11 +7,11 @@ pub fn gettid() -> libc::pid_t {
     unsafe { libc::gettid() }
 }
 
-/// Those that are there at the moment, and their names.
+/// The numbers and names of the present threads.
 pub fn all() -> Vec<(libc::pid_t, String)> {
     let name = |task: fs::DirEntry| {
         let id = task.file_name().to_str()?.parse().ok()?;
-        // A thread that has ended meanwhile has none.
+        // A thread that has ended has no file.
         let name = fs::read_to_string(task.path().join("comm")).ok()?;
         Some((id, name.trim_end().to_owned()))
     };

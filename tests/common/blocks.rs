@@ -1,4 +1,4 @@
-//! Blocks that tell in each of their bytes whose they are.
+//! Blocks of which each word names its block and its place.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
@@ -38,22 +38,22 @@ pub fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).unwrap()
 }
 
-/// A block of an arena. All of its words hold its stamp and their own places, so that no part of it can
-/// be taken for another part, nor for another block's.
+/// A block of an arena. Each word holds the block's stamp and its own place, so that no two words of any
+/// blocks are equal.
 #[derive(Debug)]
 pub struct Block {
     pub pointer: NonNull<u8>,
     pub layout: Layout,
-    /// Bytes that the allocator has handed out, at least as many as the layout asks for.
+    /// Bytes that the allocator returned, at least as many as the layout asks for.
     pub usable: usize,
     stamp: u64,
 }
 
-// SAFETY: memory of an arena, which any thread may use; one at a time does.
+// SAFETY: any thread may use an arena's memory, and one at a time does.
 unsafe impl Send for Block {}
 
 impl Block {
-    /// What an arena has given for `layout`, stamped. The stamp has 40 bits.
+    /// Stamps the block that an arena returned for `layout`. The stamp has 40 bits.
     pub fn new(given: NonNull<[u8]>, layout: Layout, stamp: u64) -> Self {
         assert!(given.len() >= layout.size(), "{} bytes for {layout:?}", given.len());
         let pointer = given.cast::<u8>();
@@ -70,8 +70,8 @@ impl Block {
 
     /// Frees it.
     pub fn free(self, arena: &Arena) {
-        // SAFETY: allocated with this layout, which grows and shrinks with the block; freed once, as
-        // the block is no more.
+        // SAFETY: allocated with this layout, which `resized` updates; freed once, because `self` is
+        // consumed.
         unsafe { arena.deallocate(self.pointer, self.layout) }
     }
 
@@ -91,7 +91,7 @@ impl Block {
         (self.stamp << 24 | at as u64).to_ne_bytes()
     }
 
-    /// Writes all of it anew.
+    /// Writes all of it with another stamp.
     pub fn restamp(&mut self, stamp: u64) {
         assert!(stamp < 1 << 40 && self.layout.size() / 8 < 1 << 24);
         self.stamp = stamp;
@@ -104,21 +104,21 @@ impl Block {
         for at in first..size.div_ceil(8) {
             let word = self.word(at);
             let len = (size - at * 8).min(8);
-            // SAFETY: so many bytes of the block lie there, which is this value's alone.
+            // SAFETY: `len` bytes within the block, which this value owns.
             unsafe {
                 self.pointer.add(at * 8).copy_from_nonoverlapping(NonNull::from(&word).cast(), len);
             }
         }
     }
 
-    /// How many words of the first `bytes` bytes are not what was written.
+    /// How many words of the first `bytes` bytes are wrong.
     pub fn wrong_within(&self, bytes: usize) -> u64 {
         let bytes = bytes.min(self.layout.size());
         let mut wrong = 0;
         for at in 0..bytes.div_ceil(8) {
             let len = (bytes - at * 8).min(8);
             let mut found = [0; 8];
-            // SAFETY: so many bytes of the block lie there, and nobody writes to them.
+            // SAFETY: `len` bytes within the block, to which no thread writes meanwhile.
             unsafe {
                 self.pointer
                     .add(at * 8)
@@ -129,15 +129,14 @@ impl Block {
         wrong
     }
 
-    /// How many words are not what was written.
+    /// How many words are wrong.
     pub fn wrong(&self) -> u64 {
         self.wrong_within(self.layout.size())
     }
 
-    /// How many words are wrong in what the arena gives to see of the block without touching it. The
-    /// buffer may hold anything.
+    /// How many words are wrong in the bytes that `peek` returns. The buffer may hold any bytes.
     pub fn wrong_at_a_peek(&self, arena: &Arena, buffer: &mut Vec<u8>) -> u64 {
-        // SAFETY: the block's own bytes, all written, and nobody writes to them meanwhile.
+        // SAFETY: the block's own bytes, all written, to which no thread writes meanwhile.
         let bytes = unsafe { &*self.range() };
         let peeked = arena.peek(bytes, buffer).unwrap();
         assert_eq!(peeked.len(), bytes.len());
@@ -145,8 +144,8 @@ impl Block {
         words.filter(|(at, found)| **found != self.word(*at)[..found.len()]).count() as u64
     }
 
-    /// Takes over what `grow` or `shrink` has made of it; what it held must still be there. Says
-    /// how many words are wrong, and writes the rest.
+    /// Takes over the result of `grow` or `shrink`. Returns how many of the old words are wrong, and writes
+    /// the new ones.
     pub fn resized(&mut self, given: NonNull<[u8]>, layout: Layout) -> u64 {
         assert!(given.len() >= layout.size(), "{} bytes for {layout:?}", given.len());
         let kept = self.layout.size().min(layout.size());
@@ -161,21 +160,21 @@ impl Block {
 
 /// How many bytes of a block are not zero.
 pub fn bytes_not_zero(given: NonNull<[u8]>, from: usize, to: usize) -> u64 {
-    // SAFETY: the caller has been given these bytes, and nobody else has.
+    // SAFETY: an allocator returned these bytes to the caller, and to no other thread.
     let bytes = unsafe { std::slice::from_raw_parts(given.cast::<u8>().as_ptr(), given.len()) };
     bytes[from..to].iter().filter(|byte| **byte != 0).count() as u64
 }
 
-/// Which words of an arena somebody has: no two blocks may have the same one.
+/// The words of an arena that belong to a block. No two blocks may have the same word.
 pub struct Claims {
     base: usize,
     words: Vec<AtomicU64>,
 }
 
-/// The address that an arena begins at, in which nothing is allocated yet.
+/// The first address of an arena in which nothing is allocated yet.
 pub fn base_of(arena: &Arena) -> usize {
-    // All of it: what it begins with is where the arena begins.
-    let layout = layout(arena.stats().reserved_bytes, 4096);
+    // A block that takes all of the arena begins at its first address.
+    let layout = layout(arena.stats().reserved_bytes as usize, 4096);
     let all = arena.allocate(layout).unwrap().cast::<u8>();
     // SAFETY: just allocated, with this layout.
     unsafe { arena.deallocate(all, layout) };
@@ -184,13 +183,13 @@ pub fn base_of(arena: &Arena) -> usize {
 }
 
 impl Claims {
-    /// Of an arena in which nothing is allocated yet.
+    /// For an arena in which nothing is allocated yet.
     pub fn new(arena: &Arena) -> Self {
         let words = (0..arena.stats().reserved_bytes / 512).map(|_| AtomicU64::new(0)).collect();
         Self { base: base_of(arena), words }
     }
 
-    /// For each word of the map that concerns the block, its number and the bits.
+    /// The numbers of the map's words for the block, each with the block's bits.
     fn bits(&self, block: &Block) -> impl Iterator<Item = (usize, u64)> {
         let first = (block.address() - self.base) / 8;
         let end = first + block.layout.size().div_ceil(8);
@@ -200,28 +199,28 @@ impl Claims {
         })
     }
 
-    /// Notes that somebody has the block; false if somebody else has part of it.
+    /// Marks the block's words; false if another block has one of them.
     pub fn claim(&self, block: &Block) -> bool {
         let before =
             |(word, bits): (usize, u64)| self.words[word].fetch_or(bits, Ordering::Relaxed) & bits;
-        // All of them, whatever the first says.
+        // Mark all words, also after a collision.
         self.bits(block).map(before).fold(0, |all, some| all | some) == 0
     }
 
-    /// Notes that nobody has the block any more.
+    /// Clears the block's words.
     pub fn release(&self, block: &Block) {
         for (word, bits) in self.bits(block) {
             self.words[word].fetch_and(!bits, Ordering::Relaxed);
         }
     }
 
-    /// Whether nobody has anything.
+    /// Whether no word belongs to a block.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| word.load(Ordering::Relaxed) == 0)
     }
 }
 
-/// Evicts until nothing is in memory any more.
+/// Evicts until no page is resident.
 pub fn evict_everything(arena: &Arena) {
     for _ in 0..50 {
         arena.evict_now().unwrap();
@@ -230,5 +229,5 @@ pub fn evict_everything(arena: &Arena) {
         }
         thread::sleep(Duration::from_millis(2));
     }
-    panic!("not everything goes: {}", arena.stats());
+    panic!("some pages stay resident: {}", arena.stats());
 }

@@ -1,11 +1,11 @@
-//! Tests that change what belongs to the whole process run again in a process of their own.
+//! Child processes: a test that changes state of the whole process runs itself again in a child.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Output};
 
-/// What runs the named test again in a process of its own, where [`child_case`] is `case`.
+/// The command that runs the named test again in a child, where [`child_case`] is `case`.
 pub fn child_command(test: &str, case: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -14,33 +14,33 @@ pub fn child_command(test: &str, case: &str) -> Command {
     command
 }
 
-/// Runs the named test again in a process of its own.
+/// Runs the named test again in a child.
 pub fn in_child(test: &str, case: &str) -> Output {
     child_command(test, case).output().unwrap()
 }
 
-/// What this process is to do, if it is one that [`in_child`] has started.
+/// The case of this process, if it is a child.
 pub fn child_case() -> Option<String> {
     std::env::var("THERMOCLINE_TEST_CHILD").ok()
 }
 
-/// Runs the named test again as `case`, which must end well.
+/// Runs the named test again as `case`, which must succeed.
 pub fn passes_in_child(test: &str, case: &str) -> Output {
     let output = in_child(test, case);
     assert!(output.status.success(), "{case}: {:?} {}", output.status, text(&output));
     output
 }
 
-/// What a child has written.
+/// The output of a child.
 pub fn text(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     format!("{}\n{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
 }
 
-/// Runs `child` in a fork of this process and says how it ended. The child ends without running
-/// destructors, as `_exit` does.
+/// Runs `child` in a fork of this process and returns its status. The child ends by `_exit`, without
+/// running destructors.
 pub fn fork(child: impl FnOnce() -> i32) -> ExitStatus {
-    // SAFETY: the child calls only what it is given and `_exit`.
+    // SAFETY: the child calls only `child` and `_exit`.
     match unsafe { libc::fork() } {
         -1 => panic!("{}", std::io::Error::last_os_error()),
         0 => {
@@ -58,8 +58,8 @@ pub fn fork(child: impl FnOnce() -> i32) -> ExitStatus {
     }
 }
 
-/// Forbids `userfaultfd(2)` to this process, as a container's seccomp profile does, and takes
-/// away the right to `/dev/userfaultfd` with all others.
+/// Forbids `userfaultfd(2)` to this process, as a container's seccomp profile does, and drops root's
+/// rights, among them access to `/dev/userfaultfd`.
 pub fn forbid_userfaultfd() {
     // SAFETY: these calls change the credentials of this process alone.
     unsafe {
@@ -72,9 +72,9 @@ pub fn forbid_userfaultfd() {
     forbid(libc::SYS_userfaultfd);
 }
 
-/// Has a system call fail with EPERM in this process, as a container's seccomp profile does.
+/// Makes a system call fail with EPERM in this process, as a container's seccomp profile does.
 pub fn forbid(call: libc::c_long) {
-    // SAFETY: takes integers, and changes this process alone.
+    // SAFETY: takes integers, and changes only this process.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let number = u32::try_from(call).unwrap();

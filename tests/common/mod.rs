@@ -1,5 +1,5 @@
-//! What the test programs share: which trackers and fault modes there are to test here, and saying so
-//! when there is none.
+//! Code that the test programs share: the trackers and fault modes that work here, and reports of skipped
+//! tests.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -20,11 +20,13 @@ use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, Builder, FaultMode, Tracker};
+use thermocline::{Arena, Builder, FaultMode, Lane, Tracker};
 
-/// What the environment says of this kernel: `THERMOCLINE_EXPECT=rwp,pagemap_scan,-poison`. What is
-/// named must be there, and a test that skips for want of it fails; what is named with a minus must
-/// not be there.
+/// All lanes, to choose one by its number.
+pub const LANES: [Lane; 3] = [Lane::Default, Lane::Hot, Lane::Cold];
+
+/// Whether the environment expects a feature of this kernel: `THERMOCLINE_EXPECT=rwp,pagemap_scan,-poison`. A
+/// test fails instead of skipping if an expected feature is missing, or if a feature with a minus is there.
 pub fn expected(name: &str) -> Option<bool> {
     let list = std::env::var("THERMOCLINE_EXPECT").ok()?;
     list.split(',').find_map(|item| match item.trim().strip_prefix('-') {
@@ -33,16 +35,17 @@ pub fn expected(name: &str) -> Option<bool> {
     })
 }
 
-/// Says that a test, or a part of it, was left out, past the harness's capturing of output.
+/// Reports that a test skips because the feature `what` is missing. The test harness does not capture the
+/// line.
 ///
 /// # Panics
 ///
-/// Panics where the environment says that `what` must be there.
+/// Panics if the environment expects `what`.
 pub fn skip(test: &str, what: &str, reason: &str) {
     leave_out("SKIPPED", test, what, reason);
 }
 
-/// Says that a part of a test was left out, likewise.
+/// Reports in the same way that a test skips a part.
 ///
 /// # Panics
 ///
@@ -52,13 +55,13 @@ pub fn skip_part(test: &str, what: &str, reason: &str) {
 }
 
 fn leave_out(word: &str, test: &str, what: &str, reason: &str) {
-    assert_ne!(expected(what), Some(true), "{test}: {what} must be here, but: {reason}");
+    assert_ne!(expected(what), Some(true), "{test}: {what} is expected here, but: {reason}");
     let line = format!("{word} {test}: {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// Sets a flag when it is dropped, by a panic too: threads that work until the flag is set must not
-/// go on for ever when the test has failed.
+/// Sets a flag when it is dropped, also by a panic, so that threads that work until the flag is set end when
+/// the test fails.
 pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -67,14 +70,14 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Whether a list in the environment names this one, or there is no such list.
+/// Whether a list in the environment contains `name`, or there is no such list.
 fn is_named(variable: &str, name: &impl fmt::Display) -> bool {
     let list = std::env::var(variable).ok();
     list.is_none_or(|list| list.split(',').any(|item| item == name.to_string()))
 }
 
-/// The trackers that work here, or those alone that the environment names:
-/// `THERMOCLINE_TRACKERS=rwp`. A test that runs with one of two says that it ran partly.
+/// The trackers that work here, limited to those in the environment: `THERMOCLINE_TRACKERS=rwp`. Reports
+/// PARTLY for a missing one.
 pub fn trackers(test: &str) -> Vec<Tracker> {
     let probe = thermocline::probe();
     let mut trackers = Vec::new();
@@ -90,14 +93,14 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
     } else if is_named("THERMOCLINE_TRACKERS", &Tracker::Rwp) {
         trackers.push(Tracker::Rwp);
     } else {
-        // The other part of it is another run's.
+        // Not "rwp", because another run tests it.
         skip_part(test, "rwp here", "not with rwp: the environment leaves it out");
     }
     assert!(!probe.can_zap() || !trackers.is_empty(), "THERMOCLINE_TRACKERS names no tracker");
     trackers
 }
 
-/// A way for an arena to work, of which every test tries each.
+/// A tracker and a fault mode. Tests run with each setup that works here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
     pub tracker: Tracker,
@@ -105,7 +108,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// What [`fmt::Display`] has written.
+    /// Parses the output of [`fmt::Display`].
     pub fn parse(text: &str) -> Self {
         let (tracker, mode) = text.split_once('/').unwrap();
         Self {
@@ -125,8 +128,8 @@ impl fmt::Display for Setup {
     }
 }
 
-/// The trackers that work here, each with both fault modes, or with those alone that the environment
-/// names: `THERMOCLINE_FAULT_MODES=inline`.
+/// The trackers that work here, each with both fault modes, limited to those in the environment:
+/// `THERMOCLINE_FAULT_MODES=inline`.
 pub fn setups(test: &str) -> Vec<Setup> {
     let mut modes = vec![FaultMode::Handler, FaultMode::Inline];
     modes.retain(|mode| is_named("THERMOCLINE_FAULT_MODES", mode));
@@ -135,12 +138,12 @@ pub fn setups(test: &str) -> Vec<Setup> {
     trackers(test).into_iter().flat_map(setup).collect()
 }
 
-/// Those of them in which the thread that touches a page serves itself.
+/// The setups with inline faults.
 pub fn inline_setups(test: &str) -> Vec<Setup> {
     setups(test).into_iter().filter(|setup| setup.is_inline()).collect()
 }
 
-/// An arena that evicts nothing by itself within the time of a test.
+/// An arena that evicts nothing by itself during a test.
 pub fn quiet(setup: Setup) -> Builder {
     Arena::builder()
         .reserve(1 << 30)

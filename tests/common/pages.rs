@@ -1,4 +1,4 @@
-//! A block of pages of an arena, as raw words that several threads may touch.
+//! A block of pages in an arena, as raw words that several threads may touch.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use thermocline::{Arena, Stats};
 
 pub const PAGE: usize = 4096;
+/// The same as the statistics count.
+pub const PAGE_BYTES: u64 = PAGE as u64;
 
 #[derive(Clone, Copy)]
 pub struct Pages<'a> {
@@ -22,7 +24,7 @@ impl<'a> Pages<'a> {
         Self { arena, address: block.cast::<u8>().addr().get(), count }
     }
 
-    /// A block of which each page holds [`Self::fill`]'s number.
+    /// A block after [`Self::fill`].
     pub fn filled(arena: &'a Arena, count: usize) -> Self {
         let pages = Self::new(arena, count);
         pages.fill();
@@ -48,14 +50,14 @@ impl<'a> Pages<'a> {
         unsafe { self.word(page, word).read_volatile() }
     }
 
-    /// Writes a number of its own to each page, which then compresses but is not the same all over.
+    /// Writes a different number to each page. The page then compresses but is not same-filled.
     pub fn fill(self) {
         (0..self.count).for_each(|page| self.write(page, 3, page as u64 + 1));
-        // A toucher goes on a moment before the handler is done with its pages; this waits for that.
+        // A handler thread owns pages a moment longer than the faulting thread waits. `check` waits for it.
         self.arena.check().unwrap();
     }
 
-    /// Whether the page holds what [`Self::fill`] has written there.
+    /// Whether the page holds the number of [`Self::fill`].
     pub fn is_right(self, page: usize) -> bool {
         self.read(page, 3) == page as u64 + 1
     }
@@ -69,7 +71,7 @@ impl<'a> Pages<'a> {
         self.part(0, self.count)
     }
 
-    /// So many pages from `first` on.
+    /// `count` pages from `first` on.
     pub fn part(self, first: usize, count: usize) -> *const [u64] {
         assert!(first + count <= self.count);
         let start = std::ptr::with_exposed_provenance(self.address + first * PAGE);
@@ -83,31 +85,31 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Evicts until that many pages are stored. Now and then a handler is not done with a page, whose
-/// toucher has gone on, so that it stays the first time.
+/// Evicts until exactly `pages` pages are stored. It may take several attempts, because a handler thread may
+/// still own a page.
 pub fn evict(arena: &Arena, pages: usize) {
     for _ in 0..50 {
         arena.evict_now().unwrap();
-        if arena.stats().stored_bytes == pages * PAGE {
+        if arena.stats().stored_bytes == pages as u64 * PAGE_BYTES {
             return;
         }
         thread::sleep(Duration::from_millis(2));
     }
-    panic!("not everything goes: {}", arena.stats());
+    panic!("some pages stay resident: {}", arena.stats());
 }
 
-/// Waits for what happens in the background. Its own time is no part of what is tested, so the
-/// bound is far beyond any that would be right.
+/// Waits for a change in the background. The bound is far longer than the change should take, because its
+/// speed is not tested.
 pub fn eventually(arena: &Arena, what: &str, holds: impl Fn(&Stats) -> bool) {
     let end = Instant::now() + Duration::from_secs(120);
     while !holds(&arena.stats()) {
-        assert!(Instant::now() < end, "{what} did not come to pass: {}", arena.stats());
+        assert!(Instant::now() < end, "waited in vain for {what}: {}", arena.stats());
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Numbers the rounds of a test: at least so many, and more until enough has come to pass in the
-/// background. How much does in a round is a matter of speed, and too little would test nothing.
+/// The numbers of a test's rounds: at least `least`, and more until `enough` happened in the background. How
+/// much happens in a round depends on the machine's speed, and too little would test nothing.
 pub fn rounds(
     arena: &Arena,
     least: usize,

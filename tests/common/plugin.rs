@@ -1,6 +1,6 @@
-//! The object that contains the library, and that tests load: `tests/life/plugin.rs`.
+//! The shared object that contains the library, for tests that load it: `tests/life/plugin.rs`.
 //!
-//! It is an example by its kind, which `cargo test` builds too, and lies beside the test programs.
+//! To cargo it is an example, so that `cargo test` builds it too, and puts it beside the test programs.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
@@ -8,22 +8,22 @@ use core::ffi::{CStr, c_void};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-/// Where it lies, if it was built.
+/// Its path, if it was built.
 pub fn path() -> Option<PathBuf> {
     let exe = std::env::current_exe().unwrap();
     let path = exe.parent()?.parent()?.join("examples/libplugin.so");
     path.exists().then_some(path)
 }
 
-/// The object, loaded once more than before.
+/// One load of the object.
 #[derive(Debug)]
 pub struct Loaded(*mut c_void);
 
 impl Loaded {
-    /// Loads a file with the object. Each file is a copy of its own, with its own statics.
+    /// Loads a file with the object. Each file has its own copy of the statics.
     pub fn new(path: &Path) -> Self {
         let path = CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: a path; the object's constructors are those of Rust's standard library.
+        // SAFETY: a path; the object has only the constructors of Rust's standard library.
         let object = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!object.is_null(), "{path:?}");
         Self(object)
@@ -38,7 +38,8 @@ impl Loaded {
     }
 
     pub fn unload(self) {
-        // SAFETY: loaded once, and nothing of it is called any more but what it left behind itself.
+        // SAFETY: loaded once. The program calls the object no more, except where the library itself has
+        // registered functions.
         assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
     }
 }

@@ -1,13 +1,14 @@
-//! Random programs: threads that allocate, resize, write, read and free blocks and hand them to each
-//! other, and ask for all that can be asked of an arena meanwhile.
+//! Random programs: threads that allocate, resize, write, read and free blocks, send them to each other,
+//! and make every other call of an arena meanwhile.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
+use super::LANES;
 use super::blocks::{Block, Claims, Random, bytes_not_zero};
 use allocator_api2::alloc::Allocator;
 use std::alloc::Layout;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use thermocline::{Advice, Arena, ArenaError, HeapStats, Lane, PinGuard};
@@ -16,33 +17,33 @@ use thermocline::{Advice, Arena, ArenaError, HeapStats, Lane, PinGuard};
 pub struct Program {
     pub seed: u64,
     pub threads: usize,
-    /// Of all threads.
+    /// Sum over all threads.
     pub operations: u64,
-    /// Bytes that each thread has in its blocks, about.
+    /// About the bytes that each thread has in its blocks.
     pub bytes: usize,
-    /// All threads end so often, and everything is checked.
+    /// How often all threads end and everything is checked.
     pub rounds: u64,
-    /// Whether the arena's limits change now and then. There are none when a round ends.
+    /// Whether the program changes the arena's limits. At the end of a round there is no limit.
     pub limits: bool,
 }
 
-/// What was found in the end.
+/// The result of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub operations: u64,
-    /// Bytes that were compared with what was written.
+    /// Bytes that were compared.
     pub checked: u64,
     pub wrong: u64,
     pub overlaps: u64,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Model<'a> {
     arena: &'a Arena,
     limits: bool,
     claims: &'a Claims,
-    live: AtomicUsize,
-    live_bytes: AtomicUsize,
+    live: AtomicU64,
+    live_bytes: AtomicU64,
     operations: AtomicU64,
     checked: AtomicU64,
     wrong: AtomicU64,
@@ -50,18 +51,18 @@ struct Model<'a> {
 }
 
 impl Model<'_> {
-    fn took(&self, block: &Block) {
+    fn add(&self, block: &Block) {
         if !self.claims.claim(block) {
             self.overlaps.fetch_add(1, Ordering::Relaxed);
         }
         self.live.fetch_add(1, Ordering::Relaxed);
-        self.live_bytes.fetch_add(block.usable, Ordering::Relaxed);
+        self.live_bytes.fetch_add(block.usable as u64, Ordering::Relaxed);
     }
 
-    fn gives(&self, block: &Block) {
+    fn remove(&self, block: &Block) {
         self.claims.release(block);
         self.live.fetch_sub(1, Ordering::Relaxed);
-        self.live_bytes.fetch_sub(block.usable, Ordering::Relaxed);
+        self.live_bytes.fetch_sub(block.usable as u64, Ordering::Relaxed);
     }
 
     fn wrong(&self, words: u64) {
@@ -75,11 +76,11 @@ impl Model<'_> {
 
     fn free(&self, block: Block) {
         self.verify(&block);
-        self.gives(&block);
+        self.remove(&block);
         block.free(self.arena);
     }
 
-    /// Compares what the arena says of itself with what is known. Nobody is at work.
+    /// Compares the arena's figures with the model. No thread may be at work.
     fn check(&self) {
         self.arena.check().unwrap();
         let stats = self.arena.heap_stats().unwrap();
@@ -90,9 +91,9 @@ impl Model<'_> {
     }
 }
 
-/// Blocks that somebody has.
-fn blocks_in(stats: &HeapStats) -> usize {
-    let small: usize = stats.lanes.iter().flat_map(|lane| &lane.classes).map(|c| c.live).sum();
+/// The number of live blocks.
+fn blocks_in(stats: &HeapStats) -> u64 {
+    let small: u64 = stats.lanes.iter().flat_map(|lane| &lane.classes).map(|c| c.live).sum();
     small + stats.large
 }
 
@@ -128,12 +129,12 @@ fn random_align(random: &mut Random) -> usize {
     }
 }
 
-/// A limit below what a program has in its blocks, or none. Most of them last until the next one.
+/// A limit below the size of a program's blocks, or no limit.
 fn random_limit(random: &mut Random) -> Option<usize> {
     (!random.one_in(3)).then(|| (256 << 10) + random.below(8 << 20))
 }
 
-/// Refuses what may not be answered even where nothing is evicted.
+/// Panics at any error except the one of an arena that evicts nothing.
 pub fn asked<T>(answer: Result<T, ArenaError>) {
     match answer {
         Ok(_) | Err(ArenaError::NotSwapping) => {}
@@ -143,7 +144,7 @@ pub fn asked<T>(answer: Result<T, ArenaError>) {
 
 impl Worker {
     fn lane(&mut self) -> Lane {
-        Lane::ALL[self.random.below(Lane::ALL.len())]
+        LANES[self.random.below(LANES.len())]
     }
 
     fn stamp(&mut self) -> u64 {
@@ -163,13 +164,13 @@ impl Worker {
             model.arena.lane(lane).allocate(layout).unwrap()
         };
         let block = Block::new(given, layout, stamp);
-        model.took(&block);
+        model.add(&block);
         self.held += block.usable;
         self.blocks.push(block);
     }
 
     fn pick(&mut self) -> Option<usize> {
-        // Those of late more often than others, which have the time to grow cold.
+        // Mostly one of the latest 30, so that older blocks become cold.
         let from = if self.random.one_in(3) { 0 } else { self.blocks.len().saturating_sub(30) };
         let count = self.blocks.len() - from;
         (count > 0).then(|| from + self.random.below(count))
@@ -185,7 +186,7 @@ impl Worker {
     fn resize(&mut self, model: &Model<'_>) {
         let Some(mut block) = self.take_out() else { return };
         let old = block.layout;
-        // Sometimes by a little, so that it can stay where it is.
+        // Sometimes by a little, so that the block can stay in place.
         let size = match self.random.below(3) {
             0 => random_size(&mut self.random),
             1 => 1 + self.random.below(old.size() * 2),
@@ -194,8 +195,8 @@ impl Worker {
         let align = if self.random.one_in(10) { 1 << self.random.below(13) } else { old.align() };
         let new = Layout::from_size_align(size, align).unwrap();
         let handle = model.arena.lane(self.lane());
-        model.gives(&block);
-        // SAFETY: the block was allocated with this layout, and is used as the new one from here on.
+        model.remove(&block);
+        // SAFETY: the block was allocated with the old layout, and has the new one from here on.
         let given = unsafe {
             if size < old.size() {
                 handle.shrink(block.pointer, old, new)
@@ -208,12 +209,12 @@ impl Worker {
             }
         };
         model.wrong(block.resized(given.unwrap(), new));
-        model.took(&block);
+        model.add(&block);
         self.held += block.usable;
         self.blocks.push(block);
     }
 
-    /// Asks something about a block's residence, or about everything's.
+    /// Makes a call about the residence of one block or of the whole arena.
     fn ask(&mut self, model: &Model<'_>) {
         let arena = model.arena;
         let Some(at) = self.pick() else { return };
@@ -294,7 +295,7 @@ impl Worker {
 }
 
 impl Program {
-    /// Runs it in an arena in which nothing is allocated, with a call of `between` after each round.
+    /// Runs it in an arena in which nothing is allocated, and calls `between` after each round.
     pub fn run(&self, arena: &Arena, between: impl Fn(u64)) -> Outcome {
         let outcome = self.run_beside(arena, &Claims::new(arena), between);
         arena.trim();
@@ -304,16 +305,15 @@ impl Program {
         outcome
     }
 
-    /// The same in an arena in which others have blocks, none of which they free meanwhile. Nobody has
-    /// claimed anything.
+    /// The same in an arena with other blocks, which are not freed meanwhile. `claims` is empty.
     pub fn run_beside(&self, arena: &Arena, claims: &Claims, between: impl Fn(u64)) -> Outcome {
-        let others = arena.heap_stats().unwrap();
+        let before = arena.heap_stats().unwrap();
         let model = Model {
             arena,
             limits: self.limits,
             claims,
-            live: AtomicUsize::new(blocks_in(&others)),
-            live_bytes: AtomicUsize::new(others.live_bytes()),
+            live: AtomicU64::new(blocks_in(&before)),
+            live_bytes: AtomicU64::new(before.live_bytes()),
             operations: AtomicU64::new(0),
             checked: AtomicU64::new(0),
             wrong: AtomicU64::new(0),

@@ -1,4 +1,4 @@
-//! Robust mutexes: the kernel passes one on when the thread that has locked it ends.
+//! Robust mutexes: when the owner ends, the kernel lets the next thread lock the mutex.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
@@ -24,10 +24,10 @@ pub struct Robust(*mut libc::pthread_mutex_t);
 unsafe impl Send for Robust {}
 
 impl Robust {
-    /// Makes one, in memory that stays and has no other use.
+    /// Initialises one, in memory that stays and has no other use.
     pub fn at(mutex: *mut libc::pthread_mutex_t) -> Self {
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: attributes are made before they are used, and the memory is the mutex's.
+        // SAFETY: attributes are initialised before their use, and the memory is the mutex's.
         unsafe {
             assert_eq!(libc::pthread_mutexattr_init(attributes.as_mut_ptr()), 0);
             assert_eq!(pthread_mutexattr_setrobust(attributes.as_mut_ptr(), ROBUST), 0);
@@ -41,10 +41,10 @@ impl Robust {
         assert_eq!(unsafe { libc::pthread_mutex_lock(self.0) }, 0);
     }
 
-    /// Waits for the mutex, for so long at most, and gives what came of it.
+    /// Waits for the mutex, for `millis` at most, and returns the call's result.
     fn wait(self, millis: i64) -> c_int {
         let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes the time; then a mutex, and a time.
+        // SAFETY: the first call writes the time; the second takes a mutex and a time.
         unsafe {
             libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut until);
             until.tv_nsec += millis % 1000 * 1_000_000;
@@ -54,17 +54,17 @@ impl Robust {
         }
     }
 
-    /// The caller has it, and learns that its owner has ended.
+    /// Locks and unlocks the mutex. Whether the lock says that its owner has ended.
     pub fn is_inherited(self) -> bool {
-        // The wait is over at once, on a machine that is not stuck.
+        // The wait ends at once. A minute is for a machine that is stuck.
         if self.wait(60_000) != libc::EOWNERDEAD {
             return false;
         }
-        // SAFETY: a mutex that this thread has.
+        // SAFETY: a mutex that this thread has locked.
         unsafe { pthread_mutex_consistent(self.0) == 0 && libc::pthread_mutex_unlock(self.0) == 0 }
     }
 
-    /// The mutex stays locked for ever. Its owner has ended before, so that no time changes it.
+    /// Whether the mutex stays locked after its owner has ended. A longer wait would change nothing.
     pub fn is_orphaned(self) -> bool {
         self.wait(200) == libc::ETIMEDOUT
     }

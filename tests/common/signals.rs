@@ -1,4 +1,4 @@
-//! What a process does about signals.
+//! Signal handlers, and SIGBUS that no arena causes.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
@@ -7,8 +7,8 @@ use core::ffi::c_int;
 use core::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Installs a handler, or `SIG_DFL` or `SIG_IGN`, and gives what was there before. While it runs
-/// `masked` are blocked.
+/// Installs a handler, or `SIG_DFL` or `SIG_IGN`, that runs with the signals `masked` blocked. Returns the
+/// previous action.
 pub fn install(signal: c_int, handler: usize, flags: c_int, masked: &[c_int]) -> libc::sigaction {
     // SAFETY: actions are valid as zeros; the handlers match their flags.
     unsafe {
@@ -24,8 +24,7 @@ pub fn install(signal: c_int, handler: usize, flags: c_int, masked: &[c_int]) ->
     }
 }
 
-/// A mapping of a file that is too short for it: touching it is SIGBUS, and none of an arena's.
-/// A process has one.
+/// A mapping beyond the end of its file: a touch is a SIGBUS that no arena causes. A process has one.
 pub struct Foreign {
     pub address: usize,
 }
@@ -40,17 +39,17 @@ impl Foreign {
         assert!(file >= 0, "{}", std::io::Error::last_os_error());
         FILE.store(file, Ordering::Relaxed);
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: a new mapping wherever there is room.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let address = unsafe { libc::mmap(ptr::null_mut(), PAGE, access, kind, file, 0) };
         assert_ne!(address, libc::MAP_FAILED);
         Self { address: address.addr() }
     }
 
-    /// Reads a byte that the file does not have.
+    /// Reads a byte beyond the end of the file.
     pub fn touch(&self, at: usize) {
         // SAFETY: a file of ours.
         assert_eq!(unsafe { libc::ftruncate(FILE.load(Ordering::Relaxed), 0) }, 0);
-        // SAFETY: within the mapping; a handler lets it succeed.
+        // SAFETY: within the mapping; a handler makes it succeed.
         unsafe { ptr::with_exposed_provenance::<u8>(self.address + at).read_volatile() };
     }
 

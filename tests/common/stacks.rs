@@ -1,4 +1,4 @@
-//! Stacks of threads and of signal handlers, and how much of them is used.
+//! Stacks of threads and of signal handlers, and how much of a stack was used.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
@@ -7,15 +7,15 @@ use core::ffi::c_void;
 use core::ptr;
 use thermocline::Arena;
 
-/// Memory for a stack, with nothing below it.
+/// Memory for a stack, with a guard page below it.
 pub struct Stack {
     start: *mut u8,
     len: usize,
-    /// It goes when this is dropped.
+    /// Whether `drop` unmaps it.
     owned: bool,
 }
 
-// SAFETY: it is painted and looked at by one thread at a time, as the tests see to.
+// SAFETY: the tests let one thread at a time paint and read it.
 unsafe impl Sync for Stack {}
 
 impl Stack {
@@ -24,10 +24,10 @@ impl Stack {
     pub fn new(len: usize) -> Self {
         let (none, kind) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let whole = len.next_multiple_of(PAGE) + PAGE;
-        // SAFETY: a new mapping wherever there is room.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let guard = unsafe { libc::mmap(ptr::null_mut(), whole, none, kind, -1, 0) };
         assert_ne!(guard, libc::MAP_FAILED);
-        // SAFETY: all but the first page of the mapping, which stays as it is.
+        // SAFETY: the mapping without its first page, which stays the guard.
         let start = unsafe {
             let above = guard.cast::<u8>().add(PAGE);
             let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -39,7 +39,7 @@ impl Stack {
         this
     }
 
-    /// Memory that is there for as long as this is, and has no other use meanwhile.
+    /// A stack in memory that outlives it and has no other use meanwhile.
     pub fn at(start: *mut u8, len: usize) -> Self {
         Self { start, len, owned: false }
     }
@@ -54,7 +54,7 @@ impl Stack {
         self.start.addr() + self.len - ptr::from_ref(address).addr()
     }
 
-    /// Paints all but so many bytes from the top down.
+    /// Paints all bytes below the first `depth` bytes from the top.
     pub fn paint_below(&self, depth: usize) {
         // SAFETY: the caller has no frames there.
         unsafe { self.start.write_bytes(Self::PAINT, self.len - depth) };
@@ -67,8 +67,8 @@ impl Stack {
         self.len - bytes.iter().position(|byte| *byte != Self::PAINT).unwrap_or(self.len)
     }
 
-    /// Runs `what`, which must not panic, in a thread on this stack, with the signal stack if one is
-    /// given and without one otherwise.
+    /// Runs `what`, which must not panic, in a thread on this stack, with `signals` as its alternate stack,
+    /// if any.
     pub fn run(&self, signals: Option<&Self>, what: &mut (dyn FnMut() + Send)) {
         struct Task<'a> {
             signals: libc::stack_t,
@@ -87,8 +87,8 @@ impl Stack {
             None => (ptr::null_mut(), 0, libc::SS_DISABLE),
         };
         let mut task = Task { signals: libc::stack_t { ss_sp, ss_flags, ss_size }, what };
-        // SAFETY: attributes are made before they are used; the thread gets memory that has
-        // no other use, and a task that lives until it is joined.
+        // SAFETY: attributes are initialised before their use; the thread gets memory that has no other
+        // use, and a task that lives until the join.
         unsafe {
             let mut attributes: libc::pthread_attr_t = core::mem::zeroed();
             assert_eq!(libc::pthread_attr_init(&raw mut attributes), 0);
@@ -112,19 +112,19 @@ impl Drop for Stack {
             return;
         }
         let whole = self.len.next_multiple_of(PAGE) + PAGE;
-        // SAFETY: mapped in `new`, used by no thread any more.
+        // SAFETY: mapped in `new`; no thread uses it any more.
         unsafe { libc::munmap(self.start.sub(PAGE).cast(), whole) };
     }
 }
 
-/// A signal frame at its largest, by the kernel's account of this processor.
+/// The size of the largest signal frame on this processor, from the kernel.
 pub fn largest_frame() -> usize {
-    // SAFETY: takes a number. Zero where the kernel does not know.
+    // SAFETY: takes a number. The result is zero if the kernel does not know.
     let frame = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) };
     usize::try_from(frame).unwrap().max(libc::MINSIGSTKSZ)
 }
 
-/// Pages of several kinds: stored as they compress, stored as one word, never written.
+/// Pages of three kinds: compressible, same-filled, never written.
 pub struct Mixed<'a> {
     pub pages: Pages<'a>,
 }
@@ -140,8 +140,7 @@ impl<'a> Mixed<'a> {
         Self { pages }
     }
 
-    /// Pages that hold something else than was written to them; all are read, in order and out of
-    /// it.
+    /// How many pages are wrong. Reads all of them in order, and again out of order.
     pub fn wrong(&self) -> usize {
         let wrong = |page: usize| {
             let wanted = if page % 3 == 2 { 0 } else { (page as u64) << 32 | page as u64 };

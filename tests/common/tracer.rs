@@ -1,4 +1,4 @@
-//! Stopping a single thread, from a process of its own, as a debugger does.
+//! Stopping a single thread from another process, as a debugger does.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 
@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
 
-/// The number of this process's thread of that name.
+/// The number of the thread of this process with that name.
 pub fn thread_named(name: &str) -> i32 {
     let named = |task: &std::fs::DirEntry| {
         std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
@@ -17,28 +17,27 @@ pub fn thread_named(name: &str) -> i32 {
     task.file_name().to_str().unwrap().parse().unwrap()
 }
 
-/// A thread of this process that is stopped for as long as this lives.
+/// A thread of this process that is stopped until this is dropped.
 pub struct Stopped {
     tracer: i32,
     release: Option<File>,
 }
 
 impl Stopped {
-    /// Stops that thread; none where the system does not let a process trace its parent.
+    /// Stops the thread. None if the system does not let a process trace its parent.
     pub fn new(thread: i32) -> Option<Self> {
         let (told, tell) = pipe();
         let (released, release) = pipe();
-        // SAFETY: takes integers. A process that is not the parent may trace this one from here on,
-        // where that needs to be said.
+        // SAFETY: takes integers. Allows any process to trace this one, if the kernel asks for that.
         unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
-        // SAFETY: the child makes system calls only, on integers and on its own stack.
+        // SAFETY: the child makes only system calls, on integers and on its own stack.
         match unsafe { libc::fork() } {
             -1 => panic!("{}", std::io::Error::last_os_error()),
             0 => trace(thread, tell.as_raw_fd(), released.as_raw_fd(), release.as_raw_fd()),
             tracer => {
                 drop(tell);
                 let stopped = Self { tracer, release: Some(release) };
-                // Nothing can be read where the child has given up.
+                // The read fails if the child has ended without stopping the thread.
                 (&told).read_exact(&mut [0]).is_ok().then_some(stopped)
             }
         }
@@ -53,7 +52,7 @@ impl Drop for Stopped {
     }
 }
 
-/// The child: stops the thread, says so, and lets it go when nobody holds `release` any more.
+/// The child: stops the thread, reports that, and continues the thread when the parent closes `release`.
 fn trace(thread: i32, tell: i32, released: i32, release: i32) -> ! {
     let null = ptr::null_mut::<libc::c_void>();
     // SAFETY: integers, and bytes on the stack.
@@ -74,7 +73,7 @@ fn trace(thread: i32, tell: i32, released: i32, release: i32) -> ! {
 /// A pipe's ends: for reading, for writing.
 pub fn pipe() -> (File, File) {
     let mut ends = [0; 2];
-    // SAFETY: room for two descriptors, which are nobody else's.
+    // SAFETY: room for two descriptors, which are new.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
         (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))

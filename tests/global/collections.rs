@@ -1,10 +1,10 @@
-//! Collections of the standard library, and bumpalo, against what they must hold by arithmetic.
+//! Collections of the standard library, and bumpalo. Their content follows from arithmetic.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::fmt::Write;
 use std::sync::mpsc;
 
-/// A number that nobody else has, of which only the lowest byte is hard to compress.
+/// A number that depends on `seed` and `n`. Only its lowest byte is hard to compress.
 pub fn mix(seed: u64, n: u64) -> u64 {
     let mut x = (seed << 40 ^ n).wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -12,8 +12,8 @@ pub fn mix(seed: u64, n: u64) -> u64 {
     seed << 40 | n << 8 | (x ^ (x >> 31)) & 0xff
 }
 
-/// Works on collections of all kinds, each with content of this seed's own, and says how many things
-/// were not as they must be.
+/// Works on collections of all kinds, with content that depends on `seed`, and returns how many checks
+/// failed.
 pub fn wrong(seed: u64) -> usize {
     let parts =
         [vectors, strings, deque, ordered, hashed, nested, sorted, shared, sent, in_a_bump_arena];
@@ -66,7 +66,7 @@ fn deque(seed: u64) -> usize {
 
 fn ordered(seed: u64) -> usize {
     let mut map = BTreeMap::new();
-    // In an order that is not that of the keys: 7919 has no divisor in common with their number.
+    // Out of order: 7919 has no common divisor with the number of keys.
     map.extend((0..4000).map(|n| n * 7919 % 4000).map(|n| (n, mix(seed, n))));
     (0..4000).step_by(3).for_each(|n| assert!(map.remove(&n).is_some()));
     let left = (0..4000).filter(|n| n % 3 != 0);
@@ -92,7 +92,7 @@ fn hashed(seed: u64) -> usize {
     count((0..3000).map(is_right))
 }
 
-/// Blocks that grow and shrink beyond the threshold and back, next to each other.
+/// Neighbouring blocks that grow and shrink across the threshold.
 fn nested(seed: u64) -> usize {
     let mut rows: Vec<Vec<u8>> = vec![Vec::new(); 64];
     let mut wrong = 0;
@@ -129,7 +129,7 @@ fn sorted(seed: u64) -> usize {
     ])
 }
 
-/// Reference counts and what is beside them.
+/// Reference counts and the values beside them.
 fn shared(seed: u64) -> usize {
     let one: std::sync::Arc<[u64]> = (0..1000).map(|n| mix(seed, n)).collect();
     let many = vec![one; 1000];
@@ -139,7 +139,7 @@ fn shared(seed: u64) -> usize {
         + count(boxes.iter().zip(0..).map(|(array, n)| **array == [mix(seed, n); 32]))
 }
 
-/// Blocks that are freed by another thread than the one that allocated them.
+/// Blocks that one thread allocates and another thread frees.
 fn sent(seed: u64) -> usize {
     let (sender, receiver) = mpsc::channel::<(u64, Vec<u64>)>();
     let reader = std::thread::spawn(move || {

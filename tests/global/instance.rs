@@ -1,4 +1,4 @@
-//! The allocator by itself: one that is not the process's.
+//! An `ArenaAlloc` that is not the global allocator.
 
 use super::common::pages::{PAGE, evict};
 use super::common::{Setup, quiet, setups};
@@ -19,12 +19,12 @@ fn is_in(arena: &Arena, block: *mut u8) -> bool {
 }
 
 fn fill(block: *mut u8, len: usize) {
-    // SAFETY: the caller's block, which has so many bytes.
+    // SAFETY: the caller's block, which has `len` bytes.
     (0..len).for_each(|i| unsafe { block.add(i).write((i % 251) as u8) });
 }
 
 fn is_filled(block: *mut u8, len: usize) -> bool {
-    // SAFETY: the caller's block, which has so many bytes.
+    // SAFETY: the caller's block, which has `len` bytes.
     (0..len).all(|i| unsafe { block.add(i).read() } == (i % 251) as u8)
 }
 
@@ -61,16 +61,16 @@ fn a_block_moves_when_it_crosses_the_threshold_and_keeps_its_bytes() {
 }
 
 #[test]
-fn zeros_are_not_touched_but_where_others_were_before() {
+fn alloc_zeroed_writes_only_to_reused_pages() {
     const LEN: usize = 256 << 20;
-    for setup in setups("zeros_are_not_touched") {
+    for setup in setups("alloc_zeroed_writes_only_to_reused_pages") {
         let (alloc, arena) = started(setup, 1 << 30);
         for _ in 0..2 {
             // SAFETY: a layout with bytes.
             let block = unsafe { alloc.alloc_zeroed(layout(LEN)) };
             assert!(is_in(&arena, block));
             let memory = arena.stats().memory_bytes;
-            // What is populated ahead, and what the block before has not given back yet.
+            // Pages that were populated ahead, and pages of the previous block that are not released yet.
             assert!(memory <= 6 << 20, "{setup}: {memory}");
             // SAFETY: within the block.
             let at = |i: usize| unsafe { block.add(i) };
@@ -83,12 +83,12 @@ fn zeros_are_not_touched_but_where_others_were_before() {
             // SAFETY: allocated above.
             unsafe { alloc.dealloc(block, layout(LEN)) };
         }
-        // Small ones lie on pages that are in use.
+        // Small blocks lie on pages that are in use.
         for _ in 0..2 {
             // SAFETY: a layout with bytes.
             let blocks = [(); 20].map(|()| unsafe { alloc.alloc_zeroed(layout(1000)) });
             for block in blocks {
-                // SAFETY: the block has so many bytes.
+                // SAFETY: the block has 1000 bytes.
                 assert!((0..1000).all(|i| unsafe { block.add(i).read() } == 0), "{setup}");
                 fill(block, 1000);
                 // SAFETY: allocated above, and freed once.
@@ -99,8 +99,8 @@ fn zeros_are_not_touched_but_where_others_were_before() {
 }
 
 #[test]
-fn beyond_the_reserve_there_is_nothing() {
-    for setup in setups("beyond_the_reserve") {
+fn allocations_beyond_the_reserve_return_null() {
+    for setup in setups("allocations_beyond_the_reserve_return_null") {
         let (alloc, arena) = started(setup, 4 << 20);
         // SAFETY: layouts with bytes.
         let (none, some) = unsafe { (alloc.alloc(layout(8 << 20)), alloc.alloc(layout(1 << 20))) };
@@ -111,7 +111,7 @@ fn beyond_the_reserve_there_is_nothing() {
         // SAFETY: allocated above.
         assert!(unsafe { alloc.realloc(some, layout(1 << 20), 8 << 20) }.is_null());
         evict(&arena, (1 << 20) / PAGE);
-        assert!(is_filled(some, 1 << 20), "the old one goes on living");
+        assert!(is_filled(some, 1 << 20), "the old block has changed");
         // SAFETY: a layout with bytes.
         let small = unsafe { alloc.alloc(layout(500)) };
         fill(small, 500);
@@ -128,8 +128,8 @@ fn beyond_the_reserve_there_is_nothing() {
 }
 
 #[test]
-fn an_alignment_beyond_a_page_is_kept() {
-    for setup in setups("an_alignment_beyond_a_page") {
+fn alignments_above_a_page_are_kept() {
+    for setup in setups("alignments_above_a_page_are_kept") {
         let (alloc, arena) = started(setup, 1 << 30);
         for shift in 0..20 {
             let layout = Layout::from_size_align(3000, 1 << shift).unwrap();
@@ -159,7 +159,7 @@ fn an_allocator_has_one_arena() {
         let (alloc, arena) = started(setup, 1 << 30);
         let other = quiet(setup).build().unwrap();
         assert_eq!(alloc.start_without_system_calls(&other), Err(StartError::AlreadyStarted));
-        // It lives on without whoever built it.
+        // The allocator keeps the arena after its builder drops it.
         drop(arena);
         // SAFETY: a layout with bytes.
         let block = unsafe { alloc.alloc(layout(5000)) };
@@ -190,7 +190,7 @@ fn an_arena_that_serves_no_system_calls_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_function_that_gives_no_arena_is_asked_once() {
+fn a_build_function_without_a_result_is_called_once() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let alloc = ArenaAlloc::lazy(1000, || {
@@ -204,9 +204,9 @@ fn a_function_that_gives_no_arena_is_asked_once() {
     once(1000);
     once(100_000);
     assert_eq!(ASKED.load(Ordering::Relaxed), 1);
-    for setup in setups("a_function_that_gives_no_arena") {
+    for setup in setups("a_build_function_without_a_result_is_called_once") {
         let arena = quiet(setup).build().unwrap();
-        // One can still be had, once.
+        // The allocator can still be started, once.
         let first = alloc.arena().is_none();
         assert_eq!(alloc.start_without_system_calls(&arena).is_ok(), first);
     }

@@ -1,4 +1,4 @@
-//! What happens to threads and processes, and what the library does itself.
+//! Threads and processes that begin and end, and the library's own allocations.
 
 use super::collections::{mix, wrong};
 use super::common::child::{child_case, forbid_userfaultfd, fork, in_child, text};
@@ -15,10 +15,10 @@ use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, Swapping};
 
-/// Neither what the library's threads allocate, nor what others do inside it.
+/// Neither the library's threads nor the program's threads inside the library allocate there.
 #[test]
-fn nothing_of_the_library_lies_in_the_arena() {
-    let test = "lives::nothing_of_the_library_lies_in_the_arena";
+fn the_library_allocates_nothing_in_the_arena() {
+    let test = "lives::the_library_allocates_nothing_in_the_arena";
     in_each_setup(test, quiet, |setup, arena| {
         let numbers: Vec<u64> = (0..300_000).map(|n| mix(1, n)).collect();
         let allocated = || arena.stats().allocated_bytes;
@@ -33,7 +33,7 @@ fn nothing_of_the_library_lies_in_the_arena() {
                 _ => assert_eq!(numbers[150_000], mix(1, 150_000)),
             }
             arena.check().unwrap();
-            assert_eq!(allocated(), before, "bringing back, and checking");
+            assert_eq!(allocated(), before, "restoring, and checking");
         }
         for _ in 0..3 {
             let other = quiet(setup).build().unwrap();
@@ -44,21 +44,21 @@ fn nothing_of_the_library_lies_in_the_arena() {
             other.evict_now().unwrap();
             let small = Layout::from_size_align(48, 8).unwrap();
             (0..10_000).for_each(|_| assert!(other.allocate(small).is_ok()));
-            assert_eq!(allocated(), before, "an arena's life");
+            assert_eq!(allocated(), before, "another arena in use");
             // SAFETY: allocated above, and freed once.
             blocks.into_iter().for_each(|block| unsafe { other.deallocate(block, layout) });
             other.check().unwrap();
             other.stop().unwrap();
             drop(other);
-            assert_eq!(allocated(), before, "an arena's end");
+            assert_eq!(allocated(), before, "another arena's end");
         }
         assert!(numbers.iter().zip(0..).all(|(number, n)| *number == mix(1, n)));
     });
 }
 
 #[test]
-fn other_arenas_come_and_go() {
-    in_each_setup("lives::other_arenas_come_and_go", zeal, |setup, arena| {
+fn other_arenas_are_built_and_dropped() {
+    in_each_setup("lives::other_arenas_are_built_and_dropped", zeal, |setup, arena| {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             for seed in 0..2 {
@@ -82,7 +82,7 @@ fn other_arenas_come_and_go() {
     });
 }
 
-/// Large blocks that a thread still has when it ends, and allocates while it does.
+/// A large block that a thread still has when it ends. Its destructor allocates another one.
 struct Last(Vec<u64>);
 
 static ENDED: AtomicUsize = AtomicUsize::new(0);
@@ -99,10 +99,10 @@ impl Drop for Last {
 }
 
 #[test]
-fn threads_allocate_until_their_last_moment() {
-    in_each_setup("lives::threads_allocate_until_their_last_moment", zeal, |_, arena| {
+fn destructors_of_ending_threads_may_allocate() {
+    in_each_setup("lives::destructors_of_ending_threads_may_allocate", zeal, |_, arena| {
         thread_local!(static LAST: Cell<Option<Last>> = const { Cell::new(None) });
-        // An emulated machine may be through with all threads before the evictor has had its first turn.
+        // On an emulated machine all threads may end before the evictor first runs.
         let (least, most) = (scaled(200, 20), 4000);
         let mut threads = 0;
         while threads < least || (arena.stats().evicted_pages == 0 && threads < most) {
@@ -138,13 +138,13 @@ fn a_forked_child_allocates_from_the_system() {
                 if moved.is_null() && right && wrong(6) == 0 { 11 } else { 12 }
             });
             assert_eq!(status.code(), Some(11), "{status:?}");
-            // Whatever the kernel maps in the child, nothing of it lies where the arena was.
+            // The kernel places no new mapping of the child at the addresses of the arena.
             let status = fork(|| {
                 let many: Vec<Vec<u64>> = (0..64).map(|_| vec![0; 1 << 21]).collect();
                 i32::from(many.iter().any(|own| arena.ensure(own.as_slice()) != elsewhere))
             });
             assert_eq!(status.code(), Some(0), "{status:?}");
-            // SAFETY: where the memory is mapped at all.
+            // SAFETY: the read ends the child.
             let status = fork(|| unsafe { first.read_volatile() }.into());
             assert_eq!(status.signal(), Some(libc::SIGSEGV), "{status:?}");
             assert!(numbers.iter().zip(0..).all(|(number, n)| *number == mix(3, n)));
@@ -154,18 +154,18 @@ fn a_forked_child_allocates_from_the_system() {
 }
 
 #[test]
-fn programs_are_run() {
-    in_each_setup("lives::programs_are_run", zeal, |_, arena| {
+fn child_programs_run() {
+    in_each_setup("lives::child_programs_run", zeal, |_, arena| {
         for _ in 0..scaled(20, 3) {
             assert!(Command::new("/bin/true").status().unwrap().success());
             let mut forked = Command::new("/bin/true");
-            // SAFETY: does nothing that may not be done after a fork.
+            // SAFETY: the closure does nothing, which is allowed after a fork.
             unsafe { forked.pre_exec(|| Ok(())) };
             assert!(forked.status().unwrap().success());
             if arena.serves_system_calls() {
                 let long = "0123456789".repeat(20_000 / 10);
                 let mut echo = Command::new("/bin/echo");
-                // An argument that is a large block, and an answer that becomes one.
+                // The argument is a large block, and so is the output.
                 let output = echo.arg(&long).output().unwrap();
                 assert_eq!(output.stdout.len(), long.len() + 1);
                 assert!(output.stdout.starts_with(long.as_bytes()));
@@ -177,7 +177,7 @@ fn programs_are_run() {
     });
 }
 
-/// Plain memory is nothing special to a system call.
+/// System calls work on plain memory.
 #[test]
 fn without_userfaultfd_plain_memory_serves() {
     const TEST: &str = "lives::without_userfaultfd_plain_memory_serves";
@@ -186,7 +186,7 @@ fn without_userfaultfd_plain_memory_serves() {
         return;
     }
     forbid_userfaultfd();
-    let arena = Arena::builder().reserve(1 << 30).or_plain_memory().build().unwrap();
+    let arena = Arena::builder().reserve(1 << 30).plain_memory_fallback(true).build().unwrap();
     assert!(matches!(arena.swapping(), Swapping::Off(_)));
     GLOBAL.start(&arena).unwrap();
     assert_eq!(wrong(1), 0);
@@ -202,8 +202,8 @@ extern "C" fn at_exit() {
 }
 
 #[test]
-fn a_program_ends_while_its_threads_go_on() {
-    const TEST: &str = "lives::a_program_ends_while_its_threads_go_on";
+fn a_process_exits_while_its_threads_allocate() {
+    const TEST: &str = "lives::a_process_exits_while_its_threads_allocate";
     if let Some(case) = child_case() {
         let arena = zeal(Setup::parse(&case)).build().unwrap();
         GLOBAL.start_without_system_calls(&arena).unwrap();

@@ -1,8 +1,8 @@
 //! A process whose large blocks come from an arena.
 //!
-//! Everything that needs the process's own allocator runs in processes of their own. There the
-//! harness must have nothing more to do once the arena serves: where it does not serve system
-//! calls, what is printed may be evicted before it is written.
+//! Tests of the global allocator run in child processes. Such a child ends by `_exit` when its test is
+//! done, before the test harness prints: in an arena that does not serve system calls the text could be
+//! evicted before the harness writes it.
 
 #![allow(missing_docs, unsafe_code)]
 
@@ -23,24 +23,24 @@ use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, ArenaAlloc, Builder};
 
-/// So little that most of what collections allocate is large; but the standard library's own lists of
-/// what it does between fork and exec are not.
+/// Low, so that collections allocate mostly large blocks. The standard library's own lists between fork and
+/// exec stay below it.
 const LARGE: usize = 128;
 
 #[global_allocator]
 static GLOBAL: ArenaAlloc = ArenaAlloc::lazy(LARGE, lazily);
 
-/// None, but in the cases that are about it: all others start the allocator themselves.
+/// None, except in the cases that test it. In all other cases the test starts the allocator.
 fn lazily() -> Option<Arena> {
     let case = child_case()?;
     let setup = case.strip_prefix("lazy ").or(case.strip_prefix("harness "))?;
     zeal(Setup::parse(setup)).build().ok()
 }
 
-/// Everything that is not touched is evicted, again and again.
+/// Evicts every untouched page, repeatedly.
 fn zeal(setup: Setup) -> Builder {
     let interval = Duration::from_millis(1);
-    quiet(setup).scan_interval(interval).cold_age(interval).zeal()
+    quiet(setup).scan_interval(interval).cold_age(interval).zeal(true)
 }
 
 /// Allocated before `main`.
@@ -59,23 +59,22 @@ extern "C" fn before_main() {
     }
 }
 
-/// How a process ends in which all went well; one that ran no test at all ends otherwise.
+/// The exit status of a child that succeeds. A child that ran no test has another one.
 const WELL: i32 = 42;
 
-/// Ends the process at once, and well.
+/// Ends the process at once, with success.
 fn end() -> ! {
-    // SAFETY: nothing has to be done any more.
+    // SAFETY: ends the process; no exit handler is needed.
     unsafe { libc::_exit(WELL) }
 }
 
-/// Runs the named test again as `case`, which must end well.
+/// Runs the named test again as `case`, which must succeed.
 fn ends_well(test: &str, case: &str) {
     let output = in_child(test, case);
     assert_eq!(output.status.code(), Some(WELL), "{case}: {:?} {}", output.status, text(&output));
 }
 
-/// Runs `body` in a process of its own for each setup, in which the allocator has been started with
-/// what `builder` makes.
+/// Runs `body` in a child for each setup, after starting the allocator with an arena of `builder`.
 fn in_each_setup(test: &str, builder: fn(Setup) -> Builder, body: fn(Setup, &Arena)) {
     if let Some(case) = child_case() {
         let setup = Setup::parse(&case);
@@ -90,13 +89,13 @@ fn in_each_setup(test: &str, builder: fn(Setup) -> Builder, body: fn(Setup, &Are
     }
 }
 
-/// Whether enough has happened for a result to mean something.
+/// Whether the arena has evicted and restored enough for a result to mean something.
 fn is_enough(arena: &Arena) -> bool {
     let (stats, enough) = (arena.stats(), scaled(20_000, 500));
     stats.evicted_pages > enough && stats.refaults > enough
 }
 
-/// Several threads at work until enough was evicted. Says how often they were wrong.
+/// Runs several threads until enough was evicted. Returns how many of their checks failed.
 fn wrong_under(arena: impl Fn() -> Option<Arena> + Sync) -> usize {
     let (wrong, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -111,17 +110,17 @@ fn wrong_under(arena: impl Fn() -> Option<Arena> + Sync) -> usize {
             });
         }
         let _stop = SetOnDrop(&stop);
-        // They have blocks of the system's when the arena begins to serve.
+        // At the start the threads have blocks of the system's allocator.
         thread::sleep(Duration::from_millis(20));
-        let arena = arena().expect("an arena serves");
+        let arena = arena().expect("the allocator has no arena");
         eventually(&arena, "enough", |_| is_enough(&arena));
     });
     wrong.into_inner()
 }
 
 #[test]
-fn collections_hold_what_was_put_into_them() {
-    const TEST: &str = "collections_hold_what_was_put_into_them";
+fn collections_keep_their_content() {
+    const TEST: &str = "collections_keep_their_content";
     if let Some(case) = child_case() {
         let arena = zeal(Setup::parse(&case)).build().unwrap();
         let wrong = wrong_under(|| {
@@ -139,12 +138,12 @@ fn collections_hold_what_was_put_into_them() {
     }
 }
 
-/// What was allocated before `main` is the system's, and moves when it grows.
+/// Blocks from before `main` belong to the system's allocator. They move to the arena when they grow.
 #[test]
-fn blocks_from_before_the_start_go_on_living() {
-    in_each_setup("blocks_from_before_the_start_go_on_living", zeal, |_, arena| {
+fn blocks_allocated_before_the_start_stay_valid() {
+    in_each_setup("blocks_allocated_before_the_start_stay_valid", zeal, |_, arena| {
         let mut early = EARLY.lock().unwrap();
-        assert!(arena.ensure(early.as_slice()).is_err(), "it lies elsewhere");
+        assert!(arena.ensure(early.as_slice()).is_err(), "the early block lies in the arena");
         early.extend(EARLY_LEN..2 * EARLY_LEN);
         arena.ensure(early.as_slice()).unwrap();
         for _ in 0..20 {
@@ -155,9 +154,9 @@ fn blocks_from_before_the_start_go_on_living() {
     });
 }
 
-/// The case that [`before_main`] serves.
+/// The case that [`before_main`] runs.
 fn works_before_main() {
-    // Who comes first makes the arena, and the others do not wait for it.
+    // The first thread builds the arena, and the other threads do not wait for it.
     let barrier = std::sync::Barrier::new(8);
     thread::scope(|scope| {
         for seed in 0..8 {
@@ -168,7 +167,7 @@ fn works_before_main() {
             });
         }
     });
-    let arena = GLOBAL.arena().expect("it was made");
+    let arena = GLOBAL.arena().expect("no thread built the arena");
     assert_eq!(wrong_under(|| GLOBAL.arena()), 0);
     let again = GLOBAL.start_without_system_calls(&arena);
     assert_eq!(again, Err(thermocline::StartError::AlreadyStarted));
@@ -176,16 +175,16 @@ fn works_before_main() {
 }
 
 #[test]
-fn an_arena_is_made_before_main_when_it_is_needed() {
-    for setup in setups("an_arena_is_made_before_main") {
+fn the_lazy_allocator_builds_its_arena_before_main() {
+    for setup in setups("the_lazy_allocator_builds_its_arena_before_main") {
         ends_well("no test at all", &format!("lazy {setup}"));
     }
 }
 
-/// The harness itself, too, with all that it reads and writes.
+/// The test harness itself allocates from the arena, also the text that it reads and writes.
 #[test]
-fn an_arena_is_made_for_an_unsuspecting_program() {
-    const TEST: &str = "an_arena_is_made_for_an_unsuspecting_program";
+fn the_lazy_allocator_serves_the_test_harness_itself() {
+    const TEST: &str = "the_lazy_allocator_serves_the_test_harness_itself";
     if child_case().is_some() {
         assert_eq!(wrong_under(|| GLOBAL.arena()), 0);
         println!("{}", "as many words as make a large block ".repeat(100));

@@ -1,4 +1,4 @@
-//! A process that goes on as its own child, as a daemon does.
+//! A process that continues as its own child, as a daemon does.
 
 use super::common::child::{in_child, text};
 use super::common::pages::{Pages, evict};
@@ -12,9 +12,9 @@ extern "C" fn at_exit() {
     let _ = std::io::stdout().write_all(b"the exit handlers ran\n");
 }
 
-/// Goes on in a child, and ends the parent as `daemon(3)` does.
-fn go_on_in_child() {
-    // SAFETY: the child is this thread alone; the parent does nothing more.
+/// Continues in a child, and ends the parent as `daemon(3)` does.
+fn continue_in_child() {
+    // SAFETY: the child has this thread only; the parent ends at once.
     unsafe {
         match libc::fork() {
             -1 => panic!("{}", std::io::Error::last_os_error()),
@@ -35,12 +35,11 @@ fn a_daemon_has_arenas_of_its_own() {
         let idle = quiet(setup).build().unwrap();
         // SAFETY: a function that may be called at the end of the process.
         unsafe { libc::atexit(at_exit) };
-        go_on_in_child();
+        continue_in_child();
         if way_of_child() == "twice" {
-            // What becomes of the parent's arenas is the same in a child's child, and so it is of those
-            // that the child had itself.
+            // In a grandchild the arenas of the parent and of the child are refused in the same way.
             let own = quiet(setup).build().unwrap();
-            go_on_in_child();
+            continue_in_child();
             assert_eq!(own.evict_now(), Err(ArenaError::ForkedChild));
         }
         for old in [busy, &idle] {
@@ -57,12 +56,12 @@ fn a_daemon_has_arenas_of_its_own() {
         evict(&arena, 100);
         pages.verify();
         println!("the daemon is well");
-        // With an arena that is at work.
+        // Ends while an arena is at work.
         std::process::exit(0);
     }
     for setup in setups(TEST) {
         for way in ["once", "twice"] {
-            // The output ends when the daemon does.
+            // The output ends when the daemon ends.
             let output = in_child(TEST, &format!("{setup} {way}"));
             let text = text(&output);
             assert!(output.status.success(), "{setup}: {:?} {text}", output.status);

@@ -1,4 +1,4 @@
-//! Others that look into a process's memory: system calls, and a debugger.
+//! Other processes that read a process's memory, by system calls and by a debugger.
 
 use super::common::child::{child_case, fork, text};
 use super::common::pages::{PAGE, Pages, evict};
@@ -13,7 +13,7 @@ use std::ptr;
 use std::time::{Duration, Instant};
 use thermocline::Arena;
 
-/// What came of reading eight bytes of another process.
+/// The result of reading eight bytes of another process.
 type Got = Result<u64, i32>;
 
 fn errno() -> i32 {
@@ -24,7 +24,7 @@ fn by_process_vm_readv(pid: i32, address: usize) -> Got {
     let mut bytes = [0u8; 8];
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: 8 };
     let remote = libc::iovec { iov_base: ptr::without_provenance_mut(address), iov_len: 8 };
-    // SAFETY: room for what is read; the other address means nothing in this process.
+    // SAFETY: room for eight bytes; this process does not use the other address.
     match unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) } {
         8 => Ok(u64::from_ne_bytes(bytes)),
         _ => Err(errno()),
@@ -38,7 +38,7 @@ fn by_proc_mem(pid: i32, address: usize) -> Got {
     read.map(|()| u64::from_ne_bytes(bytes)).map_err(|e| e.raw_os_error().unwrap_or(0))
 }
 
-/// The main thread has to be stopped and traced by the caller.
+/// The caller has to stop and trace the main thread.
 fn by_peek(pid: i32, address: usize) -> Got {
     let address = ptr::without_provenance_mut::<libc::c_void>(address);
     // SAFETY: this thread's own errno.
@@ -51,40 +51,40 @@ fn by_peek(pid: i32, address: usize) -> Got {
     }
 }
 
-/// Allows this process's children to look into it, where that needs to be said.
+/// Allows this process's children to read it, if the kernel asks for that.
 fn allow_tracing() {
     // SAFETY: takes integers.
     unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
 }
 
-/// Whether a child may look into this process at all.
+/// Whether a child may read this process at all.
 fn may_trace(test: &str) -> bool {
     allow_tracing();
     let (value, pid) = (7u64, std::process::id().cast_signed());
     let address = ptr::from_ref(&value).addr();
     let may = fork(|| i32::from(by_process_vm_readv(pid, address) != Ok(7))).success();
     if !may {
-        skip(test, "ptrace", "a process may not look into its parent here");
+        skip(test, "ptrace", "a process may not read its parent here");
     }
     may
 }
 
-/// An arena of which the pages from the second on are evicted.
+/// An arena with most of its pages stored, and the address of the first one, which is resident.
 fn mostly_evicted(setup: Setup) -> (Arena, usize) {
     let arena = quiet(setup).build().unwrap();
     let pages = Pages::filled(&arena, PAGES);
     evict(&arena, PAGES);
     assert!(pages.is_right(0));
-    // Its neighbours may have come along.
+    // Readahead may have restored its neighbours. `check` waits for that.
     let _ = arena.check();
     let address = pages.address + 3 * 8;
     (arena, address)
 }
 
-/// Nobody is told anything that is not so, and nobody waits, in a process that runs.
+/// In a running process no read returns wrong bytes, and none waits for ever.
 #[test]
-fn others_read_evicted_pages_or_are_refused() {
-    const TEST: &str = "debugger::others_read_evicted_pages_or_are_refused";
+fn other_processes_read_evicted_pages_or_get_an_error() {
+    const TEST: &str = "debugger::other_processes_read_evicted_pages_or_get_an_error";
     if child_case().is_none() {
         in_each_setup(TEST);
         return;
@@ -99,7 +99,7 @@ fn others_read_evicted_pages_or_are_refused() {
         assert_eq!(by_proc_mem(pid, address), Ok(1), "in memory");
         let refused = if serves { Ok(200) } else { Err(libc::EFAULT) };
         assert_eq!(by_process_vm_readv(pid, address + 199 * PAGE), refused);
-        // What kernels do that wait for nobody here.
+        // Kernels that do not wait for a userfaultfd here return EIO.
         let got = by_proc_mem(pid, address + 250 * PAGE);
         assert!(got == Err(libc::EIO) || (serves && got == Ok(251)), "{got:?}");
         0
@@ -116,12 +116,12 @@ fn wait_until_stopped(pid: i32) {
         stat.rsplit(") ").next().unwrap().starts_with(['T', 't'])
     };
     while !std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(is_stopped) {
-        assert!(Instant::now() < end, "it does not stop");
+        assert!(Instant::now() < end, "the process does not stop");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Lets the process go on in any case.
+/// Continues the process on drop.
 struct GoOn(i32);
 
 impl Drop for GoOn {
@@ -131,10 +131,10 @@ impl Drop for GoOn {
     }
 }
 
-/// A debugger's calls never wait; `process_vm_readv(2)` does where handlers would have to serve it.
+/// A debugger's calls never wait. `process_vm_readv(2)` waits if a handler thread has to serve it.
 #[test]
-fn a_stopped_process_can_be_looked_into() {
-    const TEST: &str = "debugger::a_stopped_process_can_be_looked_into";
+fn a_stopped_process_can_be_read() {
+    const TEST: &str = "debugger::a_stopped_process_can_be_read";
     if child_case().is_none() {
         in_each_setup(TEST);
         return;
@@ -153,7 +153,7 @@ fn a_stopped_process_can_be_looked_into() {
         assert_eq!(by_proc_mem(pid, address + 250 * PAGE), Err(libc::EIO));
         assert_eq!(by_process_vm_readv(pid, address), Ok(1), "in memory");
         let (mut told, mut tell) = pipe();
-        // SAFETY: the child reads, tells and ends.
+        // SAFETY: the child reads, writes its result and ends.
         let reader = unsafe { libc::fork() };
         if reader == 0 {
             let got = by_process_vm_readv(pid, address + 199 * PAGE);
@@ -175,7 +175,11 @@ fn a_stopped_process_can_be_looked_into() {
                 revents: 0,
             };
             // SAFETY: one pollfd.
-            assert_eq!(unsafe { libc::poll(&raw mut ready, 1, 300) }, 0, "nobody can serve it");
+            assert_eq!(
+                unsafe { libc::poll(&raw mut ready, 1, 300) },
+                0,
+                "a stopped process has served it"
+            );
             drop(_go_on);
             told.read_exact(&mut byte).unwrap();
             assert_eq!(byte, [0]);
@@ -186,10 +190,10 @@ fn a_stopped_process_can_be_looked_into() {
         0
     });
     assert!(looked.success(), "{looked:?}");
-    // The same by a tracer's own call.
+    // The same by ptrace.
     let looked = fork(|| {
         let null = ptr::null_mut::<libc::c_void>();
-        // SAFETY: integers; this thread traces the parent's main thread, and lets it go by ending.
+        // SAFETY: integers; this thread traces the parent's main thread until it ends itself.
         unsafe {
             assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, pid, null, null), 0);
             assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, pid, null, null), 0);
@@ -211,7 +215,7 @@ fn gdb(arguments: &[&str]) -> Option<String> {
     Some(text(&output))
 }
 
-/// Whether there is a debugger, and it may do what it is for.
+/// Whether gdb is here and may run a program.
 fn has_gdb(test: &str) -> bool {
     let may =
         gdb(&["-ex", "run", "/bin/true"]).is_some_and(|text| text.contains("exited normally"));
@@ -222,8 +226,8 @@ fn has_gdb(test: &str) -> bool {
 }
 
 #[test]
-fn gdb_attaches_and_is_refused_what_is_evicted() {
-    const TEST: &str = "debugger::gdb_attaches_and_is_refused_what_is_evicted";
+fn gdb_attaches_and_cannot_read_evicted_pages() {
+    const TEST: &str = "debugger::gdb_attaches_and_cannot_read_evicted_pages";
     if let Some(setup) = setup_of_child() {
         let (arena, address) = mostly_evicted(setup);
         allow_tracing();
@@ -243,7 +247,7 @@ fn gdb_attaches_and_is_refused_what_is_evicted() {
         assert!(text.contains(&format!("{address:#x}:\t1\n")), "{text}");
         let evicted = address + 199 * PAGE;
         assert!(text.contains(&format!("Cannot access memory at address {evicted:#x}")), "{text}");
-        // It goes on as if nothing had been.
+        // The program continues, and its touch restores the page.
         // SAFETY: a word of a page that is never freed.
         let word = unsafe { ptr::with_exposed_provenance::<u64>(evicted).read_volatile() };
         assert_eq!(word, 200);
@@ -256,10 +260,10 @@ fn gdb_attaches_and_is_refused_what_is_evicted() {
     in_each_setup(TEST);
 }
 
-/// Touches that are served inline are signals to it, which it has to be told to pass on.
+/// To gdb an inline fault is a signal, which gdb has to pass on.
 #[test]
-fn a_program_is_debugged_while_its_pages_come_and_go() {
-    const TEST: &str = "debugger::a_program_is_debugged_while_its_pages_come_and_go";
+fn a_program_runs_under_gdb_while_its_pages_are_evicted() {
+    const TEST: &str = "debugger::a_program_runs_under_gdb_while_its_pages_are_evicted";
     if let Some(setup) = setup_of_child() {
         assert_eq!(way_of_child(), "debugged");
         let arena = quiet(setup).build().unwrap();

@@ -1,4 +1,4 @@
-//! What a core dump holds of an arena: nothing.
+//! Core dumps contain nothing of an arena.
 
 use super::common::child::{child_case, in_child, text};
 use super::common::pages::{PAGE, Pages};
@@ -7,7 +7,7 @@ use super::{in_each_setup, setup_of_child};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-/// Mappings of this process, each as its lines in `smaps`.
+/// The mappings of this process, each as its lines in `smaps`.
 fn mappings() -> Vec<String> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut mappings: Vec<String> = Vec::new();
@@ -24,13 +24,13 @@ fn mappings() -> Vec<String> {
     mappings
 }
 
-/// The kernel's flag for `MADV_DONTDUMP`.
+/// Whether the mapping has the flag of `MADV_DONTDUMP`.
 fn is_left_out(mapping: &str) -> bool {
     let flags = mapping.lines().find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
     flags.split_whitespace().any(|flag| flag == "dd")
 }
 
-/// Both views of the memory, and the store: what is compressed is the program's data too.
+/// Both views of the memory and the store are left out, because the store holds the program's data too.
 #[test]
 fn the_mappings_of_an_arena_are_left_out_of_core_dumps() {
     const TEST: &str = "dump::the_mappings_of_an_arena_are_left_out_of_core_dumps";
@@ -43,11 +43,11 @@ fn the_mappings_of_an_arena_are_left_out_of_core_dumps() {
     let _arena = quiet(setup_of_child().unwrap()).build().unwrap();
     let views: Vec<_> =
         mappings().into_iter().filter(|mapping| mapping.contains("memfd:thermocline")).collect();
-    // One of the views is in parts, which have descriptors in turn.
+    // One of the views consists of parts with different descriptors.
     assert!(views.len() >= 2);
     let dumped: Vec<_> = views.iter().filter(|view| !is_left_out(view)).collect();
     assert!(dumped.is_empty(), "{dumped:?}");
-    assert!(left_out() > before + views.len(), "the store's memory is no file");
+    assert!(left_out() > before + views.len(), "the store's memory is not left out");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_core_dump_is_small() {
         let pages = Pages::new(&arena, count);
         let mut state = 1u64;
         for page in 0..count {
-            // Half of them stay in memory, the others fill the store.
+            // Half of the pages stay resident, the other half fills the store.
             (0..if page % 2 == 0 { 512 } else { 256 }).for_each(|word| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 pages.write(page, word, state ^ state >> 31);
@@ -97,7 +97,7 @@ fn a_core_dump_is_small() {
     }
 }
 
-/// Bytes of the one file in the folder.
+/// The size of the file in the folder, if there is one.
 fn dumped(folder: &Path) -> Option<u64> {
     let file = std::fs::read_dir(folder).unwrap().next()?.unwrap();
     Some(file.metadata().unwrap().len())

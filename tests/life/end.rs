@@ -1,4 +1,4 @@
-//! How a process ends while pages come and go.
+//! The end of a process while pages are evicted and restored.
 
 use super::common::child::{child_case, in_child, text};
 use super::common::pages::{Pages, eventually, evict};
@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Output};
 use std::sync::Barrier;
 use std::thread;
 
-/// Ways for a process to end, each with how it then has ended.
+/// Ways for a process to end, each with its exit status.
 const WAYS: [(&str, End); 4] = [
     ("exit", End::Code(7)),
     ("return", End::Code(0)),
@@ -36,13 +36,13 @@ impl From<ExitStatus> for End {
     }
 }
 
-/// Ends this process in that way; returns for `return`.
+/// Ends this process in that way, or returns if the way is `return`.
 fn end(way: &str) {
     // SAFETY: changes a limit of this process alone.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 }) };
     match way {
         "exit" => std::process::exit(7),
-        // SAFETY: nothing has to be done any more.
+        // SAFETY: ends the process; no exit handler is needed.
         "_exit" => unsafe { libc::_exit(9) },
         "abort" => std::process::abort(),
         _ => {}
@@ -54,10 +54,10 @@ fn assert_ended(way: &str, expected: End, output: &Output) {
     assert!(!text(output).contains("thermocline: "), "{way}: {}", text(output));
 }
 
-/// The harness returns from `main` when its tests have passed, whatever other threads do.
+/// For the way `return` the test harness returns from `main` while other threads still run.
 #[test]
-fn a_process_ends_while_threads_fault_and_pages_go() {
-    const TEST: &str = "end::a_process_ends_while_threads_fault_and_pages_go";
+fn a_process_ends_while_threads_fault_and_pages_are_evicted() {
+    const TEST: &str = "end::a_process_ends_while_threads_fault_and_pages_are_evicted";
     if let Some(setup) = setup_of_child() {
         busy(setup);
         end(&way_of_child());
@@ -65,7 +65,7 @@ fn a_process_ends_while_threads_fault_and_pages_go() {
     }
     for (n, setup) in setups(TEST).into_iter().enumerate() {
         for (m, (way, expected)) in WAYS.into_iter().enumerate() {
-            // Where a processor is emulated, one way for each setup.
+            // Under emulation one way for each setup.
             for _ in 0..scaled(15, usize::from(m == n % WAYS.len())) {
                 assert_ended(way, expected, &in_child(TEST, &format!("{setup} {way}")));
             }
@@ -73,24 +73,24 @@ fn a_process_ends_while_threads_fault_and_pages_go() {
     }
 }
 
-/// With the only handler stopped they would wait for ever.
+/// The only handler thread is stopped, so the faulting threads would wait for ever.
 #[test]
-fn threads_that_are_parked_in_faults_keep_no_process_alive() {
-    const TEST: &str = "end::threads_that_are_parked_in_faults_keep_no_process_alive";
+fn threads_that_wait_in_faults_do_not_delay_the_end_of_the_process() {
+    const TEST: &str = "end::threads_that_wait_in_faults_do_not_delay_the_end_of_the_process";
     const MAY_NOT: i32 = 43;
     if let Some(setup) = setup_of_child() {
         let arena = Box::leak(Box::new(quiet(setup).handler_threads(1).build().unwrap()));
         let pages = Pages::filled(arena, PAGES);
         evict(arena, PAGES);
-        let Some(stopped) = Stopped::new(thread_named("thermocline-f0")) else {
+        let Some(stopped) = Stopped::new(thread_named("thermo-fault0")) else {
             std::process::exit(MAY_NOT)
         };
-        // Whoever drops it would wait, and so would the end of the harness's thread.
+        // Not dropped: the drop would wait, and with it the end of the harness's thread.
         std::mem::forget(stopped);
         for thread in 0..3 {
             thread::spawn(move || assert!(pages.is_right(thread * 10)));
         }
-        // They are about to be parked, if they are not.
+        // By now the threads wait in their faults, or are about to.
         thread::sleep(std::time::Duration::from_millis(20));
         end(&way_of_child());
         return;
@@ -107,10 +107,10 @@ fn threads_that_are_parked_in_faults_keep_no_process_alive() {
     }
 }
 
-/// Blocks that a panicking thread holds are freed, evicted or not, while others wait for pages.
+/// Unwinding frees blocks, evicted or not, while other threads wait for pages.
 #[test]
-fn a_panic_frees_what_the_thread_holds() {
-    const TEST: &str = "end::a_panic_frees_what_the_thread_holds";
+fn a_panicking_thread_frees_its_blocks() {
+    const TEST: &str = "end::a_panicking_thread_frees_its_blocks";
     if child_case().is_none() {
         in_each_setup(TEST);
         return;

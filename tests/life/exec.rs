@@ -1,4 +1,4 @@
-//! Programs that are run, and strings for them that lie in an arena.
+//! Running programs, also with path and arguments in an arena.
 
 use super::common::child::{fork, in_child, text};
 use super::common::pages::{Pages, evict};
@@ -11,19 +11,19 @@ use std::ptr;
 
 const TRUE: &CStr = c"/bin/true";
 
-/// A way to run a program; gives the error number if there is none.
+/// A way to run a program. Returns zero, or the error number if no program runs.
 type Run = unsafe fn(path: *const c_char, argv: *const *const c_char) -> i32;
 
-/// How the child ends if there is no program, with the error number added.
+/// The child's exit status if no program runs, less the error number.
 const NO_PROGRAM: i32 = 100;
 
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap()
 }
 
-/// The child of a fork has a copy of the memory, without the arena.
+/// The child has a copy of the memory, without the arena.
 unsafe fn by_fork(path: *const c_char, argv: *const *const c_char) -> i32 {
-    // SAFETY: two system calls, on what the caller passes.
+    // SAFETY: a system call on the caller's strings.
     let status = fork(|| unsafe {
         libc::execve(path, argv, ptr::null());
         NO_PROGRAM + errno()
@@ -31,7 +31,7 @@ unsafe fn by_fork(path: *const c_char, argv: *const *const c_char) -> i32 {
     status.code().map_or(-1, |code| (code - NO_PROGRAM).max(0))
 }
 
-/// The child has the same memory, and the thread that made it waits until it has a program, as after
+/// The child shares the memory, and the calling thread waits until the child runs a program, as after
 /// `vfork(2)`.
 unsafe fn by_vfork(path: *const c_char, argv: *const *const c_char) -> i32 {
     struct Call {
@@ -39,16 +39,16 @@ unsafe fn by_vfork(path: *const c_char, argv: *const *const c_char) -> i32 {
         argv: *const *const c_char,
     }
     extern "C" fn child(call: *mut c_void) -> c_int {
-        // SAFETY: the parent waits meanwhile, and keeps it.
+        // SAFETY: the parent waits meanwhile, and keeps the value.
         let call = unsafe { &*call.cast::<Call>() };
-        // SAFETY: as passed by the caller.
+        // SAFETY: the caller's strings.
         unsafe { libc::execve(call.path, call.argv, ptr::null()) };
         NO_PROGRAM + errno()
     }
     let mut call = Call { path, argv };
     let mut stack = vec![0u128; 1 << 12];
     let mut status = 0;
-    // SAFETY: the stack outlives the child, which is gone or has memory of its own when the call returns.
+    // SAFETY: when the call returns, the child has ended or has memory of its own, so the stack outlives it.
     unsafe {
         let top = stack.as_mut_ptr().add(stack.len()).cast();
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
@@ -61,7 +61,7 @@ unsafe fn by_vfork(path: *const c_char, argv: *const *const c_char) -> i32 {
 
 unsafe fn by_posix_spawn(path: *const c_char, argv: *const *const c_char) -> i32 {
     let (mut pid, mut status) = (0, 0);
-    // SAFETY: as passed by the caller; no actions, no attributes, no environment.
+    // SAFETY: the caller's strings; no actions, no attributes, no environment.
     unsafe {
         let none = ptr::null();
         let empty = [ptr::null_mut()];
@@ -77,20 +77,20 @@ unsafe fn by_posix_spawn(path: *const c_char, argv: *const *const c_char) -> i32
 }
 
 #[test]
-fn programs_are_run_in_every_way_while_pages_come_and_go() {
-    const TEST: &str = "exec::programs_are_run_in_every_way_while_pages_come_and_go";
+fn programs_can_be_run_in_every_way_while_pages_are_evicted() {
+    const TEST: &str = "exec::programs_can_be_run_in_every_way_while_pages_are_evicted";
     if let Some(setup) = setup_of_child() {
         let (_, pages) = busy(setup);
         let argv = [TRUE.as_ptr(), ptr::null()];
         for _ in 0..scaled(20, 1) {
             for run in [by_fork, by_vfork, by_posix_spawn] {
                 let run: Run = run;
-                // SAFETY: strings that live on.
+                // SAFETY: static strings.
                 assert_eq!(unsafe { run(TRUE.as_ptr(), argv.as_ptr()) }, 0);
             }
             assert!(Command::new("/bin/true").status().unwrap().success());
             let mut forked = Command::new("/bin/true");
-            // SAFETY: does nothing that may not be done after a fork.
+            // SAFETY: the closure does nothing, which is allowed after a fork.
             unsafe { forked.pre_exec(|| Ok(())) };
             assert!(forked.status().unwrap().success());
         }
@@ -108,7 +108,7 @@ fn strings_for_a_program_may_lie_in_an_arena_where_system_calls_are_served() {
         let (path, argv) = (pages.word(0, 0).cast::<c_char>(), pages.word(1, 0));
         let write = || {
             let bytes = TRUE.to_bytes_with_nul();
-            // SAFETY: within the pages, and nobody else's.
+            // SAFETY: within the pages, which no other thread uses.
             unsafe {
                 path.copy_from_nonoverlapping(bytes.as_ptr().cast(), bytes.len());
                 argv.cast::<*const c_char>().write(path);
@@ -117,7 +117,7 @@ fn strings_for_a_program_may_lie_in_an_arena_where_system_calls_are_served() {
         };
         write();
         let program = |run: Run| {
-            // SAFETY: strings that live on, wherever they are.
+            // SAFETY: strings that outlive the call, in resident or stored pages.
             unsafe { run(path, argv.cast()) }
         };
         for evicted in [true, false] {
@@ -131,7 +131,7 @@ fn strings_for_a_program_may_lie_in_an_arena_where_system_calls_are_served() {
                 let expected = if works { 0 } else { libc::EFAULT };
                 assert_eq!(program(run), expected, "{setup} {evicted}");
             }
-            // The child has no mapping of them.
+            // The forked child has no mapping of the pages.
             assert_eq!(program(by_fork), libc::EFAULT, "{setup} {evicted}");
         }
         pages.free();
@@ -139,8 +139,8 @@ fn strings_for_a_program_may_lie_in_an_arena_where_system_calls_are_served() {
 }
 
 #[test]
-fn a_process_becomes_another_program_while_its_threads_fault() {
-    const TEST: &str = "exec::a_process_becomes_another_program_while_its_threads_fault";
+fn exec_works_while_other_threads_fault() {
+    const TEST: &str = "exec::exec_works_while_other_threads_fault";
     if let Some(setup) = setup_of_child() {
         busy(setup);
         panic!("{}", Command::new("/bin/echo").arg("another program").exec());

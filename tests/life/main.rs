@@ -1,5 +1,5 @@
-//! A process's life with an arena: programs that it runs, daemons that it becomes, its end, objects
-//! that it unloads, debuggers that look into it. What is here is written down in SAFETY.md.
+//! The life of a process with an arena: programs that it runs, daemons, its end, `dlclose`, core dumps and
+//! debuggers. SAFETY.md documents the results.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -25,13 +25,13 @@ use thermocline::{Arena, Builder};
 
 const PAGES: usize = 300;
 
-/// Everything that is not touched is evicted, again and again.
+/// Evicts every untouched page, repeatedly.
 fn zeal(setup: Setup) -> Builder {
     let interval = Duration::from_millis(1);
-    quiet(setup).reserve(64 << 20).scan_interval(interval).cold_age(interval).zeal()
+    quiet(setup).reserve(64 << 20).scan_interval(interval).cold_age(interval).zeal(true)
 }
 
-/// The arena and the pages of a process in which threads touch what is being evicted, until it ends.
+/// An arena and its pages. Two threads touch the pages while they are evicted, until the process ends.
 fn busy(setup: Setup) -> (&'static Arena, Pages<'static>) {
     let arena: &Arena = Box::leak(Box::new(zeal(setup).build().unwrap()));
     let pages = Pages::filled(arena, PAGES);
@@ -46,13 +46,13 @@ fn busy(setup: Setup) -> (&'static Arena, Pages<'static>) {
     (arena, pages)
 }
 
-/// The setup that this process is to work with, if it is a child.
+/// The setup of this process, if it is a child.
 fn setup_of_child() -> Option<Setup> {
     child_case().map(|case| Setup::parse(case.split(' ').next().unwrap()))
 }
 
-/// Runs `test` in a child for each setup, in which it has to end well. What is left out there is said
-/// here, where it is heard.
+/// Runs `test` in a child for each setup, where it must succeed. Repeats a child's SKIPPED line, because the
+/// child's output is captured.
 fn in_each_setup(test: &str) {
     let mut skipped = None;
     for setup in setups(test) {

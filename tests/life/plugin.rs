@@ -1,5 +1,4 @@
-//! An object that a program loads, which contains the library; see `unload.rs` and
-//! `signal_stacks/copies.rs`.
+//! A shared object that contains the library, for the tests in `unload.rs` and `signal_stacks/copies.rs`.
 
 #![allow(missing_docs, unsafe_code)]
 
@@ -7,14 +6,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use thermocline::{Arena, FaultMode};
 
-/// Works with an arena that serves its faults inline or has handlers, and drops it, or leaves it
-/// behind with all of its threads. Gives the number of mistakes.
+/// Uses an arena with inline faults or handler threads, and drops it, or leaves it behind with all of its
+/// threads. Returns the number of wrong blocks, or a negative number after an error.
 #[unsafe(no_mangle)]
 pub extern "C" fn thermocline_plugin(inline: bool, leave: bool) -> i32 {
     let mode = if inline { FaultMode::Inline } else { FaultMode::Handler };
     let interval = Duration::from_millis(1);
     let builder = Arena::builder().reserve(64 << 20).fault_mode(mode).scan_interval(interval);
-    let Ok(arena) = builder.cold_age(interval).zeal().build() else { return -1 };
+    let Ok(arena) = builder.cold_age(interval).zeal(true).build() else { return -1 };
     let numbers: Vec<u64> = (0..100_000).collect();
     let mut blocks = Vec::new();
     for _ in 0..10 {
@@ -45,8 +44,7 @@ pub extern "C" fn thermocline_plugin(inline: bool, leave: bool) -> i32 {
 
 static ARENA: OnceLock<Arena> = OnceLock::new();
 
-/// The numbers from zero on, in an arena that serves its faults inline and stays for ever. Null if that
-/// cannot be had.
+/// The numbers from zero on, in an arena with inline faults that is never dropped. Null after an error.
 #[unsafe(no_mangle)]
 pub extern "C" fn thermocline_plugin_numbers(count: usize) -> *const u64 {
     let hour = Duration::from_secs(3600);
@@ -65,11 +63,11 @@ pub extern "C" fn thermocline_plugin_numbers(count: usize) -> *const u64 {
     block
 }
 
-/// Evicts what can be evicted of the numbers, and gives the bytes that are stored.
+/// Evicts the numbers, and returns how many bytes are stored.
 #[unsafe(no_mangle)]
 pub extern "C" fn thermocline_plugin_evict() -> usize {
     ARENA.get().map_or(0, |arena| {
         let _ = arena.evict_now();
-        arena.stats().stored_bytes
+        arena.stats().stored_bytes as usize
     })
 }

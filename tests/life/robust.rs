@@ -1,7 +1,7 @@
-//! Robust mutexes in an arena, whose owner ends. The kernel walks the list of a thread's robust mutexes
-//! when the thread ends (`exit_robust_list`), and at that time no page comes back for it.
+//! Robust mutexes in an arena, whose owner ends. When a thread ends, the kernel walks the list of its robust
+//! mutexes (`exit_robust_list`). A stored page does not come back at that time.
 
-use super::common::pages::{PAGE, Pages, eventually};
+use super::common::pages::{PAGE_BYTES, Pages, eventually};
 use super::common::robust::Robust;
 use super::common::{Setup, quiet, setups};
 use std::sync::mpsc;
@@ -16,21 +16,21 @@ enum Locked {
     ArenaFirst,
 }
 
-/// Evicts until so many pages are left in memory.
+/// Evicts until `pages` pages are resident.
 fn evict_all_but(arena: &Arena, pages: usize) {
     eventually(arena, "an eviction of the rest", |stats| {
         arena.evict_now().unwrap();
-        stats.resident_bytes == pages * PAGE
+        stats.resident_bytes == pages as u64 * PAGE_BYTES
     });
 }
 
-/// A thread locks a mutex in ordinary memory and one in an arena, each page that is not pinned is evicted, and
-/// the thread ends. Calls `look` with both.
+/// A thread locks a mutex in ordinary memory and one in an arena, all unpinned pages are evicted, and the
+/// thread ends. Calls `look` with both mutexes.
 fn owner_ends(setup: Setup, pinned: bool, locked: Locked, look: impl FnOnce(Robust, Robust)) {
     let arena = quiet(setup).build().unwrap();
     let pages = Pages::filled(&arena, PAGES);
     let page = Pages::new(&arena, 1);
-    // SAFETY: zeros are what a mutex is made in.
+    // SAFETY: plain bytes, which `Robust::at` initialises.
     let mut place: Box<libc::pthread_mutex_t> = Box::new(unsafe { core::mem::zeroed() });
     let ordinary = Robust::at(&raw mut *place);
     let in_arena = Robust::at(page.word(0, 0).cast());
@@ -38,7 +38,7 @@ fn owner_ends(setup: Setup, pinned: bool, locked: Locked, look: impl FnOnce(Robu
     let (has_locked, locked_both) = mpsc::channel();
     let (end, told_to_end) = mpsc::channel();
     let owner = thread::spawn(move || {
-        // The list begins with the one that was locked last.
+        // The kernel's list begins with the mutex that was locked last.
         let in_order = match locked {
             Locked::ArenaLast => [ordinary, in_arena],
             Locked::ArenaFirst => [in_arena, ordinary],
@@ -57,8 +57,8 @@ fn owner_ends(setup: Setup, pinned: bool, locked: Locked, look: impl FnOnce(Robu
 }
 
 #[test]
-fn robust_mutexes_in_pinned_memory_outlive_their_owner() {
-    for setup in setups("robust::robust_mutexes_in_pinned_memory_outlive_their_owner") {
+fn robust_mutexes_in_pinned_memory_can_be_recovered() {
+    for setup in setups("robust::robust_mutexes_in_pinned_memory_can_be_recovered") {
         for locked in [Locked::ArenaLast, Locked::ArenaFirst] {
             owner_ends(setup, true, locked, |ordinary, in_arena| {
                 assert!(in_arena.is_inherited(), "{setup}");
@@ -68,12 +68,12 @@ fn robust_mutexes_in_pinned_memory_outlive_their_owner() {
     }
 }
 
-/// The kernel gives up at the first mutex that it cannot reach: this one, and those that were locked
-/// before it, stay locked.
+/// The kernel gives up at the first mutex that it cannot reach. That mutex, and those locked before it, stay
+/// locked.
 #[test]
-fn a_robust_mutex_in_an_evicted_page_is_lost_with_those_locked_before_it() {
+fn a_robust_mutex_in_an_evicted_page_stays_locked_with_those_locked_before_it() {
     const TEST: &str =
-        "robust::a_robust_mutex_in_an_evicted_page_is_lost_with_those_locked_before_it";
+        "robust::a_robust_mutex_in_an_evicted_page_stays_locked_with_those_locked_before_it";
     for setup in setups(TEST) {
         owner_ends(setup, false, Locked::ArenaLast, |ordinary, in_arena| {
             assert!(ordinary.is_orphaned(), "{setup}");

@@ -1,4 +1,4 @@
-//! An object that contains the library is loaded, has an arena, and is unloaded.
+//! A program loads an object that contains the library, uses an arena there, and unloads the object.
 
 use super::common::child::{child_case, fork, in_child, text};
 use super::common::plugin::{Loaded, path};
@@ -16,13 +16,13 @@ fn plugin_of(object: &Loaded) -> Plugin {
     unsafe { core::mem::transmute::<*mut c_void, Plugin>(object.function(c"thermocline_plugin")) }
 }
 
-/// What the program does about SIGBUS: it ends in its own way.
+/// The program's own handler for SIGBUS: it ends the process.
 extern "C" fn on_sigbus(_: libc::c_int) {
     // SAFETY: ends the process at once.
     unsafe { libc::_exit(77) }
 }
 
-/// Touches a page of a file that has none: SIGBUS, and none of an arena's.
+/// Touches a page beyond the end of a file: a SIGBUS that no arena causes.
 fn touch_beyond_a_file() {
     // SAFETY: the mapping is this function's own.
     unsafe {
@@ -34,8 +34,8 @@ fn touch_beyond_a_file() {
 }
 
 #[test]
-fn an_object_that_has_built_an_arena_can_be_unloaded() {
-    const TEST: &str = "unload::an_object_that_has_built_an_arena_can_be_unloaded";
+fn dlclose_of_an_object_that_has_built_an_arena_is_harmless() {
+    const TEST: &str = "unload::dlclose_of_an_object_that_has_built_an_arena_is_harmless";
     if child_case().is_none() {
         if path().is_none() {
             skip(TEST, "plugin", "the plugin is not here (cargo build --example plugin)");
@@ -58,15 +58,15 @@ fn an_object_that_has_built_an_arena_can_be_unloaded() {
     let (inline, leave) = (setup_of_child().unwrap().is_inline(), way_of_child() == "leave");
     // SAFETY: the handler ends the process.
     unsafe { libc::signal(libc::SIGBUS, on_sigbus as extern "C" fn(_) as usize) };
-    // While a thread lives that has used an arena, the loader keeps the object because of the destructors
-    // of its variables.
+    // In a thread that ends: the loader keeps an object while a living thread has thread locals of it with
+    // destructors.
     let object = Loaded::new(&path().unwrap());
     let plugin = plugin_of(&object);
     assert_eq!(thread::spawn(move || plugin(inline, leave)).join().unwrap(), 0);
     object.unload();
-    // The hook for forks.
+    // The library's fork hook must still be callable.
     assert_eq!(fork(|| 3).code(), Some(3));
-    // It is the same object that is loaded again, and a thread of it that goes on when it is unloaded.
+    // Loads the same object again, and unloads it while a thread still has thread locals of it.
     let again = Loaded::new(&path().unwrap());
     assert_eq!(plugin_of(&again) as usize, plugin as usize);
     let (unloaded, until_unloaded) = mpsc::channel();
@@ -79,7 +79,7 @@ fn an_object_that_has_built_an_arena_can_be_unloaded() {
     again.unload();
     unloaded.send(()).unwrap();
     thread.join().unwrap();
-    // The handler for SIGBUS is its, and passes on.
+    // The SIGBUS handler is still the object's, and passes the signal on.
     touch_beyond_a_file();
-    unreachable!("SIGBUS ends the process");
+    unreachable!("SIGBUS did not end the process");
 }

@@ -1,4 +1,4 @@
-//! What a fault that is served inline takes of the stack that the kernel has chosen for the handler.
+//! How much an inline fault takes of the stack that the kernel chose for the SIGBUS handler.
 
 use super::common::child::{child_case, passes_in_child, text};
 use super::common::pages::{PAGE, Pages, evict};
@@ -17,7 +17,7 @@ fn the_smallest_stack_without_a_signal_stack_is_large_enough() {
         // SAFETY: takes a number.
         let least = unsafe { libc::sysconf(libc::_SC_THREAD_STACK_MIN) };
         let least = usize::try_from(least).unwrap_or(0).max(libc::PTHREAD_STACK_MIN);
-        // What the C library keeps at the top of a stack, and the frames of the thread itself.
+        // For the C library's data at the top of a stack, and the frames of the thread.
         let own = 8 << 10;
         let len = least.max(largest_frame() + PROMISED + own).next_multiple_of(PAGE);
         touch_on(&Stack::new(len), None, setup);
@@ -38,7 +38,7 @@ fn threads_of_the_standard_library_touch_evicted_pages() {
     }
 }
 
-/// What [`thermocline::FaultMode::Inline`] promises.
+/// [`thermocline::FaultMode::Inline`] promises this.
 #[test]
 fn serving_a_fault_takes_less_than_a_kib_of_stack_beyond_the_frame() {
     const TEST: &str = "alternate::serving_a_fault_takes_less_than_a_kib_of_stack_beyond_the_frame";
@@ -54,11 +54,11 @@ fn serving_a_fault_takes_less_than_a_kib_of_stack_beyond_the_frame() {
     touch_on(&Stack::new(1 << 20), Some(&alternate), Setup::parse(&case));
     let used = alternate.used().saturating_sub(frame);
     println!("\n{case}: {used} bytes of stack beyond a frame of {frame}");
-    assert!(used > 0, "the faults were served elsewhere");
+    assert!(used > 0, "the faults were served on another stack");
     assert!(used <= PROMISED, "{used} bytes beyond a frame of {frame}");
 }
 
-/// Where a handler touches a page.
+/// The address that the handler touches.
 static TOUCHED: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn touch_a_page(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
@@ -68,8 +68,8 @@ extern "C" fn touch_a_page(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
     Foreign::lengthen();
 }
 
-/// The program's handler touches an evicted page while a signal is passed on to it: two frames, and
-/// what the library adds, twice.
+/// The library passes a signal on to the program's handler, which touches an evicted page. That takes two
+/// signal frames, and twice the library's part.
 #[test]
 fn passing_a_signal_on_takes_less_than_a_kib_of_stack_beyond_the_frame() {
     const TEST: &str =
@@ -101,14 +101,15 @@ fn passing_a_signal_on_takes_less_than_a_kib_of_stack_beyond_the_frame() {
     assert!(used > 0 && used <= 2 * PROMISED + OWN, "{used} bytes beyond two frames of {frame}");
 }
 
-/// A goroutine's stack ends where another object begins, and Go's runtime gives each of its threads an
-/// alternate stack for signals.
+/// Below a goroutine's stack lies another object, and each thread of Go's runtime has an alternate stack for
+/// signals.
 #[test]
-fn nothing_is_written_below_a_toucher_that_has_an_alternate_stack() {
-    // What the function that touches has below the address that it knows, and the red zone.
+fn nothing_is_written_below_a_faulting_thread_with_an_alternate_stack() {
+    // For the rest of the touching function's frame, and the red zone.
     const OWN: usize = 1 << 10;
     const LEN: usize = 256 << 10;
-    for setup in inline_setups("nothing_is_written_below_a_toucher") {
+    for setup in inline_setups("nothing_is_written_below_a_faulting_thread_with_an_alternate_stack")
+    {
         let arena = quiet(setup).build().unwrap();
         let pages = Pages::filled(&arena, 500);
         evict(&arena, 500);
@@ -126,7 +127,7 @@ fn nothing_is_written_below_a_toucher_that_has_an_alternate_stack() {
             depth = stack.used().saturating_sub(depth);
         });
         assert_eq!(wrong, 0, "{setup}");
-        assert_eq!(depth, 0, "{setup}: bytes below the toucher's frame");
+        assert_eq!(depth, 0, "{setup}: bytes written below the faulting thread's frame");
         assert!(arena.stats().refaults > 0);
     }
 }

@@ -1,5 +1,5 @@
-//! Several copies of the library in one process, all with inline arenas. Each passes on what belongs to
-//! another one's.
+//! Several copies of the library in one process, all with inline arenas. Each copy passes on a SIGBUS that
+//! belongs to another copy.
 
 use super::common::child::{child_case, passes_in_child, text};
 use super::common::pages::{Pages, evict};
@@ -14,13 +14,13 @@ use std::path::PathBuf;
 
 const COUNT: usize = 100_000;
 
-/// A copy of the library in an object of its own, with numbers in an arena.
+/// A copy of the library in a shared object, with numbers in an arena.
 struct Copy {
     numbers: *const u64,
     evict: extern "C" fn() -> usize,
 }
 
-// SAFETY: numbers that no thread writes, in memory that stays.
+// SAFETY: numbers that no thread writes, in memory that is never freed.
 unsafe impl Sync for Copy {}
 
 impl Copy {
@@ -48,7 +48,7 @@ impl Copy {
         Self { numbers, evict }
     }
 
-    /// Numbers that are not what they were. One of each page is read.
+    /// How many numbers are wrong. Reads one in each page.
     fn wrong(&self) -> usize {
         let wrong = |i: &usize| {
             // SAFETY: within the numbers.
@@ -60,9 +60,8 @@ impl Copy {
 }
 
 #[test]
-fn three_copies_of_the_library_serve_each_others_threads_on_a_small_stack() {
-    const TEST: &str =
-        "copies::three_copies_of_the_library_serve_each_others_threads_on_a_small_stack";
+fn three_copies_of_the_library_share_a_small_signal_stack() {
+    const TEST: &str = "copies::three_copies_of_the_library_share_a_small_signal_stack";
     let Some(case) = child_case() else {
         if path().is_none() {
             skip(TEST, "plugin", "the plugin is not here (cargo build --example plugin)");

@@ -1,7 +1,7 @@
-//! A stack that lies in an arena: the kernel writes signal frames to it, and what it keeps of a thread.
+//! A stack that lies in an arena: the kernel writes signal frames to it, and a word at the end of the thread.
 //! The documented way is to pin it.
 
-use super::common::pages::{PAGE, Pages, eventually};
+use super::common::pages::{PAGE, PAGE_BYTES, Pages, eventually};
 use super::common::signals::install;
 use super::common::stacks::Stack;
 use super::common::{SetOnDrop, quiet, scaled, setups};
@@ -12,7 +12,7 @@ use std::thread;
 
 const PAGES: usize = 400;
 
-/// Words of an arena of which handlers read one, and how often they did.
+/// The first of the words that the handlers read, and the count of their calls.
 static WORDS: AtomicUsize = AtomicUsize::new(0);
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 static WRONG: AtomicUsize = AtomicUsize::new(0);
@@ -26,8 +26,8 @@ extern "C" fn read_a_page(_: c_int) {
 }
 
 #[test]
-fn a_stack_in_a_pinned_part_of_an_arena_takes_signals() {
-    const TEST: &str = "a_stack_in_a_pinned_part_of_an_arena_takes_signals";
+fn signals_are_delivered_on_a_stack_in_pinned_memory() {
+    const TEST: &str = "signals_are_delivered_on_a_stack_in_pinned_memory";
     let handler = read_a_page as extern "C" fn(_) as usize;
     install(libc::SIGUSR2, handler, 0, &[]);
     install(libc::SIGURG, handler, libc::SA_ONSTACK, &[]);
@@ -39,12 +39,12 @@ fn a_stack_in_a_pinned_part_of_an_arena_takes_signals() {
         let rounds = scaled(200, 20);
         let own = Pages::new(&arena, 64);
         let alternate = Pages::new(&arena, 32);
-        // From before a thread uses them until it has ended.
+        // Pinned from before the thread starts until after it has ended.
         let pins = [own, alternate].map(|stack| arena.pin(stack.range()).unwrap());
-        // Where the thread is done before the first eviction, there is something to bring back all the same.
+        // The thread has pages to restore even if it ends before the next eviction.
         eventually(&arena, "most pages stored", |stats| {
             arena.evict_now().unwrap();
-            stats.stored_bytes > PAGES / 2 * PAGE
+            stats.stored_bytes > PAGES as u64 / 2 * PAGE_BYTES
         });
         let over = AtomicBool::new(false);
         thread::scope(|scope| {

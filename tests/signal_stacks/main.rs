@@ -1,11 +1,11 @@
-//! Stacks on which signals are delivered: how little of them an inline fault takes, and what has to be
-//! done for those that lie in an arena.
+//! Stacks on which the kernel delivers signals: how much of them an inline fault takes, and stacks that lie
+//! in an arena.
 //!
-//! `scripts/test` runs this program without optimisation and in the release profile too: how large a
-//! frame is depends on that.
+//! `scripts/test` also runs this program without optimisation and in the release profile, because the size
+//! of a frame depends on the profile.
 
 #![allow(missing_docs, unsafe_code)]
-#![allow(clippy::print_stdout, reason = "how much stack was used belongs to the result")]
+#![allow(clippy::print_stdout, reason = "the stack use is a part of the result")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -22,12 +22,12 @@ use core::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// What the library adds to a signal frame at most, for each copy of it in the process.
+/// The most bytes that the library adds to a signal frame, for each copy of it in the process.
 const PROMISED: usize = 1 << 10;
 
 extern "C" fn nothing(_: c_int) {}
 
-/// The frame of a signal as it is here, with the return address of a handler.
+/// The size of a signal frame on this machine, with the return address of a handler.
 fn frame() -> usize {
     let handler = nothing as extern "C" fn(_) as usize;
     signals::install(libc::SIGUSR1, handler, libc::SA_ONSTACK, &[]);
@@ -44,7 +44,7 @@ fn touch_on(stack: &Stack, alternate: Option<&Stack>, setup: Setup) {
     let rounds = scaled(40, 5);
     let arena = quiet(setup).build().unwrap();
     let mixed = Mixed::new(&arena);
-    // Neighbours for the stretch that is all stored.
+    // Neighbours for a run of stored pages.
     let dense = Pages::filled(&arena, 1000);
     let (wrong, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {

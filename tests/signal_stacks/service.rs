@@ -1,4 +1,4 @@
-//! What serving takes of the stacks that the library has for it.
+//! How much serving takes of the library's service stacks.
 
 use super::common::child::{child_case, passes_in_child, text};
 use super::common::pages::{PAGE, Pages, rounds};
@@ -16,7 +16,7 @@ use thermocline::Stats;
 /// Bytes of a service stack.
 const SIZE: usize = 64 << 10;
 
-/// The addresses at which there is accessible memory of that size, above a page that is not.
+/// The addresses of accessible mappings of that size above an inaccessible page.
 fn above_guards() -> Vec<usize> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let number = |text| usize::from_str_radix(text, 16).unwrap();
@@ -57,7 +57,7 @@ fn service_stacks_have_room_to_spare() {
     let stacks: Vec<Stack> =
         new.map(|start| Stack::at(ptr::with_exposed_provenance_mut(start), SIZE)).collect();
     assert!(stacks.len() >= 32, "only {} service stacks are found", stacks.len());
-    // No thread touches a page meanwhile.
+    // No thread uses these stacks now, because none faults.
     stacks.iter().for_each(Stack::paint);
 
     touch_on(&Stack::new(1 << 20), None, Setup::parse(&case));

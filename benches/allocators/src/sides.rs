@@ -83,7 +83,7 @@ impl InArena {
 
     /// An arena that only allocates. Possible only on kernels that lack a requested feature.
     pub(crate) fn plain() -> Result<Self, Trouble> {
-        let arena = Arena::builder().tracker(Tracker::Rwp).or_plain_memory().build()?;
+        let arena = Arena::builder().tracker(Tracker::Rwp).plain_memory_fallback(true).build()?;
         match arena.swapping() {
             Swapping::Off(_) => Ok(Self(arena)),
             _ => Err(

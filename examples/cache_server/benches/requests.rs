@@ -1,14 +1,14 @@
-//! Taking pipelined requests apart: our parser beside that of the redis-protocol crate, which makes
-//! a tree of frames of each request, with its bytes or with the places where they are.
+//! Parsing pipelined requests: this server's parser, and that of the redis-protocol crate, which builds
+//! a tree of frames for each request, with its bytes or with their positions.
 //!
-//! A round is 64 requests: GET and SET in turn, 64 bytes of value.
+//! A round is 64 requests, GET and SET in turn, with values of 64 bytes.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use redis_protocol::resp2;
 use std::hint::black_box;
 
 #[path = "../src/request/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the server uses more of it")]
+#[allow(dead_code, unused_imports, reason = "only the server uses all of it")]
 mod request;
 
 const REQUESTS: u64 = 64;

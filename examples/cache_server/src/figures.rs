@@ -1,17 +1,16 @@
-//! What the keyspace and its arena have to tell: all that `INFO`, `MEMORY` and the metrics show of
-//! them comes from here.
+//! The figures of the keyspace and its arena, for `INFO`, `MEMORY` and the metrics.
 
 use crate::keyspace::Events;
 use crate::server::Server;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use thermocline::{Arena, HeapStats, Lane, LatencyHistogram, Stats, Swapping};
 
-/// The arena that values lie in.
+/// The arena that holds the values.
 pub fn arena(server: &Server) -> &Arena {
     server.keyspace.arena()
 }
 
-/// What has happened to keys since the server was started, or its statistics were reset.
+/// Counts of events on keys since the start or the last `CONFIG RESETSTAT`.
 pub fn events(server: &Server) -> Events {
     server.keyspace.events()
 }
@@ -20,12 +19,12 @@ pub fn reset_events(server: &Server) {
     server.keyspace.reset_events();
 }
 
-/// Bytes that keys and values take before compression: what `maxmemory` bounds.
+/// Bytes that keys and values take before compression, which `maxmemory` limits.
 pub fn used_bytes(server: &Server) -> usize {
     server.keyspace.used_bytes()
 }
 
-/// Called where a limit or the policy has changed.
+/// Applies changed limits and a changed policy.
 pub fn settings_changed(server: &Server) {
     let limit = |setting: &AtomicU64| {
         usize::try_from(setting.load(Relaxed)).ok().filter(|&limit| limit > 0)
@@ -39,15 +38,15 @@ pub fn settings_changed(server: &Server) {
     server.clients.set_most_bytes(most);
 }
 
-/// What is known about memory at one time.
+/// A snapshot of the memory figures.
 #[derive(Debug, Clone)]
 pub struct Memory {
     pub stats: Stats,
     pub swapping: Swapping,
     pub fault_mode: String,
-    /// Bytes that values take in the hot, the default and the cold lane, larger ones left out.
-    pub lanes: [(&'static str, usize); 3],
-    pub large_bytes: usize,
+    /// Bytes of values in the hot, the default and the cold lane, without large values.
+    pub lanes: [(&'static str, u64); 3],
+    pub large_bytes: u64,
     pub fragmentation: f64,
 }
 
@@ -67,7 +66,7 @@ impl Memory {
         }
     }
 
-    /// `rwp` or `zap`; none where nothing is evicted.
+    /// `rwp` or `zap`; `none` if the arena does not evict.
     pub fn tracker(&self) -> String {
         match &self.swapping {
             Swapping::On(tracker) => tracker.to_string(),
@@ -75,21 +74,21 @@ impl Memory {
         }
     }
 
-    /// Bytes stored for each byte that the store takes; 1 where it is empty.
+    /// Stored bytes divided by the store's bytes; 1 if the store is empty.
     pub fn ratio(&self) -> f64 {
         self.stats.ratio().unwrap_or(1.0)
     }
 }
 
-fn lane_bytes(heap: &HeapStats, lane: Lane) -> usize {
+fn lane_bytes(heap: &HeapStats, lane: Lane) -> u64 {
     heap.lanes.iter().filter(|stats| stats.lane == lane).map(|stats| stats.live_bytes()).sum()
 }
 
-/// Bounds in microseconds that times of refaults are counted by.
+/// Bounds of the histogram of refault times, in microseconds.
 pub const REFAULT_BOUNDS_US: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000];
 
-/// How many refaults took at most so long, for each of the bounds, as far as the histogram's own
-/// buckets tell: one that reaches over a bound counts above it.
+/// The number of refaults within each bound. A bucket of the histogram that extends beyond a bound
+/// counts as above it.
 pub fn refaults_within(times: &LatencyHistogram) -> [u64; REFAULT_BOUNDS_US.len()] {
     REFAULT_BOUNDS_US.map(|bound| {
         let below = times.buckets().filter(|(ceiling, _)| ceiling.as_micros() < bound.into());

@@ -1,9 +1,9 @@
-//! What the process takes besides its arena's pages.
+//! The process's memory apart from its arena's pages.
 
 use std::fs::File;
 use std::io::{Read, Seek};
 
-/// Reads it in `/proc/self/status` (`proc_pid_status(5)`).
+/// Reads `/proc/self/status` (`proc_pid_status(5)`).
 #[derive(Debug, Default)]
 pub struct Footprint {
     status: Option<File>,
@@ -11,8 +11,8 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Bytes of anonymous memory (the arena's store included, its pages, which are a file's, not),
-    /// of page tables, and of the program itself. 0 where there is no `/proc`.
+    /// Bytes of anonymous memory, of page tables, and of the program's code. Contains the arena's store, but
+    /// not its pages, which belong to a memfd. 0 if `/proc` is not mounted.
     pub fn measure(&mut self) -> usize {
         self.read().unwrap_or(0)
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_the_status_are_read() {
+    fn lines_of_the_status_are_parsed() {
         let status = "Name:\tcache\nVmPTE:\t      44 kB\nRssAnon:\t    1280 kB\nThreads:\t3\n";
         assert_eq!(kibibytes(status, "RssAnon:"), Some(1280));
         assert_eq!(kibibytes(status, "VmPTE:"), Some(44));
@@ -49,16 +49,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allocated_is_seen() {
+    fn allocated_memory_is_measured() {
         let mut footprint = Footprint::default();
-        let mut is_seen = || {
+        let mut grows = || {
             let before = footprint.measure();
             let memory = std::hint::black_box(vec![1u8; 64 << 20]);
             let after = footprint.measure();
             drop(memory);
             after >= before + (60 << 20)
         };
-        // Other tests of this process may give memory back meanwhile, though not each time.
-        assert!((0..100).any(|_| is_seen()));
+        // Other tests of this process may free memory meanwhile, but not in each attempt.
+        assert!((0..100).any(|_| grows()));
     }
 }

@@ -1,4 +1,4 @@
-//! A cache that speaks Redis' protocol and whose idle values sleep compressed.
+//! A cache that speaks Redis' protocol and keeps idle values compressed.
 //!
 //! ```text
 //! cargo run --release -p cache_server
@@ -32,16 +32,16 @@ fn main() -> ExitCode {
     abort_on_panic();
     match start::run(&options, &mut io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => {
-            // Where this cannot be written, there is nobody to read it either.
-            let _ = writeln!(io::stderr(), "cache_server: {trouble}");
+        Err(error) => {
+            // A failure of standard error cannot be reported.
+            let _ = writeln!(io::stderr(), "cache_server: {error}");
             ExitCode::from(1)
         }
     }
 }
 
-/// A thread that panics may hold locks, and what they guard is half done: everybody else would wait
-/// for it for ever, or see it. So the process ends, with the panic's message.
+/// A thread that panics may hold locks and leave the data under them inconsistent. Other threads would
+/// wait for ever or read that data. So the process aborts, after the panic's message.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! The figures for Prometheus, over HTTP.
+//! Metrics for Prometheus, over HTTP.
 
 use crate::figures::{self, Memory, REFAULT_BOUNDS_US};
 use crate::process;
@@ -17,7 +17,7 @@ use tiny_http::{Header, Method, Request, Response};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves `/metrics` from a thread of its own, for as long as the process lives. Where it listens.
+/// Serves `/metrics` from a thread of its own until the process ends. Returns the address.
 pub fn serve(address: SocketAddr, server: Arc<Server>) -> Result<String, String> {
     let http = tiny_http::Server::http(address)
         .map_err(|error| format!("cannot serve metrics on {address}: {error}"))?;
@@ -26,7 +26,7 @@ pub fn serve(address: SocketAddr, server: Arc<Server>) -> Result<String, String>
     registry.register_collector(Box::new(Figures(server)));
     let thread = thread::Builder::new().name("metrics".into()).spawn(move || {
         for request in http.incoming_requests() {
-            // Who does not wait for the answer does without.
+            // A client that has disconnected gets no answer.
             let _ = answer(request, &registry);
         }
     });
@@ -47,7 +47,7 @@ fn answer(request: Request, registry: &Registry) -> std::io::Result<()> {
     request.respond(Response::from_string(body).with_header(header))
 }
 
-/// Reads all figures when it is asked for them.
+/// Collects all figures at each request.
 #[derive(Debug)]
 struct Figures(Arc<Server>);
 
@@ -60,34 +60,38 @@ impl Collector for Figures {
         let stats = &memory.stats;
 
         for (name, help, value) in [
-            ("connections", "Connections that were let in", totals.connections),
-            ("rejected_connections", "Connections above maxclients", totals.rejected_connections),
-            ("evicted_clients", "Clients closed for their memory", totals.evicted_clients),
-            ("commands", "Commands that were carried out", totals.commands),
-            ("errors", "Requests that were answered with an error", totals.errors),
+            ("connections", "Accepted connections", totals.connections),
+            (
+                "rejected_connections",
+                "Connections refused because of maxclients",
+                totals.rejected_connections,
+            ),
+            ("evicted_clients", "Clients closed because of their memory", totals.evicted_clients),
+            ("commands", "Executed commands", totals.commands),
+            ("errors", "Requests answered with an error", totals.errors),
             ("received_bytes", "Bytes read from clients", totals.bytes_in),
             ("sent_bytes", "Bytes sent to clients", totals.bytes_out),
-            ("keyspace_hits", "Keys that were read and there", events.hits),
-            ("keyspace_misses", "Keys that were read and not there", events.misses),
-            ("expired_keys", "Keys whose time had passed", events.expired),
-            ("evicted_keys", "Keys removed because there was no room", events.evicted),
+            ("keyspace_hits", "Reads of existing keys", events.hits),
+            ("keyspace_misses", "Reads of missing keys", events.misses),
+            ("expired_keys", "Keys removed after their expiry", events.expired),
+            ("evicted_keys", "Keys removed because memory was full", events.evicted),
             ("values_promoted", "Values that moved to the hot lane", events.promoted),
             ("values_demoted", "Values that moved from the hot lane", events.demoted),
             ("values_lost", "Values whose stored copy was damaged", events.lost),
-            ("refaults", "Touches that brought a page back", stats.refaults),
-            ("pages_brought_along", "Readahead brought back with those", stats.readahead_pages),
-            ("pages_prefetched", "Pages brought back before a touch", stats.prefetched_pages),
-            ("pages_evicted", "Pages that were compressed", stats.evicted_pages),
+            ("refaults", "Touches that restored a page", stats.refaults),
+            ("pages_brought_along", "Pages restored by readahead", stats.readahead_pages),
+            ("pages_prefetched", "Pages restored before a touch", stats.prefetched_pages),
+            ("pages_evicted", "Evicted pages", stats.evicted_pages),
             ("pages_incompressible", "Pages that did not compress", stats.incompressible_pages),
-            ("store_full", "Pages that stayed for want of room", stats.store_full_pages),
+            ("store_full", "Pages kept because the store was full", stats.store_full_pages),
         ] {
             counter(&mut to, name, help, value)?;
         }
         let settings = &server.settings;
         for (name, help, value) in [
-            ("connected_clients", "Clients", server.clients.count() as f64),
-            ("client_bytes", "Bytes that clients take", server.clients.used_bytes() as f64),
-            ("keys", "Keys", server.keyspace.len() as f64),
+            ("connected_clients", "Connected clients", server.clients.count() as f64),
+            ("client_bytes", "Bytes of all clients", server.clients.used_bytes() as f64),
+            ("keys", "Number of keys", server.keyspace.len() as f64),
             ("used_bytes", "Bytes of keys and values", figures::used_bytes(server) as f64),
             (
                 "process_resident_bytes",
@@ -95,14 +99,22 @@ impl Collector for Figures {
                 process::resident_bytes() as f64,
             ),
             ("resident_bytes", "Bytes of pages in memory", stats.resident_bytes as f64),
-            ("stored_bytes", "Bytes of pages that are compressed", stats.stored_bytes as f64),
-            ("store_bytes", "Bytes that those take", stats.store_bytes as f64),
-            ("saved_bytes", "The difference", stats.saved_bytes() as f64),
-            ("compression_ratio", "Stored bytes by bytes they take", memory.ratio()),
-            ("lost_bytes", "Bytes whose copies are damaged", stats.lost_bytes as f64),
-            ("large_bytes", "Bytes in values larger than a lane takes", memory.large_bytes as f64),
-            ("memory_limit_bytes", "The limit, or 0", settings.memory_limit.load(Relaxed) as f64),
-            ("swapping", "Whether pages are compressed", f64::from(memory.tracker() != "none")),
+            ("stored_bytes", "Bytes of stored pages, uncompressed", stats.stored_bytes as f64),
+            ("store_bytes", "Bytes of the compressed store", stats.store_bytes as f64),
+            ("saved_bytes", "Stored bytes less store bytes", stats.saved_bytes() as f64),
+            ("compression_ratio", "Stored bytes divided by store bytes", memory.ratio()),
+            ("lost_bytes", "Bytes of pages whose stored copy is damaged", stats.lost_bytes as f64),
+            ("large_bytes", "Bytes of values too large for a lane", memory.large_bytes as f64),
+            (
+                "memory_limit_bytes",
+                "The memory limit, or 0",
+                settings.memory_limit.load(Relaxed) as f64,
+            ),
+            (
+                "swapping",
+                "1 if the arena evicts pages, else 0",
+                f64::from(memory.tracker() != "none"),
+            ),
         ] {
             gauge(&mut to, name, help, value)?;
         }
@@ -127,7 +139,7 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> 
 fn info(to: &mut DescriptorEncoder<'_>, memory: &Memory) -> fmt::Result {
     let labels = [("tracker", memory.tracker()), ("fault_mode", memory.fault_mode.clone())];
     let metric = prometheus_client::metrics::info::Info::new(labels);
-    let help = "How memory is watched and brought back";
+    let help = "The arena's tracker and fault mode";
     metric.encode(to.encode_descriptor("cache_arena", help, None, metric.metric_type())?)
 }
 
@@ -145,14 +157,14 @@ fn lanes(to: &mut DescriptorEncoder<'_>, memory: &Memory) -> fmt::Result {
 fn refault_times(to: &mut DescriptorEncoder<'_>, memory: &Memory) -> fmt::Result {
     let times = &memory.stats.refault_time;
     let within = figures::refaults_within(times);
-    // Of a bucket only the upper bound is known.
+    // Each value counts as its bucket's upper bound.
     let sum: f64 = times.buckets().map(|(ceiling, n)| ceiling.as_secs_f64() * n as f64).sum();
     let mut below = 0;
     let counts = within.map(|count| count - std::mem::replace(&mut below, count));
     let bounds = REFAULT_BOUNDS_US.map(|us| us as f64 / 1e6);
     let mut buckets: Vec<(f64, u64)> = bounds.into_iter().zip(counts).collect();
     buckets.push((f64::INFINITY, times.count() - below));
-    let help = "How long it took to bring a page back";
+    let help = "Time to restore a page";
     let kind = prometheus_client::metrics::MetricType::Histogram;
     let mut encoder = to.encode_descriptor("cache_refault", help, Some(&Unit::Seconds), kind)?;
     encoder.encode_histogram::<[(&str, &str); 0]>(sum, times.count(), &buckets, None)

@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use crate::keyspace::{self, Policy};
 use crate::server::Share;
@@ -10,11 +10,10 @@ use std::str::FromStr;
 use std::time::Duration;
 use thermocline::{Builder, FaultMode};
 
-/// A cache that speaks Redis' protocol and whose idle values sleep compressed.
+/// A cache that speaks Redis' protocol and keeps idle values compressed.
 ///
-/// Any Redis client works with it. Values that nobody has used for a while are compressed in the
-/// background and come back when they are touched; INFO thermocline and MEMORY DOCTOR say what that
-/// saves.
+/// Any Redis client works with it. The server compresses idle values in the background and
+/// restores them when a client uses them; INFO thermocline and MEMORY DOCTOR report the memory saved.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP, max_term_width = 100, args_override_self = true)]
 pub struct Options {
@@ -23,7 +22,7 @@ pub struct Options {
     pub port: Port,
     /// Addresses to listen on, with commas between them
     ///
-    /// Whoever can reach them can read and change everything, unless there is a password.
+    /// Every host that can reach them can read and change all data, unless there is a password.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "127.0.0.1")]
     pub bind: Vec<IpAddr>,
     /// Path of a Unix socket to listen on as well
@@ -35,32 +34,32 @@ pub struct Options {
     /// Bytes that keys and values may take before compression; 0 for no limit
     #[arg(long, value_name = "SIZE", value_parser = size::option, default_value = "0")]
     pub maxmemory: u64,
-    /// What is removed where that is reached
+    /// Which keys the server removes at that limit
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub maxmemory_policy: Policy,
     /// Bytes of memory that the process may take, compressed values included [default: no limit]
     ///
-    /// Above it, what has been idle the longest is compressed, however short that is. Where even that
-    /// is not enough, keys are removed by the maxmemory policy, or commands that need memory refused.
+    /// Above it, the server compresses the values that have been idle longest, even if not for long. If
+    /// that is not enough, it removes keys by the maxmemory policy, or refuses commands that need memory.
     #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
     pub memory_limit: Option<u64>,
-    /// What clients may take together, as bytes or as a percentage of the memory limit; 0 for no limit
+    /// Bytes that all clients may take together, or a percentage of the memory limit; 0 for no limit
     ///
-    /// Unfinished requests, replies that were not taken, and buffers. Where more is needed, requests that
-    /// are large wait; where that does not help, the largest clients are closed.
+    /// Counts unfinished requests, unread replies and buffers. Above it, large requests wait; if that does
+    /// not help, the server closes the largest clients.
     #[arg(long, value_name = "SHARE", default_value = "25%")]
     pub maxmemory_clients: Share,
-    /// Bytes of address space for values: the most that they may take before compression, those
-    /// that sleep included [default: 64gb, or less where the system does not grant that much]
+    /// Bytes of address space for values: the most that they may take before compression, compressed
+    /// ones included [default: 64gb, or less if the system does not grant that much]
     #[arg(long, value_name = "SIZE", value_parser = reserve)]
     pub reserve: Option<usize>,
-    /// How long values are idle before they are compressed
+    /// How long a value is idle before it is compressed
     #[arg(long, value_name = "DURATION", value_parser = size::duration, default_value = "60s")]
     pub cold_after: Duration,
-    /// A password that clients have to give
+    /// The password that clients must send
     #[arg(long, value_name = "PASSWORD")]
     pub requirepass: Option<String>,
-    /// Clients that may be connected at a time
+    /// The most clients connected at a time
     #[arg(long, value_name = "N", default_value = "10000",
         value_parser = clap::value_parser!(u32).range(1..))]
     pub maxclients: u32,
@@ -68,32 +67,32 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "0",
         value_parser = clap::value_parser!(u32).range(..=0x7fff_ffff))]
     pub timeout: u32,
-    /// Where to serve /metrics for Prometheus, such as 127.0.0.1:9121 [default: nowhere]
+    /// Address for /metrics for Prometheus, such as 127.0.0.1:9121 [default: none]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
-    /// Who brings compressed values back
+    /// Which threads restore compressed values
     #[arg(long, value_name = "MODE", value_enum, default_value = "inline")]
     pub fault_mode: Faults,
-    /// How touches are noticed
+    /// How the arena notices touches
     #[arg(long, value_name = "TRACKER", value_enum, default_value = "auto")]
     pub tracker: Tracker,
-    /// Go on without compression where the system does not allow it
+    /// Run without compression if the system does not support it
     #[arg(long)]
     pub or_plain_memory: bool,
-    /// Leave values where they were first put, however hot they are (for comparison)
+    /// Never move values between lanes (for comparison)
     #[arg(long)]
     pub place_once: bool,
-    /// Let clients hold up their thread with DEBUG SLEEP
+    /// Let clients block their worker thread with DEBUG SLEEP
     #[arg(long)]
     pub enable_debug_command: bool,
 }
 
 const AFTER_HELP: &str = "\
 Sizes are bytes, or have a unit: k, m, g for thousands, kb, mb, gb for 1024s.
-SIGINT and SIGTERM stop the server once all requests that were read are answered; a second one stops
-it at once. Exit code: 0, or 1 if it could not start or go on, or 2 if an option makes no sense.";
+SIGINT and SIGTERM stop the server after it has answered all requests that it has read; a second signal
+stops it at once. Exit code: 0, 1 after an error, 2 after an invalid option.";
 
-/// Where to listen.
+/// The TCP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     Off,
@@ -117,18 +116,18 @@ impl FromStr for Port {
 /// [`FaultMode`], as an option.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Faults {
-    /// As the process's privileges allow
+    /// The best mode that the process's privileges allow
     Auto,
-    /// Threads of the arena
+    /// The arena's handler threads
     Handler,
-    /// The thread that touched it
+    /// The faulting thread
     Inline,
 }
 
 /// [`thermocline::Tracker`], as an option.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Tracker {
-    /// The best that the kernel has
+    /// The best tracker that the kernel supports
     Auto,
     /// Read-write protection, Linux 7.3
     Rwp,
@@ -153,7 +152,7 @@ fn reserve(text: &str) -> Result<usize, &'static str> {
 }
 
 impl Options {
-    /// Where to listen by TCP.
+    /// The TCP addresses to listen on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let port = match self.port {
             Port::Off => return Vec::new(),
@@ -163,14 +162,14 @@ impl Options {
         self.bind.iter().map(|&address| SocketAddr::new(address, port)).collect()
     }
 
-    /// Who else can reach it than this machine.
-    pub fn is_open_to_others(&self) -> bool {
+    /// Whether another host can connect by TCP.
+    pub fn allows_other_hosts(&self) -> bool {
         let loopback =
             |address: &IpAddr| address.is_loopback() || *address == IpAddr::V4(Ipv4Addr::LOCALHOST);
         self.port != Port::Off && !self.bind.iter().all(loopback)
     }
 
-    /// A keyspace as it was asked for.
+    /// The keyspace's options.
     pub fn keyspace(&self) -> keyspace::Options {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         keyspace::Options {
@@ -182,10 +181,10 @@ impl Options {
         }
     }
 
-    /// An arena as it was asked for; its limits are the keyspace's business.
+    /// The arena's options. The keyspace sets its limit.
     pub fn arena(&self) -> Builder {
         let mut arena = thermocline::Arena::builder().cold_age(self.cold_after);
-        // Ten looks while a value gets cold, and never more than one a second.
+        // Ten scans while a value gets cold, and at most one a second.
         let interval = self.cold_after / 10;
         arena = arena
             .scan_interval(interval.clamp(Duration::from_millis(1), Duration::from_secs(1)))
@@ -202,7 +201,7 @@ impl Options {
         if let Some(bytes) = self.reserve {
             arena = arena.reserve(bytes);
         }
-        if self.or_plain_memory { arena.or_plain_memory() } else { arena }
+        arena.plain_memory_fallback(self.or_plain_memory)
     }
 }
 
@@ -216,21 +215,21 @@ mod tests {
     }
 
     #[test]
-    fn the_options_fit_together() {
+    fn the_options_are_consistent() {
         Options::command().debug_assert();
     }
 
     #[test]
-    fn defaults_listen_on_this_machine_alone() {
+    fn defaults_listen_on_this_machine_only() {
         let options = parse(&[]).unwrap();
         assert_eq!(options.addresses(), ["127.0.0.1:6379".parse().unwrap()]);
-        assert!(!options.is_open_to_others());
-        assert!(parse(&["--bind", "0.0.0.0,::1"]).unwrap().is_open_to_others());
-        assert!(!parse(&["--bind", "0.0.0.0", "--port", "0"]).unwrap().is_open_to_others());
+        assert!(!options.allows_other_hosts());
+        assert!(parse(&["--bind", "0.0.0.0,::1"]).unwrap().allows_other_hosts());
+        assert!(!parse(&["--bind", "0.0.0.0", "--port", "0"]).unwrap().allows_other_hosts());
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_a_remedy() {
+    fn invalid_options_are_refused_by_name() {
         for args in [
             ["--port", "65536"],
             ["--maxmemory", "1.5g"],

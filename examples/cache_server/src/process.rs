@@ -1,16 +1,16 @@
-//! What the kernel knows about this process.
+//! The kernel's figures about this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 
-/// Bytes in memory; 0 if `/proc` is not there.
+/// Resident bytes; 0 if `/proc` is not mounted.
 pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
-/// Bytes in all of the machine's memory; 0 if `/proc` is not there.
+/// The machine's memory in bytes; 0 if `/proc` is not mounted.
 pub fn system_bytes() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kibibytes = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
@@ -21,7 +21,7 @@ pub fn system_bytes() -> u64 {
 /// Seconds of CPU time in user code and in the kernel.
 pub fn cpu_seconds() -> (f64, f64) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name in parentheses may have spaces in it. Fields 14 and 15 are the twelfth behind it.
+    // The name in parentheses may contain spaces. Fields 14 and 15 are the twelfth and thirteenth after it.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut ticks = fields.split_whitespace().skip(11).map_while(|field| field.parse::<f64>().ok());
     let per_second = rustix::param::clock_ticks_per_second() as f64;
@@ -29,10 +29,10 @@ pub fn cpu_seconds() -> (f64, f64) {
     (next(), next())
 }
 
-/// Descriptors that are not for clients.
+/// Descriptors that the server keeps for itself.
 const OWN_DESCRIPTORS: u64 = 64;
 
-/// Raises the limit of descriptors so that `clients` can be connected; how many can be.
+/// Raises the limit of descriptors to allow `clients` connections. Returns the number that it allows.
 pub fn allow_clients(clients: usize) -> usize {
     let wanted = clients as u64 + OWN_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
@@ -40,7 +40,7 @@ pub fn allow_clients(clients: usize) -> usize {
     if current >= wanted {
         return clients;
     }
-    // The hard limit can be raised too by who may do so.
+    // A privileged process can raise the hard limit too.
     let attempts = [(wanted, most.max(wanted)), (wanted.min(most), most)];
     let set = attempts.into_iter().find(|&(current, maximum)| {
         let limit = Rlimit { current: Some(current), maximum: Some(maximum) };
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_there() {
+    fn figures_are_read() {
         assert!(resident_bytes() > 100_000 && system_bytes() > resident_bytes());
         let (user, system) = cpu_seconds();
         assert!(user >= 0.0 && system >= 0.0);

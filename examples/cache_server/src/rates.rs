@@ -1,14 +1,14 @@
-//! How fast counters have grown lately.
+//! The recent rates of counters.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Over which time a rate is taken, and how far apart it is looked at.
+/// The time over which a rate is measured, and the time between samples.
 const WINDOW: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_secs(1);
 
-/// What is counted: refaults, pages brought back by them and with them, and commands.
+/// Counts of refaults, of the pages that they restored (with readahead), and of commands.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counters {
     pub refaults: f64,
@@ -16,12 +16,12 @@ pub struct Counters {
     pub commands: f64,
 }
 
-/// Samples of the last minute.
+/// The samples of the last minute.
 #[derive(Debug, Default)]
 pub struct Rates(Mutex<VecDeque<(Instant, Counters)>>);
 
 impl Rates {
-    /// To be called more often than [`STEP`]; what comes too early is left out.
+    /// Takes a sample, unless the last one is more recent than [`STEP`].
     pub fn sample(&self, now: Instant, counters: impl FnOnce() -> Counters) {
         let mut samples = self.0.lock();
         if samples.back().is_some_and(|(at, _)| now < *at + STEP) {
@@ -33,7 +33,7 @@ impl Rates {
         }
     }
 
-    /// By the second, over the last minute or what there is of it.
+    /// The rate per second over the last minute, or over the time since the start if that is shorter.
     pub fn per_second(&self) -> Counters {
         let samples = self.0.lock();
         let (Some((begun, first)), Some((ended, last))) = (samples.front(), samples.back()) else {
@@ -42,7 +42,7 @@ impl Rates {
         rate(*first, *last, ended.duration_since(*begun))
     }
 
-    /// By the second, over the last step.
+    /// The rate per second over the last step.
     pub fn instantaneous(&self) -> Counters {
         let samples = self.0.lock();
         let mut latest = samples.iter().rev();
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_that_of_the_last_minute() {
+    fn rates_cover_the_last_minute() {
         let rates = Rates::default();
         assert_eq!(rates.per_second(), Counters::default());
         let start = Instant::now();
@@ -79,7 +79,7 @@ mod tests {
         rates.sample(at(0), || refaults(0.0));
         rates.sample(at(10), || refaults(50.0));
         assert_eq!(rates.per_second(), refaults(5.0));
-        // Too early to count.
+        // This sample comes too early and is dropped.
         rates.sample(at(10), || refaults(1e9));
         rates.sample(at(20), || refaults(50.0));
         assert_eq!((rates.per_second(), rates.instantaneous()), (refaults(2.5), refaults(0.0)));

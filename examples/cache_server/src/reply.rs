@@ -1,8 +1,8 @@
-//! Replies in RESP2 or RESP3, written straight into what is to be sent.
+//! Replies in RESP2 or RESP3, written directly to a connection's output.
 
 use std::io::Write;
 
-/// What the client speaks: RESP2 until it says `HELLO 3`.
+/// The protocol of a client: RESP2 until it sends `HELLO 3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
     #[default]
@@ -10,7 +10,7 @@ pub enum Protocol {
     Resp3,
 }
 
-/// Writes the reply to one command. A nested reply is its header, then each element in turn.
+/// Writes the reply to one command: for an array or map first its header, then each element.
 #[derive(Debug)]
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
@@ -36,10 +36,10 @@ impl<'a> Reply<'a> {
         self.error_bytes(text.as_bytes());
     }
 
-    /// An error that repeats what a client has sent. Line ends in it become spaces.
+    /// An error that repeats bytes of the client. Line ends in them become spaces.
     pub fn error_bytes(&mut self, text: &[u8]) {
         let start = self.out.len() + 1;
-        // As Redis has it: line ends become spaces, but those at the end go.
+        // As in Redis: line ends become spaces, and those at the end are removed.
         let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
         self.line(b'-', &text[..end]);
         let end = self.out.len() - 2;
@@ -50,7 +50,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// An error that quotes what the client sent, as far as its first zero byte.
+    /// An error that quotes bytes of the client up to the first zero byte.
     pub fn error_quoting(&mut self, before: &str, quoted: &[u8], after: &str) {
         let end = memchr::memchr(0, quoted).unwrap_or(quoted.len());
         self.error_bytes(&[before.as_bytes(), &quoted[..end], after.as_bytes()].concat());
@@ -65,7 +65,7 @@ impl<'a> Reply<'a> {
     }
 
     pub fn bulk(&mut self, bytes: &[u8]) {
-        // One look at the capacity, and never twice what a large value needs.
+        // One check of the capacity; without it a large value could double the buffer.
         self.out.reserve(bytes.len() + 24);
         self.header(b'$', bytes.len() as i64);
         self.out.extend_from_slice(bytes);
@@ -84,7 +84,7 @@ impl<'a> Reply<'a> {
         self.header(b'*', len as i64);
     }
 
-    /// An array without order. In RESP2 any array.
+    /// An unordered array. In RESP2 an ordinary array.
     pub fn set(&mut self, len: usize) {
         match self.protocol {
             Protocol::Resp2 => self.array(len),
@@ -92,7 +92,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// `len` pairs of a key and a value. In RESP2 an array of twice as many.
+    /// A map of `len` pairs. In RESP2 an array of twice that length.
     pub fn map(&mut self, len: usize) {
         match self.protocol {
             Protocol::Resp2 => self.array(2 * len),
@@ -100,7 +100,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// In RESP2 a bulk string. With the digits that `%.17g` of C prints.
+    /// A number with the digits that C's `%.17g` prints. In RESP2 a bulk string.
     pub fn double(&mut self, value: f64) {
         let text = seventeen_digits(value);
         match self.protocol {
@@ -109,7 +109,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Text for people, of a format such as `txt` or `mkd`. In RESP2 a bulk string.
+    /// Text for people, in a format such as `txt` or `mkd`. In RESP2 a bulk string.
     pub fn verbatim(&mut self, format: [u8; 3], text: &[u8]) {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
@@ -123,17 +123,17 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// How much has been written so far, to [`rewind`](Self::rewind) to.
+    /// The number of bytes written, for [`rewind`](Self::rewind).
     pub fn position(&self) -> usize {
         self.out.len()
     }
 
-    /// Takes back what was written since `position`: of a command that fails after all.
+    /// Removes the bytes written since `position`, when a command fails late.
     pub fn rewind(&mut self, position: usize) {
         self.out.truncate(position);
     }
 
-    /// Whatever follows is written so: `HELLO` answers in what it switches to.
+    /// Sets the protocol of the following output: `HELLO` answers in the new protocol.
     pub fn set_protocol(&mut self, protocol: Protocol) {
         self.protocol = protocol;
     }
@@ -150,7 +150,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// `%.17g`.
+/// Formats as C's `%.17g`.
 fn seventeen_digits(value: f64) -> String {
     if value.is_nan() {
         return "nan".into();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_in_both_protocols() {
+    fn each_type_is_written_in_both_protocols() {
         type Write = fn(&mut Reply<'_>);
         let cases: [(Write, &str, &str); 10] = [
             (|r| r.ok(), "+OK\r\n", "+OK\r\n"),

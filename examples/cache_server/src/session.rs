@@ -1,4 +1,4 @@
-//! What is known about a client: by its connection alone, and by everybody.
+//! The state of a client: a part that its connection owns, and a part that all threads see.
 
 use crate::reply::Protocol;
 use crate::server::Server;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A client as its own connection sees it.
+/// The part that the connection owns.
 #[derive(Debug)]
 pub struct Session {
     pub client: Arc<Client>,
     pub protocol: Protocol,
     pub authenticated: bool,
     pub replies: Replies,
-    /// Nothing of this client is carried out any more; once its replies are sent, it is closed.
+    /// The server executes no more requests of this client, and closes it after its last reply.
     pub close: bool,
 }
 
@@ -23,9 +23,9 @@ pub struct Session {
 pub enum Replies {
     On,
     Off,
-    /// Not to this command, nor to the next one.
+    /// No reply to this command, nor to the next one.
     SkipNext,
-    /// Not to this one.
+    /// No reply to this command.
     Skip,
 }
 
@@ -40,7 +40,7 @@ impl Session {
         }
     }
 
-    /// That of a client that has just connected, from nowhere.
+    /// The session of a newly connected client, with an invented address.
     #[cfg(test)]
     pub fn for_tests(server: &Server) -> Self {
         let client = Client::new(1, "nowhere".into(), "here".into(), -1, 0);
@@ -51,7 +51,7 @@ impl Session {
         !self.authenticated && server.settings.has_password()
     }
 
-    /// Whether the command that was just carried out is answered. To be asked once for each.
+    /// Whether the last command gets a reply. Called once per command.
     pub fn wants_reply(&mut self) -> bool {
         match self.replies {
             Replies::On => true,
@@ -73,34 +73,34 @@ impl Session {
     }
 }
 
-/// A client as all see it. Its worker alone writes the figures.
+/// The part that all threads see. Only the client's worker writes the figures.
 #[derive(Debug)]
 pub struct Client {
     pub id: u64,
     pub address: String,
     pub local_address: String,
     pub descriptor: i32,
-    /// In seconds of the server's clock.
+    /// In seconds since the server's start.
     pub connected_at: u64,
     pub active_at: AtomicU64,
     pub names: Mutex<Names>,
-    /// Somebody wants it closed.
+    /// The client is to be closed.
     pub killed: AtomicBool,
     pub resp3: AtomicBool,
     pub no_evict: AtomicBool,
     pub no_touch: AtomicBool,
-    /// Bytes that have been read and not been carried out, and room for more.
+    /// Bytes that were read but not executed, and free capacity of the buffer.
     pub input: AtomicUsize,
     pub input_free: AtomicUsize,
-    /// Bytes of replies that have not been sent.
+    /// Bytes of unsent replies.
     pub output: AtomicUsize,
-    /// Bytes that its connection takes in all.
+    /// Bytes that the connection takes in total.
     pub memory: AtomicUsize,
-    /// When it has sent or taken something last, in milliseconds of the server's clock.
+    /// When bytes were last received or sent, in milliseconds since the server's start.
     moved_at_ms: AtomicU64,
-    /// Since when it has waited for memory, likewise. The largest number where it does not.
+    /// When the client began to wait for memory, likewise; the largest number if it does not wait.
     waits_since_ms: AtomicU64,
-    /// The last command's number in the table, plus 1.
+    /// The last command's index in the table, plus 1.
     last_command: AtomicUsize,
 }
 
@@ -110,7 +110,7 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(NEVER)
 }
 
-/// What a client calls itself.
+/// The names that a client has given itself.
 #[derive(Debug, Default, Clone)]
 pub struct Names {
     pub name: Vec<u8>,
@@ -148,7 +148,7 @@ impl Client {
         }
     }
 
-    /// It has sent or taken something.
+    /// Records that bytes were received or sent.
     pub fn moved(&self, now: Duration) {
         self.moved_at_ms.store(milliseconds(now), Relaxed);
     }
@@ -157,7 +157,7 @@ impl Client {
         Duration::from_millis(self.moved_at_ms.load(Relaxed))
     }
 
-    /// It waits for memory, or does no longer.
+    /// Records that the client waits for memory, or with `None` that it does not.
     pub fn waits(&self, now: Option<Duration>) {
         let before = self.waits_since_ms.load(Relaxed);
         let since = now.map_or(NEVER, |now| milliseconds(now).min(before));
@@ -175,7 +175,7 @@ impl Client {
         self.last_command.store(index + 1, Relaxed);
     }
 
-    /// The number in the table of the command that was carried out last.
+    /// The table's index of the last executed command.
     pub fn last_command(&self) -> Option<usize> {
         self.last_command.load(Relaxed).checked_sub(1)
     }

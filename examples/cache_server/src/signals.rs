@@ -1,4 +1,4 @@
-//! Signals that end the server.
+//! Signals that stop the server.
 
 use crate::server::Stop;
 use mio::net::UnixStream;
@@ -8,16 +8,16 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// How the process ends at the second signal.
+/// The exit code after the second signal.
 const AT_ONCE: i32 = 1;
 
-/// Makes readable when the first SIGINT or SIGTERM comes; the second ends the process. SIGPIPE is
-/// ignored already: Rust's runtime sees to it.
+/// Returns a stream that becomes readable at the first SIGINT or SIGTERM. The second one ends the
+/// process. Rust's runtime ignores SIGPIPE.
 pub fn on_stop() -> io::Result<UnixStream> {
     let (receiver, sender) = std::os::unix::net::UnixStream::pair()?;
     let seen = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal only sets the flag that the second finds set.
+        // The order matters: the first signal sets the flag that makes the second one end the process.
         flag::register_conditional_shutdown(signal, AT_ONCE, Arc::clone(&seen))?;
         flag::register(signal, Arc::clone(&seen))?;
         low_level::pipe::register(signal, sender.try_clone()?)?;
@@ -26,10 +26,10 @@ pub fn on_stop() -> io::Result<UnixStream> {
     Ok(UnixStream::from_std(receiver))
 }
 
-/// Passes on a signal that has come.
-pub fn pass_on(mut receiver: &UnixStream, stop: &Stop) {
+/// Stops the server if a signal has arrived.
+pub fn forward_to(mut receiver: &UnixStream, stop: &Stop) {
     let mut bytes = [0; 16];
     if matches!(receiver.read(&mut bytes), Ok(1..)) {
-        stop.ask();
+        stop.request();
     }
 }

@@ -1,8 +1,8 @@
-//! Sizes and times as people write them.
+//! Parsing and display of sizes and times.
 
 use std::time::Duration;
 
-/// Bytes, with a unit if there is one: `k` is a thousand and `kb` 1024, as in Redis.
+/// Parses bytes with an optional unit: `k` is a thousand and `kb` 1024, as in Redis.
 pub fn parse(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -21,19 +21,19 @@ pub fn parse(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// [`parse`], for an option.
+/// Parses the value of an option.
 pub fn option(text: &str) -> Result<u64, &'static str> {
     parse(text).ok_or("give bytes, or a number with k, kb, m, mb, g or gb, such as 512mb")
 }
 
-/// A time with its unit, or seconds.
+/// Parses a time with its unit, or seconds.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().map(Duration::from_secs).ok();
     let time = seconds.or_else(|| humantime::parse_duration(text).ok());
     time.ok_or("give a time with its unit, such as 500ms, 60s or 10min, or whole seconds")
 }
 
-/// Bytes for people, with one decimal: `1.5G`.
+/// Displays bytes with a unit and two decimals: `1.50G`.
 pub fn human(bytes: u64) -> String {
     const UNITS: [(u64, char); 3] = [(1 << 30, 'G'), (1 << 20, 'M'), (1 << 10, 'K')];
     match UNITS.into_iter().find(|&(unit, _)| bytes >= unit) {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_for_people() {
+    fn sizes_are_shown_with_units() {
         assert_eq!([human(10), human(1536), human(3 << 30)], ["10B", "1.50K", "3.00G"]);
     }
 }

@@ -1,4 +1,4 @@
-//! From the command line to a server, and from a signal to its end.
+//! Starts the server from its options, and runs it until a signal stops it.
 
 use crate::figures::{self, Memory};
 use crate::keyspace::Keyspace;
@@ -15,25 +15,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thermocline::{BuildError, Swapping};
 
-/// How often the keyspace is looked after, whatever else happens.
+/// The interval of the keyspace's maintenance.
 const TICK: Duration = Duration::from_millis(100);
 
-/// When those who could not be let in are tried again.
-const SOON: Duration = Duration::from_millis(10);
+/// The time to the next attempt to accept waiting connections.
+const RETRY_ACCEPT: Duration = Duration::from_millis(10);
 
 const SIGNALS: Token = Token(usize::MAX);
 const STOP: Token = Token(usize::MAX - 1);
 
-/// What kept the server from starting or going on, in words.
-type Trouble = Box<dyn Error + Send + Sync>;
+/// Any error, with a message for the user.
+type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Serves until it is told to stop.
-pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
+/// Serves until the server is stopped.
+pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), BoxError> {
     let threads = options
         .threads
         .map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
     let settings = settings(options, threads, out)?;
-    let arena = options.arena().build().map_err(without_arena)?;
+    let arena = options.arena().build().map_err(explain_build_error)?;
     let keyspace = Keyspace::new(arena, options.keyspace());
     let server = Arc::new(Server::new(keyspace, settings, threads));
     figures::settings_changed(&server);
@@ -41,7 +41,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
     let mut poll = Poll::new()?;
     let mut signals = signals::on_stop()?;
     poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-    server.stop.wakes(Waker::new(poll.registry(), STOP)?);
+    server.stop.set_waker(Waker::new(poll.registry(), STOP)?);
     let mut listeners = Listeners::bind(&options.addresses(), options.unixsocket.as_deref())?;
     if listeners.addresses().is_empty() {
         return Err("nowhere to listen: give a --port or a --unixsocket".into());
@@ -49,28 +49,29 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Trouble> {
     listeners.register(poll.registry())?;
     let metrics = options.metrics.map(|address| metrics::serve(address, Arc::clone(&server)));
     let workers = Workers::start(&server)?;
-    greet(out, options, &server, &listeners, metrics.transpose()?)?;
+    print_readiness(out, options, &server, &listeners, metrics.transpose()?)?;
 
     let mut events = Events::with_capacity(64);
-    let mut ticked = Instant::now();
-    let mut soon = false;
-    while !server.stop.is_asked() {
-        let patience = if soon { SOON } else { TICK.saturating_sub(ticked.elapsed()) };
-        match poll.poll(&mut events, Some(patience)) {
+    let mut last_tick = Instant::now();
+    let mut more_waiting = false;
+    while !server.stop.is_requested() {
+        let timeout =
+            if more_waiting { RETRY_ACCEPT } else { TICK.saturating_sub(last_tick.elapsed()) };
+        match poll.poll(&mut events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             polled => polled?,
         }
-        signals::pass_on(&signals, &server.stop);
-        soon = listeners.accept(&server);
-        if ticked.elapsed() >= TICK {
-            ticked = Instant::now();
+        signals::forward_to(&signals, &server.stop);
+        more_waiting = listeners.accept(&server);
+        if last_tick.elapsed() >= TICK {
+            last_tick = Instant::now();
             tick(&server);
         }
     }
-    // Nobody else is let in, and the socket's file is gone, before the last replies are sent.
+    // Before the last replies are sent, no client can connect and the socket's file is removed.
     drop(listeners);
     workers.stop(&server)?;
-    part(out, &server)
+    print_summary(out, &server)
 }
 
 fn tick(server: &Server) {
@@ -124,10 +125,10 @@ fn settings(options: &Options, threads: usize, out: &mut dyn Write) -> io::Resul
     Ok(settings)
 }
 
-fn without_arena(error: BuildError) -> Trouble {
+fn explain_build_error(error: BuildError) -> BoxError {
     match error {
         BuildError::NoUserfaultfd { .. } | BuildError::TrackerUnavailable { .. } => {
-            format!("{error}. Or give --or-plain-memory to go on without compression").into()
+            format!("{error}. Or give --or-plain-memory to run without compression").into()
         }
         BuildError::AddressSpace { .. } => {
             format!("{error}. The server's option for the reserve is --reserve").into()
@@ -136,8 +137,8 @@ fn without_arena(error: BuildError) -> Trouble {
     }
 }
 
-/// The line that says that clients can come, and how their values will be kept.
-fn greet(
+/// Prints the line that reports readiness, the addresses and the compression.
+fn print_readiness(
     out: &mut dyn Write,
     options: &Options,
     server: &Server,
@@ -145,8 +146,8 @@ fn greet(
     metrics: Option<String>,
 ) -> io::Result<()> {
     let memory = Memory::of(server);
-    if options.is_open_to_others() && !server.settings.has_password() {
-        writeln!(out, "warning: others than this machine may connect, without a password")?;
+    if options.allows_other_hosts() && !server.settings.has_password() {
+        writeln!(out, "warning: other hosts can connect, and there is no password")?;
     }
     let how = match &memory.swapping {
         Swapping::On(tracker) => format!(
@@ -168,7 +169,7 @@ fn greet(
     out.flush()
 }
 
-fn part(out: &mut dyn Write, server: &Server) -> Result<(), Trouble> {
+fn print_summary(out: &mut dyn Write, server: &Server) -> Result<(), BoxError> {
     let totals = server.totals_since_start();
     let saved = figures::arena(server).stats().saved_bytes() as u64;
     writeln!(

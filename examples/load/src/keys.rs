@@ -1,4 +1,4 @@
-//! Which key comes next, and where a popular key lies among the others.
+//! The sequence of keys, and the positions of popular keys.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -7,21 +7,21 @@ use rand_distr::{Distribution, Zipf};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Popularity {
     Uniform,
-    /// The key of rank r is asked for in proportion to r to the power of minus this.
+    /// The key of rank r has a probability proportional to r to the power of minus this.
     Zipf(f64),
 }
 
-/// Draws keys below a number of them.
+/// Draws random keys.
 #[derive(Debug)]
 pub(crate) struct Picker {
     keys: u64,
     zipf: Option<Zipf<f64>>,
-    /// Popular keys are not neighbours.
+    /// Spreads popular keys, so that they are not neighbours.
     order: Shuffle,
 }
 
 impl Picker {
-    /// The same keys are popular for the same seed. There has to be a key.
+    /// The seed determines which keys are popular. `keys` must not be zero.
     pub(crate) fn new(keys: u64, popularity: Popularity, seed: u64) -> Result<Self, String> {
         let zipf = match popularity {
             Popularity::Uniform => None,
@@ -41,11 +41,11 @@ impl Picker {
     }
 }
 
-/// An order of the numbers below a length, of which nothing has to be kept.
+/// A permutation of the numbers below a length, computed without a table.
 ///
-/// A few steps that are each a bijection of the numbers of so many bits (an odd factor and a summand;
-/// a shifted copy by exclusive or) are one bijection. What it brings beyond the length is sent
-/// through again until it falls below, which is a bijection of the numbers below the length.
+/// A few steps, each a bijection of the numbers with a fixed count of bits (an odd factor and a summand;
+/// exclusive or with a shifted copy), form a bijection. A result that is not below the length is permuted
+/// again until it is, which gives a bijection of the numbers below the length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shuffle {
     len: u64,
@@ -81,7 +81,7 @@ impl Shuffle {
     }
 }
 
-/// A number that looks unlike its neighbours' (the finalizer of splitmix64).
+/// A hash of a number (the finalizer of splitmix64).
 pub(crate) fn mix(n: u64) -> u64 {
     let x = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_has_one_number() {
+    fn a_shuffle_is_a_permutation() {
         for len in [1, 2, 3, 7, 64, 1000, 4097] {
             let order = Shuffle::new(len, 42);
             let mut seen: Vec<u64> = (0..len).map(|place| order.at(place)).collect();
@@ -115,15 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_scattered() {
+    fn a_shuffle_scatters_neighbours() {
         let order = Shuffle::new(100_000, 1);
         let close = (1..1000).filter(|&n| order.at(n).abs_diff(order.at(n - 1)) < 1000).count();
-        // A random order has about one in fifty.
+        // A random permutation has about one in fifty.
         assert!(close < 60, "{close} of a thousand");
     }
 
     #[test]
-    fn zipf_has_its_shape() {
+    fn zipf_frequencies_follow_the_ranks() {
         const KEYS: u64 = 10_000;
         const DRAWS: u32 = 400_000;
         let mut counts = drawn(KEYS, Popularity::Zipf(0.99), DRAWS);
@@ -132,7 +132,7 @@ mod tests {
         for rank in [1_u32, 2, 5, 10, 50] {
             let expected = f64::from(rank).powf(-0.99) / whole * f64::from(DRAWS);
             let found = f64::from(counts[rank as usize - 1]);
-            // Sorting favours the luckier of neighbours a little.
+            // Sorting by frequency favours the more frequent of two equal ranks a little.
             assert!((found / expected - 1.0).abs() < 0.1, "rank {rank}: {found}, not {expected}");
         }
         let top: u32 = counts[..100].iter().sum();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn popular_keys_lie_apart_and_stay_popular() {
+    fn popular_keys_are_spread_and_stay_popular() {
         let counts = drawn(10_000, Popularity::Zipf(0.99), 100_000);
         let hottest = |counts: &[u32]| (0..counts.len()).max_by_key(|&n| counts[n]);
         assert_eq!(hottest(&counts), hottest(&drawn(10_000, Popularity::Zipf(0.99), 50_000)));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_is_flat() {
+    fn uniform_keys_have_equal_frequencies() {
         let counts = drawn(100, Popularity::Uniform, 100_000);
         assert!(counts.iter().all(|&count| (800..1200).contains(&count)), "{counts:?}");
     }

@@ -1,12 +1,11 @@
-//! Puts load on a server that speaks Redis' protocol, checks what it answers, and tells how fast it
-//! was.
+//! Puts load on a server that speaks Redis' protocol, checks its replies, and measures its speed.
 //!
 //! ```text
 //! cargo run --release -p load -- --help
 //! cargo run --release -p load -- --keys 1m --duration 30s 127.0.0.1:6379
 //! ```
 //!
-//! It ends with 0, with 1 if an answer was wrong or an error, and with 2 if it could not do its job.
+//! Exit code: 0; 1 if a reply was wrong or an error; 2 if the load could not be run.
 
 mod content;
 mod drive;
@@ -29,23 +28,23 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What kept the program from doing its job, in words.
-type Trouble = Box<dyn Error + Send + Sync>;
+/// Any error, with a message for the user.
+type BoxError = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
     match run(&mut io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(trouble) => {
-            // Where this cannot be written, there is nobody to read it either.
-            let _ = writeln!(io::stderr(), "load: {trouble}");
+        Err(error) => {
+            // A failure of standard error cannot be reported.
+            let _ = writeln!(io::stderr(), "load: {error}");
             ExitCode::from(2)
         }
     }
 }
 
-/// Does it all and says whether all answers were good.
-fn run(out: &mut dyn Write) -> Result<bool, Trouble> {
+/// Runs the phases. True if all replies were right.
+fn run(out: &mut dyn Write) -> Result<bool, BoxError> {
     let Some(options) = Options::from_env()? else {
         out.write_all(HELP.as_bytes())?;
         return Ok(true);
@@ -82,7 +81,7 @@ fn perform(
     options: &Options,
     versions: &Versions,
     picker: &Picker,
-) -> Result<Tally, Trouble> {
+) -> Result<Tally, BoxError> {
     let name = phase.name();
     let (plan, progress) = match phase {
         Phase::Fill => (Plan::Fill, Progress::of_answers(name, options.keys)),
@@ -95,7 +94,7 @@ fn perform(
         }
         Phase::First => {
             let count = options.keys.div_ceil(options.every);
-            // Another order than the one that says which keys are popular.
+            // Another permutation than the one that selects popular keys.
             let order = Shuffle::new(count, !options.seed);
             (Plan::First { order, count, every: options.every }, Progress::of_answers(name, count))
         }

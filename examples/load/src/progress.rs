@@ -1,15 +1,15 @@
-//! A bar on standard error if that is a terminal, and nothing otherwise.
+//! A progress bar on standard error, if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
-/// Drawings in a second: a console on a serial line takes no more.
+/// Redraws per second: a serial console cannot take more.
 const HZ: u8 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// What the phase is over after; without it, a number of answers is.
+    /// The phase's duration; without it, the phase has a number of replies.
     length: Option<Duration>,
 }
 

@@ -1,8 +1,8 @@
-//! Numbers with units, as people write them.
+//! Parsing of numbers with units.
 
 use std::time::Duration;
 
-/// `512`, `100K`, `256M`, `2G`: powers of 1024.
+/// Parses `512`, `100K`, `256M`, `2G`: powers of 1024.
 pub(crate) fn bytes(given: &str) -> Result<u64, String> {
     let (digits, unit) = split(given);
     let shift = match unit.to_ascii_uppercase().as_str() {
@@ -16,7 +16,7 @@ pub(crate) fn bytes(given: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("'{given}' is too much"))
 }
 
-/// `1000000`, `500k`, `2m`: powers of 1000.
+/// Parses `1000000`, `500k`, `2m`: powers of 1000.
 pub(crate) fn count(given: &str) -> Result<u64, String> {
     let (digits, unit) = split(given);
     let factor = match unit {
@@ -29,7 +29,7 @@ pub(crate) fn count(given: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("'{given}' is too much"))
 }
 
-/// `30`, `30s`, `1.5s`, `200ms`, `50us`, `10m`, `1h`: seconds where nothing else is said.
+/// Parses `30`, `30s`, `1.5s`, `200ms`, `50us`, `10m`, `1h`: seconds without a unit.
 pub(crate) fn time(given: &str) -> Result<Duration, String> {
     let (digits, unit) = split(given);
     let seconds = match unit {
@@ -44,7 +44,7 @@ pub(crate) fn time(given: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("'{given}' is no time"))
 }
 
-/// `0.95` or `95%`.
+/// Parses `0.95` or `95%`.
 pub(crate) fn share(given: &str) -> Result<f64, String> {
     let number = match given.strip_suffix('%') {
         Some(percent) => percent.parse().map(|n: f64| n / 100.0),
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_understood() {
+    fn units_are_parsed() {
         assert_eq!(bytes("500"), Ok(500));
         assert_eq!(bytes("256M"), Ok(256 << 20));
         assert_eq!(bytes("1kib"), Ok(1024));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_quantities_are_refused() {
         for given in ["", "M", "-1", "1.5M", "3 apples", "99999999999999G"] {
             assert!(bytes(given).is_err(), "{given}");
         }

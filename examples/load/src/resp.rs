@@ -1,4 +1,4 @@
-//! As much of Redis' protocol as a load needs: commands out, simple replies in.
+//! The part of Redis' protocol that the load needs: commands, and simple replies.
 
 use std::io::Write as _;
 
@@ -8,15 +8,15 @@ pub(crate) enum Reply<'a> {
     Error(&'a [u8]),
     Integer(i64),
     Bulk(&'a [u8]),
-    /// Of both versions of the protocol.
+    /// In either version of the protocol.
     Null,
 }
 
-/// No reply that a command of ours can have.
+/// The bytes are not a reply to a command of the load.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Garbage;
 
-/// The first reply and how many bytes it takes, or None as long as its end has not come.
+/// The first reply and its length in bytes, or None while it is incomplete.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, Garbage> {
     let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(None) };
     let [kind, line @ .., b'\r'] = &bytes[..end] else { return Err(Garbage) };
@@ -47,7 +47,7 @@ fn number(line: &[u8]) -> Result<i64, Garbage> {
     number.ok_or(Garbage)
 }
 
-/// Appends a command of these words.
+/// Appends a command with these words.
 pub(crate) fn command(words: &[&[u8]], out: &mut Vec<u8>) {
     array(words.len(), out);
     for word in words {
@@ -57,13 +57,13 @@ pub(crate) fn command(words: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the head of a command of so many words.
+/// Appends the header of a command with `len` words.
 pub(crate) fn array(len: usize, out: &mut Vec<u8>) {
     // Writing to a vector cannot fail.
     let _ = write!(out, "*{len}\r\n");
 }
 
-/// Appends the head of a word of so many bytes.
+/// Appends the header of a word with `len` bytes.
 pub(crate) fn bulk(len: usize, out: &mut Vec<u8>) {
     let _ = write!(out, "${len}\r\n");
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_are_understood() {
+    fn replies_are_parsed() {
         assert_eq!(parse(b"+OK\r\nmore"), Ok(Some((Reply::Status(b"OK"), 5))));
         assert_eq!(parse(b"-ERR no\r\n"), Ok(Some((Reply::Error(b"ERR no"), 9))));
         assert_eq!(parse(b":-12\r\n"), Ok(Some((Reply::Integer(-12), 6))));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_reply_is_waited_for() {
+    fn a_partial_reply_is_incomplete() {
         let whole = b"$5\r\nhello\r\n";
         for len in 0..whole.len() {
             assert_eq!(parse(&whole[..len]), Ok(None), "{len}");

@@ -1,13 +1,12 @@
-//! What is known of each key, so that a reply with an old value is recognised.
+//! The versions of all keys, for the detection of replies with old values.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A word per key: the version that the server has acknowledged last, times two, plus one while a
-/// write is under way.
+/// A word per key: twice the version that the server has acknowledged last, plus one during a write.
 ///
-/// A key has one writer at a time; so versions reach the server in their order, and what was
-/// acknowledged before a read was sent is the oldest that it may bring. What an earlier process has
-/// written is not known: as long as nothing is acknowledged, any version will do.
+/// A key has one writer at a time, so versions reach the server in order, and a read must return at
+/// least the version that was acknowledged before the read was sent. Versions of an earlier process are
+/// unknown: until a write is acknowledged, any version is right.
 #[derive(Debug)]
 pub(crate) struct Versions(Vec<AtomicU32>);
 
@@ -16,13 +15,13 @@ impl Versions {
         Self((0..keys).map(|_| AtomicU32::new(0)).collect())
     }
 
-    /// The oldest that a read sent now may bring.
+    /// The oldest version that a read sent now may return.
     pub(crate) fn oldest(&self, key: u64) -> u32 {
         // Pairs with `finish`. The server's replies order the rest.
         self.word(key).load(Ordering::Acquire) >> 1
     }
 
-    /// The version to be written, or None while another write is under way.
+    /// The next version to write, or None during another write.
     pub(crate) fn begin(&self, key: u64) -> Option<u32> {
         let word = self.word(key);
         let known = word.load(Ordering::Relaxed);
@@ -33,7 +32,7 @@ impl Versions {
         free.then_some((known >> 1) + 1)
     }
 
-    /// Called by the one writer, with what the server made of it.
+    /// Called by the writer, with whether the server has stored the value.
     pub(crate) fn finish(&self, key: u64, version: u32, stored: bool) {
         let known = if stored { version } else { version - 1 };
         self.word(key).store(known << 1, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The governor with files in the place of the kernel's.
+//! The governor with ordinary files in place of the kernel's.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 #[test]
-fn a_group_gets_what_the_device_leaves() {
+fn the_groups_maximum_is_the_limit_less_the_device() {
     const LIMIT: u64 = 128 << 20;
     let directory = TempDir::new().unwrap();
     let file = |name: &str, content: &str| {
@@ -33,7 +33,7 @@ fn a_group_gets_what_the_device_leaves() {
         assert!(start.elapsed() < Duration::from_secs(60), "{:?}", fs::read_to_string(&maximum));
         thread::sleep(Duration::from_millis(5));
     }
-    // 140 MB are more than 128 MiB.
+    // 140 MB exceed 128 MiB.
     let mut input = governor.stdin.take().unwrap();
     writeln!(input).unwrap();
     let mut line = String::new();

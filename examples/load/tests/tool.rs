@@ -1,4 +1,4 @@
-//! The tool as a program: against Redis where it is installed, and against servers that misbehave.
+//! The program against Redis, if that is installed, and against servers that misbehave.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// What a run of the tool said: its closing lines.
+/// The result lines of a run.
 struct Said {
     status: ExitStatus,
     lines: Vec<String>,
@@ -38,14 +38,14 @@ fn load(socket: &Path, options: &str) -> Said {
     }
 }
 
-/// A Redis of our own, on a socket in a directory of its own.
+/// A Redis server on a socket in a directory of its own.
 struct Redis {
     child: Child,
     directory: TempDir,
 }
 
 impl Redis {
-    /// None, and a word about it, where Redis is not installed.
+    /// None, with a line of output, if Redis is not installed.
     fn start(options: &[&str]) -> Option<Self> {
         let directory = TempDir::new().unwrap();
         let child = Command::new("redis-server")
@@ -88,7 +88,7 @@ impl Drop for Redis {
     }
 }
 
-/// Answers each GET with this, the first ones only after a pause.
+/// Answers each GET with `answer`, the first ones after a pause.
 fn serve_gets(directory: &TempDir, answer: &'static [u8], pause: Duration) -> PathBuf {
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -103,7 +103,7 @@ fn serve_gets(directory: &TempDir, answer: &'static [u8], pause: Duration) -> Pa
                         thread::sleep(pause);
                     }
                     lines += buffer[..len].iter().filter(|&&byte| byte == b'\n').count();
-                    // *2, $3, GET, $16, the key.
+                    // An encoded GET has five lines: *2, $3, GET, $16, the key.
                     if stream.write_all(&answer.repeat(lines / 5)).is_err() {
                         return;
                     }
@@ -116,7 +116,7 @@ fn serve_gets(directory: &TempDir, answer: &'static [u8], pause: Duration) -> Pa
 }
 
 #[test]
-fn every_value_is_found_as_it_was_written() {
+fn all_values_read_back_as_written() {
     let Some(redis) = Redis::start(&[]) else { return };
     let json = redis.directory.path().join("json");
     let said = load(
@@ -140,7 +140,7 @@ fn every_value_is_found_as_it_was_written() {
     assert!((9_000.0..11_500.0).contains(&reads), "{reads} of 20,000");
     assert_eq!(said.figure(2, "hits"), 1000.0);
     assert_eq!(fs::read_to_string(json).unwrap().lines().count(), 3);
-    // Another process knows the values by what they say.
+    // Another process checks the values by the keys and versions in them.
     let again = load(
         &redis.socket(),
         "--keys 5k --phases first --every 1 --size lognormal:300:1 --verify 1",
@@ -149,7 +149,7 @@ fn every_value_is_found_as_it_was_written() {
 }
 
 #[test]
-fn what_is_wrong_or_missing_is_noticed() {
+fn wrong_and_missing_values_are_counted() {
     let Some(redis) = Redis::start(&[]) else { return };
     assert!(load(&redis.socket(), "--keys 100 --phases fill --size 70").status.success());
     redis.command("SETRANGE key:000000000005 69 *");
@@ -178,10 +178,10 @@ fn errors_are_counted_and_passwords_sent() {
 }
 
 #[test]
-fn at_a_fixed_rate_a_pause_is_felt_by_all_that_were_due() {
+fn at_a_fixed_rate_latency_counts_from_the_due_time() {
     let directory = TempDir::new().unwrap();
     let socket = serve_gets(&directory, b"$-1\r\n", Duration::from_millis(500));
-    // All are due within 300 ms, while nothing is answered for 500.
+    // All requests are due within 300 ms; the server answers none for 500 ms.
     let options = "--phases run --read-share 1 --requests 300 -c 3 -P 50";
     let open = load(&socket, &format!("{options} --rate 1000"));
     assert_eq!(open.figure(0, "requests"), 300.0);
@@ -189,7 +189,7 @@ fn at_a_fixed_rate_a_pause_is_felt_by_all_that_were_due() {
 }
 
 #[test]
-fn wrong_answers_are_wrong_and_a_missing_server_is_an_error() {
+fn wrong_replies_and_a_missing_server_set_the_exit_code() {
     let directory = TempDir::new().unwrap();
     let socket = serve_gets(&directory, b"$3\r\nbad\r\n", Duration::ZERO);
     let said = load(&socket, "--phases run --read-share 1 --requests 50 --verify 0");

@@ -1,6 +1,6 @@
-//! Finding documents on this machine, and the text in them.
+//! Finds documents on this machine and extracts their text.
 
-use crate::Trouble;
+use crate::BoxError;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,7 +16,7 @@ pub(crate) struct Document {
     pub(crate) body: String,
 }
 
-/// Where the documents come from.
+/// The source of the documents.
 #[derive(Debug)]
 pub(crate) struct Documents {
     paths: Vec<PathBuf>,
@@ -34,8 +34,8 @@ impl fmt::Display for Documents {
 }
 
 impl Documents {
-    /// Takes what is at `paths`, or what every machine with Rust has if there are none.
-    pub(crate) fn find(mut paths: Vec<PathBuf>) -> Result<Self, Trouble> {
+    /// Takes the files at `paths`, or, if there are none, the toolchain's documentation or crates' sources.
+    pub(crate) fn find(mut paths: Vec<PathBuf>) -> Result<Self, BoxError> {
         if paths.is_empty() {
             let found = toolchain_documentation().or_else(crate_sources);
             paths = found.ok_or(
@@ -50,8 +50,7 @@ impl Documents {
         Ok(Self { paths })
     }
 
-    /// The documents, until their files have had so many bytes. What is not text, or cannot be read,
-    /// is passed over.
+    /// The documents, up to `bytes` bytes of files. Skips files that are not text or cannot be read.
     pub(crate) fn read(&self, bytes: usize) -> impl Iterator<Item = Document> {
         let mut left = bytes;
         files(&self.paths)
@@ -76,7 +75,7 @@ fn document(path: &Path, text: String) -> Document {
     }
 }
 
-/// What is left of HTML without its markup. Enough for files that a program has written.
+/// The text of HTML without its markup. Sufficient for generated files.
 fn stripped(html: &str) -> String {
     let mut text = String::with_capacity(html.len() / 4);
     let mut rest = html.split_once("<body").map_or(html, |(_, body)| body);
@@ -84,7 +83,7 @@ fn stripped(html: &str) -> String {
         if let Some((_, words)) = before.split_once('>') {
             text.push_str(&unescaped(words));
         }
-        // What a script holds is no text.
+        // The contents of a script are no text.
         rest = if tag.starts_with("script") {
             tag.split_once("</script").map_or("", |(_, rest)| rest)
         } else {
@@ -99,10 +98,10 @@ fn unescaped(text: &str) -> String {
     named.iter().fold(text.to_owned(), |text, (name, character)| text.replace(name, character))
 }
 
-/// The files at `paths` and, sorted, in the directories there. Symbolic links in them are not
-/// followed, and what cannot be read is left out.
+/// The files at `paths` and, sorted, in the directories there. Does not follow symbolic links in them, and
+/// skips entries that cannot be read.
 fn files(paths: &[PathBuf]) -> impl Iterator<Item = PathBuf> + use<> {
-    // The last is the next.
+    // The last element is the next to visit.
     let mut waiting: Vec<PathBuf> = paths.iter().rev().cloned().collect();
     iter::from_fn(move || {
         loop {
@@ -132,7 +131,7 @@ fn toolchain_documentation() -> Option<Vec<PathBuf>> {
     (!parts.is_empty()).then_some(parts)
 }
 
-/// They are there wherever this program was built, unless that was done from vendored sources.
+/// Cargo has downloaded them to build this program, unless it was built from vendored sources.
 fn crate_sources() -> Option<Vec<PathBuf>> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")))?;

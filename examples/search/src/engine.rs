@@ -1,6 +1,6 @@
-//! The search engine, used as its own documentation has it: nothing here knows of an arena.
+//! The search engine, used as its documentation describes. This file does not refer to an arena.
 
-use crate::Trouble;
+use crate::BoxError;
 use crate::documents::Document;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use tantivy::{
     Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher, TantivyDocument,
 };
 
-/// Documents to be shown of each answer.
+/// The documents shown per answer.
 const SHOWN: usize = 10;
 
-/// Bytes that the engine gathers before it writes out a part of the index.
+/// Bytes that the engine collects before it writes a segment of the index.
 const BUDGET: usize = 64 << 20;
 
 const QUERIES: &[&str] = &[
@@ -88,7 +88,7 @@ const QUERIES: &[&str] = &[
     "nomicon variance",
 ];
 
-/// An index in memory, and those who may ask it.
+/// An index in memory, with its reader.
 pub(crate) struct Engine {
     directory: RamDirectory,
     reader: IndexReader,
@@ -99,8 +99,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Indexes the documents, with their texts.
-    pub(crate) fn index(documents: impl Iterator<Item = Document>) -> Result<Self, Trouble> {
+    /// Indexes the documents and stores their texts.
+    pub(crate) fn index(documents: impl Iterator<Item = Document>) -> Result<Self, BoxError> {
         let mut schema = Schema::builder();
         let title = schema.add_text_field("title", TEXT | STORED);
         let body = schema.add_text_field("body", TEXT | STORED);
@@ -129,18 +129,18 @@ impl Engine {
         self.reader.searcher().num_docs()
     }
 
-    /// Bytes of text that were indexed.
+    /// Bytes of indexed text.
     pub(crate) fn text_bytes(&self) -> usize {
         self.text_bytes
     }
 
-    /// Bytes of the index, by the engine's own count.
+    /// Bytes of the index, as the engine counts them.
     pub(crate) fn index_bytes(&self) -> usize {
         self.directory.total_mem_usage()
     }
 
-    /// Asks everything there is to ask.
-    pub(crate) fn ask_all(&self) -> Result<Answers, Trouble> {
+    /// Runs all queries.
+    pub(crate) fn ask_all(&self) -> Result<Answers, BoxError> {
         let searcher = self.reader.searcher();
         QUERIES
             .iter()
@@ -149,7 +149,7 @@ impl Engine {
             .map(Answers)
     }
 
-    fn ask(&self, searcher: &Searcher, query: &str) -> Result<Answer, Trouble> {
+    fn ask(&self, searcher: &Searcher, query: &str) -> Result<Answer, BoxError> {
         let start = Instant::now();
         let query = self.parser.parse_query(query)?;
         let top = TopDocs::with_limit(SHOWN).order_by_score();
@@ -166,30 +166,30 @@ impl Engine {
     }
 }
 
-/// What came of all queries, in their order.
+/// The answers to all queries, in order.
 pub(crate) struct Answers(Vec<Answer>);
 
 struct Answer {
-    /// Documents that match.
+    /// The number of matching documents.
     count: usize,
-    /// For each of the best: a hash of its score, title and text.
+    /// For each document shown: a hash of its score, title and text.
     shown: Vec<u64>,
     time: Duration,
 }
 
 impl Answers {
-    /// How many are not what they were.
+    /// The number of answers that differ.
     pub(crate) fn differing(&self, other: &Self) -> usize {
         let same = |(a, b): (&Answer, &Answer)| a.count == b.count && a.shown == b.shown;
         QUERIES.len() - self.0.iter().zip(&other.0).filter(|pair| same(*pair)).count()
     }
 
-    /// Documents that matched, in all.
+    /// The total of matching documents.
     pub(crate) fn matches(&self) -> usize {
         self.0.iter().map(|answer| answer.count).sum()
     }
 
-    /// How long each took, the shortest first.
+    /// The time of each query, the shortest first.
     pub(crate) fn times(&self) -> Vec<Duration> {
         let mut times: Vec<_> = self.0.iter().map(|answer| answer.time).collect();
         times.sort();

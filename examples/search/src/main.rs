@@ -1,16 +1,15 @@
-//! A program that was not written for it, with its memory in an arena: [`tantivy`], a search engine,
-//! holds an index of the documentation that comes with Rust in memory, the index is left alone until
-//! it is compressed, and then it is asked again.
+//! A program that knows nothing of arenas, with its memory in one: [`tantivy`], a search engine, indexes
+//! the documentation of Rust in memory. The arena compresses the idle index, and then the program repeats
+//! its queries.
 //!
 //! ```text
 //! cargo run --release -p search
 //! cargo run --release -p search -- --mib 600 ~/notes
 //! ```
 //!
-//! All that makes it so are the lines below with `GLOBAL` in them.
+//! Only the lines below that contain `GLOBAL` refer to the arena.
 //!
-//! It ends with 0 if every answer was the same as before, with 1 if one was not, and with 2 if it could
-//! not do its job.
+//! Exit code: 0 if every answer was the same as before; 1 if one differed; 2 after an error.
 
 mod documents;
 mod engine;
@@ -28,34 +27,34 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thermocline::{Arena, ArenaAlloc};
 
-/// What is smaller stays with the system.
+/// Smaller blocks come from the system's allocator.
 #[global_allocator]
 static GLOBAL: ArenaAlloc = ArenaAlloc::new(4096);
 
-/// So short that there is something to see within seconds. A server would take a minute.
+/// Short, for a result within seconds. A server would use a minute.
 const COLD_AGE: Duration = Duration::from_secs(1);
 const SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Eviction has come to an end when so long less than a hundredth has gone.
+/// Eviction has ended if resident memory shrinks by less than a hundredth in this time.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// What kept the program from doing its job, in words.
-type Trouble = Box<dyn Error + Send + Sync>;
+/// Any error, with a message for the user.
+type BoxError = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
     match run(&mut io::stdout().lock()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
-        Err(trouble) => {
-            // Where this cannot be written, there is nobody to read it either.
-            let _ = writeln!(io::stderr(), "search: {trouble}");
+        Err(error) => {
+            // A failure of standard error cannot be reported.
+            let _ = writeln!(io::stderr(), "search: {error}");
             ExitCode::from(2)
         }
     }
 }
 
-/// Does it all and says how many answers were wrong.
-fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
+/// Runs the example. Returns the number of wrong answers.
+fn run(out: &mut dyn Write) -> Result<usize, BoxError> {
     let Some(options) = Options::from_env()? else {
         out.write_all(HELP.as_bytes())?;
         return Ok(0);
@@ -69,12 +68,12 @@ fn run(out: &mut dyn Write) -> Result<usize, Trouble> {
     let engine = Engine::index(documents.read(options.mib << 20))?;
     let indexing = start.elapsed();
 
-    // The first time is for what is made at the first time.
+    // The first run warms up caches that the engine fills lazily.
     engine.ask_all()?;
     let expected = engine.ask_all()?;
     let before = Usage::of(&arena);
 
-    writeln!(out, "leaving {} documents alone until they are evicted", engine.documents())?;
+    writeln!(out, "waiting until {} idle documents are evicted", engine.documents())?;
     sleep_until_evicted(&arena, options.seconds);
     let after = Usage::of(&arena);
 

@@ -1,41 +1,41 @@
-//! What the command line says.
+//! The command line.
 
-use crate::Trouble;
+use crate::BoxError;
 use lexopt::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) const HELP: &str = "\
 Indexes documents with tantivy, in memory, in a process whose large blocks come from a thermocline
-arena. Leaves the index alone until it is compressed, asks it again, and compares the answers with
-those from before.
+arena. Waits until the arena has compressed the idle index, repeats the queries, and compares the
+answers with the first ones.
 
 Usage: search [OPTIONS] [FILE OR DIRECTORY]...
 
 Without files it takes the documentation of the Rust toolchain, or the sources of the crates that
-cargo has downloaded. Directories are walked; symbolic links in them, and what is not text, are left
-out. Of HTML only the text is indexed.
+cargo has downloaded. It walks directories, but skips symbolic links in them and files that are not
+text. It indexes only the text of HTML.
 
 Options:
-  --mib N       MiB of files to read at most, from 1 to 65536 [default: 256]
-  --seconds N   wait for at most so long, from 1 to 3600, if the arena still has pages to evict; it
-                goes on when there are none left [default: 60]
+  --mib N       the most MiB of files to read, from 1 to 65536 [default: 256]
+  --seconds N   the longest wait, from 1 to 3600; the wait ends earlier if the arena has no more pages
+                to evict [default: 60]
   --help        this text
 
-Exit code: 0, or 1 if an answer was wrong, or 2 if there is nothing to index or no way to do so.
+Exit code: 0; 1 if an answer was wrong; 2 after an error.
 ";
 
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) mib: usize,
-    /// The longest time to wait for eviction to come to an end.
+    /// The longest wait for the end of eviction.
     pub(crate) seconds: Duration,
     pub(crate) paths: Vec<PathBuf>,
 }
 
 impl Options {
-    /// None if the help was asked for.
-    pub(crate) fn from_env() -> Result<Option<Self>, Trouble> {
+    /// None if the user asked for help.
+    pub(crate) fn from_env() -> Result<Option<Self>, BoxError> {
         Self::parse(lexopt::Parser::from_env()).map_err(|e| format!("{e}; see --help").into())
     }
 

@@ -1,4 +1,4 @@
-//! The table at the end, and the line that scripts read.
+//! The table at the end, and the line for scripts.
 
 use crate::engine::Answers;
 use std::fmt::{self, Display};
@@ -6,10 +6,10 @@ use std::fs;
 use std::time::Duration;
 use thermocline::{Arena, Stats, Swapping};
 
-/// How much memory is used at a moment.
+/// The memory in use at one time.
 pub(crate) struct Usage {
     stats: Stats,
-    /// The heap, the stacks, and the arena's compressed store, if `/proc` tells.
+    /// Bytes of the heap, the stacks, and the arena's compressed store, if `/proc` has them.
     anonymous: Option<u64>,
 }
 
@@ -18,18 +18,18 @@ impl Usage {
         Self { anonymous: anonymous_bytes(), stats: arena.stats() }
     }
 
-    /// What the arena's pages take that are in memory.
+    /// Bytes of the arena's resident pages.
     fn pages(&self) -> u64 {
         self.stats.memory_bytes
     }
 
-    /// What the arena takes.
+    /// Bytes of the arena.
     fn arena(&self) -> u64 {
-        self.pages() + self.stats.store_bytes as u64
+        self.pages() + self.stats.store_bytes
     }
 
-    /// What the process takes. The resident set (`VmRSS`) would be too little: it leaves out pages
-    /// that are in memory but not in the page table, which is how the zap tracker watches them.
+    /// Bytes of the process. The resident set (`VmRSS`) lacks pages that are in memory but not in the page
+    /// table, such as those that the zap tracker has armed.
     fn process(&self) -> Option<u64> {
         self.anonymous.map(|anonymous| anonymous + self.pages())
     }
@@ -42,7 +42,7 @@ fn anonymous_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// What asking everything once came to.
+/// The times of one run of all queries.
 pub(crate) struct Asked {
     queries: usize,
     matches: usize,
@@ -67,11 +67,11 @@ pub(crate) struct Report {
     pub(crate) text_bytes: usize,
     pub(crate) index_bytes: usize,
     pub(crate) indexing: Duration,
-    /// Answers that were not as before, of all that were asked again.
+    /// The number of repeated queries whose answer differed.
     pub(crate) wrong: usize,
-    /// Before, the first time after, and the second.
+    /// Before the eviction, and the first and second time after it.
     pub(crate) asked: [Asked; 3],
-    /// Of the first time after.
+    /// During the first time after it.
     pub(crate) refaults: u64,
     pub(crate) before: Usage,
     pub(crate) after: Usage,
@@ -80,16 +80,16 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Memory that the arena would take if nothing had been evicted. On a slow machine the first parts
-    /// of the index are cold before the last are written; their pages count as if they were in memory.
+    /// The arena's memory without eviction. On a slow machine the arena evicts the first parts of the index
+    /// before the last are written; this counts their pages as resident.
     fn arena_before(&self) -> u64 {
-        self.before.pages() + self.before.stats.stored_bytes as u64
+        self.before.pages() + self.before.stats.stored_bytes
     }
 
     fn process_before(&self) -> Option<u64> {
         let stats = &self.before.stats;
-        let process = self.before.process()? + stats.stored_bytes as u64;
-        Some(process - stats.store_bytes as u64)
+        let process = self.before.process()? + stats.stored_bytes;
+        Some(process - stats.store_bytes)
     }
 
     fn tracker(&self) -> String {
@@ -103,7 +103,7 @@ impl Report {
         let stats = &self.after.stats;
         let (was, is) = (self.arena_before(), self.after.arena());
         let pages = Bytes(self.after.pages());
-        let parts = format!("{pages} of pages + {} of store", Bytes(stats.store_bytes as u64));
+        let parts = format!("{pages} of pages + {} of store", Bytes(stats.store_bytes));
         let saved = format!("{} of {}", percent(was, is), Bytes(was));
         let process = "RssAnon and the arena's pages, by the kernel's count";
         let saved_of_process = match (self.process_before(), self.after.process()) {
@@ -152,7 +152,7 @@ impl Display for Report {
     }
 }
 
-/// What it is, how much, and what there is to say about it.
+/// A row: a name, a value, and a note.
 fn row(
     f: &mut fmt::Formatter<'_>,
     name: &str,
@@ -167,8 +167,8 @@ fn or_dash(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// How much less it is, less than nothing if it is more.
-#[expect(clippy::cast_precision_loss, reason = "for people")]
+/// The reduction in percent, negative for an increase.
+#[expect(clippy::cast_precision_loss, reason = "for display")]
 fn percent(was: u64, is: u64) -> String {
     format!("{:.1} %", 100.0 * (was as f64 - is as f64) / was as f64)
 }
@@ -176,7 +176,7 @@ fn percent(was: u64, is: u64) -> String {
 struct Bytes(u64);
 
 impl Display for Bytes {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
     }

@@ -1,8 +1,8 @@
 //! The two threads: the words that each has read, the pages that it owns, and its next step.
 
 use crate::model::{Counted, Page, later};
-use crate::prim::{Handle, PageIndex, Tick};
-use crate::table::{PageTable, REGION_PAGES, Release, State, Waiters, Word};
+use crate::prim::{Handle, PageIndex, REGION_PAGES, Tick};
+use crate::table::{PageTable, Release, State, Waiters, Word};
 
 /// The pages that both threads work on: the two on either side of a region boundary, and one before them.
 const PAGES: [PageIndex; 3] = [PageIndex(3), PageIndex(REGION_PAGES - 1), PageIndex(REGION_PAGES)];

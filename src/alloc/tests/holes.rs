@@ -57,8 +57,10 @@ fn statistics_count_holes_and_held_bytes_shrink_by_them_on_trim() {
     heap.trim();
     let after = heap.report();
     assert_eq!((after.hole_bytes(), after.live_bytes()), (0, before.live_bytes()), "{after}");
-    let released: usize = after.lanes[0].classes.iter().map(|class| class.released_bytes).sum();
-    assert!(released >= before.hole_bytes() && pager.released() >= before.hole_bytes() >> 12);
+    let released: u64 = after.lanes[0].classes.iter().map(|class| class.released_bytes).sum();
+    assert!(
+        released >= before.hole_bytes() && pager.released() as u64 >= before.hole_bytes() >> 12
+    );
     assert!(after.held_bytes() <= before.held_bytes() - before.hole_bytes(), "{before}{after}");
     assert!(after.fragmentation() < before.fragmentation());
 }
@@ -145,7 +147,7 @@ fn holes_whose_release_fails_stay_holes_and_are_released_later() {
     let holes = heap.report().hole_bytes();
     assert!(holes > 1 << 20, "{}", heap.report());
     pager.refuses.store(false, Ordering::Relaxed);
-    assert!(heap.trim() >= holes);
+    assert!(heap.trim() as u64 >= holes);
     heap.check().unwrap();
     live.into_iter().for_each(|offset| free(&heap, offset, layout(1000, 8)));
     heap.check().unwrap();

@@ -93,6 +93,6 @@ proptest! {
             free(&heap, offset, layout);
         }
         heap.trim();
-        prop_assert_eq!(heap.report().free_bytes, 1024 * PAGE_SIZE);
+        prop_assert_eq!(heap.report().free_bytes, 1024 * PAGE_SIZE as u64);
     }
 }

@@ -31,7 +31,10 @@ fn a_thread_caches_at_most_one_mebibyte_of_large_blocks() {
         let kept = offset(&heap, layout).unwrap();
         free(&heap, kept, layout);
         let stats = heap.report();
-        assert!(stats.cached_large_bytes >= pages * PAGE_SIZE, "the last one is cached: {stats}");
+        assert!(
+            stats.cached_large_bytes >= (pages * PAGE_SIZE) as u64,
+            "the last one is cached: {stats}"
+        );
         assert!(stats.cached_large_bytes <= 1 << 20, "{stats}");
         heap.check().unwrap();
         if pages >= 9 {

@@ -29,7 +29,7 @@ impl Injection {
         (self.phase, format!("{:?}", self.index.call), self.injected.to_string())
     }
 
-    /// Whether the engine must count it in `kernel_refused`: each failure during an eviction, except of a
+    /// Whether the engine must count it in `kernel_errors`: each failure during an eviction, except of a
     /// call that the library repeats.
     pub(super) fn is_counted(&self) -> bool {
         let failed = matches!(self.injected, Injected::Errno(_));

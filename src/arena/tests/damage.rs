@@ -141,7 +141,7 @@ fn ensure_and_prefetch_bring_the_good_pages_and_lose_the_damaged_ones() {
             assert_eq!(it.state(page), State::Lost, "{case}: page {page}");
             assert_eq!(it.arena.ensure(it.pages.part(page, 1)), Err(ArenaError::Lost), "{case}");
         }
-        assert_eq!(it.arena.stats().lost_bytes, it.damaged.len() * PAGE_SIZE, "{case}");
+        assert_eq!(it.arena.stats().lost_bytes, (it.damaged.len() * PAGE_SIZE) as u64, "{case}");
         assert_eq!(it.arena.stats().refaults, 0, "{case}");
     };
     call("ensure_with_damaged_pages", |it, case| {

@@ -76,7 +76,7 @@ impl Descriptor {
         }
     }
 
-    /// The file's metadata. One `fstat(2)` gives identity and metadata, so that they never belong to two files.
+    /// The file's metadata. One `fstat(2)` gives metadata and identity, so both are of one file.
     pub(crate) fn metadata(&self, call: &'static str) -> Result<libc::stat, SysError> {
         match stat(self.number) {
             Ok(stat) if identity(&stat) == self.identity => Ok(stat),

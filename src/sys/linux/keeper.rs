@@ -95,7 +95,7 @@ impl Keeper {
         let requests = Arc::new(Requests::new());
         let (ready, answer) = mpsc::channel();
         let served = Arc::clone(&requests);
-        let thread = super::thread::spawn("thermocline-k", failed, move || {
+        let thread = super::thread::spawn("thermo-keeper", failed, move || {
             let has_own_table = make_own_table(&numbers);
             let interrupt = Event::new().map(Arc::new);
             let held = interrupt.clone();

@@ -1,4 +1,4 @@
-//! The two views of a memfd that are an arena.
+//! An arena's memfd and its two mappings.
 
 #![allow(unsafe_code)]
 
@@ -13,34 +13,34 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 pub(crate) use super::lazy::LazySlice;
 
-/// The shared backing: a memfd that cannot change its size, mapped twice.
+/// The shared backing: a memfd of fixed size, mapped twice.
 ///
-/// The application works in the first view. The second is never given to it and never registered
-/// with a userfaultfd; pages are locked and dropped through it (see [`SharedMemory::lock`] and
-/// [`SharedMemory::punch`]). The evictor reads the bytes through the descriptor, which needs no mapping at
-/// all: that was a fifth faster than reading through a second view whose page tables are cold, costs no
-/// page-table entries that a hole punch would have to clear again, and leaves the copying to the kernel, so
-/// that no Rust reference ever exists to memory that the application may be writing.
+/// The application uses the first view. The second is never given to it and never registered with a
+/// userfaultfd; pages are locked and dropped through it (see [`SharedMemory::lock`] and
+/// [`SharedMemory::punch`]). The evictor reads the bytes through the descriptor, without a mapping. That
+/// was a fifth faster than reading through a second view with cold page tables, and it makes no page-table
+/// entries that a hole punch would have to clear. The kernel does the copying, so that no Rust reference
+/// exists to memory that the application may be writing.
 ///
-/// Threads of the program never read or change the file by its number, which may mean another file by then.
+/// Threads of the program never read or change the file by its number, which may refer to another file.
 #[derive(Debug)]
-pub(crate) struct SharedMemory {
+pub(in crate::sys) struct SharedMemory {
     file: Descriptor,
     app: MmapRaw,
     alias: MmapRaw,
 }
 
 impl SharedMemory {
-    /// Reserves `len` bytes, a multiple of the page size, without taking any memory yet.
+    /// Reserves `len` bytes, a multiple of the page size, without allocating memory.
     pub(crate) fn new(len: usize) -> Result<Self, SysError> {
         let file = memfd(c"thermocline")?;
-        // Beyond the limit ftruncate would not only fail but send SIGXFSZ.
+        // Above the limit ftruncate fails and also sends SIGXFSZ.
         if file_size_limit() < len as u64 {
             return Err(SysError::file_too_large("ftruncate(memfd), above RLIMIT_FSIZE"));
         }
         file.set_len(len as u64).map_err(|e| SysError::from_io("ftruncate(memfd)", &e))?;
         let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
-        // SAFETY: F_ADD_SEALS takes an integer and touches no memory of ours.
+        // SAFETY: F_ADD_SEALS takes an integer and touches no memory of this process.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
             return Err(SysError::last("fcntl(F_ADD_SEALS)"));
         }
@@ -50,10 +50,10 @@ impl SharedMemory {
                 .no_reserve_swap()
                 .map_raw(&file)
                 .map_err(|e| SysError::from_io("mmap(memfd)", &e))?;
-            // A child that had this mapping would fill holes for its parent too, with zeros.
+            // A child with this mapping would fill holes with zeros, for its parent too.
             advise(&view, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
             advise(&view, Advice::DontDump, "madvise(MADV_DONTDUMP)")?;
-            // EINVAL where the kernel has no huge pages to begin with.
+            // EINVAL if the kernel has no huge pages.
             let _ = view.advise(Advice::NoHugePage);
             Ok::<_, SysError>(view)
         };
@@ -81,7 +81,7 @@ impl SharedMemory {
         (self.base().addr() + range.start.offset()) as u64
     }
 
-    /// The offset in the arena of an address of the application's view.
+    /// The offset in the arena of an address in the application's view.
     pub(crate) fn offset_of(&self, address: usize) -> Option<usize> {
         address.checked_sub(self.base().addr()).filter(|&offset| offset < self.len())
     }
@@ -96,9 +96,9 @@ impl SharedMemory {
         read_exact_at(self.file.checked(name)?, buf, range.start.offset() as u64, name)
     }
 
-    /// Whether the page's bytes can be had at all: the kernel may have lost what it had swapped out.
+    /// Whether the page's bytes can be read: the kernel may have lost a swapped-out page.
     ///
-    /// Reads one byte by the descriptor's number, and drops it. None if the number means another file in
+    /// Reads one byte by the descriptor's number and drops it. None if the number refers to another file in
     /// the calling thread's table. Safe in a signal handler.
     pub(crate) fn try_read(&self, page: PageIndex) -> Option<Result<(), SysError>> {
         let read =
@@ -112,8 +112,8 @@ impl SharedMemory {
     /// Any thread may call this: it names the pages by their addresses in the second view.
     pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
         match self.remove(range) {
-            // The kernel drops no locked pages by this call. They are locked by `lock`, or because the
-            // program has locked all of its memory; the caller owns them, so that no lock matters.
+            // This call does not drop locked pages. `lock` or the program has locked them (mlockall(2)); the
+            // caller owns the pages, so that they need not stay locked.
             Err(e) if e.errno() == libc::EINVAL => {
                 self.unlock(range)?;
                 self.remove(range)
@@ -126,9 +126,9 @@ impl SharedMemory {
     fn remove(&self, range: PageRange) -> Result<(), SysError> {
         loop {
             let (start, bytes) = (range.start.offset(), range.bytes());
-            // SAFETY: the call drops bytes that the application may rely on. The page table's rule keeps
-            // them from being lost: only pages are dropped that the caller owns there, whose bytes are in
-            // the store, or which the application has freed.
+            // SAFETY: the call drops bytes that the application may need. The rules of page states keep them
+            // from being lost: the caller owns each dropped page, and its bytes are in the store or freed by
+            // the application.
             let done =
                 unsafe { self.alias.unchecked_advise_range(UncheckedAdvice::Remove, start, bytes) };
             match done.map_err(|e| SysError::from_io("madvise(MADV_REMOVE)", &e)) {
@@ -138,7 +138,7 @@ impl SharedMemory {
         }
     }
 
-    /// As [`punch`](Self::punch), and keeps locked pages locked until they are gone.
+    /// As [`punch`](Self::punch), but keeps locked pages locked until they are dropped.
     ///
     /// For the evictor, which has a descriptor table of its own.
     pub(crate) fn punch_locked(&self, range: PageRange) -> Result<(), SysError> {
@@ -147,7 +147,7 @@ impl SharedMemory {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         let (start, bytes) = (range.start.offset() as i64, range.bytes() as i64);
         loop {
-            // SAFETY: as in `remove`; the number means the memfd.
+            // SAFETY: as in `remove`; the number refers to the memfd.
             if unsafe { libc::fallocate(number, mode, start, bytes) } == 0 {
                 return Ok(());
             }
@@ -158,8 +158,8 @@ impl SharedMemory {
         }
     }
 
-    /// Unmaps `range` from the application's page table. The bytes stay where they are; the next
-    /// access maps them again inside the kernel.
+    /// Removes `range` from the application's page table. The page cache keeps the pages; the next access
+    /// maps them again inside the kernel.
     pub(crate) fn zap(&self, range: PageRange) -> Result<(), SysError> {
         // SAFETY: on a shared mapping MADV_DONTNEED drops page-table entries, never contents.
         unsafe {
@@ -183,7 +183,7 @@ impl SharedMemory {
     /// until [`unlock`](Self::unlock). Counts against `RLIMIT_MEMLOCK`.
     pub(crate) fn lock(&self, range: PageRange) -> Result<(), SysError> {
         let at = self.alias.as_ptr().wrapping_add(range.start.offset());
-        // SAFETY: the range lies in a mapping of ours; locking changes no contents.
+        // SAFETY: the range lies in a mapping of this arena; locking changes no contents.
         if unsafe { libc::mlock(at.cast(), range.bytes()) } == 0 {
             Ok(())
         } else {
@@ -198,7 +198,7 @@ impl SharedMemory {
         if unsafe { libc::munlock(at.cast(), range.bytes()) } != 0 {
             return Err(SysError::last("munlock"));
         }
-        // SAFETY: as in `zap`. What stayed mapped here would be taken as locked without the
+        // SAFETY: as in `zap`. A page that stayed mapped here would be treated as locked without the
         // folio lock the next time, and would count twice in the process's resident size.
         unsafe {
             self.alias.unchecked_advise_range(
@@ -210,24 +210,24 @@ impl SharedMemory {
         .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
     }
 
-    /// Bytes of memory (or kernel swap) that the memfd holds now, by the kernel's own count.
+    /// Bytes of memory or kernel swap that the memfd holds, as the kernel counts them.
     pub(crate) fn allocated_bytes(&self) -> Result<u64, SysError> {
         let meta = self.file.metadata("fstat(memfd)")?;
         Ok(meta.st_blocks.unsigned_abs() * 512)
     }
 
-    /// Makes every access to `range` a SIGBUS, on kernels that have no `UFFDIO_POISON`: an empty
-    /// file takes the place of the memory. The range is not registered any more afterwards.
+    /// Makes every access to `range` a SIGBUS, for kernels without `UFFDIO_POISON`: maps an empty file in
+    /// place of the memory. This ends the registration of the range.
     ///
-    /// For the keeper, which has a descriptor table of its own: by the time of the mapping the new file's
-    /// number could mean another file in the program's table.
+    /// For the keeper, which has a descriptor table of its own: in the program's table the new file's number
+    /// could refer to another file by the time of the mapping.
     pub(crate) fn map_inaccessible(&self, range: PageRange) -> Result<(), SysError> {
         let empty = memfd(c"thermocline-lost")?;
         self.map_over(range, empty.as_raw_fd(), 0)
     }
 
-    /// Puts the memory back in place of what [`map_inaccessible`](Self::map_inaccessible) put
-    /// there, or of a poisoned range. The range must be registered anew afterwards. For the keeper, too.
+    /// Maps the memory again after [`map_inaccessible`](Self::map_inaccessible), or after poison. The
+    /// caller must register the range again. For the keeper, too.
     pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
         let number = self.file.checked("mmap(MAP_FIXED)")?;
         self.map_over(range, number, range.start.offset())?;
@@ -241,8 +241,8 @@ impl SharedMemory {
     }
 
     fn map_over(&self, range: PageRange, number: RawFd, offset: usize) -> Result<(), SysError> {
-        // SAFETY: the range lies in the application's view, so MAP_FIXED replaces pages of ours
-        // only, all at once; the view keeps its bounds, so unmapping it later still frees all.
+        // SAFETY: the range lies in the application's view, so MAP_FIXED replaces only pages of this arena,
+        // all at once; the view keeps its bounds, so unmapping it later still frees all of it.
         let mapped = unsafe {
             libc::mmap(
                 self.base().wrapping_add(range.start.offset()).cast(),
@@ -259,7 +259,7 @@ impl SharedMemory {
 
 fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // MFD_NOEXEC_SEAL keeps kernels from 6.3 from complaining in their log; older ones refuse it.
+    // MFD_NOEXEC_SEAL avoids a warning in the log of kernels from 6.3; older ones refuse it.
     for flags in [flags | libc::MFD_NOEXEC_SEAL, flags] {
         // SAFETY: the name is a C string; the call returns a descriptor or -1.
         let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
@@ -274,7 +274,7 @@ fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
     Err(SysError::last("memfd_create"))
 }
 
-/// Bytes that a file of this process may have.
+/// The most bytes that a file of this process may have.
 fn file_size_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes one struct.
@@ -284,7 +284,7 @@ fn file_size_limit() -> u64 {
     }
 }
 
-/// Bytes in a base page of the running system.
+/// Bytes of a base page.
 pub(crate) fn system_page_size() -> usize {
     // SAFETY: takes and returns integers.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -298,18 +298,18 @@ mod tests {
 
     fn write(memory: &SharedMemory, offset: usize, value: u8) {
         assert!(offset < memory.len());
-        // SAFETY: within the mapping, and nobody else uses it.
+        // SAFETY: within the mapping, which only this test uses.
         unsafe { memory.base().add(offset).write_volatile(value) }
     }
 
     fn load(memory: &SharedMemory, offset: usize) -> u8 {
         assert!(offset < memory.len());
-        // SAFETY: within the mapping, and nobody else uses it.
+        // SAFETY: within the mapping, which only this test uses.
         unsafe { memory.base().add(offset).read_volatile() }
     }
 
     #[test]
-    fn reading_neither_needs_nor_makes_pages() {
+    fn reading_neither_maps_nor_allocates_pages() {
         let memory = SharedMemory::new(8 * PAGE_SIZE).unwrap();
         write(&memory, PAGE_SIZE, 7);
         let mut buf = vec![1; 2 * PAGE_SIZE];
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn zapping_keeps_and_punching_drops() {
+    fn zapping_keeps_bytes_and_punching_drops_them() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         write(&memory, 0, 7);
         memory.zap(PageRange::new(0, 4)).unwrap();
@@ -347,13 +347,13 @@ mod tests {
     fn the_size_is_sealed() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         for bytes in [0, 8 * PAGE_SIZE as i64] {
-            // SAFETY: takes integers; the seals keep the file as it is.
+            // SAFETY: takes integers; the seals keep the file unchanged.
             assert_eq!(unsafe { libc::ftruncate(memory.file.number(), bytes) }, -1);
         }
     }
 
     #[test]
-    fn a_lost_view_comes_back_empty_of_traps() {
+    fn a_restored_view_is_accessible() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         write(&memory, PAGE_SIZE, 9);
         memory.map_inaccessible(PageRange::new(1, 2)).unwrap();

@@ -1,7 +1,7 @@
-//! Which pages are mapped, and which were touched: `PAGEMAP_SCAN`, or the pagemap file itself.
+//! Finds mapped and touched pages, by `PAGEMAP_SCAN` or the pagemap file.
 //!
-//! `PAGEMAP_SCAN` is in Linux 6.7 and later (`Documentation/admin-guide/mm/pagemap.rst`); the file
-//! is everywhere.
+//! `PAGEMAP_SCAN` exists since Linux 6.7 (`Documentation/admin-guide/mm/pagemap.rst`); every kernel has
+//! the file.
 
 #![allow(unsafe_code)]
 
@@ -14,14 +14,14 @@ use crate::sys::uapi::{
 };
 use std::fs::File;
 
-/// Which pages a scan looks for.
+/// The pages that a scan reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageFilter {
     /// Mapped in the page table.
     Present,
     /// Touched since they were read-write protected, or never protected (Linux 7.3).
     Accessed,
-    /// Mapped, and read-write protected without a touch since (Linux 7.3).
+    /// Mapped, read-write protected, and not touched since (Linux 7.3).
     Untouched,
 }
 
@@ -34,13 +34,13 @@ pub(crate) struct Pagemap {
 }
 
 impl Pagemap {
-    /// Opens the file and asks what it can do.
+    /// Opens the file and tests which scans it supports.
     pub(crate) fn open() -> Result<Self, SysError> {
         let file = File::open("/proc/self/pagemap")
             .map_err(|e| SysError::from_io("open(/proc/self/pagemap)", &e))?;
         let file = Descriptor::new(file.into())?;
         let mut this = Self { file, has_scan: true, has_accessed: true };
-        // An empty range: the masks are checked before the range is walked.
+        // An empty range: the kernel checks the masks before it walks the range.
         this.has_scan = this.scan_once(0, 0, PageFilter::Present, &mut []).is_ok();
         this.has_accessed =
             this.has_scan && this.scan_once(0, 0, PageFilter::Accessed, &mut []).is_ok();
@@ -51,7 +51,7 @@ impl Pagemap {
         &self.file
     }
 
-    /// Whether the kernel has `PAGEMAP_SCAN` at all.
+    /// Whether the kernel has `PAGEMAP_SCAN`.
     pub(crate) fn has_scan(&self) -> bool {
         self.has_scan
     }
@@ -61,8 +61,8 @@ impl Pagemap {
         self.has_accessed
     }
 
-    /// Calls `visit(start, end)` for each run of addresses in `[start, end)` that `looking` names,
-    /// in order; neighbouring runs may come in pieces.
+    /// Calls `visit(start, end)` for each run of addresses in `[start, end)` that `looking` selects,
+    /// in order. A run may be reported in several parts.
     pub(crate) fn scan(
         &self,
         start: u64,
@@ -80,7 +80,7 @@ impl Pagemap {
             for region in &regions[..found] {
                 visit(region.start, region.end);
             }
-            // No progress would mean no end; the kernel moves on by at least what it reported.
+            // Ensures progress: the kernel advances at least past the regions that it reported.
             from = walked.max(regions[..found].last().map_or(end, |r| r.end));
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Pagemap {
             return_mask: PAGE_IS_PRESENT,
             ..Default::default()
         };
-        // A number that means another file by now answers ENOTTY.
+        // If the number refers to another file, the call fails with ENOTTY.
         let (number, request) = (self.file.number(), PAGEMAP_SCAN as libc::Ioctl);
         // SAFETY: the argument is the struct that the request names, and `vec` points to
         // `vec_len` regions that are exclusively borrowed for the call.
@@ -126,7 +126,7 @@ impl Pagemap {
         end: u64,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
-        // Small, because a fault looks too, on whatever stack its thread has.
+        // Small, because a faulting thread scans too, and its stack may be small.
         const ENTRIES: usize = 64;
         let mut bytes = [0u8; ENTRIES * 8];
         let page = 1u64 << PAGE_SHIFT;
@@ -166,16 +166,16 @@ mod tests {
     use crate::prim::{PAGE_SIZE, PageRange};
     use crate::sys::memory::SharedMemory;
 
-    /// Both ways of asking must see the same pages.
+    /// Both ways of scanning must report the same pages.
     #[test]
     fn scan_and_file_agree() {
         let pages = 3000;
         let memory = SharedMemory::new(pages * PAGE_SIZE).unwrap();
-        // Unregistered memory is read around by the kernel on a fault, so pages are mapped one by
-        // one from nothing by writing, which the kernel does for the one page alone.
+        // On a read fault of unregistered memory the kernel maps neighbouring pages too (fault-around). On a
+        // write fault it maps one page.
         let touched = |page: usize| page.is_multiple_of(7) || (600..700).contains(&page);
         for page in (0..pages).filter(|&p| touched(p)) {
-            // SAFETY: within the mapping, used by this test alone.
+            // SAFETY: within the mapping, which only this test uses.
             unsafe { memory.base().add(page * PAGE_SIZE).write_volatile(1) };
         }
         let pagemap = Pagemap::open().unwrap();

@@ -139,9 +139,9 @@ mod tests {
         static HOLDS: AtomicBool = AtomicBool::new(false);
         let body = || {
             let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
-            HOLDS.store(InLibraryGuard::is_held() && name == "thermocline-t\n", Ordering::Relaxed);
+            HOLDS.store(InLibraryGuard::is_held() && name == "thermo-test\n", Ordering::Relaxed);
         };
-        spawn("thermocline-t", "a test failed", body).unwrap().join().unwrap();
+        spawn("thermo-test", "a test failed", body).unwrap().join().unwrap();
         assert!(HOLDS.load(Ordering::Relaxed));
         assert!(!InLibraryGuard::is_held());
     }
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_thread_whose_handle_is_dropped_keeps_running() {
         static RAN: AtomicBool = AtomicBool::new(false);
-        drop(spawn("thermocline-t", "a test failed", || RAN.store(true, Ordering::Relaxed)));
+        drop(spawn("thermo-test", "a test failed", || RAN.store(true, Ordering::Relaxed)));
         while !RAN.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }

@@ -1,6 +1,6 @@
-//! The userfaultfd descriptor: how it is opened, and its calls with their outcomes.
+//! The userfaultfd descriptor: opening it, and its calls with their outcomes.
 //!
-//! See `ioctl_userfaultfd(2)`, and for what the page leaves out `mm/userfaultfd.c` of Linux 7.3.
+//! See `ioctl_userfaultfd(2)`, and for details that the page omits `mm/userfaultfd.c` of Linux 7.3.
 
 #![allow(unsafe_code)]
 
@@ -14,12 +14,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 pub use crate::sys::route::DescriptorRoute;
 pub(crate) use crate::sys::{outcome::Outcome, route::OpenError};
 
-/// What a call changes, and so what it could do by a number that means another file.
+/// What a call changes. It decides the harm that the call can do by a number that refers to another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Pages of the process and their protection.
     Pages,
-    /// What belongs to the descriptor: registrations, waiters, the mode.
+    /// State of the descriptor: registrations, waiters, the mode.
     Descriptor,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Uffd {
 }
 
 impl Uffd {
-    /// The features that this kernel offers to this process, by asking a throwaway descriptor.
+    /// The features that this kernel offers to this process, as a temporary descriptor reports them.
     pub(crate) fn supported() -> Result<(DescriptorRoute, u64), OpenError> {
         let (fd, route) = open_descriptor()?;
         let mut api = UffdioApi { api: UFFD_API, ..Default::default() };
@@ -42,15 +42,15 @@ impl Uffd {
         }
     }
 
-    /// Opens a descriptor with exactly `features` asked for.
+    /// Opens a descriptor with exactly `features`.
     pub(crate) fn open(features: u64) -> Result<Self, SysError> {
         let (fd, route) = open_descriptor().map_err(|e| e.system_call)?;
         Self::with_features(fd, route, features)
     }
 
-    /// Opens a descriptor for the faults of user code alone, with exactly `features` asked for.
+    /// Opens a descriptor for faults of user code only, with exactly `features`.
     pub(crate) fn open_for_user_mode(features: u64) -> Result<Self, SysError> {
-        // A sandbox may forbid the call and leave the device.
+        // A sandbox may forbid the call but not the device.
         match open_syscall(OPEN_FLAGS | UFFD_USER_MODE_ONLY) {
             Ok(fd) => Self::with_features(fd, DescriptorRoute::UserModeOnly, features),
             Err(_) => Self::open(features),
@@ -67,11 +67,11 @@ impl Uffd {
         &self.fd
     }
 
-    /// Whether the calling thread may make `call` by the descriptor's number without asking first.
+    /// Whether the calling thread may make `call` by the descriptor's number without a check.
     ///
-    /// The arena's own threads always may. A thread that serves its own touch need not ask before a call
-    /// that puts pages in place or changes protection: on a number that means another file by now such a
-    /// call fails, or works as well, if that file is another userfaultfd of this process.
+    /// The arena's own threads always may. A thread that serves its own fault need not check before a call
+    /// that places pages or changes protection: if the number refers to another file, the call fails, or it
+    /// has the same effect, if that file is another userfaultfd of this process.
     pub(crate) fn is_usable(&self, call: Kind) -> bool {
         if self.has(UFFD_FEATURE_SIGBUS) {
             call == Kind::Pages || self.fd.is_ours()
@@ -80,7 +80,7 @@ impl Uffd {
         }
     }
 
-    /// Whether the descriptor's number means the same file as ever in the calling thread's table.
+    /// Whether the descriptor's number refers to the original file in the calling thread's table.
     pub(crate) fn is_ours(&self) -> bool {
         self.fd.is_ours()
     }
@@ -100,25 +100,25 @@ impl Uffd {
         ioctl(self.fd.number(), UFFDIO_REGISTER, &mut arg, "ioctl(UFFDIO_REGISTER)")
     }
 
-    /// Ends the registration of a range, lifts what protection it has and wakes its waiters.
+    /// Ends the registration of a range, lifts its protection and wakes its waiters.
     pub(crate) fn unregister(&self, start: u64, len: usize) -> Result<(), SysError> {
         let mut arg = UffdioRange { start, len: len as u64 };
         ioctl(self.fd.number(), UFFDIO_UNREGISTER, &mut arg, "ioctl(UFFDIO_UNREGISTER)")
     }
 
-    /// Wakes the threads that wait for a page of the range; they fault again where they must.
+    /// Wakes the threads that wait for a page of the range. They repeat their accesses.
     pub(crate) fn wake(&self, start: u64, len: usize) -> Result<(), SysError> {
         let mut arg = UffdioRange { start, len: len as u64 };
         ioctl(self.fd.number(), UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
     }
 
-    /// Puts new pages with the bytes of `src` at `dst`, and wakes the waiters if that is asked for.
+    /// Places new pages with the bytes of `src` at `dst`, and wakes the waiters if `wake` is set.
     pub(crate) fn copy(&self, dst: u64, src: &[u8], wake: bool) -> Result<Outcome, SysError> {
         let mut arg = UffdioCopy {
             dst,
             src: src.as_ptr().addr() as u64,
             len: src.len() as u64,
-            // Where there are no messages, nobody waits in the kernel.
+            // Without messages no thread waits in the kernel.
             mode: if wake && !self.has(UFFD_FEATURE_SIGBUS) {
                 0
             } else {
@@ -130,7 +130,7 @@ impl Uffd {
         outcome(done, arg.copy)
     }
 
-    /// Puts new pages of zeros at `start` and wakes the waiters.
+    /// Places new pages of zeros at `start` and wakes the waiters.
     pub(crate) fn zeropage(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
         let range = UffdioRange { start, len: len as u64 };
         let mut arg = UffdioZeropage { range, ..Default::default() };
@@ -176,10 +176,10 @@ impl Uffd {
         outcome(done, 0)
     }
 
-    /// Switches read-write protection to async mode (`true`: the kernel lifts it in place, no
-    /// message, and every waiter is woken) or to sync mode (`false`: accesses wait for us).
+    /// Switches read-write protection to async mode (`true`: the kernel lifts it at the access, without a
+    /// message, and wakes every waiter) or to sync mode (`false`: accesses wait for the arena).
     ///
-    /// When the call returns, no access is under way any more in the mode before (Linux 7.3).
+    /// When the call returns, no access in the previous mode is under way (Linux 7.3).
     pub(crate) fn set_rwp_async(&self, on: bool) -> Result<(), SysError> {
         let (enable, disable) =
             if on { (UFFD_FEATURE_RWP_ASYNC, 0) } else { (0, UFFD_FEATURE_RWP_ASYNC) };
@@ -187,24 +187,24 @@ impl Uffd {
         ioctl(self.fd.number(), UFFDIO_SET_MODE, &mut arg, "ioctl(UFFDIO_SET_MODE)")
     }
 
-    /// Whether there are messages that nobody has read.
+    /// Whether the descriptor has unread messages.
     pub(crate) fn has_messages(&self) -> bool {
         let mut fd = libc::pollfd { fd: self.fd.number(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one initialised pollfd; it does not wait.
+        // SAFETY: one initialised pollfd; the call does not wait.
         let ready = unsafe { libc::poll(&raw mut fd, 1, 0) };
         ready > 0 && fd.revents & libc::POLLIN != 0
     }
 
-    /// Reads waiting messages into `messages`. Zero means that there were none.
+    /// Reads waiting messages into `messages`. Zero means that there are none.
     pub(crate) fn read(&self, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
         loop {
-            // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has,
-            // and any bytes are a valid `UffdMsg`.
+            // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has, and any bytes
+            // are a valid `UffdMsg`.
             let got = unsafe {
                 libc::read(self.fd.number(), messages.as_mut_ptr().cast(), size_of_val(messages))
             };
             match usize::try_from(got) {
-                // The kernel never answers zero: the descriptor is not a userfaultfd any more.
+                // A userfaultfd never returns zero: the number refers to another file.
                 Ok(0) => return Err(SysError::new("read(userfaultfd)", libc::EBADF)),
                 Ok(bytes) => return Ok(bytes / size_of::<UffdMsg>()),
                 Err(_) => match SysError::last("read(userfaultfd)") {
@@ -219,11 +219,10 @@ impl Uffd {
 
 #[cfg(test)]
 impl Uffd {
-    /// Puts another file in the descriptor's place, as a program that closes what is not its own
-    /// may do.
+    /// Makes the descriptor's number refer to another file, as a program with a double close may do.
     pub(crate) fn sabotage(&self) {
         let other = File::open("/dev/null").unwrap();
-        // SAFETY: both are open descriptors; what was at the second is closed.
+        // SAFETY: both are open descriptors; the file at the second is closed.
         assert!(unsafe { libc::dup2(other.as_raw_fd(), self.fd.number()) } >= 0);
     }
 }
@@ -234,7 +233,7 @@ impl AsRawFd for Uffd {
     }
 }
 
-/// Non-blocking, or poll(2) would answer POLLERR.
+// Non-blocking: otherwise poll(2) reports POLLERR.
 const OPEN_FLAGS: i32 = libc::O_CLOEXEC | libc::O_NONBLOCK;
 
 fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
@@ -249,7 +248,7 @@ fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
     };
     match open_syscall(flags | UFFD_USER_MODE_ONLY) {
         Ok(fd) => Ok((fd, DescriptorRoute::UserModeOnly)),
-        // This one needs no privilege, so that its own error is the one to be mended.
+        // This call needs no privilege, so its error is the one to report.
         Err(e) if e.is_too_many_files() => Err(OpenError { device, system_call: e }),
         Err(_) => Err(OpenError { device, system_call }),
     }
@@ -269,7 +268,7 @@ fn open_device(flags: i32) -> Result<OwnedFd, SysError> {
 fn open_syscall(flags: i32) -> Result<OwnedFd, SysError> {
     // SAFETY: the call takes flags by value and returns a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
-    // A descriptor is an int; the wrapper returns long for every call.
+    // A descriptor is an int; syscall(2) returns long for every call.
     own(i32::try_from(fd).unwrap_or(-1), "userfaultfd")
 }
 
@@ -284,9 +283,9 @@ fn own(fd: i32, call: &'static str) -> Result<OwnedFd, SysError> {
 /// `arg` must be the struct whose size is part of `request`; the callers above pair them.
 fn ioctl<T>(fd: RawFd, request: u32, arg: &mut T, call: &'static str) -> Result<(), SysError> {
     debug_assert_eq!((request >> 16) as usize & 0x3fff, size_of::<T>());
-    // SAFETY: `arg` is a live, exclusively borrowed struct of the size that the request encodes,
-    // which is how many bytes the kernel reads and writes there. Memory that the struct's fields
-    // name is arena memory (raw to Rust) or a slice that is borrowed for the call.
+    // SAFETY: `arg` is a live, exclusively borrowed struct of the size that the request encodes, the
+    // number of bytes that the kernel reads and writes there. The memory that its fields refer to is
+    // arena memory (raw to Rust) or a slice that is borrowed during the call.
     let done = unsafe { libc::ioctl(fd, request as libc::Ioctl, core::ptr::from_mut(arg)) };
     if done == 0 { Ok(()) } else { Err(SysError::last(call)) }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 pub(crate) use super::lazy::LazySlice;
 
-/// The memory of the one arena that there is.
+/// The memory of the only arena.
 #[derive(Debug)]
-pub(crate) struct SharedMemory {
+pub(in crate::sys) struct SharedMemory {
     kernel: Arc<Kernel>,
     len: usize,
 }
@@ -26,7 +26,7 @@ impl SharedMemory {
         &super::descriptor::Descriptor
     }
 
-    /// An address that nothing has.
+    /// Returns an address that no real mapping has.
     pub(crate) fn base(&self) -> *mut u8 {
         core::ptr::without_provenance_mut(BASE)
     }
@@ -44,8 +44,8 @@ impl SharedMemory {
         address.checked_sub(BASE).filter(|&offset| offset < self.len())
     }
 
-    /// Begins a call that fails if that was injected, but for an interruption where the caller is not
-    /// told of those.
+    /// Begins a call, and returns the injected error, if any. The caller of a punch does not see EINTR,
+    /// because the call is repeated.
     fn begin(&self, call: Call, name: &'static str, range: PageRange) -> Result<(), SysError> {
         match self.kernel.begin(call, range) {
             Some(Injected::Errno(libc::EINTR)) if call == Call::Punch => Ok(()),
@@ -69,7 +69,7 @@ impl SharedMemory {
         });
     }
 
-    /// Reads each page in two pieces, between which it may change.
+    /// Reads each page in two parts; the schedule may run another thread between them.
     pub(crate) fn read(&self, range: PageRange, buf: &mut [u8]) -> Result<(), SysError> {
         self.begin(Call::ReadBytes, "pread(memfd)", range)?;
         for (page, buf) in range.iter().zip(buf.chunks_mut(PAGE_SIZE)) {
@@ -88,7 +88,7 @@ impl SharedMemory {
         Some(self.begin(Call::TryRead, "pread(memfd)", page.only()))
     }
 
-    /// Unmaps a page and drops it, all at once: who finds it unmapped waits until it is dropped
+    /// Unmaps and drops each page atomically: a thread that finds it unmapped waits until it is dropped
     /// (`shmem_falloc_wait`).
     pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Punch, "fallocate(PUNCH_HOLE)", range)?;
@@ -103,7 +103,7 @@ impl SharedMemory {
         self.punch(range)
     }
 
-    /// Takes poison away too, which is a marker like any other.
+    /// Also removes poison, which is a marker as any other.
     pub(crate) fn zap(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Zap, "madvise(MADV_DONTNEED)", range)?;
         self.kernel.walk(|| {
@@ -117,7 +117,7 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// A touch by the kernel itself, so that a page that is not there has to be brought by a handler.
+    /// The kernel itself touches the pages, so a handler has to restore a missing one.
     pub(crate) fn map_in(&self, range: PageRange) -> Result<(), SysError> {
         let name = "madvise(MADV_POPULATE_READ)";
         self.begin(Call::MapIn, name, range)?;
@@ -162,7 +162,7 @@ impl SharedMemory {
     }
 }
 
-/// Bytes in a base page of the simulated system.
+/// Bytes of a base page of the simulated system.
 pub(crate) fn system_page_size() -> usize {
     PAGE_SIZE
 }

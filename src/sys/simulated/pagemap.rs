@@ -7,7 +7,7 @@ use crate::prim::{PAGE_SIZE, PageRange};
 use crate::sys::error::SysError;
 use std::sync::Arc;
 
-/// Which pages a scan looks for.
+/// The pages that a scan reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageFilter {
     Present,
@@ -35,7 +35,7 @@ impl Pagemap {
         true
     }
 
-    /// Looks at page after page; others go on in between.
+    /// Scans page after page; the schedule may run other threads in between.
     pub(crate) fn scan(
         &self,
         start: u64,

@@ -9,8 +9,8 @@ use std::io;
 pub(crate) struct JoinHandle(thread::JoinHandle<()>);
 
 impl JoinHandle {
-    pub(crate) fn join(self) -> std::thread::Result<()> {
-        self.0.join()
+    pub(crate) fn join(self) -> io::Result<()> {
+        self.0.join().map_err(|_| io::Error::other("a simulated thread panicked"))
     }
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn spawn(
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle> {
     let kernel = Kernel::current();
-    let phase = if name.starts_with("thermocline-f") { "fault" } else { "evict" };
+    let phase = if name.starts_with("thermo-fault") { "fault" } else { "evict" };
     Ok(JoinHandle(thread::start(name.to_owned(), move || {
         kernel.enter();
         Kernel::phase(phase);

@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Descriptor,
 }
 
-/// What the simulated kernel offers.
+/// The features of the simulated kernel.
 const FEATURES: u64 = UFFD_FEATURE_MISSING_SHMEM
     | UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | UFFD_FEATURE_WP_HUGETLBFS_SHMEM
@@ -79,7 +79,7 @@ impl Uffd {
         self.features & feature == feature
     }
 
-    /// Begins a call; an error if one was injected.
+    /// Begins a call, and returns the injected error, if any.
     fn begin(&self, call: Call, range: PageRange) -> Result<Option<Injected>, i32> {
         match self.kernel.begin(call, range) {
             Some(Injected::Errno(errno)) => Err(errno),
@@ -108,7 +108,7 @@ impl Uffd {
         })
     }
 
-    /// Wakes who waits before the registration ends, as the kernel does (`userfaultfd_unregister`).
+    /// Wakes the waiters before the registration ends, as the kernel does (`userfaultfd_unregister`).
     pub(crate) fn unregister(&self, start: u64, len: usize) -> Result<(), SysError> {
         let range = pages(start, len);
         self.simple(Call::Unregister, "ioctl(UFFDIO_UNREGISTER)", range, || {
@@ -140,7 +140,7 @@ impl Uffd {
         })
     }
 
-    /// Does something to page after page, each with an error of its own, and says what came of it all.
+    /// Changes page after page, each with a result of its own, and returns the outcome of the call.
     fn each(
         &self,
         (call, name): (Call, &'static str),
@@ -169,7 +169,7 @@ impl Uffd {
         }
         match stopped {
             None => Ok(Outcome::Done),
-            // What was done is told, and not why it went no further.
+            // The kernel reports the pages done, and not why it stopped.
             Some(_) if done > 0 => {
                 let bytes = i64::try_from(done * PAGE_SIZE).unwrap_or(i64::MAX);
                 outcome(Err(SysError::new(name, libc::EAGAIN)), bytes)
@@ -198,8 +198,8 @@ impl Uffd {
         })
     }
 
-    /// Puts a page where there is none, neither in the page table nor in the page cache. A marker of
-    /// write protection is no page, and goes.
+    /// Places a page where neither the page table nor the page cache has one. Replaces a marker of write
+    /// protection, which is not a page.
     fn put(&self, state: &mut State, at: PageIndex, bytes: &[u8]) -> Result<(), i32> {
         self.owns(state, at)?;
         let page = state.page(at);
@@ -224,7 +224,7 @@ impl Uffd {
         })
     }
 
-    /// Marks what is not mapped too.
+    /// Marks unmapped pages too.
     pub(crate) fn write_protect(
         &self,
         start: u64,
@@ -242,7 +242,7 @@ impl Uffd {
         })
     }
 
-    /// Protects what is mapped, and nothing else.
+    /// Protects mapped pages only.
     pub(crate) fn rw_protect(&self, start: u64, len: usize, on: bool) -> Result<Outcome, SysError> {
         let call = if on { Call::ReadWriteProtect } else { Call::ReadWriteUnprotect };
         self.protect((call, "ioctl(UFFDIO_RWPROTECT)"), pages(start, len), !on, |entry| match entry
@@ -252,7 +252,7 @@ impl Uffd {
         })
     }
 
-    /// All or nothing, but for what happens between two pages.
+    /// Fails as a whole, or changes all pages; the schedule may run other threads between two pages.
     fn protect(
         &self,
         name: (Call, &'static str),
@@ -272,7 +272,7 @@ impl Uffd {
         })
     }
 
-    /// Waits until nobody is on the way through the page table.
+    /// Waits until no thread walks the page table.
     pub(crate) fn set_rwp_async(&self, on: bool) -> Result<(), SysError> {
         let call = if on { Call::Async } else { Call::Sync };
         let all = PageRange::new(0, 0);

@@ -1,8 +1,8 @@
-//! Makes an arena the allocator of every program that is linked with this.
+//! Makes an arena the allocator of every program that links this package.
 //!
-//! Every byte that the program allocates comes from it, and all that is not being touched is evicted
-//! every millisecond. When the program ends, a line that says what the arena has done is added to
-//! the file that `THERMOCLINE_SUITES_LOG` names.
+//! Every byte that the program allocates comes from the arena, which evicts untouched pages every
+//! millisecond. At the end of the program it adds a line with the arena's figures to the file that
+//! `THERMOCLINE_SUITES_LOG` names.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,13 +12,13 @@ use thermocline::{Arena, ArenaAlloc};
 #[global_allocator]
 static GLOBAL: ArenaAlloc = ArenaAlloc::lazy(1, zealous);
 
-/// None where system calls would fail now and then, and with them tests that are none the worse for
-/// the arena; the log has no line then.
+/// None if the arena does not serve system calls: tests would fail although the arena is right. The log then
+/// has no line.
 fn zealous() -> Option<Arena> {
     let millisecond = Duration::from_millis(1);
-    let builder = Arena::builder().scan_interval(millisecond).cold_age(millisecond).zeal();
+    let builder = Arena::builder().scan_interval(millisecond).cold_age(millisecond).zeal(true);
     let arena = builder.build().ok().filter(Arena::serves_system_calls)?;
-    // SAFETY: a function that may be called while the process ends.
+    // SAFETY: a function that may run while the process ends.
     unsafe { libc::atexit(at_exit) };
     Some(arena)
 }
@@ -37,7 +37,7 @@ extern "C" fn at_exit() {
         stats.refaults,
         stats.lost_bytes
     );
-    // A line that is missing is noticed by who reads them.
+    // scripts/suites notices a missing log.
     let _ = File::options()
         .append(true)
         .create(true)

@@ -1,4 +1,4 @@
-//! Commands about the server as a whole.
+//! Commands about the whole server.
 
 use super::Call;
 use super::row::{ADMIN, ANYTIME, Command, LOADING_FAST, NO_KEY, WRITE};
@@ -8,19 +8,19 @@ use std::time::Duration;
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     Command::new("dbsize", 1, &["readonly", "fast"], NO_KEY, "Counts the keys", dbsize),
-    Command::new("debug", -2, ADMIN, NO_KEY, "Holds up the connection's thread, for tests", debug),
+    Command::new("debug", -2, ADMIN, NO_KEY, "Blocks the connection's worker thread, for tests", debug),
     Command::new("flushall", -1, WRITE, NO_KEY, "Removes all keys", flush),
     Command::new("flushdb", -1, WRITE, NO_KEY, "Removes all keys", flush),
     Command::new("shutdown", -1, &["admin", "noscript", "loading", "stale"], NO_KEY, "Stops the server", shutdown),
-    Command::new("time", 1, LOADING_FAST, NO_KEY, "Tells the time", time),
-    Command::new("lolwut", -1, ANYTIME, NO_KEY, "Says what this is", lolwut),
+    Command::new("time", 1, LOADING_FAST, NO_KEY, "Returns the time", time),
+    Command::new("lolwut", -1, ANYTIME, NO_KEY, "Describes this server", lolwut),
 ];
 
 fn dbsize(call: &mut Call<'_>) {
     call.reply.integer(call.server.keyspace.len().try_into().unwrap_or(i64::MAX));
 }
 
-/// `ASYNC` and `SYNC` are the same here.
+/// `ASYNC` and `SYNC` have no effect.
 fn flush(call: &mut Call<'_>) {
     let how = call.args.get(1).map(|how| how.to_ascii_lowercase());
     match (call.args.len(), how.as_deref()) {
@@ -40,7 +40,7 @@ fn time(call: &mut Call<'_>) {
     call.reply.bulk(now.subsec_micros().to_string().as_bytes());
 }
 
-/// Said to strangers too.
+/// Also sent to clients without the password.
 pub const DEBUG_IS_OFF: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is \
     set to \"local\", you can run it from a local connection, otherwise you need to set this option \
     in the configuration file, and then restart the server.";
@@ -69,7 +69,7 @@ fn debug(call: &mut Call<'_>) {
     }
 }
 
-/// There is nothing to be saved, and nothing is answered: the connection ends.
+/// Saves nothing and sends no reply: the connection ends.
 fn shutdown(call: &mut Call<'_>) {
     let mut options: Vec<_> = call.args[1..].iter().map(|arg| arg.to_ascii_lowercase()).collect();
     options.sort();
@@ -85,9 +85,9 @@ fn shutdown(call: &mut Call<'_>) {
 
 fn stop(call: &mut Call<'_>) {
     call.session.close = true;
-    call.server.stop.ask();
+    call.server.stop.request();
 }
 
 fn lolwut(call: &mut Call<'_>) {
-    call.reply.verbatim(*b"txt", b"A cache whose idle values sleep compressed.\n");
+    call.reply.verbatim(*b"txt", b"A cache that keeps idle values compressed.\n");
 }

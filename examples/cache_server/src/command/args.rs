@@ -1,6 +1,6 @@
-//! What arguments mean, and the errors that say what is wrong with them.
+//! Parsing of arguments, and the errors for wrong ones.
 //!
-//! A method that returns nothing where an argument is no good has answered for the command.
+//! A method that returns `None` for a wrong argument has written the error reply.
 
 use super::Call;
 use crate::keyspace::{Keys, OutOfMemory, UnixMs};
@@ -11,10 +11,10 @@ pub const SYNTAX: &str = "ERR syntax error";
 pub const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
-/// The longest value.
+/// The most bytes of a value.
 pub const MAX_LEN: usize = 512 << 20;
 
-/// How a command is told a point in time.
+/// The form of a point in time in a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Time {
     Seconds,
@@ -24,7 +24,7 @@ pub enum Time {
 }
 
 impl Time {
-    /// When that is; nothing where it is beyond all time.
+    /// The point in time; `None` if it is out of range.
     pub fn resolve(self, number: i64, now: UnixMs) -> Option<UnixMs> {
         match self {
             Self::Seconds => number.checked_mul(1000)?.checked_add(now),
@@ -40,7 +40,7 @@ impl<'a> Call<'a> {
         self.server.keyspace.keys(keys, self.now)
     }
 
-    /// The key that is the first argument, and the keyspace with it locked.
+    /// The key in the first argument, and the keyspace with that key locked.
     pub fn lock_key(&self) -> (&'a [u8], Keys<'a>) {
         let key = self.args[1];
         (key, self.lock(&[key]))
@@ -54,7 +54,7 @@ impl<'a> Call<'a> {
         number
     }
 
-    /// The number of a database, of which there is one.
+    /// A database number; the only database is 0.
     pub fn database(&mut self, at: usize) -> Option<()> {
         let error = match i32::try_from(self.integer(at)?) {
             Ok(0) => return Some(()),
@@ -65,7 +65,7 @@ impl<'a> Call<'a> {
         None
     }
 
-    /// The time at which a value set by this command passes, which must be after the epoch.
+    /// The expiry of a value that this command sets, which must be after the epoch.
     pub fn deadline(&mut self, time: Time, number: usize) -> Option<UnixMs> {
         let number = self.integer(number)?;
         let at = if number > 0 { time.resolve(number, self.now) } else { None };
@@ -88,7 +88,7 @@ impl<'a> Call<'a> {
         self.reply.error_quoting(&format!("ERR {what} '"), &name, "' command");
     }
 
-    /// What came of storing something.
+    /// The result of storing a value.
     pub fn stored<T>(&mut self, result: Result<T, OutOfMemory>) -> Option<T> {
         if result.is_err() {
             self.reply.error(OUT_OF_MEMORY);
@@ -97,7 +97,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Whether an argument is an option's name.
+/// Whether an argument is this option, in any case.
 pub fn is(argument: &[u8], name: &str) -> bool {
     argument.eq_ignore_ascii_case(name.as_bytes())
 }

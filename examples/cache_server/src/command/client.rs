@@ -13,16 +13,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::new("client", -2, &[], NO_KEY, "Commands about clients", never),
+    Command::new("client", -2, &[], NO_KEY, "Commands about clients", never_executed),
     Command::new("client|getname", 2, ANYTIME, NO_KEY, "The name of this client", getname),
-    Command::new("client|help", 2, &["loading", "stale"], NO_KEY, "What there is about clients", client_help),
+    Command::new("client|help", 2, &["loading", "stale"], NO_KEY, "Help on commands about clients", client_help),
     Command::new("client|id", 2, ANYTIME, NO_KEY, "The number of this client", id),
-    Command::new("client|info", 2, ANYTIME, NO_KEY, "What is known about this client", info),
+    Command::new("client|info", 2, ANYTIME, NO_KEY, "Describes this client", info),
     Command::new("client|kill", -3, ADMIN, NO_KEY, "Closes connections", kill::kill),
-    Command::new("client|list", -2, ADMIN, NO_KEY, "What is known about each client", list),
+    Command::new("client|list", -2, ADMIN, NO_KEY, "Describes each client", list),
     Command::new("client|no-evict", 3, ADMIN, NO_KEY, "Has no effect: clients are never evicted", no_evict),
     Command::new("client|no-touch", 3, ANYTIME, NO_KEY, "Has no effect: every access counts", no_touch),
-    Command::new("client|reply", 3, ANYTIME, NO_KEY, "Whether this client gets replies", reply),
+    Command::new("client|reply", 3, ANYTIME, NO_KEY, "Switches this client's replies on or off", reply),
     Command::new("client|setinfo", 4, ANYTIME, NO_KEY, "Names this client's library", setinfo),
     Command::new("client|setname", 3, ANYTIME, NO_KEY, "Names this client", setname),
 ];
@@ -32,12 +32,12 @@ pub const BAD_NAME: &str =
 
 const SYNTAX: &str = "ERR syntax error";
 
-/// Of containers, which are never called themselves: they have too few arguments then.
-pub fn never(call: &mut Call<'_>) {
+/// The handler of containers, which are never executed: they have too few arguments.
+pub fn never_executed(call: &mut Call<'_>) {
     call.reply.error(SYNTAX);
 }
 
-/// Whether a name can stand in a list of clients.
+/// Whether a name is allowed in a list of clients.
 pub fn is_name(name: &[u8]) -> bool {
     name.iter().all(u8::is_ascii_graphic)
 }
@@ -152,7 +152,7 @@ fn list(call: &mut Call<'_>) {
     call.reply.verbatim(*b"txt", text.as_bytes());
 }
 
-/// A line of `CLIENT LIST`. What does not exist here is as in a Redis that does not use it.
+/// Writes a line of `CLIENT LIST`. Features that this server lacks have the values of an unused Redis.
 fn describe(server: &Server, client: &Client, out: &mut String) {
     let now = server.seconds();
     let names = client.names.lock().clone();

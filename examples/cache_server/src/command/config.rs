@@ -1,6 +1,6 @@
-//! `CONFIG`: what can be asked and changed while the server runs.
+//! `CONFIG`: settings that can be read and changed while the server runs.
 
-use super::client::never;
+use super::client::never_executed;
 use super::help::help;
 use super::row::{ADMIN, Command, NO_KEY};
 use super::{Call, glob};
@@ -13,18 +13,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::new("config", -2, &[], NO_KEY, "Commands about settings", never),
-    Command::new("config|get", -3, ADMIN, NO_KEY, "What is set", get),
-    Command::new("config|help", 2, &["loading", "stale"], NO_KEY, "What there is about settings", config_help),
-    Command::new("config|resetstat", 2, ADMIN, NO_KEY, "Begins to count anew", resetstat),
-    Command::new("config|rewrite", 2, ADMIN, NO_KEY, "Fails: there is no file", rewrite),
+    Command::new("config", -2, &[], NO_KEY, "Commands about settings", never_executed),
+    Command::new("config|get", -3, ADMIN, NO_KEY, "Reads settings", get),
+    Command::new("config|help", 2, &["loading", "stale"], NO_KEY, "Help on commands about settings", config_help),
+    Command::new("config|resetstat", 2, ADMIN, NO_KEY, "Resets the counts", resetstat),
+    Command::new("config|rewrite", 2, ADMIN, NO_KEY, "Fails: the server has no configuration file", rewrite),
     Command::new("config|set", -4, ADMIN, NO_KEY, "Changes settings", set),
 ];
 
-/// A change that makes sense, to be made.
+/// A valid change, not yet applied.
 type Change = Box<dyn FnOnce(&Server)>;
 
-/// A setting that can be changed.
+/// A setting that can change.
 struct Parameter {
     name: &'static str,
     get: fn(&Server) -> String,
@@ -150,7 +150,7 @@ fn set(call: &mut Call<'_>) {
     }
 }
 
-/// What is to be changed, if all of it can be.
+/// Parses all changes; none is valid unless all are.
 fn changes(server: &Server, pairs: &[&[u8]]) -> Result<Vec<Change>, Vec<u8>> {
     const UNKNOWN: &[u8] = b"ERR Unknown option or number of arguments for CONFIG SET - '";
     let failed = |name: &str, why: &str| {

@@ -1,7 +1,7 @@
 //! Commands about the connection.
 
 use super::dispatch::wrong_arity;
-use super::row::{ANYBODY, Command, LOADING_FAST, NO_KEY};
+use super::row::{BEFORE_AUTH, Command, LOADING_FAST, NO_KEY};
 use super::{Call, client};
 use crate::reply::Protocol;
 use crate::request::number;
@@ -10,16 +10,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::new("auth", -2, ANYBODY, NO_KEY, "Gives the password", auth),
-    Command::new("echo", 2, LOADING_FAST, NO_KEY, "Says what it is told", echo),
-    Command::new("hello", -1, ANYBODY, NO_KEY, "Chooses the protocol, and says who is there", hello),
-    Command::new("ping", -1, &["fast"], NO_KEY, "Says that the server is there", ping),
-    Command::new("quit", -1, ANYBODY, NO_KEY, "Closes the connection", quit),
-    Command::new("reset", 1, ANYBODY, NO_KEY, "Makes the connection as it was when it was new", reset),
-    Command::new("select", 2, LOADING_FAST, NO_KEY, "Chooses a database, of which there is one", select),
+    Command::new("auth", -2, BEFORE_AUTH, NO_KEY, "Authenticates with the password", auth),
+    Command::new("echo", 2, LOADING_FAST, NO_KEY, "Returns its argument", echo),
+    Command::new("hello", -1, BEFORE_AUTH, NO_KEY, "Chooses the protocol, and describes the server", hello),
+    Command::new("ping", -1, &["fast"], NO_KEY, "Returns PONG or its argument", ping),
+    Command::new("quit", -1, BEFORE_AUTH, NO_KEY, "Closes the connection", quit),
+    Command::new("reset", 1, BEFORE_AUTH, NO_KEY, "Resets the connection to its initial state", reset),
+    Command::new("select", 2, LOADING_FAST, NO_KEY, "Chooses a database; only 0 exists", select),
 ];
 
-/// What clients take the server for. They choose by it what they can ask.
+/// The version of Redis that the server reports. Clients decide by it which commands they send.
 pub const REDIS_VERSION: &str = "7.0.15";
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -51,7 +51,7 @@ fn reset(call: &mut Call<'_>) {
     call.session.set_protocol(Protocol::Resp2);
     call.reply.set_protocol(Protocol::Resp2);
     call.session.authenticated = !call.server.settings.has_password();
-    // Where its own reply is to be skipped, it is: that is not taken back.
+    // If RESET's own reply is to be skipped, it is skipped.
     if call.session.replies == Replies::Off {
         call.session.replies = Replies::On;
     }
@@ -83,7 +83,7 @@ fn auth(call: &mut Call<'_>) {
     }
 }
 
-/// There is one user, whose password is right if there is none.
+/// There is one user. Without a password every password is right.
 fn authenticate(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> bool {
     let settings = &call.server.settings;
     let right = user == b"default" && (!settings.has_password() || settings.is_password(password));
@@ -102,7 +102,7 @@ fn hello(call: &mut Call<'_>) {
         }
     };
     let mut options = call.args.get(2..).unwrap_or_default();
-    // Each takes effect at once, even where a later one is in error.
+    // Each option takes effect at once, even if a later one is an error.
     while let [option, rest @ ..] = options {
         options = match (option.to_ascii_lowercase().as_slice(), rest) {
             (b"auth", [user, password, rest @ ..]) => {

@@ -1,4 +1,4 @@
-//! From a request to a reply: whether there is such a command and the client may have it.
+//! From a request to its reply: finds the command and checks whether the client may execute it.
 
 use super::admin::DEBUG_IS_OFF;
 use super::args::is;
@@ -8,34 +8,34 @@ use crate::keyspace::{Room, UnixMs};
 use crate::reply::Reply;
 use crate::server::WorkerStats;
 
-/// A request, and what it is about.
+/// A request and its command.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub args: &'a [&'a [u8]],
     pub found: Found,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Carried {
-    Out,
-    /// Nothing yet: it needs memory that there is none of at the moment. To be tried again.
+pub enum Execution {
+    Done,
+    /// It was not executed, because it needs memory that is not free now. The worker retries it.
     Later,
 }
 
-/// Carries a request out and appends its reply to `out`.
-pub fn carry_out(
+/// Executes a request and appends its reply to `out`.
+pub fn execute(
     server: &Server,
     session: &mut Session,
     stats: &WorkerStats,
     request: Request<'_>,
     now: UnixMs,
     out: &mut Vec<u8>,
-) -> Carried {
+) -> Execution {
     if matches!(request.found, Found::NoCommand) && is_http(request.args[0]) {
         session.close = true;
-        return Carried::Out;
+        return Execution::Done;
     }
     let start = out.len();
     let mut reply = Reply::new(out, session.protocol);
@@ -46,9 +46,9 @@ pub fn carry_out(
             let mut call = Call { server, session, args, reply, now };
             (entry.command.handler)(&mut call);
             let failed = out.get(start) == Some(&b'-');
-            stats.carried_out(entry.index, failed);
+            stats.executed(entry.index, failed);
         }
-        Err(Obstacle::NoRoomYet) => return Carried::Later,
+        Err(Obstacle::NoRoomYet) => return Execution::Later,
         Err(Obstacle::Refusal { text, entry }) => {
             reply.error_bytes(&text);
             stats.refused(entry.map(|entry| entry.index));
@@ -57,16 +57,16 @@ pub fn carry_out(
     if !session.wants_reply() {
         out.truncate(start);
     }
-    Carried::Out
+    Execution::Done
 }
 
-/// Whether this is a browser speaking, made to by a page that wants its words taken for commands.
-/// Redis closes the connection before it comes to them.
+/// Whether this is an HTTP request: a web page may make a browser send commands in its body. Redis
+/// closes the connection before it reaches them.
 fn is_http(name: &[u8]) -> bool {
     is(name, "POST") || is(name, "Host:")
 }
 
-/// Why a request is not carried out.
+/// Why a request is not executed.
 enum Obstacle {
     NoRoomYet,
     Refusal { text: Vec<u8>, entry: Option<&'static Entry> },
@@ -107,12 +107,12 @@ fn admit(
     Ok(entry)
 }
 
-/// What is said of too few or too many arguments, by handlers too.
+/// The error for a wrong number of arguments, also for handlers.
 pub fn wrong_arity(full_name: &str) -> String {
     format!("ERR wrong number of arguments for '{full_name}' command")
 }
 
-/// Longer names and arguments are cut in errors.
+/// The most bytes of a name or of the arguments in an error.
 const SHOWN: usize = 128;
 
 fn unknown_command(args: &[&[u8]]) -> Vec<u8> {
@@ -130,14 +130,14 @@ fn unknown_command(args: &[&[u8]]) -> Vec<u8> {
     [b"ERR unknown command '", name, b"', with args beginning with: ", &shown].concat()
 }
 
-/// What is said of a subcommand that is not there, by handlers too.
+/// The error for a missing subcommand, also for handlers.
 pub fn unknown_subcommand(args: &[&[u8]]) -> Vec<u8> {
     let container = args[0].to_ascii_uppercase();
     let name = cut(args[1], SHOWN);
     [b"ERR unknown subcommand '", name, b"'. Try ", cut(&container, SHOWN), b" HELP."].concat()
 }
 
-/// As C would print it: up to the first zero byte, and not too long.
+/// As C's `%.*s` prints it: up to the first zero byte, and at most `most` bytes.
 fn cut(bytes: &[u8], most: usize) -> &[u8] {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     &bytes[..end.min(most)]
@@ -151,13 +151,13 @@ mod tests {
     fn said(server: &Server, session: &mut Session, args: &[&[u8]]) -> String {
         let mut out = Vec::new();
         let request = Request { args, found: table().find(args) };
-        let carried = carry_out(server, session, &server.workers[0], request, 0, &mut out);
-        assert_eq!(carried, Carried::Out);
+        let execution = execute(server, session, &server.workers[0], request, 0, &mut out);
+        assert_eq!(execution, Execution::Done);
         out.escape_ascii().to_string()
     }
 
     #[test]
-    fn what_is_not_there_is_quoted_as_c_would_print_it() {
+    fn unknown_commands_are_quoted_as_c_prints_them() {
         let server = Server::for_tests();
         let mut session = Session::for_tests(&server);
         let mut say = |args: &[&[u8]]| said(&server, &mut session, args);
@@ -167,7 +167,7 @@ mod tests {
             say(&[&long]),
             format!(r"-ERR unknown command \'{cut}\', with args beginning with: \r\n")
         );
-        // The arguments that are shown are together not much longer than that.
+        // The quoted arguments together are cut at about that length too.
         let begin = r"-ERR unknown command \'no\', with args beginning with: ";
         assert_eq!(say(&[b"no", &long, b"y"]), format!(r"{begin}\'{cut}\' \r\n"));
         assert_eq!(say(&[b"no", b"a\0b", b"c\r\nd"]), format!(r"{begin}\'a\' \'c  d\' \r\n"));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_and_refused_is_counted() {
+    fn executed_and_refused_requests_are_counted() {
         let server = Server::for_tests();
         let mut session = Session::for_tests(&server);
         for args in [&[b"PING".as_slice()][..], &[b"echo"], &[b"no"], &[b"select", b"9"]] {

@@ -1,20 +1,20 @@
-//! Patterns of keys: `*` is any bytes, `?` any one, `[abc]`, `[a-z]` and `[^a-z]` one of some or one
-//! of all others; a backslash makes what follows it plain.
+//! Patterns of keys: `*` matches any bytes, `?` one byte, `[abc]` and `[a-z]` one of a set, `[^a-z]` one
+//! that is not in the set; a backslash escapes the next byte.
 //!
-//! Every part but `*` stands for exactly one byte. So a match that fails need only be tried again
-//! from the last star, one byte further on: what earlier stars stand for would not help it. Without
-//! that a pattern of many stars would take a time that is exponential in their number.
+//! Every part except `*` matches exactly one byte. So after a failure the matcher only has to extend the
+//! match of the last star by one byte: changing earlier stars would not help. Trying all stars would
+//! take a time that is exponential in their number.
 
-/// Redis calls itself once for each star, and matches nothing beyond so many.
+/// Redis recurses for each star, and matches nothing beyond this depth.
 const MAX_STARS: usize = 1000;
 
-/// Whether the whole text matches. As in Redis an empty one matches no star.
+/// Whether the whole text matches. As in Redis, an empty text does not match a star.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     if text.is_empty() {
         return pattern.is_empty();
     }
     let (mut pattern, mut text) = (pattern, text);
-    // What follows the last star, and the text that it has last been tried on.
+    // The pattern after the last star, and the text that it was last tried on.
     let mut again: Option<(&[u8], &[u8])> = None;
     let mut stars = 0;
     loop {
@@ -48,7 +48,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Whether the first part of a pattern, no star, is this byte, and the rest of the pattern.
+/// Matches the pattern's first part, which is not a star. Returns the result and the rest of the pattern.
 fn one(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     match pattern {
         [b'?', rest @ ..] => (true, rest),
@@ -62,8 +62,8 @@ fn one(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     }
 }
 
-/// Whether a byte is in a set, and what follows the set. One that nothing closes ends with the
-/// pattern. The bounds of a range are signed, as C's `char` is on x86, and in either order.
+/// Whether a byte is in a set, and the pattern after the set. An unclosed set ends with the
+/// pattern. The bounds of a range are signed, as C's `char` on x86, and in either order.
 fn set(mut pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     let mut found = false;
     loop {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Tries everything that a star can stand for.
+    /// Tries every match of each star.
     fn slow(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern, text) {
             ([], _) => text.is_empty(),
@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stars_match_what_trying_everything_finds(
+        fn stars_match_as_an_exhaustive_search_does(
             pattern in proptest::collection::vec(proptest::sample::select(&b"**?[]^-\\aab"[..]), 0..10),
             text in proptest::collection::vec(proptest::sample::select(&b"aab-]"[..]), 1..10),
         ) {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte() {
+    fn parts_match_one_byte() {
         let cases: [(&[u8], &[u8]); 18] = [
             (b"?", b"ab[\\\xff"),
             (b"a", b"a"),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_and_nothing() {
+    fn stars_and_empty_texts_match_as_in_redis() {
         assert!(matches(b"", b"") && !matches(b"*", b"") && !matches(b"", b"a"));
         assert!(matches(b"a*", b"a") && matches(b"*a", b"a") && matches(b"***", b"a"));
         let stars = |number: usize| [&b"*a".repeat(number)[..], b"*"].concat();

@@ -1,4 +1,4 @@
-//! `INFO`: what the server says about itself, section by section.
+//! `INFO`: the server's state, section by section.
 
 mod sections;
 mod thermocline;
@@ -10,11 +10,11 @@ use sections as s;
 use std::fmt::Write;
 
 pub const COMMANDS: &[Command] =
-    &[Command::new("info", -1, LOADING, NO_KEY, "What the server says about itself", info)];
+    &[Command::new("info", -1, LOADING, NO_KEY, "Describes the server's state", info)];
 
 type Section = fn(&Server, &mut String);
 
-/// Names, and whether it is shown when nothing is asked for.
+/// The sections' names, and whether `INFO` without arguments shows them.
 const SECTIONS: [(&str, bool, Section); 11] = [
     ("Server", true, s::server),
     ("Clients", true, s::clients),
@@ -51,7 +51,7 @@ fn info(call: &mut Call<'_>) {
 macro_rules! lines {
     ($out:expr, $($name:ident: $value:expr,)*) => {{
         use std::fmt::Write;
-        // Memory takes it all.
+        // Writing to a string cannot fail.
         $(let _ = write!($out, "{}:{}\r\n", stringify!($name), $value);)*
     }};
 }

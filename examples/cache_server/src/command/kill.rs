@@ -6,14 +6,14 @@ use crate::session::Client;
 
 const SYNTAX: &str = "ERR syntax error";
 
-/// Which clients are meant. What is not said does not matter.
+/// The clients to close. Criteria that are not given match all.
 #[derive(Debug, Default)]
 struct Filter<'a> {
     id: Option<u64>,
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
-    /// Of a type that no client has.
-    nobody: bool,
+    /// The filter names a type that no client has.
+    matches_none: bool,
     with_me: bool,
 }
 
@@ -22,14 +22,14 @@ impl Filter<'_> {
         let is = |wanted: Option<&[u8]>, address: &str| {
             wanted.is_none_or(|wanted| wanted == address.as_bytes())
         };
-        !self.nobody
+        !self.matches_none
             && self.id.is_none_or(|id| id == client.id)
             && is(self.address, &client.address)
             && is(self.local_address, &client.local_address)
     }
 }
 
-/// Whether a type is the one that all clients have; none if there is no such type.
+/// Whether a type is `normal`, the type of all clients; `None` if there is no such type.
 pub fn is_normal(kind: &[u8]) -> Option<bool> {
     match kind.to_ascii_lowercase().as_slice() {
         b"normal" => Some(true),
@@ -51,7 +51,7 @@ pub fn kill(call: &mut Call<'_>) {
     }
 }
 
-/// None once an error has been answered.
+/// `None` after an error reply.
 fn filter<'a>(call: &mut Call<'a>) -> Option<Filter<'a>> {
     let mut filter = Filter::default();
     let mut options = &call.args[2..];
@@ -71,7 +71,7 @@ fn filter<'a>(call: &mut Call<'a>) -> Option<Filter<'a>> {
                 }
             },
             b"type" => match is_normal(value) {
-                Some(normal) => filter.nobody |= !normal,
+                Some(normal) => filter.matches_none |= !normal,
                 None => {
                     call.reply.error_quoting("ERR Unknown client type '", value, "'");
                     return None;
@@ -95,7 +95,7 @@ fn filter<'a>(call: &mut Call<'a>) -> Option<Filter<'a>> {
     Some(filter)
 }
 
-/// Closes them, the calling client behind this reply; how many there were.
+/// Closes the clients and returns their number. The calling client is closed after this reply.
 fn apply(call: &mut Call<'_>, filter: &Filter<'_>) -> usize {
     let me = call.session.client.id;
     let others = call.server.clients.kill(|client| client.id != me && filter.matches(client));

@@ -1,7 +1,7 @@
-//! `MEMORY`: where it has gone.
+//! `MEMORY`: the use of memory.
 
 use super::Call;
-use super::client::never;
+use super::client::never_executed;
 use super::help::help;
 use super::keys::object::MEMORY_USAGE;
 use super::row::{Command, NO_KEY};
@@ -14,10 +14,10 @@ use thermocline::Swapping;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::new("memory", -2, &[], NO_KEY, "Commands about memory", never),
-    Command::new("memory|doctor", 2, &[], NO_KEY, "What there is to say about memory", doctor),
-    Command::new("memory|help", 2, &["loading", "stale"], NO_KEY, "What there is about memory", memory_help),
-    Command::new("memory|malloc-stats", 2, &[], NO_KEY, "What the arena's allocator holds", malloc_stats),
+    Command::new("memory", -2, &[], NO_KEY, "Commands about memory", never_executed),
+    Command::new("memory|doctor", 2, &[], NO_KEY, "Describes problems with memory", doctor),
+    Command::new("memory|help", 2, &["loading", "stale"], NO_KEY, "Help on commands about memory", memory_help),
+    Command::new("memory|malloc-stats", 2, &[], NO_KEY, "Describes the arena's allocator", malloc_stats),
     Command::new("memory|purge", 2, &[], NO_KEY, "Gives free memory back to the system", purge),
     Command::new("memory|stats", 2, &[], NO_KEY, "Figures about memory", stats),
     MEMORY_USAGE,
@@ -38,11 +38,11 @@ fn doctor(call: &mut Call<'_>) {
     call.reply.verbatim(*b"txt", diagnosis(call.server).as_bytes());
 }
 
-/// A paragraph: what is saved, and what stands in the way of more.
+/// A paragraph: the memory saved, and the obstacles to saving more.
 fn diagnosis(server: &Server) -> String {
     let memory = Memory::of(server);
     let stats = &memory.stats;
-    let bytes = |bytes: usize| size::human(bytes as u64);
+    let bytes = size::human;
     let mut text = String::new();
     let _ = match &memory.swapping {
         Swapping::On(tracker) => writeln!(
@@ -82,8 +82,8 @@ fn diagnosis(server: &Server) -> String {
             waiting > 0 || clients > server.clients.most_bytes() / 4 * 3,
             format!(
                 "Clients take {} of the {} that they may (maxmemory-clients): {waiting} wait for memory, {} were closed for it.",
-                bytes(clients),
-                bytes(server.clients.most_bytes()),
+                bytes(clients as u64),
+                bytes(server.clients.most_bytes() as u64),
                 server.clients.evicted(),
             ),
         ),
@@ -145,8 +145,8 @@ fn diagnosis(server: &Server) -> String {
 fn stats(call: &mut Call<'_>) {
     let memory = Memory::of(call.server);
     let stats = &memory.stats;
-    let keys = call.server.keyspace.len();
-    let used = figures::used_bytes(call.server);
+    let keys = call.server.keyspace.len() as u64;
+    let used = figures::used_bytes(call.server) as u64;
     let resident = process::resident_bytes();
     let integers = [
         ("total.allocated", used),
@@ -158,7 +158,7 @@ fn stats(call: &mut Call<'_>) {
         ("arena.stored", stats.stored_bytes),
         ("arena.store", stats.store_bytes),
         ("arena.saved", stats.saved_bytes()),
-        ("process.resident", usize::try_from(resident).unwrap_or(usize::MAX)),
+        ("process.resident", resident),
     ];
     call.reply.map(integers.len() + 2);
     for (name, value) in integers {

@@ -1,4 +1,4 @@
-//! The commands: what they are called, how many arguments they take, and who carries them out.
+//! The commands: their names, their numbers of arguments, and their handlers.
 
 mod admin;
 mod args;
@@ -21,7 +21,7 @@ mod transcript;
 
 pub use crate::server::Server;
 pub use crate::session::Session;
-pub use dispatch::{Carried, Request, carry_out};
+pub use dispatch::{Execution, Request, execute};
 pub use row::{Command, Group};
 
 use crate::keyspace::UnixMs;
@@ -32,14 +32,14 @@ use crate::reply::Reply;
 pub struct Call<'a> {
     pub server: &'a Server,
     pub session: &'a mut Session,
-    /// The command's name and its arguments, as many as the table of commands allows.
+    /// The command's name and its arguments, of an allowed number.
     pub args: &'a [&'a [u8]],
     pub reply: Reply<'a>,
-    /// When it began. The same for the whole command, as in Redis.
+    /// When the command began. As in Redis, the time does not change during a command.
     pub now: UnixMs,
 }
 
-/// What carries a command out, and writes exactly one reply.
+/// Executes a command and writes exactly one reply.
 pub type Handler = fn(&mut Call<'_>);
 
 /// The commands of each file.

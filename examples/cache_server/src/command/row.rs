@@ -1,8 +1,8 @@
-//! A row of the table of commands, as each file of commands has some.
+//! A row of the table of commands.
 
 use super::Handler;
 
-/// What a command is about.
+/// The group of a command in Redis' documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     Connection,
@@ -25,14 +25,14 @@ impl Group {
 /// A row of the table of commands.
 #[derive(Debug)]
 pub struct Command {
-    /// In lower case; that of a subcommand with its command's before it: `object|encoding`.
+    /// In lower case; for a subcommand with its container: `object|encoding`.
     pub name: &'static str,
-    /// How many arguments there are, the names included; at least `-arity` where it is negative.
+    /// The number of arguments with the names; a negative arity means at least `-arity`.
     pub arity: i32,
     pub flags: &'static [&'static str],
-    /// Which argument is the first key; 0 where none is.
+    /// The index of the first key; 0 if there is none.
     pub first_key: i32,
-    /// Which is the last key; -1 is the last argument.
+    /// The index of the last key; -1 is the last argument.
     pub last_key: i32,
     pub key_step: i32,
     pub summary: &'static str,
@@ -40,7 +40,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// `keys` are the first, the last, and the step between.
+    /// `keys` is the first key, the last key, and the step between keys.
     pub const fn new(
         name: &'static str,
         arity: i32,
@@ -53,13 +53,13 @@ impl Command {
         Self { name, arity, flags, first_key, last_key, key_step, summary, handler }
     }
 
-    /// Whether a command of so many arguments, its name included, is one of these.
+    /// Whether this number of arguments, with the name, is allowed.
     pub fn takes(&self, arguments: usize) -> bool {
         let wanted = self.arity.unsigned_abs() as usize;
         if self.arity < 0 { arguments >= wanted } else { arguments == wanted }
     }
 
-    /// The keys among `args`, which are as many as the command [`takes`](Self::takes).
+    /// The keys among `args`, whose number the command [`takes`](Self::takes).
     pub fn keys_in<'a, 's>(
         &self,
         args: &'s [&'a [u8]],
@@ -75,19 +75,19 @@ impl Command {
     }
 }
 
-/// The usual words of the table of commands.
+/// Common sets of flags.
 pub const READ: &[&str] = &["readonly"];
 pub const READ_FAST: &[&str] = &["readonly", "fast"];
 pub const WRITE: &[&str] = &["write"];
 pub const WRITE_FAST: &[&str] = &["write", "fast"];
-/// May need more memory.
+/// May allocate memory.
 pub const STORE: &[&str] = &["write", "denyoom"];
 pub const STORE_FAST: &[&str] = &["write", "denyoom", "fast"];
-/// About the server and its connections.
+/// For commands about the server and its connections.
 pub const ADMIN: &[&str] = &["admin", "noscript", "loading", "stale"];
 pub const ANYTIME: &[&str] = &["noscript", "loading", "stale"];
-/// Of clients that have yet to give a password, too.
-pub const ANYBODY: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth"];
+/// Also for clients that have not sent the password.
+pub const BEFORE_AUTH: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth"];
 pub const LOADING: &[&str] = &["loading", "stale"];
 pub const LOADING_FAST: &[&str] = &["loading", "stale", "fast"];
 
@@ -96,7 +96,7 @@ pub const ONE_KEY: [i32; 3] = [1, 1, 1];
 pub const TWO_KEYS: [i32; 3] = [1, 2, 1];
 pub const KEYS: [i32; 3] = [1, -1, 1];
 pub const KEYS_AND_VALUES: [i32; 3] = [1, -1, 2];
-/// That of a subcommand.
+/// For subcommands.
 pub const SECOND: [i32; 3] = [2, 2, 1];
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_where_the_command_has_them() {
+    fn keys_are_found_among_the_arguments() {
         fn keys(of: [i32; 3], args: &[&'static str]) -> Vec<&'static [u8]> {
             let args: Vec<&[u8]> = args.iter().map(|a| a.as_bytes()).collect();
             Command::new("c", -1, &[], of, "", |_| {}).keys_in(&args).collect()

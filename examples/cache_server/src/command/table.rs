@@ -1,16 +1,16 @@
-//! What commands there are.
+//! The table of commands.
 
 use super::{Command, Group};
 use bitflags::bitflags;
 use std::sync::LazyLock;
 
 bitflags! {
-    /// What a command does, in the words of `COMMAND INFO`.
+    /// A command's flags, as in `COMMAND INFO`.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Flags: u32 {
         const WRITE = 1;
         const READONLY = 1 << 1;
-        /// Refused when there is no room.
+        /// Refused if there is no memory.
         const DENYOOM = 1 << 2;
         const ADMIN = 1 << 3;
         const NOSCRIPT = 1 << 4;
@@ -33,24 +33,24 @@ impl Flags {
     }
 }
 
-/// A command's place in the table.
+/// A row of the table, with its index.
 #[derive(Debug)]
 pub struct Entry {
     pub command: &'static Command,
     pub flags: Flags,
     pub group: Group,
-    /// From 0; entries of the table are numbered without gaps.
+    /// From 0, without gaps.
     pub index: usize,
     subcommands: Vec<Entry>,
 }
 
 impl Entry {
-    /// With its container's: `client|list`.
+    /// With its container: `client|list`.
     pub fn full_name(&self) -> &'static str {
         self.command.name
     }
 
-    /// Of a subcommand without its container's.
+    /// For a subcommand without its container.
     pub fn own_name(&self) -> &'static str {
         let name = self.command.name;
         name.split_once('|').map_or(name, |(_, own)| own)
@@ -65,20 +65,20 @@ impl Entry {
     }
 }
 
-/// What a request's name means.
+/// The command that a request names.
 #[derive(Debug, Clone, Copy)]
 pub enum Found {
     Command(&'static Entry),
     NoCommand,
-    /// The container is there.
+    /// The container exists, the subcommand does not.
     NoSubcommand,
 }
 
-/// All commands, by name.
+/// All commands, with an index by name.
 #[derive(Debug)]
 pub struct Table {
     entries: Vec<Entry>,
-    /// By hash, with linear probing. Places in `entries`.
+    /// A hash table with linear probing. Contains indices into `entries`.
     slots: [u8; SLOTS],
     len: usize,
 }
@@ -88,7 +88,7 @@ const FREE: u8 = u8::MAX;
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table::of(&super::ALL));
 
-/// All commands that there are.
+/// All commands.
 pub fn table() -> &'static Table {
     &TABLE
 }
@@ -125,7 +125,7 @@ impl Table {
         Self { entries, slots, len }
     }
 
-    /// What a request is about, whose arguments are `args`, one at least.
+    /// The command of a request, whose arguments are `args`, at least one.
     pub fn find(&'static self, args: &[&[u8]]) -> Found {
         let Some(entry) = self.by_name(args[0]) else { return Found::NoCommand };
         if entry.subcommands.is_empty() || args.len() == 1 {
@@ -134,7 +134,7 @@ impl Table {
         entry.subcommand(args[1]).map_or(Found::NoSubcommand, Found::Command)
     }
 
-    /// A command by its name, in whatever case.
+    /// A command by its name, in any case.
     pub fn by_name(&'static self, name: &[u8]) -> Option<&'static Entry> {
         let mut slot = hash(name);
         loop {
@@ -158,20 +158,20 @@ impl Table {
         &self.entries
     }
 
-    /// Commands and subcommands.
+    /// All commands and subcommands.
     pub fn all(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().flat_map(|e| std::iter::once(e).chain(&e.subcommands))
     }
 
-    /// How many commands and subcommands there are.
+    /// The number of commands and subcommands.
     pub fn len(&self) -> usize {
         self.len
     }
 }
 
-/// A slot, the same for a name in any case.
+/// A slot, which does not depend on the name's case.
 fn hash(name: &[u8]) -> usize {
-    // FNV-1a; names are short. Bit 5 is all that upper and lower case differ by.
+    // FNV-1a; names are short. Upper and lower case differ in bit 5 only.
     let of_bytes = |hash: u32, byte: &u8| (hash ^ u32::from(byte | 0x20)).wrapping_mul(0x0100_0193);
     let hash = name.iter().take(12).fold(0x811c_9dc5, of_bytes);
     (hash ^ hash >> 16) as usize % SLOTS

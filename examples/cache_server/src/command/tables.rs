@@ -1,4 +1,4 @@
-//! `COMMAND`: what commands there are.
+//! `COMMAND`: descriptions of the commands.
 
 use super::help::help;
 use super::row::{ANYTIME, Command, Group, LOADING, NO_KEY};
@@ -7,12 +7,12 @@ use super::{Call, glob};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::new("command", -1, LOADING, NO_KEY, "All commands, and what is known about them", all),
-    Command::new("command|count", 2, LOADING, NO_KEY, "How many commands there are", count),
-    Command::new("command|docs", -2, LOADING, NO_KEY, "What commands are for", docs),
+    Command::new("command", -1, LOADING, NO_KEY, "Describes all commands", all),
+    Command::new("command|count", 2, LOADING, NO_KEY, "The number of commands", count),
+    Command::new("command|docs", -2, LOADING, NO_KEY, "Documents commands", docs),
     Command::new("command|getkeys", -4, LOADING, NO_KEY, "The keys in a command", getkeys),
-    Command::new("command|help", 2, LOADING, NO_KEY, "What there is about commands", command_help),
-    Command::new("command|info", -2, LOADING, NO_KEY, "What is known about some commands", info),
+    Command::new("command|help", 2, LOADING, NO_KEY, "Help on commands about commands", command_help),
+    Command::new("command|info", -2, LOADING, NO_KEY, "Describes some commands", info),
     Command::new("command|list", -2, ANYTIME, NO_KEY, "The names of the commands", list),
 ];
 
@@ -56,14 +56,14 @@ fn describe(call: &mut Call<'_>, entry: &Entry) {
     let categories = categories(entry);
     reply.set(categories.len());
     categories.iter().for_each(|category| reply.simple(&format!("@{category}")));
-    // Neither hints nor more about keys.
+    // No hints and no key specifications.
     reply.array(0);
     reply.array(0);
     call.reply.array(entry.subcommands().len());
     entry.subcommands().iter().for_each(|sub| describe(call, sub));
 }
 
-/// The categories of Redis' access lists.
+/// The categories of Redis' access control lists.
 fn categories(entry: &Entry) -> Vec<&'static str> {
     let has = |flag| entry.flags.contains(flag);
     let fast = has(Flags::FAST);

@@ -1,5 +1,5 @@
-//! A key and what is kept about it, in one allocation: a million keys take tens of megabytes that
-//! cannot be evicted, so every word counts.
+//! An index entry: a key and its record, in one allocation. The entries of a million keys take tens of
+//! megabytes that cannot be evicted, so every word counts.
 
 #![allow(unsafe_code)]
 
@@ -10,17 +10,17 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// What is kept about a key.
+/// The data of a key.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) value: Value,
     /// When the value was last used, in [ticks](super::heat) since the start.
     pub(super) used: u32,
-    /// Bytes of the key, and [`VOLATILE`].
+    /// The key's length, and the flag [`VOLATILE`].
     key: u32,
 }
 
-/// An expiry lies between the record and its key. Arguments, and so keys, are far shorter than that.
+/// An expiry lies between the record and its key. Keys are much shorter than this bit's value.
 const VOLATILE: u32 = 1 << 31;
 
 const _: () = assert!(size_of::<Record>() == 24 && align_of::<Record>() == align_of::<UnixMs>());
@@ -39,7 +39,7 @@ impl Record {
     }
 }
 
-/// What a record with its expiry, if it has one, and its key takes.
+/// The layout of a record, its expiry if it has one, and its key.
 fn layout(key_len: usize, volatile: bool) -> Layout {
     let bytes = size_of::<Record>() + size_of::<UnixMs>() * usize::from(volatile) + key_len;
     Layout::from_size_align(bytes, align_of::<Record>()).expect("a key's length")
@@ -51,29 +51,29 @@ pub(super) struct Entry {
     owns: PhantomData<Record>,
 }
 
-// SAFETY: an entry owns what it points to, which is `Send` itself.
+// SAFETY: an entry owns its data, which are `Send`.
 unsafe impl Send for Entry {}
 
 impl Entry {
-    /// An entry that was used at `used`. Keys are shorter than 2 GiB, as all arguments are.
+    /// An entry last used at `used`. Keys, like all arguments, are shorter than 2 GiB.
     pub(super) fn new(key: &[u8], value: Value, used: u32, expiry: Expiry) -> Self {
         let len = u32::try_from(key.len()).ok().filter(|len| len & VOLATILE == 0);
         let len = len.expect("a key of less than 2 GiB");
         let volatile = if expiry == Expiry::Never { 0 } else { VOLATILE };
         let content = Record { value, used, key: len | volatile };
         let layout = content.layout();
-        // SAFETY: a record has a size.
+        // SAFETY: the layout's size is not zero.
         let Some(record) = NonNull::new(unsafe { alloc(layout) }.cast::<Record>()) else {
             handle_alloc_error(layout)
         };
-        // SAFETY: new memory with room for the record.
+        // SAFETY: new memory with room for a record.
         unsafe { record.write(content) };
         let this = Self { record, owns: PhantomData };
         if let Expiry::At(at) = expiry {
-            // SAFETY: the layout has room for it.
+            // SAFETY: the layout has room for the expiry.
             unsafe { this.expiry_place().write(at) };
         }
-        // SAFETY: the layout has room for the key behind all else.
+        // SAFETY: the layout has room for the key at its end.
         unsafe {
             let place = this.key_place();
             place.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
@@ -81,20 +81,20 @@ impl Entry {
         this
     }
 
-    /// Where the expiry is, if there is one.
+    /// The address of the expiry, if there is one.
     fn expiry_place(&self) -> NonNull<UnixMs> {
-        // SAFETY: right behind the record, at the end of the allocation at most.
+        // SAFETY: right after the record, within the allocation or at its end.
         unsafe { self.record.add(1).cast() }
     }
 
     fn key_place(&self) -> NonNull<u8> {
         let expiries = usize::from(self.record().is_volatile());
-        // SAFETY: behind the expiry, if there is one, at the end of the allocation at most.
+        // SAFETY: after the expiry, if there is one, within the allocation or at its end.
         unsafe { self.expiry_place().add(expiries).cast() }
     }
 
     pub(super) fn key(&self) -> &[u8] {
-        // SAFETY: so many bytes were written there when the entry was made.
+        // SAFETY: `new` has written this number of bytes there.
         unsafe { std::slice::from_raw_parts(self.key_place().as_ptr(), self.record().key_len()) }
     }
 
@@ -112,7 +112,7 @@ impl Entry {
         if !self.record().is_volatile() {
             return Expiry::Never;
         }
-        // SAFETY: it was written when the entry was made.
+        // SAFETY: `new` has written it.
         Expiry::At(unsafe { self.expiry_place().read() })
     }
 
@@ -125,7 +125,7 @@ impl Entry {
         if let Expiry::At(at) = expiry
             && self.record().is_volatile()
         {
-            // SAFETY: there is room for it.
+            // SAFETY: the entry has room for it already.
             unsafe { self.expiry_place().write(at) };
             return self;
         }
@@ -134,16 +134,16 @@ impl Entry {
         Self::new(&key, self.into_value(), used, expiry)
     }
 
-    /// Ends the entry and hands out what it was about.
+    /// Frees the entry and returns its value.
     pub(super) fn into_value(self) -> Value {
-        // SAFETY: owned; the value is not looked at again, and needs no drop of its own.
+        // SAFETY: owned; the record's value is not used again, and the record needs no drop.
         let value = unsafe { (&raw const (*self.record.as_ptr()).value).read() };
         drop(self);
         value
     }
 
-    /// Bytes of memory that it takes besides its value: with what an allocator rounds up, and a slot
-    /// in the index.
+    /// The bytes that the entry takes apart from its value, with the allocator's rounding and a slot in
+    /// the index.
     pub(super) fn overhead(&self) -> usize {
         const SLOT: usize = 16;
         (self.record().layout().size() + 8).next_multiple_of(16) + SLOT
@@ -153,7 +153,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let layout = self.record().layout();
-        // SAFETY: owned, allocated with this layout; a record needs no drop of its own.
+        // SAFETY: owned, allocated with this layout; the record needs no drop.
         unsafe { dealloc(self.record.cast().as_ptr(), layout) }
     }
 }
@@ -174,8 +174,8 @@ mod tests {
     use thermocline::{Arena, Lane};
 
     #[test]
-    fn an_entry_is_its_key_its_value_and_its_expiry() {
-        let values = Values::new(&Arena::builder().or_plain_memory().build().unwrap());
+    fn an_entry_holds_its_key_its_value_and_its_expiry() {
+        let values = Values::new(&Arena::builder().plain_memory_fallback(true).build().unwrap());
         for len in [0, 1, 7, 8, 9, 1000, 100_000] {
             let key: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let value = values.put(Lane::Default, b"value").unwrap();

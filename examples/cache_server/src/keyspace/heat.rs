@@ -1,18 +1,18 @@
-//! Where values belong: together with others that are used as often as they are.
+//! Sorts values by use, so that those on a page are used about equally often.
 //!
 //! A page is as hot as the hottest value on it, so one popular value keeps seven idle neighbours in
-//! memory. Hence values move, as the generations of a log-structured store do:
+//! memory. Hence values move, as between the generations of a log-structured store:
 //!
-//! * A new value goes to the default lane, next to others written at the time.
-//! * One that is used again and again, each time within the *window*, moves to the hot lane. Until
-//!   then a value that is stored is [peeked at](thermocline::Arena::peek): neither does its page come
-//!   back for it nor does another have to go.
-//! * One of the hot lane that was not used for as long as the window moves to the cold lane, next to
-//!   others that cooled down at the time.
+//! * A new value goes to the default lane, next to other values written at the time.
+//! * A value that is used repeatedly, each time within the *window* after the last use, moves to the hot
+//!   lane. Until then the server [peeks at](thermocline::Arena::peek) a stored value, so that its page
+//!   does not become resident and no other page has to be evicted for it.
+//! * A value of the hot lane that was not used for a window moves to the cold lane, next to other
+//!   values that cooled down at the time.
 //!
-//! Without a limit on memory the window is the age at which pages go cold. With one it is found by
-//! trying: it shrinks while the hot lane holds more than its part of what may be in memory, and
-//! grows while it holds less.
+//! Without a memory limit the window is the cold age of pages. With a limit the window adapts: it
+//! shrinks while the hot lane holds more than its share of the resident memory, and grows while it
+//! holds less.
 
 use super::entry::Record;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -23,16 +23,16 @@ use thermocline::Lane;
 pub(super) const TICK: Duration = Duration::from_millis(100);
 pub(super) const TICKS_PER_SECOND: u64 = 10;
 
-/// Uses in a row, each in another tick and within the window of the last, that make a value hot.
-const USES: u8 = 2;
+/// Consecutive uses that make a value hot, each in another tick and within the window of the last.
+const USES_TO_PROMOTE: u8 = 2;
 
-/// Values of two pages and more have pages of their own, nearly.
+/// Values of at least two pages have nearly no neighbours on their pages.
 pub(super) const OWN_PAGES: usize = 8192;
 
 /// The shortest window: two seconds.
 const SHORTEST: u32 = 20;
 
-/// The window, and how much is hot.
+/// The window, and the number of hot bytes.
 #[derive(Debug)]
 pub(super) struct Heat {
     moves: bool,
@@ -40,7 +40,7 @@ pub(super) struct Heat {
     window: AtomicU32,
     longest: u32,
     hot_bytes: AtomicUsize,
-    /// How many bytes may be hot.
+    /// The most bytes that may be hot.
     budget: AtomicUsize,
 }
 
@@ -75,18 +75,18 @@ impl Heat {
         self.hot_bytes.load(Relaxed)
     }
 
-    /// The hot lane has got a value of so many bytes.
-    pub(super) fn gained(&self, bytes: usize) {
+    /// Records that a value of this number of bytes has moved to the hot lane.
+    pub(super) fn add_hot_bytes(&self, bytes: usize) {
         self.hot_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// The hot lane has lost a value of so many bytes.
-    pub(super) fn lost(&self, bytes: usize) {
+    /// Records that a value of this number of bytes has left the hot lane.
+    pub(super) fn remove_hot_bytes(&self, bytes: usize) {
         self.hot_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// Notes a use, and says whether the value belongs to what is hot, for which there is room.
-    pub(super) fn used(&self, record: &mut Record) -> bool {
+    /// Records a use. True if the value is hot enough for the hot lane and there is room in it.
+    pub(super) fn record_use(&self, record: &mut Record) -> bool {
         let now = self.now();
         let idle = now.wrapping_sub(record.used);
         if idle == 0 {
@@ -95,10 +95,12 @@ impl Heat {
         record.used = now;
         let goes_on = idle <= self.window.load(Relaxed);
         record.value.heat = if goes_on { record.value.heat.saturating_add(1) } else { 1 };
-        record.value.heat >= USES && self.moves && self.hot_bytes() < self.budget.load(Relaxed)
+        record.value.heat >= USES_TO_PROMOTE
+            && self.moves
+            && self.hot_bytes() < self.budget.load(Relaxed)
     }
 
-    /// Whether the value has to leave the hot lane.
+    /// Whether the value must leave the hot lane.
     pub(super) fn has_cooled(&self, record: &Record) -> bool {
         record.value.lane() == Lane::Hot && self.idle(record) > self.window.load(Relaxed)
     }
@@ -108,14 +110,14 @@ impl Heat {
         self.now().wrapping_sub(record.used)
     }
 
-    /// Adjusts the window, once a tick. `budget` is how many bytes may be hot, if that is limited.
+    /// Adjusts the window, once a tick. `budget` is the most bytes that may be hot, if that is limited.
     pub(super) fn adjust(&self, budget: Option<usize>) {
         self.budget.store(budget.unwrap_or(usize::MAX), Relaxed);
         let window = self.window.load(Relaxed);
         let next = match budget {
             None => self.longest,
             Some(budget) if self.hot_bytes() > budget => (window - window / 16).max(SHORTEST),
-            // A budget that is nowhere near used up leaves nothing to be gained.
+            // With spare room a longer window keeps more values hot.
             Some(_) => (window + window / 64 + 1).min(self.longest),
         };
         self.window.store(next, Relaxed);
@@ -137,24 +139,24 @@ mod tests {
     }
 
     fn entry(lane: Lane) -> (Values, Entry) {
-        let values = Values::new(&Arena::builder().or_plain_memory().build().unwrap());
+        let values = Values::new(&Arena::builder().plain_memory_fallback(true).build().unwrap());
         let value = values.put(lane, b"value").unwrap();
         (values, Entry::new(b"key", value, 0, Expiry::Never))
     }
 
-    /// What uses at these ticks come to, in turn.
+    /// The results of uses at these ticks.
     fn uses(ticks: &[u32]) -> Vec<bool> {
         let (_values, mut entry) = entry(Lane::Default);
         let heat = heat();
         let used = |&tick: &u32| {
             heat.tick(tick);
-            heat.used(entry.record_mut())
+            heat.record_use(entry.record_mut())
         };
         ticks.iter().map(used).collect()
     }
 
     #[test]
-    fn what_is_used_again_and_again_is_hot() {
+    fn a_value_used_repeatedly_within_the_window_is_hot() {
         assert_eq!(uses(&[1, 2, 2, 3]), [false, true, false, true]);
         assert_eq!(uses(&[1, 1, 1, 1]), [false; 4], "a burst is one use");
         assert_eq!(uses(&[500, 600, 700]), [false, true, true]);
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_a_window_has_cooled() {
+    fn a_hot_value_unused_for_a_window_has_cooled() {
         let heat = heat();
         for (lane, tick, cooled) in [
             (Lane::Hot, WINDOW, false),
@@ -179,10 +181,10 @@ mod tests {
     #[test]
     fn the_window_follows_the_budget() {
         let heat = heat();
-        heat.gained(1000);
+        heat.add_hot_bytes(1000);
         (0..1000).for_each(|_| heat.adjust(Some(999)));
         assert_eq!(heat.window(), TICK * SHORTEST);
-        heat.lost(10);
+        heat.remove_hot_bytes(10);
         (0..1000).for_each(|_| heat.adjust(Some(999)));
         assert_eq!(heat.window(), TICK * WINDOW);
         heat.adjust(Some(0));

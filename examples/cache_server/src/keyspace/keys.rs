@@ -1,4 +1,4 @@
-//! The keys of one command, locked.
+//! The locked keys of one command.
 
 use super::heat;
 use super::shard::{Place, Shard};
@@ -10,18 +10,18 @@ use thermocline::{Lane, Peek};
 #[derive(Debug)]
 enum Locked<'a> {
     One(usize, MutexGuard<'a, Shard>),
-    /// In the order of their numbers.
+    /// In the order of their indices.
     Some(Vec<(usize, MutexGuard<'a, Shard>)>),
 }
 
-/// The keys of one command, locked. Methods panic on keys that were not named to
-/// [`Keyspace::keys`], unless their shard is locked for another.
+/// The locked keys of one command. Methods panic on keys that were not passed to [`Keyspace::keys`],
+/// unless another key has locked their shard.
 #[derive(Debug)]
 pub struct Keys<'a> {
     space: &'a Keyspace,
     locked: Locked<'a>,
     now: UnixMs,
-    /// Where values are read that are stored.
+    /// The buffer for peeking at stored values.
     buffer: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ impl Locked<'_> {
         }
     }
 
-    /// The key's shard, and its place there if it has a value that has not expired.
+    /// The key's shard, and the place of its entry there, if it exists and has not expired.
     fn find(&mut self, space: &Keyspace, key: &[u8], now: UnixMs) -> (&mut Shard, Option<Place>) {
         let hash = space.hash(key);
         let shard = self.shard(space.shard_of(hash));
@@ -80,7 +80,7 @@ impl Keys<'_> {
         self.locked.find(self.space, key, self.now)
     }
 
-    /// The value as it is while the lock is held. Counts as a use, and as a hit or a miss.
+    /// The value, as long as the lock is held. Counts as a use, and as a hit or a miss.
     pub fn get(&mut self, key: &[u8]) -> Option<&[u8]> {
         let (space, buffer) = (self.space, &mut self.buffer);
         let (shard, place) = self.locked.find(space, key, self.now);
@@ -89,11 +89,11 @@ impl Keys<'_> {
             return None;
         };
         let record = shard.entry_mut(place).record_mut();
-        let is_hot = space.heat.used(record);
+        let is_hot = space.heat.record_use(record);
         let is_copy = match space.values.peek(&record.value, buffer) {
             Ok(peek) => matches!(peek, Peek::Copied(_)),
             Err(_) => {
-                // A cache without the value is better than none.
+                // The server continues without the lost value.
                 shard.events.lost += 1;
                 shard.events.misses += 1;
                 let entry = shard.remove(place);
@@ -117,7 +117,7 @@ impl Keys<'_> {
         Some(shard.entry(place).record().value.bytes())
     }
 
-    /// The value, where nothing of it is lost. Counts as no use.
+    /// The value, unless a part of it is lost. Does not count as a use.
     pub fn peek(&mut self, key: &[u8]) -> Option<&[u8]> {
         let (space, buffer) = (self.space, &mut self.buffer);
         let (shard, place) = self.locked.find(space, key, self.now);
@@ -127,7 +127,7 @@ impl Keys<'_> {
         }
     }
 
-    /// Counts as no use.
+    /// Does not count as a use.
     pub fn about(&mut self, key: &[u8]) -> Option<About> {
         let heat = &self.space.heat;
         let (shard, place) = self.find(key);
@@ -142,17 +142,17 @@ impl Keys<'_> {
         })
     }
 
-    /// Counts as a use of the value that is not looked at; whether it is there.
+    /// Counts as a use without a read. True if the key exists.
     pub fn touch(&mut self, key: &[u8]) -> bool {
         let space = self.space;
         let (shard, Some(place)) = self.find(key) else {
             return false;
         };
-        space.heat.used(shard.entry_mut(place).record_mut());
+        space.heat.record_use(shard.entry_mut(place).record_mut());
         true
     }
 
-    /// Sets a value. When there is no room the old value stays.
+    /// Sets a value. If there is no room, the old value stays.
     pub fn set(&mut self, key: &[u8], value: &[u8], expiry: NewExpiry) -> Result<(), OutOfMemory> {
         let space = self.space;
         let (shard, place) = self.find(key);
@@ -166,10 +166,10 @@ impl Keys<'_> {
             return Ok(());
         };
         let record = shard.entry_mut(place).record_mut();
-        // What is written seldom is not worth a place among what is hot.
+        // Writing alone does not make a value hot.
         let lane = if record.value.lane() == Lane::Hot { Lane::Hot } else { Lane::Default };
         let value = space.values.put(lane, value)?;
-        space.heat.used(record);
+        space.heat.record_use(record);
         space.replace(record, value);
         if let NewExpiry::Set(expiry) = expiry {
             space.set_expiry(shard, place, expiry);
@@ -177,15 +177,15 @@ impl Keys<'_> {
         Ok(())
     }
 
-    /// Makes a value, if there is one, [`Form::Text`].
+    /// Sets the form of a value to [`Form::Text`], if the key exists.
     pub fn mark_text(&mut self, key: &[u8]) {
         if let (shard, Some(place)) = self.find(key) {
             shard.entry_mut(place).record_mut().value.form = Form::Text;
         }
     }
 
-    /// Appends to a value, which makes it [`Form::Edited`], or sets that of a missing key as a
-    /// whole; its length after that.
+    /// Appends to a value, which becomes [`Form::Edited`], or sets the value of a missing key as a
+    /// whole. Returns the new length.
     pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
         let (shard, Some(place)) = self.find(key) else {
             self.set(key, more, NewExpiry::Keep)?;
@@ -195,8 +195,8 @@ impl Keys<'_> {
         self.overwrite(key, len, more)
     }
 
-    /// Overwrites a part of a value, that of a missing key being empty, which grows with zeros where
-    /// it is too short and becomes [`Form::Edited`]; its length after.
+    /// Overwrites a part of a value. A missing key has an empty value, and a short value is extended with
+    /// zeros. The form becomes [`Form::Edited`]. Returns the new length.
     pub fn overwrite(
         &mut self,
         key: &[u8],
@@ -214,7 +214,7 @@ impl Keys<'_> {
             return Ok(len);
         };
         let record = shard.entry_mut(place).record_mut();
-        space.heat.used(record);
+        space.heat.record_use(record);
         let before = record.value.capacity();
         let written = space.values.write(&mut record.value, offset, bytes);
         record.value.form = Form::Edited;
@@ -222,7 +222,7 @@ impl Keys<'_> {
         written.map(|()| record.value.len())
     }
 
-    /// Whether there was one.
+    /// Removes a key. True if it existed.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let space = self.space;
         let (shard, Some(place)) = self.find(key) else {
@@ -233,7 +233,7 @@ impl Keys<'_> {
         true
     }
 
-    /// Gives the value and expiry of `from` to `to`, whatever that had; whether `from` was there.
+    /// Moves the value and expiry of `from` to `to`, and drops those of `to`. True if `from` existed.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
         let space = self.space;
         let (shard, Some(place)) = self.find(from) else {
@@ -249,8 +249,8 @@ impl Keys<'_> {
         true
     }
 
-    /// Gives a copy of the value, its form and expiry of `from` to `to`, whatever that had; whether
-    /// `from` was there. When there is no room the old value of `to` stays.
+    /// Copies the value, form and expiry of `from` to `to`, and drops those of `to`. True if `from`
+    /// existed. If there is no room, the old value of `to` stays.
     pub fn copy(&mut self, from: &[u8], to: &[u8]) -> Result<bool, OutOfMemory> {
         let space = self.space;
         let Some(About { expiry, form, .. }) = self.about(from) else {
@@ -272,14 +272,14 @@ impl Keys<'_> {
         Ok(true)
     }
 
-    /// Whether the key is there. An expiry that has passed already removes it.
+    /// Sets an expiry. True if the key exists. An expiry in the past removes the key.
     pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
         let space = self.space;
         let (shard, Some(place)) = self.find(key) else {
             return false;
         };
         space.set_expiry(shard, place, expiry);
-        // What has passed is gone when it is looked for.
+        // This finds the key expired and removes it.
         self.find(key);
         true
     }

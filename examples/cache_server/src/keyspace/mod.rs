@@ -1,12 +1,12 @@
 //! The keys and their values.
 //!
-//! The index lies outside the arena, in shards with a lock each; values lie in the arena. A command
-//! locks the shards of the keys that it names, all at once and in order, so that it is atomic as it
-//! is in Redis, and works on what [`Keys`] shows of them. Expired values are never shown.
+//! The index lies outside the arena, in shards with one lock each; values lie in the arena. A command
+//! locks the shards of all its keys at once and in order, so that it is atomic as in Redis, and works
+//! on the [`Keys`]. Expired values are never visible.
 //!
-//! [`heat`] says where values belong, [`pressure`] sees to it that there is room, [`room`] chooses what
-//! goes for it, [`scan`] walks through all keys, and [`tend`](Keyspace::tend), which is called ten times
-//! a second, does what is to be done behind the commands' backs.
+//! [`heat`] sorts values by use, [`pressure`] keeps the arena within its limit, [`room`] chooses keys to
+//! evict, [`scan`] walks through all keys, and [`tend`](Keyspace::tend) does the maintenance, ten times
+//! a second.
 
 mod entry;
 mod heat;
@@ -38,58 +38,58 @@ use values::{Value, Values};
 /// Milliseconds since the epoch.
 pub type UnixMs = i64;
 
-/// No room: the arena or `maxmemory` is full, and nothing may or can be evicted.
+/// No room: the arena or `maxmemory` is full, and no key can be evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfMemory;
 
-/// Whether the value of a key is one that passes, and when.
+/// Whether and when a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
     Never,
     At(UnixMs),
 }
 
-/// What becomes of a key's expiry when it gets a new value.
+/// What a new value does to its key's expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewExpiry {
     Keep,
     Set(Expiry),
 }
 
-/// How a value came to be: what `OBJECT ENCODING` tells and the value's bytes do not.
+/// How a value was written, as far as `OBJECT ENCODING` needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Set as a whole.
     Whole,
-    /// Set as a whole, and never an integer though it may look like one: by `INCRBYFLOAT`.
+    /// Set as a whole by `INCRBYFLOAT`: never an integer, even if it looks like one.
     Text,
-    /// Written into, whether or not it grew.
+    /// Modified in place, whether or not it grew.
     Edited,
 }
 
-/// What is known about a value without looking at it.
+/// Facts about a value that do not need its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
     pub expiry: Expiry,
     pub len: usize,
     pub form: Form,
-    /// Since it was last read or written.
+    /// Since the last read or write.
     pub idle_seconds: u64,
-    /// Key, value, and what is kept about them.
+    /// Of key, value and record.
     pub memory_bytes: usize,
 }
 
-/// How a keyspace is to be.
+/// The options of a keyspace.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Bytes that keys and values may take, if there is a limit. Compression does not count.
+    /// The most bytes of keys and values, uncompressed, if there is a limit.
     pub maxmemory: Option<usize>,
     pub policy: Policy,
-    /// Bytes that the whole process may take, if there is a limit. Compression counts.
+    /// The most bytes of the whole process, with compressed values, if there is a limit.
     pub memory_limit: Option<usize>,
-    /// How long a value is idle before it counts as cold: the arena's cold age.
+    /// The cold age: how long a value is idle before it counts as cold.
     pub cold_after: Duration,
-    /// Whether values move to where others are used as often.
+    /// Whether values move between lanes by use.
     pub moves: bool,
 }
 
@@ -105,11 +105,11 @@ impl Default for Options {
     }
 }
 
-/// Enough that threads hardly meet, few enough to be walked through in no time.
+/// Many enough that threads rarely wait for each other, few enough for a quick walk through all.
 const SHARDS: usize = 1024;
 
-/// Where a hash says which shard: neither the bits that a table chooses buckets by, nor those that it
-/// tells entries of a bucket apart by.
+/// The position of the shard's number in a hash: neither the bits that select a bucket of a table, nor
+/// the bits that distinguish the entries of a bucket.
 const SHARD_SHIFT: u32 = 32;
 
 /// All keys and values.
@@ -119,7 +119,7 @@ pub struct Keyspace {
     hasher: Hasher,
     values: Values,
     heat: Heat,
-    /// What keys and values take.
+    /// Bytes of keys and values.
     used: AtomicUsize,
     limits: room::Limits,
     gauge: pressure::Gauge,
@@ -142,45 +142,45 @@ impl Keyspace {
             random: AtomicU64::new(RandomState::new().hash_one(0)),
             started: Instant::now(),
         };
-        // The first keys may come before it is tended.
+        // Sets the arena's limit before the first maintenance, because keys may come earlier.
         this.govern(&mut this.tending.lock());
         this
     }
 
-    /// The arena that the values lie in.
+    /// The arena that holds the values.
     pub fn arena(&self) -> &Arena {
         self.values.arena()
     }
 
-    /// Locks the shards of these keys, for a command that happens at `now`. While the result lives
-    /// its thread must lock nothing else here.
+    /// Locks the shards of these keys, for a command at the time `now`. While the result lives, its
+    /// thread must take no other lock of the keyspace.
     pub fn keys<K: AsRef<[u8]>>(&self, keys: &[K], now: UnixMs) -> Keys<'_> {
         Keys::lock(self, keys, now)
     }
 
-    /// Keys, expired ones that nobody has noticed included.
+    /// The number of keys, expired ones that were not yet removed included.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// Keys that have an expiry.
+    /// The number of keys that have an expiry.
     pub fn volatile(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().volatile()).sum()
     }
 
-    /// What has happened to keys.
+    /// The counts of events.
     pub fn events(&self) -> Events {
         let mut sum = Events::default();
         self.shards.iter().for_each(|shard| sum += shard.lock().events);
         sum
     }
 
-    /// Forgets what has happened, as `CONFIG RESETSTAT` does.
+    /// Resets the counts, as `CONFIG RESETSTAT` does.
     pub fn reset_events(&self) {
         self.shards.iter().for_each(|shard| shard.lock().events = Events::default());
     }
 
-    /// Bytes that keys and values take, before compression: what `maxmemory` bounds.
+    /// Bytes of keys and values before compression, which `maxmemory` limits.
     pub fn used_bytes(&self) -> usize {
         self.used.load(Relaxed)
     }
@@ -190,14 +190,14 @@ impl Keyspace {
         self.heat.hot_bytes()
     }
 
-    /// How long a value of the hot lane may be idle until it has to leave.
+    /// How long a value of the hot lane may be idle before it leaves the lane.
     pub fn window(&self) -> Duration {
         self.heat.window()
     }
 
-    /// Forgets everything.
+    /// Removes all keys.
     pub fn clear(&self) {
-        // Of all shards before any of them is unlocked, as it is one command.
+        // Locks all shards before it clears the first, because it is one command.
         let mut locked: Vec<_> = self.shards.iter().map(|shard| shard.lock()).collect();
         let all: Vec<_> = locked.iter_mut().map(|shard| shard.take_all()).collect();
         drop(locked);
@@ -213,10 +213,10 @@ impl Keyspace {
         (hash >> SHARD_SHIFT) as usize % SHARDS
     }
 
-    /// A new key with its value.
+    /// Inserts a new key with its value.
     fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry) {
         if value.lane() == Lane::Hot {
-            self.heat.gained(value.capacity());
+            self.heat.add_hot_bytes(value.capacity());
         }
         let entry = Entry::new(key, value, self.heat.now(), expiry);
         self.used.fetch_add(size_of_entry(&entry), Relaxed);
@@ -225,50 +225,49 @@ impl Keyspace {
 
     fn set_expiry(&self, shard: &mut Shard, place: Place, expiry: Expiry) {
         let (before, after) = shard.set_expiry(place, expiry);
-        // Wraps around where it has become less, and is right in the end.
+        // Wrapping arithmetic: `after` may be less than `before`.
         self.used.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 
-    /// A key has another value.
+    /// Replaces the value of a key.
     fn replace(&self, record: &mut Record, value: Value) {
         if value.lane() == Lane::Hot {
-            self.heat.gained(value.capacity());
+            self.heat.add_hot_bytes(value.capacity());
         }
         if record.value.lane() == Lane::Hot {
-            self.heat.lost(record.value.capacity());
+            self.heat.remove_hot_bytes(record.value.capacity());
         }
-        // Wraps around where it has become less, and is right in the end.
+        // Wrapping arithmetic: the new value may be smaller.
         let more = value.capacity().wrapping_sub(record.value.capacity());
         self.used.fetch_add(more, Relaxed);
         self.values.free(mem::replace(&mut record.value, value));
     }
 
-    /// A value's block, which had `before` bytes, has grown.
+    /// Accounts for a value's block that has grown from `before` bytes.
     fn resized(&self, record: &Record, before: usize) {
         let more = record.value.capacity() - before;
         if record.value.lane() == Lane::Hot {
-            self.heat.gained(more);
+            self.heat.add_hot_bytes(more);
         }
         self.used.fetch_add(more, Relaxed);
     }
 
-    /// Takes an entry out of the sums.
+    /// Subtracts an entry from the sums.
     fn uncount(&self, entry: &Entry) {
         let value = &entry.record().value;
         if value.lane() == Lane::Hot {
-            self.heat.lost(value.capacity());
+            self.heat.remove_hot_bytes(value.capacity());
         }
         self.used.fetch_sub(size_of_entry(entry), Relaxed);
     }
 
-    /// Ends an entry that was taken out of its shard.
+    /// Frees an entry that was taken out of its shard.
     fn discard(&self, entry: Entry) {
         self.uncount(&entry);
         self.values.free(entry.into_value());
     }
 
-    /// Moves a value to the hot lane, and says whether it could. `copy` is what it holds, where that is
-    /// not in memory.
+    /// Moves a value to the hot lane. True if there was room. `copy` holds the bytes of a stored value.
     fn promote(&self, record: &mut Record, copy: Option<&[u8]>) -> bool {
         if record.value.capacity() >= heat::OWN_PAGES {
             self.values.ensure(&record.value);

@@ -1,44 +1,44 @@
-//! Whether the arena keeps to its limit, and what that means for commands that need memory.
+//! Keeps the arena within its memory limit, by delaying or refusing commands that need memory.
 //!
-//! | state  | what is the case                                   | a command that needs memory          |
-//! |--------|----------------------------------------------------|--------------------------------------|
-//! | Calm   | the arena is at most a 64th above its limit        | is carried out                       |
-//! | Behind | it is more above it                                | waits, with its connection           |
-//! | Full   | it was, and for [`PATIENCE`] came no nearer to it  | is carried out below the *ceiling*   |
+//! | state  | condition                                            | a command that needs memory          |
+//! |--------|------------------------------------------------------|--------------------------------------|
+//! | Calm   | the arena is at most a 64th above its limit          | runs                                 |
+//! | Behind | the arena is further above it                        | waits, with its connection           |
+//! | Full   | it was, and for [`PATIENCE`] came no nearer to it    | runs below the *ceiling*             |
 //!
-//! No command sleeps: one that has to wait is left in its connection's input, and the connection is
-//! tried again some milliseconds later. Its worker serves other connections meanwhile.
+//! No worker sleeps: a command that has to wait stays in its connection's input, and the worker tries
+//! the connection again some milliseconds later. It serves other connections meanwhile.
 //!
-//! The ceiling bounds the bytes of keys and values, as `maxmemory` does. When the state becomes Full,
-//! the ceiling is what they take at that time. A command above it evicts keys by the policy until they
-//! are below it, or is refused where the policy evicts nothing. So a full cache evicts as much as is
-//! written, which the allocator puts in the place of what went.
+//! The ceiling limits the bytes of keys and values, as `maxmemory` does. When the state becomes Full,
+//! the ceiling is set to their size at that time. A command above it evicts keys by the policy until the
+//! size is below it, or is refused if the policy evicts nothing. So a full cache evicts as many bytes as
+//! clients write, and the allocator places new values where evicted ones were.
 //!
-//! Commands write faster than the arena compresses for moments. So a full arena may be a 16th above its
-//! limit. Beyond that commands wait as they do when it is Behind. If the arena comes no nearer to its
-//! limit for [`PATIENCE`] then, the ceiling is lowered by a small part. While the arena is within its
-//! limit the ceiling is raised, by a smaller one. Once it is well above what keys and values take it is
-//! given up, and the state is Calm.
+//! For short times commands write faster than the arena compresses. So a full arena may be a 16th above
+//! its limit. Beyond that commands wait as in the state Behind. If the arena then comes no nearer to its
+//! limit for [`PATIENCE`], the ceiling is lowered by a small part. While the arena is within its limit,
+//! the ceiling is raised by a smaller part. When it is well above the size of keys and values, it is
+//! removed, and the state becomes Calm.
 //!
-//! The ceiling is not lowered below the *floor*, seven eighths of the arena's limit: so much would fit
-//! without compression. What is above the limit at the floor lies between values, in pages that have
-//! room left, and evicting more keys would bring little of it back. There commands do not wait.
+//! The ceiling is not lowered below the *floor*, seven eighths of the arena's limit: values of that size
+//! fit without compression. Memory above the limit at the floor is free space on partly used pages, and
+//! evicting more keys would free little of it. There commands do not wait.
 
 use super::{Keyspace, OutOfMemory};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What a command that needs memory has to do.
+/// What a command that needs memory does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Nothing: there is room.
+    /// It runs.
     Ready,
-    /// Come again some milliseconds later.
+    /// It is tried again some milliseconds later.
     Later,
 }
 
-/// How the arena keeps to its limit.
+/// The state of the arena's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pressure {
     Calm,
@@ -56,46 +56,46 @@ impl Pressure {
     }
 }
 
-/// How far above its limit the arena may be without a command waiting: this part of the limit.
+/// The divisor for the part of the limit by which the arena may exceed it before commands wait.
 const SLACK: usize = 64;
 
 /// The same for an arena that is full.
 const FULL_SLACK: usize = 16;
 
-/// How long the arena is above its limit, and does not come nearer to it, until it counts as full.
+/// How long the arena is above its limit, without coming nearer to it, before it counts as full.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long one command evicts keys at most, or a little longer.
-const EVICTING: Duration = Duration::from_micros(300);
+/// The longest time that one command evicts keys, approximately.
+const MAX_EVICTING: Duration = Duration::from_micros(300);
 
-/// How long tending evicts keys at most.
-const EVICTING_BEHIND: Duration = Duration::from_millis(10);
+/// The longest time that the maintenance evicts keys.
+const MAX_EVICTING_IN_TEND: Duration = Duration::from_millis(10);
 
-/// The part of what keys and values take by which the ceiling is lowered at a time.
+/// The divisor for the part of the size by which the ceiling is lowered at a time.
 const LOWERED: usize = 64;
 
-/// The part of the ceiling by which it is raised every tenth of a second.
+/// The divisor for the part of the ceiling by which it is raised every tenth of a second.
 const RAISED: usize = 256;
 
-/// How far above what keys and values take the ceiling means nothing: an eighth.
+/// The ceiling is removed when it is this part, an eighth, above the size of keys and values.
 const CLEAR: usize = 8;
 
-/// The time for which the arena has been above its limit.
+/// An interval in which the arena is above its limit.
 #[derive(Debug)]
 struct Above {
     since: Instant,
-    least_excess: usize,
+    least_excess: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Gauge {
     above: Mutex<Option<Above>>,
-    /// Whether there is something in `above`.
+    /// Whether `above` is `Some`.
     is_above: AtomicBool,
-    /// Bytes that keys and values may take for the sake of the arena's limit. The largest number where
-    /// the arena is not full.
+    /// The most bytes of keys and values that keep the arena within its limit. The largest number if the
+    /// arena is not full.
     ceiling: AtomicUsize,
-    /// Bytes below which the ceiling is not lowered.
+    /// The ceiling is not lowered below this.
     floor: AtomicUsize,
 }
 
@@ -111,9 +111,9 @@ impl Default for Gauge {
 }
 
 impl Gauge {
-    /// The arena is too far above its limit. Whether it has been, for [`PATIENCE`], and has come no
-    /// nearer to it. That is said once, and then found out anew.
-    fn stalls(&self, excess: usize, now: Instant) -> bool {
+    /// Records that the arena is too far above its limit. True if it has been for [`PATIENCE`] and has
+    /// come no nearer to it; a new interval begins then.
+    fn stalls(&self, excess: u64, now: Instant) -> bool {
         let mut above = self.above.lock();
         self.is_above.store(true, Relaxed);
         match &*above {
@@ -126,7 +126,7 @@ impl Gauge {
         }
     }
 
-    /// The arena is near enough to its limit.
+    /// Records that the arena is near enough to its limit.
     fn relax(&self) {
         if self.is_above.load(Relaxed) {
             *self.above.lock() = None;
@@ -138,19 +138,19 @@ impl Gauge {
         self.ceiling.load(Relaxed) < usize::MAX
     }
 
-    /// Whether it would not help to keep less.
+    /// Whether evicting more keys would not help.
     fn is_at_floor(&self) -> bool {
         self.ceiling.load(Relaxed) <= self.floor.load(Relaxed)
     }
 
-    /// The arena's limit is another one.
+    /// Records a new limit of the arena.
     pub(super) fn arena_limit(&self, limit: usize) {
         self.floor.store(limit / 8 * 7, Relaxed);
     }
 }
 
 impl Keyspace {
-    /// How the arena keeps to its limit.
+    /// The current state.
     pub fn pressure(&self) -> Pressure {
         if self.gauge.is_full() {
             Pressure::Full
@@ -161,27 +161,28 @@ impl Keyspace {
         }
     }
 
-    /// Room for a command that may need more memory: evicts keys by `maxmemory-policy` where they take
-    /// too much. To be called before [`keys`](Self::keys), as it takes locks.
+    /// Makes room for a command that may need memory: evicts keys by `maxmemory-policy` above a limit.
+    /// Called before [`keys`](Self::keys), because it takes locks.
     pub fn make_room(&self) -> Result<Room, OutOfMemory> {
         if self.is_too_far_above() && !self.policy().evicts() && self.gauge.is_full() {
             return Err(OutOfMemory);
         }
         let most = self.maxmemory().min(self.gauge.ceiling.load(Relaxed));
-        if self.used_bytes() > most && !self.evict_down_to(most, EVICTING)? {
+        if self.used_bytes() > most && !self.evict_down_to(most, MAX_EVICTING)? {
             return Ok(Room::Later);
         }
         Ok(if self.is_too_far_above() { Room::Later } else { Room::Ready })
     }
 
-    /// Bytes by which the arena is above its limit, if that is more than this part of the limit.
-    fn excess_above(&self, part: usize) -> Option<usize> {
+    /// The bytes by which the arena exceeds its limit, if they are more than the limit divided by `part`.
+    fn excess_above(&self, part: usize) -> Option<u64> {
         let excess = self.arena().excess_bytes();
-        (excess > 0 && excess > self.memory_limit().unwrap_or(0) / part).then_some(excess)
+        (excess > 0 && excess > self.memory_limit().unwrap_or(0) as u64 / part as u64)
+            .then_some(excess)
     }
 
-    /// Whether the arena is so far above its limit that commands have to wait. Where that does not get
-    /// better, it is full, or keeps less from now on.
+    /// Whether the arena is so far above its limit that commands have to wait. If it comes no nearer to its
+    /// limit, the arena becomes full, or the ceiling is lowered.
     fn is_too_far_above(&self) -> bool {
         let part = if self.gauge.is_full() { FULL_SLACK } else { SLACK };
         let Some(excess) = self.excess_above(part).filter(|_| !self.gauge.is_at_floor()) else {
@@ -203,7 +204,7 @@ impl Keyspace {
         self.gauge.ceiling.fetch_min(lowered, Relaxed);
     }
 
-    /// Evicts keys until the others take at most so much. Whether they do: time may run out before.
+    /// Evicts keys until they take at most `most` bytes. False if the time is over before.
     fn evict_down_to(&self, most: usize, time: Duration) -> Result<bool, OutOfMemory> {
         let begun = Instant::now();
         while self.used_bytes() > most {
@@ -215,13 +216,13 @@ impl Keyspace {
         Ok(true)
     }
 
-    /// Adjusts the ceiling, and evicts keys for it. To be called every tenth of a second.
+    /// Adjusts the ceiling and evicts keys above it. Called every tenth of a second.
     pub(super) fn adjust_ceiling(&self) {
         if !self.is_too_far_above() && self.excess_above(SLACK).is_none() {
             self.raise_ceiling();
         }
-        // Where nothing can be evicted, commands are refused.
-        let _ = self.evict_down_to(self.gauge.ceiling.load(Relaxed), EVICTING_BEHIND);
+        // If no key can be evicted, commands are refused.
+        let _ = self.evict_down_to(self.gauge.ceiling.load(Relaxed), MAX_EVICTING_IN_TEND);
     }
 
     fn raise_ceiling(&self) {
@@ -242,8 +243,8 @@ mod tests {
     use thermocline::Arena;
 
     #[test]
-    fn keys_that_would_fit_uncompressed_are_not_evicted_for_the_sake_of_the_arena() {
-        let arena = Arena::builder().or_plain_memory().build().unwrap();
+    fn keys_that_fit_uncompressed_are_not_evicted_for_the_arenas_limit() {
+        let arena = Arena::builder().plain_memory_fallback(true).build().unwrap();
         let space = Keyspace::new(arena, Options::default());
         for n in 0..1000 {
             let key = format!("key:{n}").into_bytes();
@@ -251,7 +252,7 @@ mod tests {
         }
         let floor = space.used_bytes() / 2;
         space.gauge.arena_limit(floor / 7 * 8);
-        // The arena never comes nearer to its limit, whatever goes.
+        // The arena comes no nearer to its limit, however many keys are evicted.
         for _ in 0..500 {
             space.lower_ceiling();
             let ceiling = space.gauge.ceiling.load(Relaxed);
@@ -259,7 +260,7 @@ mod tests {
         }
         assert!(space.gauge.is_at_floor());
         let used = space.used_bytes();
-        assert!((floor - 2000..=floor).contains(&used), "{used} are left, {floor} should be");
+        assert!((floor - 2000..=floor).contains(&used), "{used} are left, expected {floor}");
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
         assert!(!stalls(999, 190), "nearer by a byte");
         assert!(!stalls(5000, 389));
         assert!(stalls(5000, 390));
-        assert!(!stalls(5000, 391), "it is found out anew");
+        assert!(!stalls(5000, 391), "a new interval begins");
         assert!(stalls(5000, 590));
         gauge.relax();
         assert!(!stalls(5000, 800));

@@ -1,34 +1,34 @@
-//! Which keys go where there is no room.
+//! Chooses the keys to evict.
 
 use super::entry::Entry;
 use super::{Expiry, Keyspace, Options, OutOfMemory, SHARDS, UnixMs};
 use clap::ValueEnum;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
-/// What is evicted when `maxmemory` is reached.
+/// Which keys are evicted at `maxmemory`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 #[repr(u8)]
 pub enum Policy {
-    /// Nothing: commands that need memory fail.
+    /// No keys: commands that need memory fail.
     #[value(name = "noeviction")]
     NoEviction,
-    /// What was not used for the longest time, about.
+    /// The key that was not used for the longest time, approximately.
     #[default]
     #[value(name = "allkeys-lru")]
     AllKeysLru,
     /// Any key.
     #[value(name = "allkeys-random")]
     AllKeysRandom,
-    /// What was not used for the longest time, of the keys that have an expiry.
+    /// The key with an expiry that was not used for the longest time, approximately.
     VolatileLru,
     /// Any key that has an expiry.
     VolatileRandom,
-    /// What expires the soonest, about.
+    /// The key that expires soonest, approximately.
     VolatileTtl,
 }
 
 impl Policy {
-    /// As `maxmemory-policy` says it.
+    /// The name in `maxmemory-policy`.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
@@ -37,7 +37,7 @@ impl Policy {
         Self::from_str(name, true).ok()
     }
 
-    /// Whether any key may be evicted at all.
+    /// Whether the policy evicts keys at all.
     pub fn evicts(self) -> bool {
         self != Self::NoEviction
     }
@@ -47,7 +47,7 @@ impl Policy {
     }
 }
 
-/// What may be changed while the server runs. No limit is the largest number.
+/// Limits that can change while the server runs. The largest number means no limit.
 #[derive(Debug)]
 pub(super) struct Limits {
     maxmemory: AtomicUsize,
@@ -65,11 +65,11 @@ impl Limits {
     }
 }
 
-/// Keys to choose from, for each that is evicted: as `maxmemory-samples`.
+/// The number of keys that each eviction chooses from, as `maxmemory-samples`.
 const SAMPLES: usize = 5;
 
 impl Keyspace {
-    /// The largest number where there is no limit.
+    /// The largest number if there is no limit.
     pub(super) fn maxmemory(&self) -> usize {
         self.limits.maxmemory.load(Relaxed)
     }
@@ -94,7 +94,7 @@ impl Keyspace {
         self.limits.policy.store(policy as u8, Relaxed);
     }
 
-    /// Evicts the worst of a few keys.
+    /// Evicts the best candidate of a few keys.
     pub(super) fn evict_one(&self) -> Result<(), OutOfMemory> {
         let policy = self.policy();
         if policy == Policy::NoEviction {
@@ -102,7 +102,7 @@ impl Keyspace {
         }
         let (number, key) = self.worst_of_a_few(policy).ok_or(OutOfMemory)?;
         let mut shard = self.shards[number].lock();
-        // If it is gone by now, so is what it took.
+        // The key may have been removed meanwhile, which freed its memory.
         if let Some(place) = shard.find(self.hash(&key), &key) {
             let entry = shard.remove(place);
             shard.events.evicted += 1;
@@ -112,7 +112,7 @@ impl Keyspace {
         Ok(())
     }
 
-    /// The key that is to go, of a few, and its shard.
+    /// The best candidate of a few keys, and its shard.
     fn worst_of_a_few(&self, policy: Policy) -> Option<(usize, Vec<u8>)> {
         let start = self.random_below(SHARDS);
         let mut worst: Option<(u64, usize, Vec<u8>)> = None;
@@ -149,7 +149,7 @@ impl Keyspace {
         }
     }
 
-    /// Removes what has expired by `now` from one shard, and says how much.
+    /// Removes one shard's keys that have expired by `now`, and returns their number.
     pub(super) fn expire(&self, number: usize, now: UnixMs) -> usize {
         let mut shard = self.shards[number].lock();
         if shard.volatile() == 0 {

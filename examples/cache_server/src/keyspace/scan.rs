@@ -1,12 +1,12 @@
-//! Walking through all keys.
+//! Iterates over all keys.
 //!
-//! The order is that of the hashes, rotated so that the number of the shard comes first. It does not
-//! depend on the tables, which grow and shrink meanwhile: a client that goes on behind the last hash
-//! that it has seen misses nothing that was there all the time.
+//! The order is that of the hashes, rotated so that the shard's number comes first. It does not
+//! depend on the tables, which grow and shrink meanwhile: a client that continues after the last hash
+//! that it has seen misses no key that existed throughout.
 //!
-//! A place in the order has 63 bits, because some clients keep the cursor in a signed number and take
-//! a negative one for an error. Two hashes that differ in the last bit alone have the same place. Keys
-//! with the same place are always shown together.
+//! A position in the order has 63 bits, because some clients keep the cursor in a signed number and treat
+//! a negative one as an error. Two hashes that differ only in the last bit have the same position. Keys
+//! with the same position are always shown together.
 
 use super::shard::Shard;
 use super::{Keyspace, SHARD_SHIFT, SHARDS, UnixMs};
@@ -16,20 +16,20 @@ const SHARD_BITS: u32 = SHARDS.ilog2();
 
 const PLACE_BITS: u32 = i64::BITS - 1;
 
-/// A hash's place in the order.
+/// A hash's position in the order.
 fn place(hash: u64) -> u64 {
     hash.rotate_left(u64::BITS - SHARD_SHIFT - SHARD_BITS) >> (u64::BITS - PLACE_BITS)
 }
 
-/// Where to go on behind a place: 0 behind the last of all.
+/// The cursor after a position: 0 after the last.
 fn behind(place: u64) -> u64 {
     (place + 1) % (1 << PLACE_BITS)
 }
 
 impl Keyspace {
-    /// Shows at least `count` keys behind `cursor`, unless the end comes first, and returns where to
-    /// go on: 0 at the end, and never 2^63 or more. A key that is there from the first call to the last is shown at least
-    /// once, whatever happens to others meanwhile. The keys' shard is locked while they are shown.
+    /// Shows at least `count` keys after `cursor`, unless the end comes first, and returns the next
+    /// cursor: 0 at the end, and never 2^63 or more. A key that exists from the first call to the last is
+    /// shown at least once, independently of changes to other keys. The keys' shard is locked meanwhile.
     pub fn scan(&self, cursor: u64, count: usize, now: UnixMs, show: &mut dyn FnMut(&[u8])) -> u64 {
         let mut left = count.max(1);
         let first = (cursor >> (PLACE_BITS - SHARD_BITS)) as usize;
@@ -44,8 +44,8 @@ impl Keyspace {
         0
     }
 
-    /// Shows a shard's keys from `from` on. If these are `count` or more, the place of the last that
-    /// was shown is the error, and how many were is the result otherwise.
+    /// Shows a shard's keys from `from` on. Returns their number if it is less than `count`, else the
+    /// position of the last shown key as the error.
     fn show_some(
         &self,
         shard: &Shard,
@@ -68,9 +68,9 @@ impl Keyspace {
         if places.len() >= count { Err(last) } else { Ok(places.len()) }
     }
 
-    /// A key, each about as likely as any other.
+    /// A random key, each with about the same probability.
     pub fn random_key(&self, now: UnixMs) -> Option<Vec<u8>> {
-        // Where nearly all have expired any key that has not will do, however likely.
+        // If nearly all keys have expired, returns any other one, with unequal probability.
         for _ in 0..100 {
             let number = self.random_below(SHARDS);
             let shard = self.shards[number].lock();
@@ -89,9 +89,9 @@ impl Keyspace {
         })
     }
 
-    /// A number below `bound` that looks random.
+    /// A pseudo-random number below `bound`.
     pub(super) fn random_below(&self, bound: usize) -> usize {
-        // The golden ratio's Weyl sequence, mixed (SplitMix64, Steele, Lea and Flood 2014).
+        // SplitMix64 (Steele, Lea and Flood 2014): a Weyl sequence with the golden ratio, mixed.
         let step = 0x9e37_79b9_7f4a_7c15;
         let mut x = self.random.fetch_add(step, Relaxed).wrapping_add(step);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,31 +1,31 @@
-//! A part of the keys, under one lock.
+//! A part of the keys, with one lock.
 
 use super::entry::Entry;
 use super::{Expiry, UnixMs};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-/// How keys are hashed, everywhere.
+/// The hash function of all keys.
 pub(super) type Hasher = hashbrown::DefaultHashBuilder;
 
-/// What has happened to a shard's keys. Added up where somebody asks for it.
+/// Counts of events on a shard's keys. Queries add up all shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events {
-    /// Keys that were read and there.
+    /// Reads of existing keys.
     pub hits: u64,
-    /// Keys that were read and not there.
+    /// Reads of missing keys.
     pub misses: u64,
-    /// Keys that were removed because their time had passed.
+    /// Keys that were removed after their expiry.
     pub expired: u64,
-    /// Keys that were removed because there was no room.
+    /// Keys that were removed because memory was full.
     pub evicted: u64,
     /// Values that moved to the hot lane.
     pub promoted: u64,
     /// Values that moved from the hot lane to the cold one.
     pub demoted: u64,
-    /// Values that were read where they are stored.
+    /// Values that were read without restoring their pages.
     pub peeked: u64,
-    /// Values whose stored copy was damaged, and which are no more.
+    /// Values that were removed because their stored copy was damaged.
     pub lost: u64,
 }
 
@@ -42,7 +42,7 @@ impl std::ops::AddAssign for Events {
     }
 }
 
-/// Where an entry is in its shard.
+/// An entry's position in its shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place(usize);
 
@@ -59,12 +59,12 @@ impl Shard {
         self.table.len()
     }
 
-    /// Entries with an expiry.
+    /// The number of entries with an expiry.
     pub(super) fn volatile(&self) -> usize {
         self.volatile
     }
 
-    /// Where the key's entry is, until something is inserted or removed.
+    /// The place of the key's entry, valid until the next insertion or removal.
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
         self.table.find_bucket_index(hash, |entry| entry.key() == key).map(Place)
     }
@@ -77,7 +77,7 @@ impl Shard {
         self.table.get_bucket_mut(place.0).expect("an entry's place")
     }
 
-    /// The key must not be there yet.
+    /// The key must not exist.
     pub(super) fn insert(&mut self, hasher: &Hasher, hash: u64, entry: Entry) {
         self.volatile += usize::from(entry.record().is_volatile());
         self.table.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
@@ -90,7 +90,7 @@ impl Shard {
         entry
     }
 
-    /// Gives the entry another expiry, and says how many bytes it took before and takes now.
+    /// Sets the entry's expiry, and returns its bytes before and after.
     pub(super) fn set_expiry(&mut self, place: Place, expiry: Expiry) -> (usize, usize) {
         let bucket = self.table.get_bucket_entry(place.0).expect("an entry's place");
         let (entry, vacant) = bucket.remove();
@@ -107,7 +107,7 @@ impl Shard {
         self.table.iter()
     }
 
-    /// All entries, from the one that `random`, of 2^32, stands for.
+    /// All entries, beginning at the one that `random`, of 2^32, selects.
     pub(super) fn from(&self, random: usize) -> impl Iterator<Item = &Entry> {
         let buckets = self.table.num_buckets();
         let first = (random * buckets) >> 32;
@@ -119,7 +119,7 @@ impl Shard {
         self.table.iter_mut()
     }
 
-    /// Takes out what has expired.
+    /// Takes out the expired entries.
     pub(super) fn take_expired(&mut self, now: UnixMs) -> Vec<Entry> {
         let taken = self.table.extract_if(|entry| entry.has_expired(now));
         let taken: Vec<Entry> = taken.collect();
@@ -128,13 +128,13 @@ impl Shard {
         taken
     }
 
-    /// Takes out everything.
+    /// Takes out all entries.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         self.volatile = 0;
         std::mem::take(&mut self.table).into_iter()
     }
 
-    /// Gives back the room for keys that are gone.
+    /// Frees the room of removed keys.
     pub(super) fn trim(&mut self, hasher: &Hasher) {
         if self.table.capacity() / 4 > self.table.len() {
             self.table.shrink_to_fit(|entry| hasher.hash_one(entry.key()));

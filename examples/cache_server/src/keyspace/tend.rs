@@ -1,4 +1,4 @@
-//! What is done behind the commands' backs, ten times a second.
+//! Periodic maintenance of the keyspace, ten times a second.
 
 use super::heat::TICK;
 use super::{Keyspace, SHARDS, UnixMs};
@@ -7,34 +7,34 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thermocline::Lane;
 
-/// How far the rounds through all shards have come.
+/// The state of the maintenance between its calls.
 #[derive(Debug, Default)]
 pub(super) struct Tending {
     next: usize,
     footprint: Footprint,
-    /// Bytes that may be hot, where there is a limit.
+    /// The most bytes that may be hot, if there is a memory limit.
     budget: Option<usize>,
 }
 
-/// A round through all shards takes ten seconds, and two where memory is short.
+/// A round through all shards takes ten seconds, and two with a memory limit.
 const ROUND: usize = 100;
 const SHORT_ROUND: usize = 20;
 
-/// What is found expired, of a shard's keys, for the next shard to be looked at right away.
-const MANY: usize = 4;
+/// If more than one in this number of a shard's keys had expired, the call visits one more shard.
+const EXPIRED_PART: usize = 4;
 
-/// How long one call takes at most, or a little longer.
-const LONGEST: Duration = Duration::from_millis(25);
+/// The longest time of one call, approximately.
+const MAX_TIME: Duration = Duration::from_millis(25);
 
-/// What an arena can be limited to at least.
-const LEAST: usize = 256 << 10;
+/// The smallest limit of the arena.
+const MIN_LIMIT: usize = 256 << 10;
 
-/// What may be hot, of the memory that a limit leaves for pages.
+/// The share of the arena's memory for pages that may be hot.
 const HOT_PART: (usize, usize) = (7, 10);
 
 impl Keyspace {
-    /// Removes what has expired, moves what has cooled, and sees to it that the process stays within
-    /// its limit on memory. To be called every tenth of a second, by one thread.
+    /// Removes expired keys, moves cooled values, and keeps the process within its memory limit. One
+    /// thread calls this every tenth of a second.
     pub fn tend(&self, now: UnixMs) {
         let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
         #[expect(clippy::cast_possible_truncation, reason = "ticks turn over after 13 years")]
@@ -46,20 +46,20 @@ impl Keyspace {
         let shards = SHARDS / if tending.budget.is_some() { SHORT_ROUND } else { ROUND };
         let start = Instant::now();
         let mut done = 0;
-        while done < shards && start.elapsed() < LONGEST {
+        while done < shards && start.elapsed() < MAX_TIME {
             let number = tending.next;
             tending.next = (number + 1) % SHARDS;
             let keys = self.shards[number].lock().len();
             let expired = self.expire(number, now);
             self.demote(number);
-            // Where much has expired more will have.
-            done += usize::from(expired * MANY <= keys);
-            // Commands come first, where there are fewer processors than threads.
+            // A shard with many expired keys suggests that other shards have many too.
+            done += usize::from(expired * EXPIRED_PART <= keys);
+            // Lets commands run if there are fewer processors than threads.
             thread::yield_now();
         }
     }
 
-    /// Gives the arena what the rest of the process leaves of the limit.
+    /// Sets the arena's limit to the memory that the rest of the process leaves.
     pub(super) fn govern(&self, tending: &mut Tending) {
         let Some(limit) = self.memory_limit() else {
             if tending.budget.take().is_some() {
@@ -67,16 +67,16 @@ impl Keyspace {
             }
             return;
         };
-        let stored = self.arena().stats().store_bytes;
+        let stored = self.arena().stats().store_bytes as usize;
         let left = limit.saturating_sub(tending.footprint.measure().saturating_sub(stored));
-        // Fails where nothing is evicted in any case.
-        let _ = self.arena().set_memory_limit(Some(left.max(LEAST)));
-        self.gauge.arena_limit(left.max(LEAST));
+        // Fails if the arena evicts nothing.
+        let _ = self.arena().set_memory_limit(Some(left.max(MIN_LIMIT)));
+        self.gauge.arena_limit(left.max(MIN_LIMIT));
         tending.budget = Some(left.saturating_sub(stored) / HOT_PART.1 * HOT_PART.0);
     }
 
-    /// Moves what has cooled down in one shard next to other such values. What is not in memory has
-    /// gone where it should be by itself.
+    /// Moves a shard's cooled values to the cold lane. A cooled value that is stored stays where it is:
+    /// its page was evicted already.
     pub(super) fn demote(&self, number: usize) {
         let mut shard = self.shards[number].lock();
         let mut demoted = 0;
@@ -87,7 +87,7 @@ impl Keyspace {
                 if self.values.is_resident(&record.value) {
                     demoted += u64::from(self.move_to(Lane::Cold, record, None));
                 } else {
-                    self.heat.lost(record.value.capacity());
+                    self.heat.remove_hot_bytes(record.value.capacity());
                     record.value.count_as_cold();
                 }
             }

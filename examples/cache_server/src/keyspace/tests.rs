@@ -1,4 +1,4 @@
-//! The keyspace against a plain map, and what it does behind the commands' backs.
+//! The keyspace compared with a plain map, and its maintenance.
 
 use super::*;
 use clap::ValueEnum;
@@ -10,7 +10,7 @@ fn arena() -> Arena {
     Arena::builder()
         .scan_interval(Duration::from_secs(3600))
         .cold_age(Duration::from_secs(3600))
-        .or_plain_memory()
+        .plain_memory_fallback(true)
         .build()
         .unwrap()
 }
@@ -19,7 +19,7 @@ fn space() -> Keyspace {
     Keyspace::new(arena(), Options::default())
 }
 
-/// Evicts all that can be; nothing where the arena is plain memory.
+/// Evicts all pages that can be evicted; none in plain memory.
 fn evict(space: &Keyspace) {
     match space.arena().evict_now() {
         Ok(_) | Err(ArenaError::NotSwapping) => {}
@@ -27,7 +27,7 @@ fn evict(space: &Keyspace) {
     }
 }
 
-/// Nothing but the keys that are there, by the index and by the sums.
+/// Checks that the index and the sums contain exactly the existing keys.
 fn check(space: &Keyspace) {
     let mut used = 0;
     let mut hot = 0;
@@ -53,7 +53,7 @@ impl Random {
         (self.0 >> 11) as usize % bound
     }
 
-    /// Bytes that tell from others of the same length.
+    /// Bytes that differ from other bytes of the same length.
     fn bytes(&mut self) -> Vec<u8> {
         let len = [0, 1, 5, 100, 1000, 5000, 20_000][self.below(7)];
         let first = self.below(251);
@@ -61,7 +61,7 @@ impl Random {
     }
 }
 
-/// What a keyspace is to look like.
+/// The expected contents of a keyspace.
 #[derive(Default)]
 struct Model(BTreeMap<Vec<u8>, (Vec<u8>, Expiry)>);
 
@@ -76,7 +76,7 @@ impl Model {
 }
 
 #[test]
-fn it_is_a_map() {
+fn a_keyspace_behaves_like_a_map() {
     let space = space();
     let mut model = Model::default();
     let mut random = Random(88_172_645_463_325_252);
@@ -158,7 +158,7 @@ fn it_is_a_map() {
 }
 
 #[test]
-fn a_scan_shows_what_was_there_all_the_time() {
+fn a_scan_shows_each_key_that_exists_throughout() {
     let space = space();
     let name = |n: usize| format!("key:{n}").into_bytes();
     let put = |n: usize, now| {
@@ -179,7 +179,7 @@ fn a_scan_shows_what_was_there_all_the_time() {
             if cursor == 0 {
                 break;
             }
-            // Tables grow and shrink meanwhile.
+            // Tables grow and shrink during the scan.
             calls += 1;
             let n = 10_000 + calls * 17;
             (n..n + 17).for_each(|n| put(n, 0));
@@ -193,10 +193,10 @@ fn a_scan_shows_what_was_there_all_the_time() {
     assert!(space.keys(&[&key], 0).about(&key).is_some());
     space.clear();
     assert_eq!(space.random_key(0), None);
-    assert_eq!(space.scan(0, 10, 0, &mut |_| panic!("nothing is there")), 0);
+    assert_eq!(space.scan(0, 10, 0, &mut |_| panic!("the keyspace is empty")), 0);
 }
 
-/// What happens between two calls of a scan.
+/// An operation between two calls of a scan.
 #[derive(Debug, Clone)]
 enum Between {
     Grow(usize),
@@ -204,10 +204,10 @@ enum Between {
     Nothing,
 }
 
-/// Tables of shards grow and shrink by thousands of keys between the calls of a scan. Each key that
-/// stays is shown, and cursors are no negative numbers.
+/// Tables of shards grow and shrink by thousands of keys between the calls of a scan. The scan shows each
+/// key that stays, and cursors are not negative as signed numbers.
 #[test]
-fn a_scan_shows_what_stays_while_tables_are_resized() {
+fn a_scan_shows_remaining_keys_while_tables_are_resized() {
     use proptest::prelude::*;
     let between = prop_oneof![
         2 => (1000usize..20_000).prop_map(Between::Grow),
@@ -244,7 +244,7 @@ fn a_scan_shows_what_stays_while_tables_are_resized() {
                         space.keys(&[&key], 0).remove(key.as_bytes());
                     }
                     passing = left;
-                    // Gives the room of removed keys back, as tending does.
+                    // Frees the room of removed keys, as the maintenance does.
                     (0..SHARDS).for_each(|shard| space.demote(shard));
                 }
                 _ => {}
@@ -257,9 +257,9 @@ fn a_scan_shows_what_stays_while_tables_are_resized() {
     run.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// One used all the time, in each of a hundred pages of others that are not.
+/// One value on each of a hundred pages is used all the time, its neighbours are not.
 #[test]
-fn what_is_hot_gathers_in_few_pages_and_leaves_when_it_has_cooled() {
+fn hot_values_gather_on_few_pages_and_leave_after_cooling() {
     let space = space();
     let name = |n: usize| format!("key:{n}").into_bytes();
     let value = |n: usize| vec![(n % 251) as u8; 500];
@@ -291,7 +291,7 @@ fn what_is_hot_gathers_in_few_pages_and_leaves_when_it_has_cooled() {
     check(&space);
 }
 
-/// Whether there is no room for a command. Waits for it like a connection, if it has to.
+/// Whether a command that needs memory is refused. Waits as a connection does, if it has to.
 fn is_refused(space: &Keyspace) -> bool {
     loop {
         match space.make_room() {
@@ -303,7 +303,7 @@ fn is_refused(space: &Keyspace) -> bool {
 }
 
 #[test]
-fn maxmemory_is_kept_by_the_policy() {
+fn the_policy_evicts_keys_above_maxmemory() {
     for &policy in Policy::value_variants() {
         let options = Options { maxmemory: Some(200_000), policy, ..Options::default() };
         let space = Keyspace::new(arena(), options);
@@ -317,7 +317,7 @@ fn maxmemory_is_kept_by_the_policy() {
             }
             let expiry = if n % 2 == 0 { Expiry::Never } else { Expiry::At(1_000_000 - n as i64) };
             space.keys(&[name(n)], 0).set(&name(n), &[7; 400], NewExpiry::Set(expiry)).unwrap();
-            // Used again and again, so that it is never the longest idle.
+            // Used repeatedly, so that this key is never the longest idle.
             space.keys(&[name(1)], 0).touch(&name(1));
         }
         assert!(space.used_bytes() <= 200_000 + 600, "{policy:?}");
@@ -339,7 +339,7 @@ fn maxmemory_is_kept_by_the_policy() {
 }
 
 #[test]
-fn tending_removes_what_has_expired_and_keeps_to_the_limit() {
+fn tending_removes_expired_keys_and_keeps_the_limit() {
     let options = Options { memory_limit: Some(1 << 30), ..Options::default() };
     let space = Keyspace::new(arena(), options);
     let name = |n: usize| format!("key:{n}").into_bytes();
@@ -351,7 +351,7 @@ fn tending_removes_what_has_expired_and_keeps_to_the_limit() {
         space.tend(100);
     }
     assert_eq!((space.len(), space.volatile(), space.events().expired), (1000, 1000, 4000));
-    // Far too little for the process: the arena gets what it can work with.
+    // The process takes more than this, so the arena gets its smallest limit.
     space.set_memory_limit(Some(1));
     space.tend(100);
     space.set_memory_limit(None);

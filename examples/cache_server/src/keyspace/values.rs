@@ -1,4 +1,4 @@
-//! Values in the arena: where each lies, and how it grows.
+//! Values in the arena.
 
 #![allow(unsafe_code)]
 
@@ -8,16 +8,16 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use thermocline::{Arena, ArenaError, ArenaLane, Lane, Peek};
 
-/// The bytes of one value. It has to be given back to [`Values::free`]: dropping it leaks them.
+/// The bytes of one value. [`Values::free`] must take it back: dropping it leaks them.
 #[derive(Debug)]
 pub(super) struct Value {
     start: NonNull<u8>,
     len: u32,
     lane: Lane,
-    /// It has grown: its block has room for more, up to a power of two.
+    /// The value has grown, so its block's size is a power of two.
     grown: bool,
     pub(super) form: Form,
-    /// How often it was used of late: see [`heat`](super::heat).
+    /// The number of recent uses: see [`heat`](super::heat).
     pub(super) heat: u8,
 }
 
@@ -37,12 +37,12 @@ impl Value {
         self.lane
     }
 
-    /// It is in the hot lane, but on a page that is not in memory.
+    /// Counts a value of the hot lane as cold, because its page is not resident.
     pub(super) fn count_as_cold(&mut self) {
         self.lane = Lane::Cold;
     }
 
-    /// Bytes of its block.
+    /// The bytes of its block.
     pub(super) fn capacity(&self) -> usize {
         capacity(self.len(), self.grown)
     }
@@ -51,10 +51,10 @@ impl Value {
         layout(self.capacity())
     }
 
-    /// The bytes, which may be evicted: they come back when they are looked at.
+    /// The bytes. A read of an evicted one restores its page.
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: the block holds so many bytes, all written, which live and are written to through
-        // `&mut self` alone.
+        // SAFETY: the block holds this number of bytes, all initialised; they live as long as the value
+        // and change only through `&mut self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len()) }
     }
 }
@@ -68,7 +68,7 @@ fn layout(bytes: usize) -> Layout {
     Layout::array::<u8>(bytes).expect("a value's length")
 }
 
-/// The arena, as the place of values.
+/// The arena that holds the values.
 #[derive(Debug)]
 pub(super) struct Values {
     default: ArenaLane,
@@ -93,7 +93,7 @@ impl Values {
         }
     }
 
-    /// A new value with these bytes.
+    /// Allocates a value with these bytes.
     pub(super) fn put(&self, lane: Lane, bytes: &[u8]) -> Result<Value, OutOfMemory> {
         let len = u32::try_from(bytes.len()).map_err(|_| OutOfMemory)?;
         if len == 0 {
@@ -101,19 +101,19 @@ impl Values {
         }
         let block = self.lane(lane).allocate(layout(bytes.len())).map_err(|_| OutOfMemory)?;
         let start = block.cast::<u8>();
-        // SAFETY: a new block of at least so many bytes.
+        // SAFETY: a new block of at least this number of bytes.
         unsafe { start.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Ok(Value::new(start, len, lane))
     }
 
     pub(super) fn free(&self, value: Value) {
         if value.capacity() > 0 {
-            // SAFETY: allocated by `put` or `resize` with this layout, and not used any more.
+            // SAFETY: `put` or `resize` allocated it with this layout, and it is not used after this.
             unsafe { self.arena().deallocate(value.start, value.layout()) }
         }
     }
 
-    /// The bytes of a value: those that are stored are read where they are, into `buffer`.
+    /// The bytes of a value. Decompresses stored pages into `buffer` and leaves them stored.
     pub(super) fn peek<'a>(
         &self,
         value: &'a Value,
@@ -129,15 +129,15 @@ impl Values {
         value.len == 0 || self.arena().is_resident(value.bytes())
     }
 
-    /// Brings back what is stored of a value.
+    /// Restores the stored pages of a value.
     pub(super) fn ensure(&self, value: &Value) {
         if value.len > 0 {
-            // What is lost is found when it is read.
+            // A later read finds lost pages.
             let _ = self.arena().ensure(value.bytes());
         }
     }
 
-    /// Writes `bytes` at `offset`, up to which and in between the value is filled with zeros.
+    /// Writes `bytes` at `offset`. Fills the gap after a shorter value with zeros.
     pub(super) fn write(
         &self,
         value: &mut Value,
@@ -149,7 +149,7 @@ impl Values {
         if end > old_len {
             self.resize(value, end)?;
         }
-        // SAFETY: within the block, which is this value's alone; the block has `end` bytes at least.
+        // SAFETY: within the block, which only this value uses and which has at least `end` bytes.
         unsafe {
             if offset > old_len {
                 value.start.add(old_len).write_bytes(0, offset - old_len);
@@ -162,7 +162,7 @@ impl Values {
         Ok(())
     }
 
-    /// Gives the value room for `len` bytes, which is more than it has. Those that are new are anything.
+    /// Grows the value to `len` bytes, more than it has. The new bytes are uninitialised.
     fn resize(&self, value: &mut Value, len: usize) -> Result<(), OutOfMemory> {
         let new_len = u32::try_from(len).map_err(|_| OutOfMemory)?;
         let (old, new) = (value.layout(), layout(capacity(len, true)));

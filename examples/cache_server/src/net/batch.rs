@@ -1,41 +1,36 @@
-//! Carrying requests out, as many at a time as have come.
+//! Executes requests in batches.
 
-use super::connection::{Connection, MOST_UNSENT};
+use super::connection::{Connection, MAX_UNSENT};
 use super::scratch::{Parsed, Scratch};
 use crate::command::table::table;
-use crate::command::{Carried, Request, carry_out};
+use crate::command::{Execution, Request, execute};
 use crate::reply::Reply;
 use crate::request::{Limits, Next, ProtocolError};
 use crate::server::{Server, WorkerStats, unix_ms};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Requests that are looked at together before the first of them is carried out.
+/// The most requests in a batch.
 const BATCH: usize = 64;
 
-/// Requests that are carried out in one turn of a connection.
+/// The most requests of a connection's turn.
 const TURN: usize = 1024;
 
 impl Connection {
-    /// Carries out what the input holds, within the bounds of a turn.
-    pub(super) fn carry_out(
-        &mut self,
-        server: &Server,
-        stats: &WorkerStats,
-        scratch: &mut Scratch,
-    ) {
+    /// Executes the requests in the input, at most a turn's worth.
+    pub(super) fn execute(&mut self, server: &Server, stats: &WorkerStats, scratch: &mut Scratch) {
         let mut done = 0;
-        while done < TURN && self.input.may_hold_request() && !self.is_held_up() {
+        while done < TURN && self.input.may_hold_request() && !self.must_pause() {
             let last = self.parse_batch(server, scratch);
             done += scratch.parsed.len();
-            let all = self.carry_out_batch(server, stats, scratch);
+            let all = self.execute_batch(server, stats, scratch);
             if let (true, Some(error)) = (all, last) {
                 self.refuse(&error, scratch);
             }
         }
     }
 
-    /// Answers what is no request, if the client wants replies, and ends.
+    /// Answers invalid input, if the client wants replies, and closes the connection.
     fn refuse(&mut self, error: &ProtocolError, scratch: &mut Scratch) {
         self.session.close = true;
         if self.session.wants_reply() {
@@ -45,19 +40,19 @@ impl Connection {
         }
     }
 
-    fn is_held_up(&self) -> bool {
+    fn must_pause(&self) -> bool {
         self.session.close
-            || self.waits
-            || self.output.unsent() > MOST_UNSENT
+            || self.waits_for_memory
+            || self.output.unsent() > MAX_UNSENT
             || self.session.client.killed.load(Relaxed)
     }
 
-    /// Takes requests apart, into `scratch`. What comes behind them may be an error.
+    /// Parses requests into `scratch`. Returns the error if the input after them is invalid.
     fn parse_batch(&mut self, server: &Server, scratch: &mut Scratch) -> Option<ProtocolError> {
         let unauthenticated = self.session.must_authenticate(server);
         let limits =
             Limits { bulk: server.settings.proto_max_bulk_len.load(Relaxed), unauthenticated };
-        // The password may be in the next request, and changes what is allowed behind it.
+        // The next request may contain the password, which changes the limits after it.
         let most = if unauthenticated { 1 } else { BATCH };
         scratch.parsed.clear();
         scratch.spans.clear();
@@ -67,7 +62,7 @@ impl Connection {
             let start = self.input.parser().position();
             match self.input.next(limits) {
                 Next::Request if self.input.parser().was_words() && !scratch.parsed.is_empty() => {
-                    // Words are not in the input itself: they make a batch of their own.
+                    // A line of words is not parsed in place, so it makes a batch of its own.
                     self.input.go_back(start);
                     return None;
                 }
@@ -89,9 +84,9 @@ impl Connection {
         None
     }
 
-    /// Whether all of it was carried out, and what was found behind it still holds; if not, the input
-    /// goes on behind what was carried out.
-    fn carry_out_batch(
+    /// Executes the batch. True if all requests were executed with the limits that they were parsed with;
+    /// if not, the input is set back to the end of the last executed request.
+    fn execute_batch(
         &mut self,
         server: &Server,
         stats: &WorkerStats,
@@ -103,7 +98,7 @@ impl Connection {
         let begun = Instant::now();
         let now = unix_ms();
         self.output.prepare(scratch);
-        let Self { input, output, session, waits, .. } = self;
+        let Self { input, output, session, waits_for_memory, .. } = self;
         let source = if scratch.of_words { input.parser().words() } else { input.bytes() };
         let mut args = scratch.args.take();
         args.extend(scratch.spans.iter().map(|span| span.of(source)));
@@ -112,18 +107,18 @@ impl Connection {
         let requests = scratch.parsed.iter().zip(&scratch.found);
         let requests = requests.map(|(p, &found)| Request { args: &args[p.args()], found });
 
-        let stranger = session.must_authenticate(server);
+        let was_unauthenticated = session.must_authenticate(server);
         let (mut done, mut other_limits) = (0, false);
         for request in requests {
-            if carry_out(server, session, stats, request, now, output.bytes()) == Carried::Later {
-                *waits = true;
+            if execute(server, session, stats, request, now, output.bytes()) == Execution::Later {
+                *waits_for_memory = true;
                 break;
             }
             done += 1;
             let killed = session.client.killed.load(Relaxed);
-            // What comes behind was taken apart with the limits for the other.
-            other_limits = session.must_authenticate(server) != stranger;
-            if session.close || killed || other_limits || output.unsent() > MOST_UNSENT {
+            // The requests after this one were parsed with other limits.
+            other_limits = session.must_authenticate(server) != was_unauthenticated;
+            if session.close || killed || other_limits || output.unsent() > MAX_UNSENT {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! One connection: what has come, what is to be sent, and whose turn it is.
+//! One connection: its input, its output, and its turns.
 
 use super::input::{Input, Read};
 use super::output::Output;
@@ -12,23 +12,23 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Requests of a client who has more unsent replies than this are neither carried out nor read.
-pub const MOST_UNSENT: usize = 1 << 20;
+/// The server neither executes nor reads requests of a client with more unsent bytes of replies than this.
+pub const MAX_UNSENT: usize = 1 << 20;
 
-/// What a connection takes beside its buffers, about.
-const BESIDE_BUFFERS: usize = 1 << 10;
+/// Bytes of a connection apart from its buffers, approximately.
+const CONNECTION_BYTES: usize = 1 << 10;
 
-/// Bytes that are still read from a client once the server is stopping.
+/// Bytes that the server still reads from a client while it stops.
 const LAST_BYTES: usize = 1 << 20;
 
-/// What becomes of a connection after its turn.
+/// How a connection continues after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// There is more that could be done at once.
+    /// It can continue at once.
     Again,
-    /// There is a request that waits for memory. To be tried again some milliseconds later.
+    /// A request waits for memory. The worker tries it again some milliseconds later.
     Later,
-    /// For the kernel to say that there is something to do.
+    /// It waits for an event from the kernel.
     Wait,
     Close,
 }
@@ -39,22 +39,22 @@ pub struct Connection {
     pub session: Session,
     pub input: Input,
     pub output: Output,
-    /// Whether the kernel may have something to read, or room to write, for all we know.
+    /// Whether the socket may have input, or room for output, as far as the events tell.
     readable: bool,
     writable: bool,
-    /// Whether we are told when there is room to write.
-    awaits_room: bool,
-    /// The client has ended its side, so the end is going to be read.
-    hung_up: bool,
-    /// Nothing more is going to be read.
+    /// Whether the poll reports room for output.
+    awaits_writable: bool,
+    /// The client has closed its side, so reading will reach the end.
+    peer_closed: bool,
+    /// The end of the input was reached.
     ended: bool,
-    /// What may still be read, once the server is stopping.
+    /// The bytes that may still be read while the server stops.
     last_bytes: Option<usize>,
-    /// The next request, or the rest of one, has to wait for memory.
-    pub waits: bool,
-    /// Its worker knows when to try that again.
-    pub listed: bool,
-    /// It has a turn coming.
+    /// The next request, or the rest of one, waits for memory.
+    pub waits_for_memory: bool,
+    /// The connection is in its worker's list of retries.
+    pub retry_scheduled: bool,
+    /// The connection is in its worker's queue.
     pub queued: bool,
 }
 
@@ -67,30 +67,30 @@ impl Connection {
             output: Output::default(),
             readable: false,
             writable: true,
-            awaits_room: false,
-            hung_up: false,
+            awaits_writable: false,
+            peer_closed: false,
             ended: false,
             last_bytes: None,
-            waits: false,
-            listed: false,
+            waits_for_memory: false,
+            retry_scheduled: false,
             queued: false,
         }
     }
 
     pub fn note(&mut self, event: &Event) {
-        // Errors show when the socket is used.
+        // Errors are reported by the next read or write.
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.hung_up |= event.is_read_closed() || event.is_error();
+        self.peer_closed |= event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable();
     }
 
-    /// The server is stopping: what the client has sent so far is the last that is read.
+    /// Makes this the connection's last input: the bytes that the client has sent so far.
     pub fn finish(&mut self) {
         self.readable = true;
         self.last_bytes.get_or_insert(LAST_BYTES);
     }
 
-    /// Reads once, carries out what can be, and sends what can be.
+    /// Reads once, executes requests, and sends replies.
     pub fn turn(&mut self, server: &Server, stats: &WorkerStats, scratch: &mut Scratch) -> Turn {
         stats.turned();
         let turn = self.work(server, stats, scratch).unwrap_or(Turn::Close);
@@ -106,14 +106,14 @@ impl Connection {
         stats: &WorkerStats,
         scratch: &mut Scratch,
     ) -> io::Result<Turn> {
-        self.waits = false;
+        self.waits_for_memory = false;
         self.send(server, stats)?;
-        if self.output.unsent() <= MOST_UNSENT && !self.session.close {
+        if self.output.unsent() <= MAX_UNSENT && !self.session.close {
             if !self.input.may_hold_request() && self.readable && !self.ended {
                 self.read_if_there_is_room(server, stats, scratch)?;
             }
             if self.input.may_hold_request() {
-                self.carry_out(server, stats, scratch);
+                self.execute(server, stats, scratch);
             }
             self.send(server, stats)?;
         }
@@ -129,17 +129,17 @@ impl Connection {
                 _ => Turn::Wait,
             };
         }
-        // Room that we know of is no event any more.
+        // Room that is already known causes no further event.
         let to_send = unsent > 0 && self.writable;
-        let to_read = unsent <= MOST_UNSENT && (more || self.readable && !self.ended);
-        match to_send || to_read && !self.waits {
+        let to_read = unsent <= MAX_UNSENT && (more || self.readable && !self.ended);
+        match to_send || to_read && !self.waits_for_memory {
             true => Turn::Again,
-            false if self.waits => Turn::Later,
+            false if self.waits_for_memory => Turn::Later,
             false => Turn::Wait,
         }
     }
 
-    /// Reads, unless that takes memory which clients may not take now.
+    /// Reads, unless that takes more memory than clients may take now.
     fn read_if_there_is_room(
         &mut self,
         server: &Server,
@@ -149,7 +149,7 @@ impl Connection {
         let (growth, now) = (self.input.growth(), server.started.elapsed());
         match server.clients.grant(&self.session.client, growth, now) {
             Grant::Yes => self.read(server, stats, scratch)?,
-            Grant::Later => self.waits = true,
+            Grant::Later => self.waits_for_memory = true,
             Grant::Never => server.clients.evict(&self.session.client),
         }
         Ok(())
@@ -165,8 +165,8 @@ impl Connection {
         match self.input.read(&self.stream, unauthenticated, scratch)? {
             Read::Some { bytes, all } => {
                 stats.read(bytes);
-                // With less than it could take the socket is empty: another event will come.
-                self.readable = !all || self.hung_up || self.last_bytes.is_some();
+                // A read of less than the capacity has emptied the socket; more input causes an event.
+                self.readable = !all || self.peer_closed || self.last_bytes.is_some();
                 self.session.client.active_at.store(server.seconds(), Relaxed);
                 self.session.client.moved(server.started.elapsed());
                 if let Some(left) = &mut self.last_bytes {
@@ -195,19 +195,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks to be told of room to write when, and only when, that is waited for: a client's reading
-    /// would wake us up for nothing otherwise.
+    /// Asks for events about room for output only while the connection waits for it. A reading client
+    /// would wake the worker for nothing otherwise.
     pub fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let awaits_room = self.output.unsent() > 0 && !self.writable;
-        if awaits_room != self.awaits_room {
-            self.awaits_room = awaits_room;
-            registry.reregister(&mut self.stream, token, Self::interest(awaits_room))?;
+        let awaits_writable = self.output.unsent() > 0 && !self.writable;
+        if awaits_writable != self.awaits_writable {
+            self.awaits_writable = awaits_writable;
+            registry.reregister(&mut self.stream, token, Self::interest(awaits_writable))?;
         }
         Ok(())
     }
 
-    pub fn interest(awaits_room: bool) -> Interest {
-        if awaits_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+    pub fn interest(awaits_writable: bool) -> Interest {
+        if awaits_writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
     }
 
     fn show_figures(&self, server: &Server) {
@@ -216,6 +216,6 @@ impl Connection {
         client.input_free.store(self.input.free(), Relaxed);
         client.output.store(self.output.unsent(), Relaxed);
         let buffers = self.input.memory() + self.output.memory();
-        server.clients.takes(client, BESIDE_BUFFERS + buffers);
+        server.clients.set_memory(client, CONNECTION_BYTES + buffers);
     }
 }

@@ -1,4 +1,4 @@
-//! What has come from a client and has not been carried out.
+//! A client's unprocessed input.
 
 use super::scratch::{READ_BYTES, Scratch};
 use super::stream::Stream;
@@ -6,15 +6,15 @@ use crate::request::{Limits, Next, Parser};
 use rustix::io::Errno;
 use std::io;
 
-/// The longest request, and that of a client that has not given its password. The connection of one
-/// that sends more is closed.
+/// The longest request, and the longest one of a client without the password. The server closes the
+/// connection of a client that sends more.
 const LONGEST_REQUEST: usize = 1 << 30;
 const LONGEST_UNAUTHENTICATED: usize = 1 << 20;
 
-/// What reading came to.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
-    /// Whether that was all there was to read.
+    /// `all`: the read has emptied the socket.
     Some {
         bytes: usize,
         all: bool,
@@ -23,19 +23,19 @@ pub enum Read {
     End,
 }
 
-/// Bytes, whole requests and the beginning of one. While there are none it has no memory.
+/// Complete requests and the beginning of one. An empty input has no buffer.
 #[derive(Debug, Default)]
 pub struct Input {
     bytes: Vec<u8>,
     parser: Parser,
-    /// Bytes that are known to be missing from the request at the end.
+    /// Bytes that the incomplete request at the end is known to lack.
     missing: usize,
-    /// There is something that has not been looked at.
+    /// The input has unparsed bytes.
     fresh: bool,
 }
 
 impl Input {
-    /// Reads once, into memory of which [`growth`](Self::growth) has told.
+    /// Reads once, into memory that [`growth`](Self::growth) has reported.
     pub fn read(
         &mut self,
         stream: &Stream,
@@ -67,13 +67,13 @@ impl Input {
         if self.bytes.capacity() == 0 {
             self.bytes = scratch.take_input();
         }
-        let more = self.wanted() - self.bytes.len();
+        let more = self.next_capacity() - self.bytes.len();
         self.bytes.try_reserve_exact(more).map_err(|_| io::ErrorKind::OutOfMemory.into())
     }
 
-    /// The capacity for reading once more. A long argument gets its room at once, so that it is never
-    /// moved.
-    fn wanted(&self) -> usize {
+    /// The capacity for the next read. It has room for the whole of a long argument, so that the
+    /// argument is not moved later.
+    fn next_capacity(&self) -> usize {
         let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
         let least = len + self.missing.max(READ_BYTES / 4);
         match capacity {
@@ -83,22 +83,22 @@ impl Input {
         }
     }
 
-    /// Bytes of memory that reading once more takes beyond what there is.
+    /// The memory in bytes that the next read adds.
     pub fn growth(&mut self) -> usize {
         self.drop_done();
         match self.bytes.capacity() {
-            // A buffer that the worker lends.
+            // The worker lends a buffer.
             0 => 0,
-            capacity => self.wanted() - capacity,
+            capacity => self.next_capacity() - capacity,
         }
     }
 
-    /// Bytes of memory that it takes.
+    /// The buffer's memory in bytes.
     pub fn memory(&self) -> usize {
         self.bytes.capacity() + self.parser.memory()
     }
 
-    /// Takes the next request apart: see [`Parser::next`].
+    /// Parses the next request: see [`Parser::next`].
     pub fn next(&mut self, limits: Limits) -> Next {
         let next = self.parser.next(&self.bytes, limits);
         if let Next::Incomplete { missing } = next {
@@ -116,13 +116,13 @@ impl Input {
         &self.parser
     }
 
-    /// Leaves requests for later: the next one begins at `position`.
+    /// Sets the input back: the next request begins at `position`.
     pub fn go_back(&mut self, position: usize) {
         self.parser.go_back(position);
         self.fresh = position < self.bytes.len();
     }
 
-    /// Whether looking for a request may find one.
+    /// Whether the input may contain a complete request.
     pub fn may_hold_request(&self) -> bool {
         self.fresh
     }
@@ -135,7 +135,7 @@ impl Input {
         self.bytes.capacity() - self.bytes.len()
     }
 
-    /// Requests that were carried out are dropped, if what is left need not be moved far for it.
+    /// Drops executed requests, if few bytes have to be moved for it.
     fn drop_done(&mut self) {
         let done = self.parser.done();
         if done > 0 {
@@ -144,7 +144,7 @@ impl Input {
         }
     }
 
-    /// Gives back what memory is not needed until the connection's next turn.
+    /// Returns memory that is not needed until the next turn.
     pub fn rest(&mut self, scratch: &mut Scratch) {
         if self.bytes.capacity() == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Sockets that listen, and who is let in.
+//! Listening sockets, and which clients they accept.
 
 use super::Stream;
 use crate::server::Server;
@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long nobody is let in after the process has run out of descriptors.
-const RESPITE: Duration = Duration::from_millis(100);
+/// How long the server accepts no client after the process has run out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that are let in at a time.
-const AT_A_TIME: usize = 1000;
+/// The most connections accepted in one call.
+const MAX_ACCEPTS: usize = 1000;
 
-/// Why nothing listens there.
+/// Why the server cannot listen on an address.
 #[derive(Debug)]
 pub struct BindError {
     address: String,
@@ -52,16 +52,16 @@ impl std::error::Error for BindError {
 #[derive(Debug)]
 enum Listener {
     Tcp(TcpListener),
-    /// Its file is removed at the end.
+    /// The file is removed when this is dropped.
     Unix(UnixListener, PathBuf),
 }
 
-/// All sockets that listen.
+/// All listening sockets.
 #[derive(Debug)]
 pub struct Listeners {
     all: Vec<Listener>,
-    /// Where one stands back for a while, until then.
-    respite: Option<Instant>,
+    /// The end of a pause in accepting clients.
+    paused_until: Option<Instant>,
 }
 
 impl Listeners {
@@ -77,10 +77,10 @@ impl Listeners {
                 .map_err(|error| BindError { address: path.display().to_string(), error })?;
             all.push(Listener::Unix(listener, path.to_owned()));
         }
-        Ok(Self { all, respite: None })
+        Ok(Self { all, paused_until: None })
     }
 
-    /// Where they listen, for people.
+    /// The addresses, for the user.
     pub fn addresses(&self) -> Vec<String> {
         let address = |listener: &Listener| match listener {
             Listener::Tcp(tcp) => {
@@ -91,7 +91,7 @@ impl Listeners {
         self.all.iter().map(address).collect()
     }
 
-    /// With tokens from 0 on.
+    /// Registers the sockets, with tokens from 0 on.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (i, listener) in self.all.iter_mut().enumerate() {
             match listener {
@@ -102,27 +102,27 @@ impl Listeners {
         Ok(())
     }
 
-    /// Lets in who waits. Whether to come back soon, without waiting for an event.
+    /// Accepts waiting clients. True if more may be waiting, so that the caller must call again soon.
     pub fn accept(&mut self, server: &Server) -> bool {
-        if self.respite.is_some_and(|until| Instant::now() < until) {
+        if self.paused_until.is_some_and(|until| Instant::now() < until) {
             return true;
         }
-        self.respite = None;
+        self.paused_until = None;
         let mut more = false;
         for listener in &self.all {
-            for left in (0..AT_A_TIME).rev() {
+            for left in (0..MAX_ACCEPTS).rev() {
                 match listener.accept() {
                     Ok(Accepted { stream, address, local }) => {
                         welcome(server, stream, address, local);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_exhaustion(&error) => {
-                        // The client goes on waiting, and so do we.
-                        self.respite = Some(Instant::now() + RESPITE);
+                        // The client stays in the socket's backlog.
+                        self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                         more = true;
                         break;
                     }
-                    // The client has gone again.
+                    // The client has disconnected.
                     Err(_) => {}
                 }
                 more |= left == 0;
@@ -136,7 +136,7 @@ impl Drop for Listeners {
     fn drop(&mut self) {
         for listener in &self.all {
             if let Listener::Unix(_, path) = listener {
-                // Somebody may have removed it already.
+                // Another process may have removed the file.
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -170,13 +170,13 @@ fn welcome(server: &Server, mut stream: Stream, address: String, local: String) 
     let settings = &server.settings;
     if server.clients.count() >= settings.maxclients.load(Relaxed) {
         server.clients.reject();
-        // The socket's buffer is empty: there is room for it, or nobody to read it.
+        // The socket's buffer is empty, so it takes the line, unless the client has disconnected.
         let _ = stream.write(b"-ERR max number of clients reached\r\n");
         return;
     }
     if let Stream::Tcp(tcp) = &stream {
-        // What is sent is sent at once; that a peer has vanished is noticed. A connection works
-        // without either as well.
+        // Replies are sent without delay, and a vanished peer is noticed. A connection also works without
+        // both options.
         let _ = tcp.set_nodelay(true);
         let seconds = settings.tcp_keepalive.load(Relaxed);
         if seconds > 0 {
@@ -210,12 +210,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// A socket file that nobody listens on any more is replaced, nothing else is.
+/// Replaces a socket file without a listener, and no other file.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             match BlockingUnixStream::connect(path) {
-                // To connect to what is no socket at all is refused as well.
+                // connect(2) also refuses a file that is no socket.
                 Err(refused)
                     if refused.kind() == io::ErrorKind::ConnectionRefused
                         && std::fs::symlink_metadata(path)?.file_type().is_socket() =>

@@ -1,4 +1,4 @@
-//! The network: sockets that listen, and threads that serve what comes.
+//! The network: listening sockets, and the threads that serve connections.
 
 mod batch;
 mod connection;
@@ -45,10 +45,10 @@ impl Workers {
         Ok(Self(threads?))
     }
 
-    /// Finishes what has been read, and ends them.
+    /// Has the threads execute the requests that have been read, and waits for their end.
     pub fn stop(self, server: &Server) -> io::Result<()> {
         server.clients.tell_all(|| Message::Stop);
-        // A panic ends the process where it happens.
+        // A panic aborts the process, so `join` returns no panic.
         self.0.into_iter().try_for_each(|thread| thread.join().expect("a worker never panics"))
     }
 }

@@ -1,21 +1,21 @@
-//! Replies on their way.
+//! A connection's unsent replies.
 
 use super::scratch::Scratch;
 use super::stream::Stream;
 use std::io;
 
-/// Bytes that are sent in one turn.
-const MOST_SENT: usize = 1 << 20;
+/// The most bytes that one turn sends.
+const MAX_SENT: usize = 1 << 20;
 
-/// What sending came to.
+/// The result of sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     pub bytes: usize,
-    /// The kernel took no more.
+    /// The socket's buffer is full.
     pub full: bool,
 }
 
-/// Bytes to be sent. While there are none it has no memory.
+/// The bytes to send. An empty output has no buffer.
 #[derive(Debug, Default)]
 pub struct Output {
     bytes: Vec<u8>,
@@ -23,7 +23,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Bytes of memory that it takes.
+    /// The buffer's memory in bytes.
     pub fn memory(&self) -> usize {
         self.bytes.capacity()
     }
@@ -32,21 +32,21 @@ impl Output {
         self.bytes.len() - self.sent
     }
 
-    /// Gets memory for replies, if there is none.
+    /// Gets a buffer for replies, if there is none.
     pub fn prepare(&mut self, scratch: &mut Scratch) {
         if self.bytes.capacity() == 0 {
             self.bytes = scratch.take_output();
         }
     }
 
-    /// Where replies are appended.
+    /// The buffer that replies are appended to.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     pub fn send(&mut self, stream: &mut Stream) -> io::Result<Sent> {
         let mut sent = Sent { bytes: 0, full: false };
-        while self.unsent() > 0 && sent.bytes < MOST_SENT {
+        while self.unsent() > 0 && sent.bytes < MAX_SENT {
             match stream.write(&self.bytes[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
@@ -64,7 +64,7 @@ impl Output {
         Ok(sent)
     }
 
-    /// Gives back what memory is not needed until the connection's next turn.
+    /// Returns memory that is not needed until the next turn.
     pub fn rest(&mut self, scratch: &mut Scratch) {
         if self.bytes.capacity() == 0 {
             return;
@@ -73,7 +73,7 @@ impl Output {
             self.sent = 0;
             scratch.give_output(std::mem::take(&mut self.bytes));
         } else if self.sent > self.bytes.len() / 2 {
-            // Less is moved than was sent.
+            // This moves fewer bytes than were sent.
             self.bytes.drain(..self.sent);
             self.sent = 0;
             self.bytes.shrink_to(2 * self.bytes.len());

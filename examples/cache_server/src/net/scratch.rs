@@ -1,19 +1,18 @@
-//! What a worker uses for every batch again, so that requests in a steady stream allocate nothing.
+//! A worker's buffers, which all batches share, so that a steady stream of requests allocates nothing.
 
 use crate::command::table::Found;
 use crate::request::Span;
 use std::ops::Range;
 
-/// Bytes that are read at a time.
+/// The most bytes of one read.
 pub const READ_BYTES: usize = 64 << 10;
 
-/// Bytes of replies that a buffer keeps room for between turns.
+/// The largest capacity of an output buffer that is kept between turns.
 const OUTPUT_KEPT: usize = 256 << 10;
 
 const INPUTS_KEPT: usize = 4;
 
-/// One request of a batch: which of the batch's arguments are its own, and where in the input it
-/// ends.
+/// One request of a batch: the range of its arguments among the batch's, and its end in the input.
 #[derive(Debug, Clone, Copy)]
 pub struct Parsed {
     pub first: usize,
@@ -33,7 +32,7 @@ pub struct Scratch {
     output: Vec<u8>,
     pub spans: Vec<Span>,
     pub parsed: Vec<Parsed>,
-    /// Where in the input the batch begins.
+    /// The batch's start in the input.
     pub start: usize,
     /// The batch is one line of words.
     pub of_words: bool,
@@ -42,12 +41,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// An empty buffer for [`READ_BYTES`].
+    /// An empty buffer of [`READ_BYTES`].
     pub fn take_input(&mut self) -> Vec<u8> {
         self.inputs.pop().unwrap_or_else(|| Vec::with_capacity(READ_BYTES))
     }
 
-    /// Takes an input back that is not needed any more; frees it if it is of an unusual size.
+    /// Takes back an input buffer. Frees it if it has another size or enough are kept.
     pub fn give_input(&mut self, mut input: Vec<u8>) {
         if input.capacity() == READ_BYTES && self.inputs.len() < INPUTS_KEPT {
             input.clear();
@@ -68,7 +67,7 @@ impl Scratch {
     }
 }
 
-/// The memory of a vector of slices, whatever they borrow from.
+/// The allocation of a vector of slices, for vectors with different lifetimes.
 #[derive(Debug, Default)]
 pub struct Slices(Vec<&'static [u8]>);
 
@@ -81,7 +80,7 @@ impl Slices {
         const KEPT: usize = 1 << 14;
         if slices.capacity() <= KEPT {
             slices.clear();
-            // Collected in place: nothing is copied, nor allocated.
+            // Collected in place: this neither copies nor allocates.
             self.0 = slices.into_iter().map(|_| -> &'static [u8] { unreachable!() }).collect();
         }
     }

@@ -1,4 +1,4 @@
-//! A connection's socket, of either kind.
+//! A connection's socket, TCP or Unix.
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -16,7 +16,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Appends to `input` what there is, as far as its capacity goes.
+    /// Appends available bytes to `input`, up to its capacity.
     pub fn read_into(&self, input: &mut Vec<u8>) -> Result<usize, Errno> {
         rustix::io::read(self, spare_capacity(input))
     }
@@ -28,9 +28,9 @@ impl Stream {
         }
     }
 
-    /// Tells the client that nothing more will come.
+    /// Ends the output, so that the client sees its end.
     pub fn end_output(&self) {
-        // It fails where the client has gone already.
+        // Fails if the client has closed the connection.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),

@@ -2,10 +2,10 @@
 
 use super::{Limits, Line, Next, Parser, ProtocolError, Span};
 
-/// Arguments of a request.
+/// The most arguments of a request.
 const MOST_ARGUMENTS: i64 = i32::MAX as i64;
 
-/// What a client without a password may send.
+/// The most arguments for a client without the password.
 const UNAUTHENTICATED_ARGUMENTS: i64 = 10;
 const UNAUTHENTICATED_BYTES: u64 = 16 << 10;
 
@@ -25,7 +25,7 @@ impl Parser {
                 return Next::Error(ProtocolError::UnauthenticatedCount);
             }
             self.pass_line(end);
-            // None, or less: an empty request.
+            // Zero or negative: an empty request.
             self.arguments_left = usize::try_from(count).unwrap_or(0);
         }
         while self.arguments_left > 0 {
@@ -36,7 +36,7 @@ impl Parser {
                     Err(next) => return next,
                 },
             };
-            // The bytes after an argument are taken for its line end, whatever they are.
+            // As in Redis, the two bytes after an argument count as its line end, whichever they are.
             let (have, needed) = (input.len() - self.at, len + 2);
             if have < needed {
                 self.bulk = Some(len);
@@ -71,9 +71,9 @@ impl Parser {
         usize::try_from(len).map_err(|_| Next::Error(ProtocolError::ArgumentLength))
     }
 
-    /// Where `\r` is, once the byte behind it, which is not looked at, has come too.
+    /// The position of `\r`, once the byte after it has arrived, which is not checked.
     fn find_header_end(&mut self, input: &[u8]) -> Line {
-        // Headers are short, and there are several in a request.
+        // Headers are short, and a request has several.
         let header = &input[self.at..];
         let short = header.iter().take(12).position(|&byte| byte == b'\r');
         let end = match short {
@@ -92,7 +92,7 @@ impl Parser {
     }
 }
 
-/// A whole number in the one way of writing it: no plus, no leading zeros, no spaces.
+/// An integer in its canonical form: no plus, no leading zeros, no spaces.
 pub fn number(digits: &[u8]) -> Option<i64> {
     match digits {
         [digit @ b'0'..=b'9'] => Some(i64::from(digit - b'0')),
@@ -116,7 +116,7 @@ mod tests {
     use super::number;
 
     #[test]
-    fn numbers_are_written_in_one_way() {
+    fn numbers_have_one_canonical_form() {
         for (text, value) in [
             ("0", 0),
             ("7", 7),

@@ -1,6 +1,6 @@
-//! What clients are told when they cannot be understood.
+//! Protocol errors.
 
-/// Why a request is none. The connection is closed behind it.
+/// Why input is not a valid request. The server closes the connection after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolError {
     ArgumentCount,
@@ -15,7 +15,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The whole error, as Redis words it.
+    /// The error reply, in Redis' words.
     pub fn message(self) -> Vec<u8> {
         let text: &[u8] = match self {
             Self::ArgumentCount => b"invalid multibulk length",

@@ -1,4 +1,4 @@
-//! Requests as a person types them: words in a line, in quotes where they have spaces in them.
+//! Inline requests: words in a line, in quotes if they contain spaces.
 
 use super::{Line, Next, Parser, ProtocolError, Span};
 
@@ -31,7 +31,7 @@ impl Parser {
     }
 }
 
-/// Spaces as `isspace` of C knows them, the vertical tab among them.
+/// A space as defined by C's `isspace`, which includes the vertical tab.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
@@ -41,8 +41,8 @@ fn without_leading_spaces(line: &[u8]) -> &[u8] {
     &line[spaces..]
 }
 
-/// Appends the word at the beginning of `line` to `out`, and returns what is behind it. None if a
-/// quote is not closed, or something follows it closely.
+/// Appends the word at the beginning of `line` to `out`, and returns the rest. None if a quote is not
+/// closed, or is followed by another character than a space.
 fn word<'a>(mut line: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         let (&byte, rest) = match line.split_first() {
@@ -68,7 +68,7 @@ fn after_quote(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Up to the closing quote, with the escapes of C.
+/// Reads up to the closing quote, with the escapes of C.
 fn double_quoted<'a>(mut line: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         line = match line {
@@ -97,7 +97,7 @@ fn double_quoted<'a>(mut line: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> 
     }
 }
 
-/// Up to the closing quote, where only the quote itself can be escaped.
+/// Reads up to the closing quote. Only the quote itself can be escaped.
 fn single_quoted<'a>(mut line: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         line = match line {

@@ -1,11 +1,11 @@
-//! Requests, taken apart where they lie in the buffer.
+//! Requests, parsed in place in the input buffer.
 //!
-//! A request is an array of bulk strings (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`), or a line of words as
-//! a person types it. The parser is told of more input as it comes and goes on where it stopped, so
-//! that every byte is looked at once however it was split; what it hands out are places in the input.
-//! Limits and errors are those of Redis 7. Two things differ, both where Redis goes by how the bytes
-//! happened to arrive: a line is too long at 64 KiB even when its end is there already, and a zero
-//! byte in a line is a byte like others, where Redis waits for ever.
+//! A request is an array of bulk strings (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`), or an inline request: a line
+//! of words as a person types it. The parser is called with more input as it arrives and continues
+//! where it stopped, so that it reads every byte once however the input was split. It returns positions
+//! in the input. Limits and errors are those of Redis 7. Two things differ; in both Redis depends on how
+//! the bytes arrived: a line above 64 KiB is too long even if its end has arrived, and a zero byte in
+//! a line is an ordinary byte, whereas Redis waits for ever.
 
 mod bulk;
 mod error;
@@ -18,19 +18,19 @@ pub use error::ProtocolError;
 
 use memchr::memchr;
 
-/// Longer lines are refused, whether they are words or the length of something.
+/// Longer lines are refused: inline requests and headers.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// What a client may send.
+/// The limits for a client's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of an argument.
+    /// The most bytes of an argument.
     pub bulk: u64,
-    /// The client has yet to give a password: few and short arguments.
+    /// The client has not sent the password: few and short arguments.
     pub unauthenticated: bool,
 }
 
-/// A place in the input: an argument.
+/// The position of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     start: usize,
@@ -38,45 +38,45 @@ pub struct Span {
 }
 
 impl Span {
-    /// The argument's bytes, in the input or the [words](Parser::words).
+    /// The argument's bytes, in the input or in the [words](Parser::words).
     pub fn of(self, source: &[u8]) -> &[u8] {
         &source[self.start..self.end]
     }
 }
 
-/// What the input holds next.
+/// The parser's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// A whole request, of one argument at least: see [`Parser::arguments`].
+    /// A complete request with at least one argument: see [`Parser::arguments`].
     Request,
-    /// The beginning of one, or nothing. `missing` more bytes are known to be needed; 0 if it is not
-    /// known how many.
+    /// The beginning of a request, or nothing. At least `missing` more bytes are needed; 0 if the number
+    /// is not known.
     Incomplete { missing: usize },
-    /// Nothing that could be understood, nor can what follows be.
+    /// Invalid input. The input after it cannot be parsed either.
     Error(ProtocolError),
 }
 
-/// Where the last request's arguments are.
+/// Where the last request's arguments lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Input,
     Words,
 }
 
-/// Takes the requests of one connection apart.
+/// Parses the requests of one connection.
 #[derive(Debug)]
 pub struct Parser {
-    /// What lies before it has been understood.
+    /// The end of the parsed input.
     at: usize,
-    /// Bytes behind `at` in which there is no end of a line.
+    /// Bytes after `at` that contain no line end.
     searched: usize,
-    /// Arguments that the current request is still to have. 0 between requests.
+    /// The arguments that the current request still lacks. 0 between requests.
     arguments_left: usize,
     /// The length of the current argument, once it is known.
     bulk: Option<usize>,
     arguments: Vec<Span>,
     source: Source,
-    /// The last line of words, what was quoted in it spelt out.
+    /// The last inline request, unquoted.
     words: Vec<u8>,
 }
 
@@ -95,8 +95,8 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// Goes on in `input`: what it was the last time, what came since at its end. Empty requests are
-    /// passed over, as they have no reply.
+    /// Continues in `input`: the input of the last call, with new bytes at its end. Skips empty requests,
+    /// which have no reply.
     pub fn next(&mut self, input: &[u8], limits: Limits) -> Next {
         loop {
             if self.arguments_left == 0 {
@@ -118,28 +118,28 @@ impl Parser {
         }
     }
 
-    /// The arguments of the last request: places in the input, or if it [was
-    /// words](Self::was_words) in [those](Self::words).
+    /// The arguments of the last request: positions in the input, or for an [inline
+    /// request](Self::was_words) in the [words](Self::words).
     pub fn arguments(&self) -> &[Span] {
         &self.arguments
     }
 
-    /// Whether the last request was a line of words. Asked before the next one is looked for.
+    /// Whether the last request was an inline request. Valid until the next call of `next`.
     pub fn was_words(&self) -> bool {
         self.source == Source::Words
     }
 
-    /// The words of the last line of them, unquoted.
+    /// The words of the last inline request, unquoted.
     pub fn words(&self) -> &[u8] {
         &self.words
     }
 
-    /// The input's first byte that belongs to no request that has been handed out, between requests.
+    /// Between requests: the end of the last request in the input.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// Bytes at the input's beginning that are not needed any more.
+    /// The number of bytes at the input's beginning that are no longer needed.
     pub fn done(&self) -> usize {
         match self.arguments.first() {
             Some(first) if self.arguments_left > 0 => first.start,
@@ -147,7 +147,7 @@ impl Parser {
         }
     }
 
-    /// Goes back to `position`, where a request begins, or has begun.
+    /// Goes back to `position`, where a request begins or has begun.
     pub fn go_back(&mut self, position: usize) {
         self.at = position;
         self.searched = 0;
@@ -156,7 +156,7 @@ impl Parser {
         self.arguments.clear();
     }
 
-    /// `bytes` at the input's beginning, all of earlier requests, are gone.
+    /// Records that the caller has removed `bytes` bytes of earlier requests from the input's beginning.
     pub fn forget(&mut self, bytes: usize) {
         self.at -= bytes;
         if self.arguments_left > 0 {
@@ -167,13 +167,13 @@ impl Parser {
         }
     }
 
-    /// Bytes of memory that it takes beside itself.
+    /// The bytes of memory that the parser has allocated.
     #[allow(dead_code, reason = "the fuzzer does not ask for it")]
     pub fn memory(&self) -> usize {
         self.arguments.capacity() * size_of::<Span>() + self.words.capacity()
     }
 
-    /// Gives memory back that an unusual request has taken.
+    /// Frees memory that an unusual request has allocated.
     pub fn shrink(&mut self) {
         const USUAL: usize = 64;
         if self.arguments_left == 0 && self.arguments.capacity() > USUAL {
@@ -184,7 +184,7 @@ impl Parser {
         }
     }
 
-    /// The place of the next `end` byte from `at` on, in a line that is not too long.
+    /// The position of the next `end` byte after `at`, within the longest line.
     fn find(&mut self, end: u8, input: &[u8]) -> Line {
         let line = &input[self.at..];
         let line = &line[..line.len().min(LONGEST_LINE + 1)];
@@ -199,7 +199,7 @@ impl Parser {
     }
 }
 
-/// How far a line goes.
+/// The result of a search for a line's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
     EndsAt(usize),

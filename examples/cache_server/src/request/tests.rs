@@ -1,4 +1,4 @@
-//! Requests and what is none, in one piece and in many.
+//! Valid and invalid requests, in one piece and in many.
 
 use super::{Limits, Next, Parser, ProtocolError};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ type Requests = Vec<Vec<Vec<u8>>>;
 const USUAL: Limits = Limits { bulk: 512 << 20, unauthenticated: false };
 const UNAUTHENTICATED: Limits = Limits { unauthenticated: true, ..USUAL };
 
-/// All requests in the pieces, and the error that they end with.
+/// All requests in the pieces, and the error after them.
 fn parse(pieces: &[&[u8]], limits: Limits) -> (Requests, Option<ProtocolError>) {
     let mut parser = Parser::default();
     let (mut input, mut requests) = (Vec::new(), Vec::new());
@@ -44,7 +44,7 @@ fn requests(input: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn arrays_of_bulk_strings() {
+fn arrays_of_bulk_strings_are_parsed() {
     assert_eq!(
         requests("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n"),
         [vec!["GET", "k"], vec!["PING"]]
@@ -52,12 +52,12 @@ fn arrays_of_bulk_strings() {
     assert_eq!(requests("*1\r\n$0\r\n\r\n"), [[""]]);
     assert_eq!(requests("*1\r\n$2\r\n\r\n\r\n"), [["\r\n"]]);
     assert!(requests("*0\r\n*-1\r\n*-5\r\n").is_empty());
-    // What stands in place of a line end is not looked at.
+    // The bytes in place of a line end are not checked.
     assert_eq!(requests("*1\rx$4\r?PINGxx*1\r\n$1\r\na\r\n"), [["PING"], ["a"]]);
 }
 
 #[test]
-fn lines_of_words() {
+fn lines_of_words_are_parsed() {
     assert_eq!(requests("SET k v\r\nPING\n"), [vec!["SET", "k", "v"], vec!["PING"]]);
     assert_eq!(requests(" a \t b\x0bc \r\n"), [["a", "b", "c"]]);
     assert!(requests("\r\n\n   \r\n").is_empty());
@@ -69,13 +69,13 @@ fn lines_of_words() {
 }
 
 #[test]
-fn both_kinds_after_each_other() {
+fn inline_requests_and_arrays_can_alternate() {
     let input = "ping\r\n*1\r\n$4\r\nping\r\nping x\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n";
     assert_eq!(requests(input), [vec!["ping"], vec!["ping"], vec!["ping", "x"], vec!["a", "b"]]);
 }
 
 #[test]
-fn what_cannot_be_understood() {
+fn invalid_requests_are_errors() {
     use ProtocolError as E;
     let nothing: Requests = Vec::new();
     for (input, error) in [
@@ -98,13 +98,13 @@ fn what_cannot_be_understood() {
     ] {
         assert_eq!(parsed(input.as_bytes()), (nothing.clone(), Some(error)), "{input:?}");
     }
-    // What came before is carried out.
+    // The requests before the error are returned.
     let (before, error) = parsed(b"PING\r\n*1\r\n:1\r\n");
     assert_eq!((before.len(), error), (1, Some(E::NoArgument { found: b':' })));
 }
 
 #[test]
-fn errors_are_worded_as_redis_words_them() {
+fn errors_have_the_words_of_redis() {
     use ProtocolError as E;
     for (error, text) in [
         (E::ArgumentCount, "invalid multibulk length"),
@@ -123,7 +123,7 @@ fn errors_are_worded_as_redis_words_them() {
 }
 
 #[test]
-fn lines_have_a_longest_length() {
+fn lines_have_a_maximum_length() {
     use ProtocolError as E;
     let line = |start: &str, len: usize| [start, &"1".repeat(len - start.len())].concat();
     for (start, error) in [
@@ -142,7 +142,7 @@ fn lines_have_a_longest_length() {
 }
 
 #[test]
-fn without_a_password_little_may_be_said() {
+fn without_the_password_requests_must_be_small() {
     use ProtocolError as E;
     let parse = |input: &[u8]| parse(&[input], UNAUTHENTICATED).1;
     assert_eq!(parse(b"*10\r\n$16384\r\n"), None);
@@ -151,11 +151,11 @@ fn without_a_password_little_may_be_said() {
 }
 
 #[test]
-fn a_long_argument_says_how_much_is_missing() {
+fn a_long_argument_reports_its_missing_bytes() {
     let mut parser = Parser::default();
     let input = b"*2\r\n$3\r\nSET\r\n$1000\r\nabc";
     assert_eq!(parser.next(input, USUAL), Next::Incomplete { missing: 999 });
-    // The command's name is still needed, the headers are not.
+    // The command's name is still needed; the headers are not.
     assert_eq!(parser.done(), 8);
 }
 
@@ -173,7 +173,7 @@ fn going_back_finds_the_same_request_again() {
     assert_eq!(parser.arguments()[0].of(input), b"b");
 }
 
-/// Requests, with what may go wrong among them.
+/// Requests, possibly with errors among them.
 fn anything() -> impl Strategy<Value = Vec<u8>> {
     let word = proptest::collection::vec(any::<u8>(), 0..20);
     let bulks = proptest::collection::vec(word.clone(), 0..5).prop_map(|arguments| {
@@ -197,7 +197,7 @@ fn anything() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn it_does_not_matter_where_the_input_is_split(
+    fn splitting_the_input_does_not_change_the_result(
         input in anything(),
         splits in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
     ) {
@@ -217,7 +217,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read(
+    fn written_requests_are_parsed_back(
         request in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 1..8)
     ) {
         let mut input = format!("*{}\r\n", request.len()).into_bytes();

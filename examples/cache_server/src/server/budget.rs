@@ -1,15 +1,15 @@
-//! What clients may take together: unfinished requests, replies that were not taken, and buffers.
+//! The memory that all clients may take together: unfinished requests, unread replies, and buffers.
 //!
-//! In Redis' words this is `maxmemory-clients`: bytes, or a percentage of the memory limit. A client
-//! whose request needs more memory than is left is not read until there is some. Such a client does not
-//! hinder others: one that takes little is always read. Where that is not enough the largest client is
-//! closed, and counted in `evicted_clients`:
+//! Redis calls this limit `maxmemory-clients`: bytes, or a percentage of the memory limit. If a client's
+//! request needs more memory than is left, the server does not read from that client until there is enough.
+//! It still serves the other clients: a client that takes little is always read. If waiting is not enough,
+//! the server closes the largest client and counts it in `evicted_clients`:
 //!
-//! - at once, where clients take more than they may, as replies are only seen when they are there;
-//! - at once, a client whose request alone needs more than all may take;
-//! - where a client has waited for [`PATIENCE`], the largest of those that hold much and have neither sent
-//!   nor taken anything for so long. A client that waits is not read, so that it is not counted among
-//!   these; if every client that holds much waits, the largest of them is closed.
+//! - at once, if the clients exceed the limit, because the size of a reply is known only when it exists;
+//! - at once, a client whose request alone exceeds the limit;
+//! - when a client has waited for [`MAX_WAIT`], the largest client that holds much and has neither sent
+//!   nor received anything for that time. The server does not read from waiting clients, so they do not
+//!   count as idle; if every client that holds much waits, the server closes the largest of them.
 //!
 //! `CLIENT NO-EVICT` exempts a client from being closed, not from waiting.
 
@@ -19,23 +19,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What a client may always take. Requests that are not unusual need less.
-const LITTLE: usize = 128 << 10;
+/// Bytes that a client may always take. Ordinary requests need less.
+const ALWAYS_GRANTED: usize = 128 << 10;
 
-/// How long a client waits for memory until another one, or it, is closed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait of a client for memory before the server closes a client.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// What clients may take together.
+/// The limit on the memory of all clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
     Unlimited,
     Bytes(u64),
-    /// Of the memory limit, or of `maxmemory` where there is no such limit.
+    /// A percentage of the memory limit, or of `maxmemory` if there is no memory limit.
     Percent(u64),
 }
 
 impl Share {
-    /// Bytes; the largest number where there is no limit.
+    /// The limit in bytes; the largest number if there is none.
     pub fn of(self, memory_limit: u64, maxmemory: u64) -> usize {
         let whole = if memory_limit > 0 { memory_limit } else { maxmemory };
         let bytes = match self {
@@ -71,11 +71,11 @@ impl std::fmt::Display for Share {
     }
 }
 
-/// Whether a client may take more.
+/// Whether a client may take more memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     Yes,
-    /// When others have given some back.
+    /// Not before other clients have freed memory.
     Later,
     Never,
 }
@@ -95,12 +95,12 @@ impl Default for Budget {
 }
 
 impl Clients {
-    /// Bytes that clients take together.
+    /// Bytes that all clients take together.
     pub fn used_bytes(&self) -> usize {
         self.budget.used.load(Relaxed)
     }
 
-    /// Bytes that they may take. The largest number where there is no limit.
+    /// The limit in bytes; the largest number if there is none.
     pub fn most_bytes(&self) -> usize {
         self.budget.most.load(Relaxed)
     }
@@ -109,21 +109,21 @@ impl Clients {
         self.budget.most.store(most, Relaxed);
     }
 
-    /// Clients that were closed for what they took.
+    /// The number of clients that were closed for their memory.
     pub fn evicted(&self) -> u64 {
         self.budget.evicted.load(Relaxed)
     }
 
-    /// Clients whose requests wait for memory.
+    /// The number of clients that wait for memory.
     pub fn waiting(&self) -> usize {
         self.list().iter().filter(|client| client.waits_since().is_some()).count()
     }
 
-    /// Asks for more memory for a client, at the time `now`.
+    /// Requests more memory for a client, at the time `now`.
     pub fn grant(&self, client: &Client, more: usize, now: Duration) -> Grant {
         let (own, most) = (client.memory.load(Relaxed), self.most_bytes());
-        let is_little = own + more <= LITTLE;
-        if more == 0 || is_little {
+        let is_small = own + more <= ALWAYS_GRANTED;
+        if more == 0 || is_small {
             client.waits(None);
             return Grant::Yes;
         }
@@ -144,25 +144,25 @@ impl Clients {
         }
     }
 
-    /// A client takes so much now. Closes the largest clients, if it is too much.
-    pub fn takes(&self, client: &Client, bytes: usize) {
+    /// Sets the bytes that a client takes. Closes the largest clients if the sum exceeds the limit.
+    pub fn set_memory(&self, client: &Client, bytes: usize) {
         let before = client.memory.swap(bytes, Relaxed);
         if before == bytes {
             return;
         }
-        // Wraps around where it has become less, and is right in the end.
+        // Wrapping arithmetic: `bytes` may be less than `before`.
         self.budget.used.fetch_add(bytes.wrapping_sub(before), Relaxed);
         if self.used_bytes() > self.most_bytes() {
             self.evict_surplus();
         }
     }
 
-    /// A client is gone.
-    pub(super) fn gives_back(&self, client: &Client) {
+    /// Releases the memory of a client that has disconnected.
+    pub(super) fn release_memory(&self, client: &Client) {
         self.budget.used.fetch_sub(client.memory.swap(0, Relaxed), Relaxed);
     }
 
-    /// Closes a client that takes too much.
+    /// Closes a client that takes too much memory.
     pub fn evict(&self, client: &Client) {
         if !client.killed.swap(true, Relaxed) {
             self.budget.evicted.fetch_add(1, Relaxed);
@@ -170,11 +170,11 @@ impl Clients {
         }
     }
 
-    /// Closes the largest clients until the others take no more than they may.
+    /// Closes the largest clients until the remaining ones are within the limit.
     #[cold]
     fn evict_surplus(&self) {
         let mut clients = self.list();
-        // Those that are about to be closed give back what they have.
+        // Clients that are being closed release their memory soon.
         let memory = |client: &Arc<Client>| client.memory.load(Relaxed);
         let (closing, mut open): (Vec<_>, Vec<_>) =
             clients.drain(..).partition(|client| client.killed.load(Relaxed));
@@ -190,34 +190,38 @@ impl Clients {
         }
     }
 
-    /// Sees to it that no client waits for ever. To be called every now and then.
+    /// Closes a client if one has waited too long. Called regularly.
     pub fn tend(&self, now: Duration) {
         if self.most_bytes() == usize::MAX {
             return;
         }
         let clients = self.list();
-        let is_long = |since: Duration| now.saturating_sub(since) >= PATIENCE;
+        let is_long = |since: Duration| now.saturating_sub(since) >= MAX_WAIT;
         if clients.iter().any(|client| client.waits_since().is_some_and(is_long))
-            && let Some(client) = whom_to_close(&clients, |client| is_long(client.moved_at()))
+            && let Some(client) =
+                choose_client_to_close(&clients, |client| is_long(client.moved_at()))
         {
             self.evict(client);
         }
     }
 }
 
-/// The client to close where one has waited for long; none while a client that holds much goes on.
-fn whom_to_close(clients: &[Arc<Client>], is_idle: impl Fn(&Client) -> bool) -> Option<&Client> {
+/// The client to close when one has waited too long; none while a client that holds much makes progress.
+fn choose_client_to_close(
+    clients: &[Arc<Client>],
+    is_idle: impl Fn(&Client) -> bool,
+) -> Option<&Client> {
     let memory = |client: &&Arc<Client>| client.memory.load(Relaxed);
     let (waiting, served): (Vec<_>, Vec<_>) = clients
         .iter()
-        .filter(|client| memory(client) > LITTLE)
+        .filter(|client| memory(client) > ALWAYS_GRANTED)
         .partition(|client| client.waits_since().is_some());
-    let held_up = if served.is_empty() {
+    let candidates = if served.is_empty() {
         waiting
     } else {
         served.into_iter().filter(|client| is_idle(client)).collect()
     };
-    let may_be_closed = held_up.into_iter().filter(|client| !client.no_evict.load(Relaxed));
+    let may_be_closed = candidates.into_iter().filter(|client| !client.no_evict.load(Relaxed));
     may_be_closed.max_by_key(memory).map(|client| &**client)
 }
 
@@ -226,16 +230,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_waits_is_closed_only_where_all_that_hold_much_wait() {
+    fn a_waiting_client_is_closed_only_if_all_large_clients_wait() {
         let [small, served, waits] = [1, 2, 3].map(|id| Arc::new(client(id)));
-        for (client, bytes) in [(&small, LITTLE), (&served, LITTLE + 1), (&waits, 2 * LITTLE)] {
+        for (client, bytes) in
+            [(&small, ALWAYS_GRANTED), (&served, ALWAYS_GRANTED + 1), (&waits, 2 * ALWAYS_GRANTED)]
+        {
             client.memory.store(bytes, Relaxed);
         }
         waits.waits(Some(Duration::from_secs(1)));
         let all = [small, served, waits];
-        let closed = |idle: bool| whom_to_close(&all, |_| idle).map(|client| client.id);
-        assert_eq!(closed(false), None, "one goes on");
-        assert_eq!(closed(true), Some(2), "it holds less than the one that waits, and is idle");
+        let closed = |idle: bool| choose_client_to_close(&all, |_| idle).map(|client| client.id);
+        assert_eq!(closed(false), None, "one makes progress");
+        assert_eq!(closed(true), Some(2), "the idle one, although the waiting one holds more");
         all[1].waits(Some(Duration::from_secs(1)));
         assert_eq!(closed(false), Some(3), "both wait for each other");
         all[2].no_evict.store(true, Relaxed);
@@ -266,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_waits_and_what_never_fits_is_refused() {
+    fn requests_wait_for_memory_unless_they_exceed_the_limit() {
         let clients = Clients::default();
         clients.set_most_bytes(1 << 20);
         let (one, other) = (client(1), client(2));
@@ -274,12 +280,16 @@ mod tests {
         assert_eq!(clients.grant(&one, 700 << 10, now), Grant::Yes);
         assert_eq!(clients.grant(&other, 700 << 10, now), Grant::Later);
         assert_eq!(other.waits_since(), Some(now));
-        assert_eq!(clients.grant(&other, LITTLE, now), Grant::Yes, "little is always granted");
+        assert_eq!(
+            clients.grant(&other, ALWAYS_GRANTED, now),
+            Grant::Yes,
+            "little is always granted"
+        );
         assert_eq!(clients.grant(&other, (1 << 20) + 1, now), Grant::Never);
-        clients.takes(&one, 0);
+        clients.set_memory(&one, 0);
         assert_eq!(clients.grant(&other, 700 << 10, now), Grant::Yes);
         assert_eq!((other.waits_since(), clients.used_bytes()), (None, 700 << 10));
-        clients.gives_back(&other);
+        clients.release_memory(&other);
         assert_eq!(clients.used_bytes(), 0);
     }
 }

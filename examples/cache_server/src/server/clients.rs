@@ -1,4 +1,4 @@
-//! Who is connected, and the workers that serve them.
+//! The connected clients, and the workers that serve them.
 
 use super::budget::Budget;
 use crate::net::Stream;
@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 
-/// What a worker is told.
+/// A message to a worker.
 #[derive(Debug)]
 pub enum Message {
     Open(Stream, Arc<Client>),
-    /// Some of the clients have been marked as killed.
+    /// Close the clients that are marked as killed.
     Kill,
-    /// Finish what has been read, and end.
+    /// Execute the requests that have been read, and end.
     Stop,
 }
 
-/// The way to a worker.
+/// The sending side of a worker's queue.
 #[derive(Debug)]
 pub struct Inbox {
     pub sender: Sender<Message>,
@@ -29,14 +29,14 @@ pub struct Inbox {
 
 impl Inbox {
     pub fn send(&self, message: Message) {
-        // A worker that has ended has closed its connections already.
+        // A worker that has ended has closed its connections.
         if self.sender.send(message).is_ok() {
             let _ = self.waker.wake();
         }
     }
 }
 
-/// All clients.
+/// All connected clients.
 #[derive(Debug, Default)]
 pub struct Clients {
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
@@ -47,7 +47,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// To be called once, before anybody connects.
+    /// Called once, before the first client connects.
     pub fn set_inboxes(&self, inboxes: Vec<Inbox>) {
         self.inboxes.set(inboxes).expect("set once");
     }
@@ -56,7 +56,7 @@ impl Clients {
         self.inboxes.get().into_iter().flatten().for_each(|inbox| inbox.send(message()));
     }
 
-    /// Hands a connection to one of the workers, each in turn.
+    /// Hands a connection to the next worker in turn.
     pub fn open(&self, stream: Stream, client: impl FnOnce(u64) -> Client) {
         let count = self.opened.fetch_add(1, Relaxed);
         let client = Arc::new(client(count + 1));
@@ -68,14 +68,14 @@ impl Clients {
 
     pub fn closed(&self, client: &Client) {
         self.by_id.lock().remove(&client.id);
-        self.gives_back(client);
+        self.release_memory(client);
     }
 
     pub fn count(&self) -> usize {
         self.by_id.lock().len()
     }
 
-    /// All that are connected, the oldest first.
+    /// All connected clients, the oldest first.
     pub fn list(&self) -> Vec<Arc<Client>> {
         self.by_id.lock().values().cloned().collect()
     }
@@ -92,10 +92,10 @@ impl Clients {
         self.rejected.load(Relaxed)
     }
 
-    /// Closes those that `wanted` says yes to; how many there were. The calling worker's own are
-    /// closed after their current batch.
-    pub fn kill(&self, mut wanted: impl FnMut(&Client) -> bool) -> usize {
-        let killed = self.list().into_iter().filter(|client| wanted(client));
+    /// Closes the clients that `selected` picks, and returns their number. The calling worker closes its own
+    /// clients after their current batch.
+    pub fn kill(&self, mut selected: impl FnMut(&Client) -> bool) -> usize {
+        let killed = self.list().into_iter().filter(|client| selected(client));
         let count = killed.inspect(|client| client.killed.store(true, Relaxed)).count();
         if count > 0 {
             self.tell_all(|| Message::Kill);

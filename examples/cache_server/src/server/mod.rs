@@ -1,4 +1,4 @@
-//! What all connections share.
+//! The state that all connections share.
 
 mod budget;
 mod clients;
@@ -18,20 +18,20 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// What a command has to do with: everything that all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub struct Server {
     pub keyspace: Keyspace,
     pub settings: Settings,
     pub clients: Clients,
     pub stop: Stop,
-    /// One for each worker, written by it alone.
+    /// One per worker, which alone writes it.
     pub workers: Vec<Arc<WorkerStats>>,
-    /// What `CONFIG RESETSTAT` has found, and is subtracted since.
+    /// The totals at the last `CONFIG RESETSTAT`, which later totals do not contain.
     pub baseline: Mutex<Totals>,
     pub rates: Rates,
     pub started: Instant,
-    /// Forty hexadecimal digits, others each time.
+    /// Forty random hexadecimal digits, as in Redis.
     pub run_id: String,
 }
 
@@ -50,10 +50,10 @@ impl Server {
         }
     }
 
-    /// One that nobody is connected to.
+    /// A server without clients.
     #[cfg(test)]
     pub fn for_tests() -> Self {
-        let arena = thermocline::Arena::builder().or_plain_memory().build();
+        let arena = thermocline::Arena::builder().plain_memory_fallback(true).build();
         let arena = arena.expect("plain memory at least");
         Self::new(Keyspace::new(arena, crate::keyspace::Options::default()), Settings::default(), 1)
     }
@@ -63,7 +63,7 @@ impl Server {
         self.started.elapsed().as_secs()
     }
 
-    /// What has been counted since the start or the last `CONFIG RESETSTAT`.
+    /// The counts since the start or the last `CONFIG RESETSTAT`.
     pub fn totals(&self) -> Totals {
         self.totals_since_start().since(&self.baseline.lock())
     }
@@ -72,7 +72,7 @@ impl Server {
         *self.baseline.lock() = self.totals_since_start();
     }
 
-    /// Since the start.
+    /// The counts since the start.
     pub fn totals_since_start(&self) -> Totals {
         let mut totals = Totals::default();
         self.workers.iter().for_each(|worker| totals.add(worker));
@@ -83,7 +83,7 @@ impl Server {
     }
 }
 
-/// The time by the wall's clock.
+/// The wall-clock time.
 pub fn unix_ms() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX)

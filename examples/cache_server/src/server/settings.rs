@@ -1,4 +1,4 @@
-//! What can be changed while the server runs.
+//! Settings that can change while the server runs.
 
 use super::Share;
 use crate::keyspace::Policy;
@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What `CONFIG SET` can change.
+/// The settings that `CONFIG SET` can change.
 #[derive(Debug)]
 pub struct Settings {
     /// Bytes of keys and values; 0 for no limit.
@@ -17,19 +17,19 @@ pub struct Settings {
     pub maxclients: AtomicUsize,
     /// Seconds after which an idle client is closed; 0 for never.
     pub timeout: AtomicU64,
-    /// Seconds between signs of life on idle TCP connections; 0 for none.
+    /// Seconds between keepalive probes on idle TCP connections; 0 for none.
     pub tcp_keepalive: AtomicU64,
-    /// Bytes of an argument.
+    /// The most bytes of an argument.
     pub proto_max_bulk_len: AtomicU64,
-    /// Bytes that the whole process may take, if there is a limit.
+    /// Bytes that the whole process may take; 0 for no limit.
     pub memory_limit: AtomicU64,
-    /// What clients may take together.
+    /// Bytes that all clients may take together.
     client_share: RwLock<Share>,
-    /// How long values are idle before they are compressed.
+    /// How long a value is idle before it is compressed.
     pub cold_after: Duration,
-    /// Whether `DEBUG` works at all.
+    /// Whether the `DEBUG` command is enabled.
     pub debug_command: bool,
-    /// What was given at the start and cannot be changed, for `CONFIG GET`.
+    /// Options of the start that cannot change, for `CONFIG GET`.
     pub fixed: Vec<(&'static str, String)>,
 }
 
@@ -58,7 +58,7 @@ impl Settings {
         self.has_password.load(Relaxed)
     }
 
-    /// Takes as long whatever of it is right.
+    /// Takes the same time for every wrong password of the right length.
     pub fn is_password(&self, given: &[u8]) -> bool {
         let password = self.password.read();
         let differing = password.iter().enumerate().fold(0, |differing, (i, byte)| {
@@ -71,7 +71,7 @@ impl Settings {
         self.password.read().clone()
     }
 
-    /// An empty one means that none is needed.
+    /// An empty password disables authentication.
     pub fn set_password(&self, password: &[u8]) {
         *self.password.write() = password.to_vec();
         self.has_password.store(!password.is_empty(), Relaxed);

@@ -1,17 +1,17 @@
-//! What has been done. Each worker counts for itself, on cache lines of its own.
+//! Counts of requests and bytes. Each worker has its own, on cache lines of its own.
 
 use crate::command::table::{Found, table};
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A count that one thread adds to and any reads.
+/// A count that one thread increments and all threads read.
 #[derive(Debug, Default)]
 struct Count(AtomicU64);
 
 impl Count {
     fn add(&self, n: u64) {
-        // The only writer: nothing is lost between the load and the store.
+        // This thread is the only writer, so no increment is lost.
         self.0.store(self.0.load(Relaxed) + n, Relaxed);
     }
 
@@ -37,11 +37,11 @@ struct CommandCounts {
     refused: Count,
 }
 
-/// What one worker has done.
+/// The counts of one worker.
 #[derive(Debug)]
 pub struct WorkerStats {
     counts: CachePadded<Counts>,
-    /// By number in the table.
+    /// By index in the table of commands.
     commands: Box<[CommandCounts]>,
 }
 
@@ -53,7 +53,7 @@ impl Default for WorkerStats {
 }
 
 impl WorkerStats {
-    pub fn carried_out(&self, index: usize, failed: bool) {
+    pub fn executed(&self, index: usize, failed: bool) {
         self.counts.commands.add(1);
         self.commands[index].calls.add(1);
         if failed {
@@ -62,7 +62,7 @@ impl WorkerStats {
         }
     }
 
-    /// A request that was answered with an error instead, of a command if there is such.
+    /// Counts a request that was answered with an error and not executed; `index` is its command, if known.
     pub fn refused(&self, index: Option<usize>) {
         self.counts.errors.add(1);
         if let Some(index) = index {
@@ -70,7 +70,7 @@ impl WorkerStats {
         }
     }
 
-    /// Shares the time of a batch among its commands, each the same.
+    /// Divides the time of a batch equally among its commands.
     pub fn took(&self, batch: &[Found], time: Duration) {
         let share = time.as_nanos() / (batch.len() as u128).max(1);
         let share = u64::try_from(share).unwrap_or(u64::MAX);
@@ -94,7 +94,7 @@ impl WorkerStats {
     }
 }
 
-/// What was done with a command.
+/// The counts of one command.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct CommandTotals {
     pub calls: u64,
@@ -103,7 +103,7 @@ pub struct CommandTotals {
     pub refused: u64,
 }
 
-/// The sum over all workers.
+/// The sums over all workers.
 #[derive(Debug, Default, Clone)]
 pub struct Totals {
     pub connections: u64,
@@ -113,7 +113,7 @@ pub struct Totals {
     pub errors: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Times that a connection had its turn.
+    /// The number of turns of connections.
     pub turns: u64,
     by_command: Vec<CommandTotals>,
 }
@@ -153,7 +153,7 @@ impl Totals {
         self
     }
 
-    /// By number in the table.
+    /// The counts of the command with this index in the table.
     pub fn by_command(&self, index: usize) -> CommandTotals {
         self.by_command.get(index).copied().unwrap_or_default()
     }

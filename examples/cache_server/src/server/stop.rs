@@ -1,4 +1,4 @@
-//! Asking the server to stop.
+//! A request to stop the server.
 
 use mio::Waker;
 use std::sync::OnceLock;
@@ -7,27 +7,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Set once, by a signal or by `SHUTDOWN`.
 #[derive(Debug, Default)]
 pub struct Stop {
-    asked: AtomicBool,
-    /// Of the thread that waits for it.
+    requested: AtomicBool,
+    /// Wakes the main thread.
     waker: OnceLock<Waker>,
 }
 
 impl Stop {
-    /// Has `waker` wake whoever waits, once it is asked for.
-    pub fn wakes(&self, waker: Waker) {
-        // There is one waiting thread.
+    /// Sets the waker of the main thread, which waits for the request.
+    pub fn set_waker(&self, waker: Waker) {
+        // Only the main thread waits.
         let _ = self.waker.set(waker);
     }
 
-    pub fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
+    pub fn request(&self) {
+        self.requested.store(true, Ordering::Release);
         if let Some(waker) = self.waker.get() {
-            // If it fails, the waiting thread finds out at its next regular look.
+            // If the wake-up fails, the main thread notices the request at its next tick.
             let _ = waker.wake();
         }
     }
 
-    pub fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Acquire)
     }
 }

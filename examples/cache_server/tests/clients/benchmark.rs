@@ -1,10 +1,10 @@
-//! redis-benchmark, whose string tests must run without a complaint.
+//! redis-benchmark, whose string tests must run without a warning.
 
 use crate::common::process::ServerProcess;
 use crate::common::skip::has_programs;
 use std::process::Command;
 
-/// The tests that need no other types than strings, as its `-t` calls them, and as it reports them.
+/// The tests that use only strings: their names for `-t` and in the report.
 const TESTS: [(&str, &str); 6] = [
     ("ping_inline", "PING_INLINE"),
     ("ping_mbulk", "PING_MBULK"),
@@ -25,7 +25,7 @@ fn benchmark(server: &ServerProcess, args: &[&str]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, errors) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{args:?}: {:?}\n{out}\n{errors}", output.status);
-    // It warns where the server does not tell it its settings. Of one thing it warns in any case.
+    // It warns if the server does not report its settings. One warning always appears.
     let warned = errors.lines().find(|line| !line.starts_with("WARNING: Keepalive disabled"));
     assert_eq!(warned, None, "{args:?}");
     for bad in ["ERR", "rror", "WARNING"] {
@@ -35,8 +35,8 @@ fn benchmark(server: &ServerProcess, args: &[&str]) -> String {
 }
 
 #[test]
-fn string_tests_run_clean() {
-    if !has_programs("string_tests_run_clean", &["redis-benchmark"]) {
+fn string_tests_run_without_warnings() {
+    if !has_programs("string_tests_run_without_warnings", &["redis-benchmark"]) {
         return;
     }
     let server = ServerProcess::ours(&[]);
@@ -60,8 +60,8 @@ fn string_tests_run_clean() {
 }
 
 #[test]
-fn a_test_of_ones_own_commands() {
-    if !has_programs("a_test_of_ones_own_commands", &["redis-benchmark"]) {
+fn a_test_with_custom_commands_runs() {
+    if !has_programs("a_test_with_custom_commands_runs", &["redis-benchmark"]) {
         return;
     }
     let server = ServerProcess::ours(&[]);

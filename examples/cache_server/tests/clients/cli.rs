@@ -1,11 +1,11 @@
-//! redis-cli: in a pipe, on a terminal, and its tools that look at all keys.
+//! redis-cli: in a pipe, on a terminal, and its tools that read all keys.
 
 use crate::common::process::ServerProcess;
 use crate::common::skip::has_programs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// What `program` writes when it is given `input`. It must end well.
+/// The output of `program` with this input. The program must succeed.
 fn output(program: &str, args: &[&str], input: &[u8]) -> String {
     let mut child = Command::new("timeout")
         .args(["120", program])
@@ -19,7 +19,7 @@ fn output(program: &str, args: &[&str], input: &[u8]) -> String {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // In a thread, because the program may write before it has read all.
+    // In a thread, because the program may write before it has read all input.
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -36,8 +36,8 @@ fn cli(server: &ServerProcess, args: &[&str], input: &str) -> String {
 }
 
 #[test]
-fn commands_in_a_pipe() {
-    if !has_programs("commands_in_a_pipe", &["redis-cli"]) {
+fn commands_from_a_pipe_get_their_replies() {
+    if !has_programs("commands_from_a_pipe_get_their_replies", &["redis-cli"]) {
         return;
     }
     let server = ServerProcess::ours(&[]);
@@ -66,8 +66,8 @@ fn commands_in_a_pipe() {
 }
 
 #[test]
-fn the_third_protocol() {
-    if !has_programs("the_third_protocol", &["redis-cli"]) {
+fn resp3_replies_are_understood() {
+    if !has_programs("resp3_replies_are_understood", &["redis-cli"]) {
         return;
     }
     let server = ServerProcess::ours(&[]);
@@ -78,8 +78,8 @@ fn the_third_protocol() {
 }
 
 #[test]
-fn on_a_terminal() {
-    if !has_programs("on_a_terminal", &["redis-cli", "script"]) {
+fn commands_on_a_terminal_get_their_replies() {
+    if !has_programs("commands_on_a_terminal_get_their_replies", &["redis-cli", "script"]) {
         return;
     }
     let server = ServerProcess::ours(&[]);
@@ -94,8 +94,8 @@ fn on_a_terminal() {
 }
 
 #[test]
-fn tools_that_look_at_all_keys() {
-    if !has_programs("tools_that_look_at_all_keys", &["redis-cli"]) {
+fn tools_that_read_all_keys_work() {
+    if !has_programs("tools_that_read_all_keys_work", &["redis-cli"]) {
         return;
     }
     let server = ServerProcess::ours(&[]);
@@ -124,8 +124,8 @@ fn tools_that_look_at_all_keys() {
 }
 
 #[test]
-fn a_password() {
-    if !has_programs("a_password", &["redis-cli"]) {
+fn the_password_can_be_passed() {
+    if !has_programs("the_password_can_be_passed", &["redis-cli"]) {
         return;
     }
     let server = ServerProcess::ours(&["--requirepass", "secret"]);

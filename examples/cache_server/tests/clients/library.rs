@@ -1,11 +1,11 @@
-//! The `redis` crate, doing what programs do with it, in both versions of the protocol.
+//! The `redis` crate in typical uses, with both versions of the protocol.
 
 use crate::common::process::{PATIENCE, ServerProcess};
 use redis::{Client, Commands, Connection, ErrorKind, ServerErrorKind};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// Runs a test with a client of each version of the protocol.
+/// Runs a test with a client for each version of the protocol.
 fn with_both_protocols(test: impl Fn(&ServerProcess, &Client)) {
     for protocol in ["resp2", "resp3"] {
         let server = ServerProcess::ours(&[]);
@@ -19,13 +19,13 @@ fn client(server: &ServerProcess, query: &str) -> Client {
 
 fn connection(client: &Client) -> Connection {
     let connection = client.get_connection().unwrap();
-    // A reply that does not come is a failure and not a test that hangs.
+    // A missing reply fails the test instead of blocking it.
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     connection
 }
 
 #[test]
-fn sessions_live_as_long_as_they_are_used() {
+fn sessions_expire_unless_they_are_used() {
     with_both_protocols(|_, client| {
         let mut con = connection(client);
         for user in 0..100 {
@@ -52,9 +52,9 @@ fn sessions_live_as_long_as_they_are_used() {
     });
 }
 
-/// Increments of many threads are all counted, through a pool of fewer connections than threads.
+/// Increments of many threads are all counted, with a pool of fewer connections than threads.
 #[test]
-fn counters_count_what_all_threads_do() {
+fn increments_of_all_threads_are_counted() {
     with_both_protocols(|_, client| {
         let pool = r2d2::Pool::builder().max_size(4).build(client.clone()).unwrap();
         std::thread::scope(|scope| {
@@ -78,7 +78,7 @@ fn counters_count_what_all_threads_do() {
     });
 }
 
-/// A lock that is taken with `SET NX` has one holder.
+/// A lock taken with `SET NX` has one holder at a time.
 #[test]
 fn a_lock_has_one_holder() {
     with_both_protocols(|_, client| {
@@ -107,7 +107,7 @@ fn a_lock_has_one_holder() {
 }
 
 #[test]
-fn many_keys_are_set_and_read_at_once() {
+fn many_keys_are_set_and_read_in_one_command() {
     with_both_protocols(|_, client| {
         let mut con = connection(client);
         let pairs: Vec<_> = (0..2000).map(|n| (format!("many:{n}"), vec![n as u8; n])).collect();
@@ -136,9 +136,9 @@ fn pipelines_keep_their_order() {
     });
 }
 
-/// An error of one command leaves the others and the connection as they are.
+/// An error of one command does not affect the other commands or the connection.
 #[test]
-fn an_error_is_one_commands_own() {
+fn an_error_affects_only_its_command() {
     with_both_protocols(|_, client| {
         let mut con = connection(client);
         let _: () = con.set("text", "abc").unwrap();
@@ -163,7 +163,7 @@ fn scans_show_every_key() {
         let found: HashSet<String> =
             con.scan_match("scan:*").unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(found, all);
-        // Those that stay are shown even while others go and come.
+        // The scan shows the remaining keys while a thread adds and removes other keys.
         let mut writer = connection(client);
         let mut found = HashSet::new();
         for (n, key) in con.scan::<String>().unwrap().enumerate() {
@@ -205,7 +205,7 @@ fn large_and_binary_values_come_back() {
 }
 
 #[test]
-fn what_the_server_tells_of_itself_is_understood() {
+fn the_servers_description_is_understood() {
     with_both_protocols(|_, client| {
         let mut con = connection(client);
         let info: redis::InfoDict = redis::cmd("INFO").query(&mut con).unwrap();
@@ -224,7 +224,7 @@ fn what_the_server_tells_of_itself_is_understood() {
 }
 
 #[test]
-fn a_password_is_asked_for() {
+fn a_password_is_required() {
     let server = ServerProcess::ours(&["--requirepass", "secret"]);
     for protocol in ["resp2", "resp3"] {
         let with = |query: &str| client(&server, &format!("protocol={protocol}{query}"));

@@ -1,4 +1,4 @@
-//! Clients that people use: the `redis` crate, redis-cli and redis-benchmark.
+//! Widely used clients: the `redis` crate, redis-cli and redis-benchmark.
 
 #![allow(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! What the tests of the server share: starting servers and taking replies apart.
+//! Shared by the server's tests: starting servers and parsing replies.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 

@@ -1,4 +1,4 @@
-//! Servers in processes of their own.
+//! Server processes.
 
 use rustix::process::{Pid, Signal};
 use std::fs::{self, File};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to do what it does at once on a machine that is not busy.
+/// The longest time that a test waits for a server on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that listens on a Unix socket in a folder of its own. Killed when dropped.
+/// A server that listens on a Unix socket in a directory of its own. Killed when dropped.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
@@ -18,9 +18,9 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// This package's server, or the one that `THERMOCLINE_SERVER` names: Redis itself, for one, to
-    /// see what these tests make of it. As a cache has it, there is always something to evict. Where
-    /// the kernel or the user's rights allow no compression, it is tested without.
+    /// This package's server, or the one that `THERMOCLINE_SERVER` names, for example Redis itself, to run
+    /// the tests against it. Its policy evicts any key, as a cache does. If the kernel or the user's
+    /// privileges do not allow compression, the server runs without it.
     pub fn ours(args: &[&str]) -> Self {
         let mut all = vec!["--maxmemory-policy", "allkeys-lru", "--or-plain-memory"];
         all.extend(args);
@@ -31,7 +31,7 @@ impl ServerProcess {
         }
     }
 
-    /// Redis, set up as ours is: with no files and one database.
+    /// Redis with the same setup: without files, and with one database.
     pub fn redis(args: &[&str]) -> Self {
         let mut all = vec!["--save", "", "--appendonly", "no", "--databases", "1"];
         all.extend(["--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "no"]);
@@ -73,7 +73,7 @@ impl ServerProcess {
             .unwrap_or_else(|error| panic!("no connection: {error}\n{}", self.log()))
     }
 
-    /// What it has written to its standard output and standard error.
+    /// The contents of its standard output and standard error.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.folder.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -87,7 +87,7 @@ impl ServerProcess {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Resident memory, that shared with nobody (a memfd of its own) included.
+    /// Resident bytes, those of its memfd included.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -99,7 +99,7 @@ impl ServerProcess {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until it has ended of itself.
+    /// Waits until the server has ended by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -114,7 +114,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Fails only where it has ended already.
+        // Fails only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

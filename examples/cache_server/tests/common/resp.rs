@@ -1,24 +1,23 @@
-//! Where a reply in RESP2 or RESP3 ends, and what it consists of.
+//! Finds the ends of replies in RESP2 or RESP3, and parses them.
 //!
-//! Replies are compared by their bytes, so that nothing here may lose any: this is why it is no
-//! client library that takes them apart.
+//! Tests compare replies by their bytes, which a client library does not return.
 
-/// Bytes that are no reply.
+/// The bytes are not a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// A part of a reply: the byte that says of what kind it is, and what follows.
+/// A part of a reply: its type byte and its contents.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value<'a> {
-    /// A bulk or simple string, an error, a number, a truth value.
+    /// A bulk or simple string, an error, a number or a boolean.
     Scalar(u8, &'a [u8]),
-    /// A null, as it was written: `$-1`, `*-1`, `_`.
+    /// A null, in the form in which it was written: `$-1`, `*-1`, `_`.
     Null(&'a [u8]),
-    /// An array, set or push; a map or an attribute with keys and values in turn.
+    /// An array, set or push; a map or an attribute, with keys and values in turn.
     Many(u8, Vec<Value<'a>>),
 }
 
-/// A line without its end, and the place behind it.
+/// A line without its end, and the position after it.
 fn line(bytes: &[u8], start: usize) -> Option<(&[u8], usize)> {
     let len = bytes[start..].windows(2).position(|pair| pair == b"\r\n")?;
     Some((&bytes[start..start + len], start + len + 2))
@@ -51,7 +50,7 @@ fn head(line: &[u8]) -> Result<(u8, Head<'_>), Malformed> {
     Ok((kind, head))
 }
 
-/// How long the first reply in `bytes` is; `None` where its end is still to come.
+/// The length of the first reply in `bytes`; `None` if its end has not arrived.
 pub fn reply_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     let mut values = 1;
     let mut end = 0;
@@ -61,7 +60,7 @@ pub fn reply_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
         end = behind;
         values -= 1;
         match head {
-            // An attribute stands before the reply that it belongs to.
+            // An attribute precedes the reply that it belongs to.
             Head::Many(len) => values += len + usize::from(kind == b'|'),
             Head::Bulk(len) => {
                 end += len + 2;
@@ -77,7 +76,7 @@ pub fn reply_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     Ok(Some(end))
 }
 
-/// Takes one whole reply apart, as [`reply_len`] has found it to be.
+/// Parses one complete reply, whose end [`reply_len`] has found.
 pub fn parse(reply: &[u8]) -> Value<'_> {
     value(reply, &mut 0).expect("a whole reply")
 }
@@ -99,7 +98,7 @@ fn value<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Value<'a>> {
 }
 
 #[test]
-fn the_end_of_a_reply_is_found_at_its_last_byte_and_not_before() {
+fn a_reply_is_complete_with_its_last_byte_and_not_before() {
     let replies: [&[u8]; 13] = [
         b"+OK\r\n",
         b"-ERR no\r\n",
@@ -125,7 +124,7 @@ fn the_end_of_a_reply_is_found_at_its_last_byte_and_not_before() {
 }
 
 #[test]
-fn what_is_no_reply_is_told_apart_from_an_unfinished_one() {
+fn malformed_replies_differ_from_incomplete_ones() {
     let malformed: [&[u8]; 6] =
         [b"OK\r\n", b"\r\n", b"$-2\r\n", b"*x\r\n", b"$2\r\nabc\r\n", b"*1\r\nhello\r\n"];
     for bytes in malformed {
@@ -134,7 +133,7 @@ fn what_is_no_reply_is_told_apart_from_an_unfinished_one() {
 }
 
 #[test]
-fn a_reply_is_taken_apart() {
+fn a_reply_is_parsed() {
     let nested = Value::Many(b'*', vec![Value::Scalar(b':', b"1"), Value::Null(b"_")]);
     let whole = Value::Many(b'%', vec![Value::Scalar(b'$', b"\r\n"), nested]);
     assert_eq!(parse(b"%1\r\n$2\r\n\r\n\r\n*2\r\n:1\r\n_\r\n"), whole);

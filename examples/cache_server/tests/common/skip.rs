@@ -1,16 +1,16 @@
-//! Saying that a test was left out, in the manner of the library's own tests.
+//! Reports skipped tests, in the form of the library's own tests.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// The Redis that replies are compared with: others err in other words.
+/// The version of Redis that replies are compared with: other versions word errors differently.
 const REDIS: &str = "v=7.0.";
 
-/// Whether these programs are installed. Says so, with the test's name, if not.
+/// Whether these programs are installed. Reports a skipped test if not.
 ///
 /// # Panics
 ///
-/// Panics where one is missing that `THERMOCLINE_EXPECT` (`redis-server,redis-cli`) names.
+/// Panics if a program is missing that `THERMOCLINE_EXPECT` (`redis-server,redis-cli`) names.
 pub fn has_programs(test: &str, programs: &[&str]) -> bool {
     programs.iter().all(|program| {
         let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
@@ -34,12 +34,12 @@ fn skip(test: &str, what: &str, reason: &str) {
     say(&format!("SKIPPED {test}: {reason}"));
 }
 
-/// Writes a line past the harness's capturing of output.
+/// Writes a line around the test harness's capture of output.
 pub fn say(line: &str) {
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-/// A number that the environment may set, such as how long to go on.
+/// A number that an environment variable may set.
 pub fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| {
         text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number"))

@@ -1,39 +1,39 @@
-//! Whether two replies to the same request agree.
+//! Comparison of two replies to the same request.
 
 use super::request::Request;
 use super::rules::{self, Demand, LISTED};
 use super::side::Outcome;
 use crate::common::resp::{Value, parse};
 
-/// What the comparison found.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Same,
-    /// Not the same, but as this entry of [`LISTED`] allows it.
+    /// The replies differ as this entry of [`LISTED`] allows.
     Excused(usize),
-    /// Not the same yet. To be asked again when all is quiet.
+    /// The replies differ for now. The request is repeated when both servers are idle.
     Later(usize),
     Different,
 }
 
-/// Compares replies in the order in which they came.
+/// Compares replies in the order in which they arrive.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    /// The longest time between sending a batch and having both servers' replies to it.
+    /// The longest time from sending a batch to having both servers' replies to it.
     pub longest_ms: u64,
-    /// Whether a value was stored that had expired already.
+    /// Whether a value was stored that had already expired.
     past: bool,
-    /// The keys that `KEYS *` has just named.
+    /// The keys in the last reply, if that was to `KEYS *`.
     keys: Option<Vec<Vec<u8>>>,
 }
 
 impl Comparison {
-    /// On empty servers.
+    /// Starts on empty servers.
     pub fn begin(&mut self) {
         (self.past, self.keys) = (false, None);
     }
 
-    /// `theirs` are Redis' words.
+    /// `theirs` is Redis' outcome.
     pub fn verdict(&mut self, request: &Request, theirs: &Outcome, ours: &Outcome) -> Verdict {
         let keys = self.keys.take();
         self.past |= ["EXAT", "PXAT"].iter().any(|word| request.has(word));
@@ -71,11 +71,11 @@ impl Comparison {
         if agrees { Verdict::Excused(index) } else { Verdict::Different }
     }
 
-    /// Two times that were told, of points that were set, at most [`longest_ms`](Self::longest_ms)
-    /// apart each, and rounded to the unit.
+    /// Whether two times agree: each was set at most [`longest_ms`](Self::longest_ms) apart, and each is
+    /// rounded to the unit.
     fn same_time(&self, per_second: u64, a: &Value<'_>, b: &Value<'_>) -> bool {
         let tolerance = 2 * self.longest_ms * per_second / 1000 + 2;
-        // Negative numbers say that there is no key, or no expiry.
+        // Negative numbers mean that the key or its expiry does not exist.
         integers(a, b).is_some_and(|(a, b)| a >= 0 && b >= 0 && a.abs_diff(b) <= tolerance)
     }
 }
@@ -94,7 +94,7 @@ fn is_among(reply: &Value<'_>, keys: Option<&[Vec<u8>]>) -> bool {
     match (reply, keys) {
         (Value::Scalar(b'$', key), Some(keys)) => keys.iter().any(|k| k == key),
         (Value::Null(_), Some(keys)) => keys.is_empty(),
-        // Nothing can be said without the keys.
+        // Without the keys any reply is allowed.
         _ => true,
     }
 }
@@ -107,7 +107,7 @@ fn integers(a: &Value<'_>, b: &Value<'_>) -> Option<(i64, i64)> {
     integer(a).zip(integer(b))
 }
 
-/// The same with its elements in order.
+/// The value with its elements sorted.
 fn sorted(value: Value<'_>) -> Value<'_> {
     match value {
         Value::Many(kind, mut values) => {
@@ -131,7 +131,7 @@ fn same_scan(from_start: bool, a: Value<'_>, b: Value<'_>) -> bool {
     }
 }
 
-/// Errors must be the same words; of all else what it is, not what it says.
+/// Errors must have the same words; other replies only the same type.
 fn same_kind(a: &Value<'_>, b: &Value<'_>) -> bool {
     match (a, b) {
         (Value::Scalar(b'-', a), Value::Scalar(b'-', b)) => a == b,
@@ -153,7 +153,7 @@ fn same_greeting(a: &Value<'_>, b: &Value<'_>) -> bool {
 }
 
 #[test]
-fn only_what_is_listed_is_excused() {
+fn only_listed_differences_are_excused() {
     let verdict = |request: &str, theirs: &str, ours: &str| {
         let outcome = |text: &str| Outcome::Reply(text.as_bytes().to_vec());
         let mut comparison = Comparison { longest_ms: 10, ..Comparison::default() };

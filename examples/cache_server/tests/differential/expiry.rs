@@ -1,4 +1,4 @@
-//! Keys that expire while one looks, and scans in many steps: what cannot be compared reply by reply.
+//! Expiring keys, and scans of many steps, which cannot be compared reply by reply.
 
 use super::play::Pair;
 use super::request::Request;
@@ -8,7 +8,7 @@ use crate::common::resp::{Value, parse};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// All ways to give a key `k` a time of expiry. `MS` and `S` are from now on, `UNIXMS` is absolute.
+/// All ways to set an expiry of the key `k`. `MS` and `S` are relative, `UNIXMS` is absolute.
 const WAYS: [&[&str]; 13] = [
     &["SET k v PX MS"],
     &["SET k v PXAT UNIXMS"],
@@ -25,7 +25,7 @@ const WAYS: [&[&str]; 13] = [
     &["SET other v PX MS", "COPY other k REPLACE", "PERSIST other"],
 ];
 
-/// What tells that a key is gone, and of what: the way in which it is noticed is another for each.
+/// Commands that show that a key has expired. The servers notice it in a different way for each.
 const QUESTIONS: [&str; 8] = [
     "EXISTS k",
     "GET k",
@@ -41,8 +41,8 @@ fn texts(outcomes: [Outcome; 2]) -> [String; 2] {
     outcomes.map(|outcome| outcome.to_string())
 }
 
-/// Lets a key expire in each way, and asks both servers in each way until both say what Redis says of
-/// a key that never was.
+/// Lets a key expire after each way to set an expiry, and repeats each question until both servers give
+/// Redis' reply for a key that never existed.
 pub fn keys_expire(redis: &ServerProcess, ours: &ServerProcess) {
     let mut pair = Pair::new(redis, ours, None);
     for (index, way) in WAYS.iter().enumerate() {
@@ -56,7 +56,7 @@ pub fn keys_expire(redis: &ServerProcess, ours: &ServerProcess) {
                 let replies = texts(pair.ask(&Request::words(&line.replace(" S", " 1"))));
                 assert!(!replies[1].starts_with('-'), "{line}: {replies:?}");
             }
-            // Seconds take a second: for one question alone.
+            // Seconds take long, so they are tested with one question only.
             let seconds = way.iter().any(|line| line.contains(" S"));
             if seconds && question != QUESTIONS[index % QUESTIONS.len()] {
                 continue;
@@ -66,7 +66,7 @@ pub fn keys_expire(redis: &ServerProcess, ours: &ServerProcess) {
     }
 }
 
-/// Keys vanish without being asked for.
+/// Expired keys are removed without an access.
 pub fn expired_keys_are_removed(redis: &ServerProcess, ours: &ServerProcess) {
     let mut pair = Pair::new(redis, ours, None);
     pair.play(&[]).expect("nothing to differ");
@@ -89,7 +89,7 @@ fn until_both(pair: &mut Pair<'_>, question: &str, wanted: &str) {
     }
 }
 
-/// Scans to the end in steps of each size, and with each filter, show the same keys.
+/// Complete scans with each step size and filter show the same keys.
 pub fn scans_show_the_same(redis: &ServerProcess, ours: &ServerProcess) {
     let mut pair = Pair::new(redis, ours, None);
     pair.play(&[]).expect("nothing to differ");
@@ -113,7 +113,7 @@ pub fn scans_show_the_same(redis: &ServerProcess, ours: &ServerProcess) {
     }
 }
 
-/// The keys that one of the two shows.
+/// The keys that one server shows.
 fn scan(pair: &mut Pair<'_>, side: usize, options: &str) -> BTreeSet<Vec<u8>> {
     let mut keys = BTreeSet::new();
     let mut cursor = "0".to_owned();

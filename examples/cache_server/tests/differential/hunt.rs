@@ -1,4 +1,4 @@
-//! Looking for differences with random programs, and reporting them.
+//! Searches for differences with random programs, and reports them.
 
 use super::play::{Difference, Pair};
 use super::program::{self, Plan};
@@ -10,31 +10,31 @@ use crate::common::process::ServerProcess;
 use crate::common::skip::say;
 use std::fmt::Write;
 
-/// Requests of one program; the next begins with empty servers.
+/// The requests of one program. The next program begins with empty servers.
 const PROGRAM: u64 = 2000;
 
-/// A difference, and the shortest way to it that was found.
+/// A difference, and the smallest program found that shows it.
 #[derive(Debug)]
 pub struct Finding {
     pub smallest: Vec<Step>,
     pub report: String,
 }
 
-/// What is to be done.
+/// The parameters of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct Hunt<'a> {
     pub name: &'a str,
     pub requests: u64,
     pub seed: u64,
     pub password: Option<&'a str>,
-    /// Stops after so many findings.
+    /// Stops after this number of findings.
     pub enough: usize,
-    /// Whether to print the known differences, met or not.
+    /// Whether to print the known differences with their counts.
     pub lists: bool,
 }
 
 impl Hunt<'_> {
-    /// Plays programs until all requests are made, or enough was found.
+    /// Plays programs until all requests are made, or enough differences are found.
     pub fn run(self, redis: &ServerProcess, ours: &ServerProcess) -> Vec<Finding> {
         say(&format!("{} requests={} seed={}", self.name, self.requests, self.seed));
         let mut pair = Pair::new(redis, ours, self.password);
@@ -80,7 +80,7 @@ fn examine(pair: &mut Pair<'_>, steps: &[Step], difference: &Difference, seed: u
     let name = failed.request.word(0);
     let excused = pair.excused;
     let smallest = shrink(steps[..=difference.step].to_vec(), |candidate| {
-        // Another difference that comes up on the way is another finding.
+        // A difference in another command is another finding.
         pair.play(candidate).is_err_and(|d| candidate[d.step].request.word(0) == name)
     });
     let again = pair.play(&smallest);

@@ -1,8 +1,8 @@
 //! Compares the server with Redis: the same requests to both, reply by reply.
 //!
-//! `THERMOCLINE_REQUESTS` says how many random requests there are, and `THERMOCLINE_SEED` which. The
-//! differences that are known, each with its reason, stand in [`rules::LISTED`], and a run prints them
-//! with how often it met each. The last line of a run:
+//! `THERMOCLINE_REQUESTS` is the number of random requests, `THERMOCLINE_SEED` their seed. The known
+//! differences are listed with their reasons in [`rules::LISTED`]; a run prints each with the number of
+//! its occurrences. The last line of a run:
 //!
 //! ```text
 //! differential requests=50000 commands=63 differences=0 excused=1234 seed=1
@@ -64,7 +64,7 @@ fn random_requests_get_the_replies_of_redis_with_a_password() {
     assert!(findings.is_empty(), "{}", reports(&findings));
 }
 
-/// What is no difference is not taken for one.
+/// The comparison reports no difference between two Redis servers.
 #[test]
 fn redis_does_not_differ_from_redis() {
     if !has_programs("redis_does_not_differ_from_redis", &["redis-server"]) {
@@ -77,14 +77,14 @@ fn redis_does_not_differ_from_redis() {
     assert!(findings.is_empty(), "{}", reports(&findings));
 }
 
-/// A server in which one command does what another should is found out, in few requests.
+/// A server with a renamed command is found to differ, and the program is shrunk to few requests.
 #[test]
 fn a_planted_difference_is_found_and_shrunk() {
     if !has_programs("a_planted_difference_is_found_and_shrunk", &["redis-server"]) {
         return;
     }
     let redis = ServerProcess::redis(&[]);
-    // For each: the commands renamed, and at most so many requests that show it.
+    // For each: the renamed commands, and the most requests of the shrunk program.
     let plants: [(&[(&str, &str)], usize); 3] = [
         (&[("GET", "was-get"), ("GETDEL", "GET")], 3),
         (&[("EXPIREAT", "was-expireat"), ("PEXPIREAT", "EXPIREAT")], 3),
@@ -102,7 +102,7 @@ fn a_planted_difference_is_found_and_shrunk() {
     }
 }
 
-/// Whole, and in pieces.
+/// Sends garbage whole, and in pieces.
 #[test]
 fn garbage_gets_the_replies_of_redis() {
     if !has_programs("garbage_gets_the_replies_of_redis", &["redis-server"]) {
@@ -124,17 +124,17 @@ fn garbage_gets_the_replies_of_redis() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// A server that knows its clients by a password takes less from those who have not said it.
+/// Before the password, servers refuse larger requests.
 #[test]
-fn garbage_of_strangers_gets_the_replies_of_redis() {
-    if !has_programs("garbage_of_strangers_gets_the_replies_of_redis", &["redis-server"]) {
+fn garbage_without_the_password_gets_the_replies_of_redis() {
+    if !has_programs("garbage_without_the_password_gets_the_replies_of_redis", &["redis-server"]) {
         return;
     }
     let args = ["--requirepass", "secret"];
     let (redis, ours) = (ServerProcess::redis(&args), ServerProcess::ours(&args));
     let long = protocol::long_cases();
-    // Redis hangs up on strangers who leave more than 16 KiB of its replies unread, which is a matter
-    // of time. Ours stops reading what they send.
+    // Redis closes the connection of an unauthenticated client that leaves more than 16 KiB of replies unread,
+    // which depends on timing. This server stops reading from that client.
     let is_short = |bytes: &&[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() < 500;
     let long = long.iter().map(Vec::as_slice).take(20).filter(is_short);
     let cases = protocol::CASES.into_iter().chain(long);

@@ -1,4 +1,4 @@
-//! Playing programs against both servers.
+//! Plays programs against both servers.
 
 use super::compare::{Comparison, Verdict};
 use super::request::{Request, Step};
@@ -7,24 +7,24 @@ use super::side::{Outcome, Side, exchange};
 use crate::common::process::{PATIENCE, ServerProcess};
 use std::time::Instant;
 
-/// Where and how the servers differed.
+/// A difference between the servers.
 #[derive(Debug)]
 pub struct Difference {
-    /// Which step of the program.
+    /// The index of the program's step.
     pub step: usize,
     pub theirs: Outcome,
     pub ours: Outcome,
 }
 
-/// Both servers, Redis first, and what has been seen of them.
+/// Both servers, Redis first, and the counts of comparisons.
 #[derive(Debug)]
 pub struct Pair<'a> {
     sides: [Side<'a>; 2],
     password: Option<&'a str>,
     comparison: Comparison,
-    /// Replies compared.
+    /// The number of compared replies.
     pub requests: u64,
-    /// Replies that differed as an entry of [`LISTED`] allows.
+    /// The number of differences that each entry of [`LISTED`] excuses.
     pub excused: [u64; LISTED.len()],
 }
 
@@ -57,7 +57,7 @@ impl<'a> Pair<'a> {
         self.comparison.begin();
         let mut start = 0;
         for batch in steps.split_inclusive(|step| step.ends_batch) {
-            // A program that is being shrunk may have lost the end of a batch.
+            // While a program is shrunk, the end of a batch may be missing.
             for part in batch.chunk_by(|_, next| !next.reconnects) {
                 if part[0].reconnects {
                     self.sides.iter_mut().for_each(Side::reconnect);
@@ -93,7 +93,7 @@ impl<'a> Pair<'a> {
         to_settle.map_or(Ok(()), |step| self.settle(step, &batch[step].request))
     }
 
-    /// Asks again until the replies are the same.
+    /// Repeats a request until the replies agree.
     fn settle(&mut self, step: usize, request: &Request) -> Result<(), Difference> {
         let deadline = Instant::now() + PATIENCE / 4;
         loop {
@@ -107,7 +107,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// Both replies to one request, on the connections as they are.
+    /// Both replies to one request, on the current connections.
     pub fn ask(&mut self, request: &Request) -> [Outcome; 2] {
         let mut bytes = Vec::new();
         request.encode(&mut bytes);

@@ -1,18 +1,18 @@
-//! Random programs: requests, damaged ones among them, in batches and on connections.
+//! Random programs: requests, some of them damaged, in batches and on connections.
 
 use super::request::{Framing, Request, Step};
 use super::syntax;
 use super::words::Words;
 
-/// How a program begins and what it does, by a seed.
+/// The parameters of a random program.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub requests: usize,
-    /// Whether clients must say who they are.
+    /// Whether clients must authenticate.
     pub password: bool,
 }
 
-/// A random program. The same for the same seed.
+/// A random program, which depends only on the seed and the plan.
 pub fn random(seed: u64, plan: Plan) -> Vec<Step> {
     let mut words = Words::new(seed);
     let words = &mut words;
@@ -24,17 +24,17 @@ pub fn random(seed: u64, plan: Plan) -> Vec<Step> {
     steps
 }
 
-/// What one client does. How much it sends at once stays the same for it.
+/// The requests of one client. The batch size does not change during the connection.
 fn connection(words: &mut Words, plan: Plan, steps: &mut Vec<Step>) {
-    // Redis hangs up on strangers who leave more than 16 KiB of replies unread, and a client becomes
-    // one by RESET.
+    // Redis closes the connection of an unauthenticated client that leaves more than 16 KiB of replies
+    // unread, and RESET makes a client unauthenticated.
     let batches: &[u32] = if plan.password { &[1, 2, 10, 20] } else { &[1, 2, 10, 50, 200] };
     let batch = words.one_of(batches);
     let piece = words.one_of(&[usize::MAX, usize::MAX, 1 << 14, 1000, 100]);
     let mut requests = greeting(words, plan);
     for _ in 0..words.rng.usize(1..400) {
         if words.one_in(150) {
-            // The one must be among the other.
+            // The reply to the second must be among the keys of the first.
             requests.extend(["KEYS *", "RANDOMKEY"].map(Request::words));
         } else {
             requests.push(request(words));
@@ -52,7 +52,7 @@ fn connection(words: &mut Words, plan: Plan, steps: &mut Vec<Step>) {
     steps.last_mut().expect("at least one request").ends_batch = true;
 }
 
-/// What a client says first.
+/// A client's first requests.
 fn greeting(words: &mut Words, plan: Plan) -> Vec<Request> {
     let mut requests = Vec::new();
     if plan.password && !words.one_in(4) {
@@ -68,7 +68,7 @@ fn greeting(words: &mut Words, plan: Plan) -> Vec<Request> {
     requests
 }
 
-/// Looks at everything that the program may have left.
+/// Reads all data that the program may have left.
 fn inspection(words: &Words, plan: Plan, steps: &mut Vec<Step>) {
     let hello = if plan.password { "AUTH secret" } else { "PING" };
     steps.push(Step { reconnects: true, ..Step::alone(Request::words(hello)) });
@@ -83,12 +83,12 @@ fn inspection(words: &Words, plan: Plan, steps: &mut Vec<Step>) {
 
 fn request(words: &mut Words) -> Request {
     let mut args = syntax::valid(words);
-    // A limit of memory that came about by chance would evict by chance.
+    // A random memory limit would evict random keys.
     if words.one_in(12) && !args[0].eq_ignore_ascii_case(b"CONFIG") {
         damage(&mut args, words);
     }
     let size: usize = args.iter().map(Vec::len).sum();
-    // A longer line is too long, and one that begins so would not be a line.
+    // A longer line is too long, and a line with this first byte is not an inline request.
     let fits = size < 10_000 && args[0].first() != Some(&b'*');
     let framing = if fits && words.one_in(10) { Framing::Inline } else { Framing::Multibulk };
     let noise: &[u8] = if words.one_in(60) {
@@ -99,7 +99,7 @@ fn request(words: &mut Words) -> Request {
     Request { args, framing, noise }
 }
 
-/// Makes a mistake.
+/// Damages a request.
 fn damage(args: &mut Vec<Vec<u8>>, words: &mut Words) {
     let at = words.rng.usize(..args.len());
     match words.rng.u8(..8) {

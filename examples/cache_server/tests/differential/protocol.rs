@@ -1,9 +1,9 @@
-//! What is no request: garbage, cut off and oversized requests, and when the connection is closed.
+//! Invalid input: garbage, incomplete and oversized requests, and when the connection is closed.
 
 use super::side::{Side, exchange, settle};
 use crate::common::process::ServerProcess;
 
-/// Bytes that are sent as they are, on a connection of their own.
+/// Raw bytes, each case on a connection of its own.
 pub const CASES: [&[u8]; 79] = [
     b"",
     b"\r\n",
@@ -86,10 +86,10 @@ pub const CASES: [&[u8]; 79] = [
     b"CLIENT REPLY SKIP\r\nPING\r\n*a\r\n",
 ];
 
-/// Cases that are long, or one of many.
+/// Long cases, and generated ones.
 pub fn long_cases() -> Vec<Vec<u8>> {
     let mut cases = vec![
-        // A line without an end: longer than any may be.
+        // A line without an end, longer than any line may be.
         vec![b'a'; 70_000],
         [&vec![b'a'; 65_000][..], b"\r\nPING\r\n"].concat(),
         [&vec![b'a'; 200_000][..], b"\r\nPING\r\n"].concat(),
@@ -102,9 +102,9 @@ pub fn long_cases() -> Vec<Vec<u8>> {
         [b"*2\r\n$4\r\nECHO\r\n$16384\r\n", &vec![b'v'; 16_384][..], b"\r\n"].concat(),
         [b"*2\r\n$4\r\nECHO\r\n$16385\r\n", &vec![b'v'; 16_385][..], b"\r\n"].concat(),
     ];
-    // All that one byte can begin with.
+    // Every first byte.
     cases.extend((0..=255_u8).map(|byte| vec![byte, b'1', b'\r', b'\n']));
-    // Requests of which a byte is not what it was.
+    // Requests with one changed byte.
     let mut rng = fastrand::Rng::with_seed(1);
     let valid =
         b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n";
@@ -124,22 +124,24 @@ pub fn long_cases() -> Vec<Vec<u8>> {
     cases
 }
 
-/// Whether Redis always does the same, and ours does too. If not, it is one of two things:
+/// Whether the case is compared: false if Redis' behaviour depends on timing or this server's differs.
+/// There are two reasons:
 ///
-/// - Redis looks for the end of a line only as far as the first zero byte, and waits for ever. Ours
-///   takes it for the part of a word that it is.
-/// - Redis closes a connection over which HTTP comes, with those replies unsent that were to go out at
-///   the same time: how many depends on how the bytes arrive. Ours sends what it has.
+/// - Redis searches for the end of a line only up to the first zero byte, and waits for ever. This
+///   server treats the zero byte as a part of a word.
+/// - Redis closes a connection with HTTP input before it has sent all earlier replies: their number
+///   depends on how the bytes arrive. This server sends them.
 ///
-/// A third is in no case: Redis closes a connection once the last reply is sent, so that after `QUIT`, or
-/// what is no request, it stays open where that reply is skipped (`CLIENT REPLY`). Ours closes it.
+/// A third difference is in no case: Redis closes a connection after it has sent the last reply. After
+/// `QUIT` or invalid input it does not close the connection if that reply is skipped (`CLIENT REPLY`).
+/// This server does.
 pub fn is_compared(before: &[u8], bytes: &[u8]) -> bool {
     let http = |word: &[u8]| [b"host:", b"post "].iter().any(|h| word.eq_ignore_ascii_case(*h));
     !bytes.contains(&0) && ![before, bytes].concat().windows(5).skip(1).any(http)
 }
 
-/// Sends these bytes to both, and returns how they differ: in what they reply, in whether they close
-/// the connection, or in what they reply once nothing more can come.
+/// Sends these bytes to both servers, and returns a difference in their replies, in whether they close
+/// the connection, or in their replies after the client has shut down writing.
 pub fn difference(
     redis: &ServerProcess,
     ours: &ServerProcess,

@@ -1,12 +1,12 @@
-//! Requests, and how they are put on the wire.
+//! Requests, and their encodings.
 
 use std::fmt;
 
-/// How a request is sent.
+/// The encoding of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     Multibulk,
-    /// A line of words, quoted where they must be.
+    /// A line of words, quoted if necessary.
     Inline,
 }
 
@@ -14,7 +14,7 @@ pub enum Framing {
 pub struct Request {
     pub args: Vec<Vec<u8>>,
     pub framing: Framing,
-    /// What servers skip without a reply: empty lines, requests without arguments.
+    /// Input that servers skip without a reply: empty lines, requests without arguments.
     pub noise: &'static [u8],
 }
 
@@ -24,18 +24,18 @@ impl Request {
         Self { args, framing: Framing::Multibulk, noise: b"" }
     }
 
-    /// A command without strange arguments: `words("SET key value")`.
+    /// A command from plain words: `words("SET key value")`.
     pub fn words(text: &str) -> Self {
         Self::new(text.split(' '))
     }
 
-    /// An argument in capitals, empty where there is none.
+    /// An argument in upper case, empty if it does not exist.
     pub fn word(&self, index: usize) -> String {
         let arg = self.args.get(index).map_or(&[][..], Vec::as_slice);
         String::from_utf8_lossy(&arg[..arg.len().min(64)]).to_ascii_uppercase()
     }
 
-    /// Whether one of the arguments is this word.
+    /// Whether an argument is this word.
     pub fn has(&self, word: &str) -> bool {
         self.args.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
@@ -62,7 +62,7 @@ impl Request {
     }
 }
 
-/// A word as an inline request and redis-cli understand it.
+/// Quotes a word as inline requests and redis-cli expect it.
 fn quote(arg: &[u8], out: &mut Vec<u8>) {
     if !arg.is_empty() && arg.iter().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(b)) {
         return out.extend_from_slice(arg);
@@ -80,7 +80,7 @@ fn quote(arg: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// As one would type it into redis-cli, long arguments cut.
+/// Displayed as input to redis-cli, with long arguments cut.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, arg) in self.args.iter().enumerate() {
@@ -99,13 +99,13 @@ impl fmt::Display for Request {
     }
 }
 
-/// A request with its place among others.
+/// A request and how it is sent in its program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub request: Request,
-    /// On a new connection.
+    /// Sent on a new connection.
     pub reconnects: bool,
-    /// Everything since the last such step is sent at once, and then the replies are awaited.
+    /// Ends a batch: all requests since the last batch are sent at once, and then their replies are read.
     pub ends_batch: bool,
     /// The batch is written in pieces of this many bytes.
     pub piece: usize,

@@ -1,37 +1,37 @@
-//! Which replies need not be the same byte by byte, and what is asked of them instead.
+//! The replies that may differ, and what the comparison demands of them instead.
 //!
-//! [`LISTED`] is the whole list of known differences. Any other is a failure.
+//! [`LISTED`] contains all known differences. Any other difference is a failure.
 
 use super::request::Request;
 
-/// What two replies must have in common.
+/// The demand on two replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
     /// The same elements in any order.
     SameElements,
-    /// The same elements in any order, from the start and if both say that these are all; otherwise
-    /// cursors of the same kind.
+    /// The same elements in any order, for a scan from the start that is complete in both replies;
+    /// otherwise cursors of the same kind.
     SameScan,
-    /// Be among the keys that `KEYS *` named just before, or null where there was none.
+    /// Be among the keys that the `KEYS *` just before has named, or null if there was none.
     AmongKeys,
-    /// Differ by no more than the time that passed between the two servers' doing it.
+    /// Differ at most by the time between the execution on both servers.
     SameTime { per_second: u64 },
-    /// Become the same, once what has expired is removed.
+    /// Become equal after expired keys are removed.
     SameInTheEnd,
-    /// The same kind of reply: both a number, both a text, both the same error or null.
+    /// The same kind of reply: both numbers, both texts, or the same error or null.
     SameKind,
-    /// The same kind, or a number from Redis and null from ours where keys may have expired.
+    /// The same kind, or a number from Redis and null from this server if keys may have expired.
     SameKindOrExpired,
     /// The same keys with the same kinds of values, and the same value of `proto`.
     SameGreeting,
-    /// Redis does not know it and says so.
+    /// Redis does not know the command.
     NewerThanRedis,
 }
 
 /// A known difference.
 #[derive(Debug)]
 pub struct Listed {
-    /// The first words of the requests that it is about.
+    /// The first words of the requests that it covers.
     pub words: &'static [&'static str],
     pub demand: Demand,
     pub reason: &'static str,
@@ -41,7 +41,7 @@ const fn listed(words: &'static [&'static str], demand: Demand, reason: &'static
     Listed { words, demand, reason }
 }
 
-/// All known differences, the first that fits being the one that counts.
+/// All known differences. The first entry that matches a request applies.
 pub const LISTED: [Listed; 24] = {
     use Demand::*;
     const ORDER: &str = "hash tables have an order of their own";
@@ -56,7 +56,7 @@ pub const LISTED: [Listed; 24] = {
         listed(&["EXPIRETIME"], SameTime { per_second: 1 }, CLOCK),
         listed(&["PEXPIRETIME"], SameTime { per_second: 1000 }, CLOCK),
         listed(&["OBJECT", "IDLETIME"], SameTime { per_second: 1 }, CLOCK),
-        listed(&["DBSIZE"], SameInTheEnd, "counts expired keys that nobody has noticed yet"),
+        listed(&["DBSIZE"], SameInTheEnd, "counts expired keys that were not yet removed"),
         listed(
             &["OBJECT", "REFCOUNT"],
             SameKind,
@@ -87,7 +87,7 @@ pub const LISTED: [Listed; 24] = {
     ]
 };
 
-/// The entry of [`LISTED`] that a request falls under.
+/// The entry of [`LISTED`] that covers a request.
 pub fn of(request: &Request) -> Option<usize> {
     let fits = |entry: &Listed| {
         entry.words.iter().enumerate().all(|(index, word)| request.word(index) == *word)

@@ -2,10 +2,10 @@
 
 use super::request::{Framing, Step};
 
-/// Tries at most so many programs. Each is short in running and shorter than the one before.
+/// The most programs that are tried. Each is shorter than the one before.
 const TRIES: usize = 400;
 
-/// Leaves out of `steps` what is not needed for `fails` to hold, and makes simple what is left.
+/// Removes steps that `fails` does not need, and simplifies the remaining ones.
 pub fn shrink(mut steps: Vec<Step>, mut fails: impl FnMut(&[Step]) -> bool) -> Vec<Step> {
     let mut tries = 0;
     let mut still_fails = |candidate: &[Step]| {
@@ -46,7 +46,7 @@ pub fn shrink(mut steps: Vec<Step>, mut fails: impl FnMut(&[Step]) -> bool) -> V
     steps
 }
 
-/// The same requests one after the other, each sent whole.
+/// The same requests one at a time, each sent whole.
 fn plain(steps: &[Step]) -> Vec<Step> {
     let plain = |step: &Step| {
         let mut step = Step { reconnects: step.reconnects, ..Step::alone(step.request.clone()) };
@@ -81,7 +81,7 @@ fn shorten_arguments(steps: &mut Vec<Step>, still_fails: &mut impl FnMut(&[Step]
 }
 
 #[test]
-fn what_is_not_needed_is_left_out() {
+fn unneeded_steps_are_removed() {
     let step = |text: &str| Step::alone(super::request::Request::words(text));
     let mut steps: Vec<_> = (0..300).map(|n| step(&format!("GET other:{n}"))).collect();
     steps[20] = step("SET k aaaaaaaaaaaaaaaa");

@@ -1,4 +1,4 @@
-//! The two servers that are compared, and talking to both at once.
+//! The connections to both servers.
 
 use crate::common::process::{PATIENCE, ServerProcess};
 use crate::common::resp::{Malformed, reply_len};
@@ -9,15 +9,15 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What came for one request.
+/// The result of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Reply(Vec<u8>),
-    /// Bytes that are no reply.
+    /// Bytes that are not a reply.
     Garbled(Vec<u8>),
-    /// The connection was closed.
+    /// The server closed the connection.
     Closed,
-    /// Nothing, for as long as one can wait.
+    /// No reply within [`PATIENCE`].
     Silent,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Outcome {
 pub struct Side<'a> {
     server: &'a ServerProcess,
     stream: UnixStream,
-    /// What was received and belongs to no reply yet.
+    /// Received bytes that belong to no counted reply.
     pub inbox: Vec<u8>,
     pub closed: bool,
 }
@@ -58,9 +58,9 @@ impl<'a> Side<'a> {
         *self = Self::new(self.server);
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down writing.
     pub fn half_close(&self) {
-        // Fails where the server has closed the connection already.
+        // Fails if the server has closed the connection.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -72,13 +72,13 @@ impl<'a> Side<'a> {
                 Ok(len) => self.inbox.extend_from_slice(&buffer[..len]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Closed with requests of ours unread.
+                // The server closed the connection before it had read all input.
                 Err(_) => self.closed = true,
             }
         }
     }
 
-    /// Sends what goes, and returns how much that was.
+    /// Sends as much as the socket takes, and returns the number of bytes.
     fn send(&mut self, bytes: &[u8]) -> usize {
         match self.stream.write(bytes) {
             Ok(len) => len,
@@ -87,12 +87,12 @@ impl<'a> Side<'a> {
             {
                 0
             }
-            // Closed: what is still to be read may be read, and nobody takes the rest.
+            // The connection is closed. Its remaining input can be read; the rest of the output is dropped.
             Err(_) => bytes.len(),
         }
     }
 
-    /// The replies in the inbox, as many as `count`, which are taken out of it.
+    /// Removes up to `count` replies from the inbox.
     pub fn take(&mut self, count: usize) -> Vec<Outcome> {
         let mut start = 0;
         let outcomes = (0..count)
@@ -111,7 +111,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// How much of the inbox is known to consist of replies.
+/// The number of complete replies in the inbox, as far as it was parsed.
 #[derive(Debug, Default)]
 struct Count {
     bytes: usize,
@@ -131,8 +131,8 @@ impl Count {
     }
 }
 
-/// Sends the same bytes to both, in pieces, and receives until each has sent `replies` replies or
-/// closed the connection. Receives while it sends, so that neither has to wait for the other.
+/// Sends the same bytes to both servers, in pieces, and receives until each has sent `replies` replies or
+/// closed the connection. Receives while it sends, so that no server has to wait for the other.
 pub fn exchange(sides: &mut [Side<'_>; 2], bytes: &[u8], piece: usize, replies: usize) {
     let deadline = Instant::now() + PATIENCE;
     let mut sent = [0_usize; 2];
@@ -165,8 +165,8 @@ pub fn exchange(sides: &mut [Side<'_>; 2], bytes: &[u8], piece: usize, replies: 
     }
 }
 
-/// Receives until both have sent the same, or `agree` finds it so, and for a moment nothing came.
-/// Whether they agree, at the latest when a fourth of [`PATIENCE`] has passed.
+/// Receives until both have sent the same bytes, or `agree` is true, and no more bytes arrive for a moment.
+/// False if that takes a fourth of [`PATIENCE`].
 pub fn settle(sides: &mut [Side<'_>; 2], agree: impl Fn(&[Side<'_>; 2]) -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE / 4;
     loop {

@@ -1,9 +1,9 @@
-//! The commands that are compared, and random requests by their syntax.
+//! The compared commands, and random requests by their syntax.
 
 use super::words::Words;
 
-/// How often, and what. Small letters stand for what [`word`] makes of them; `[ A | B ]` is an option
-/// that may be left out, and is rarely given twice; `( a b )` is there once or several times.
+/// Weights and syntax. Words in lower case stand for a random word from [`word`]; `[ A | B ]` is an option
+/// that may be missing and is rarely repeated; `( a b )` appears at least once.
 const COMMANDS: [(u32, &str); 114] = [
     (60, "GET key"),
     (70, "SET key value"),
@@ -124,7 +124,7 @@ const COMMANDS: [(u32, &str); 114] = [
     (1, "COPY key key REPLACE REPLACE"),
 ];
 
-/// A request that is as it should be, but for what its words are.
+/// A syntactically valid request with random words.
 pub fn valid(words: &mut Words) -> Vec<Vec<u8>> {
     let total: u32 = COMMANDS.iter().map(|(weight, _)| weight).sum();
     let mut pick = words.rng.u32(..total);
@@ -171,7 +171,7 @@ fn expand(tokens: &[&str], words: &mut Words) -> Vec<Vec<u8>> {
     args
 }
 
-/// An argument of this kind. What is no kind stands for itself.
+/// A random argument of this kind. A word that is no kind stands for itself.
 fn word(kind: &str, words: &mut Words) -> Vec<u8> {
     let text = match kind {
         "key" => return words.key(),
@@ -201,7 +201,7 @@ fn word(kind: &str, words: &mut Words) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The name of no command.
+/// A name that no command has.
 fn unknown(words: &mut Words) -> Vec<u8> {
     match words.rng.u8(..6) {
         0 => vec![b'x'; words.rng.usize(1..300)],
@@ -211,7 +211,7 @@ fn unknown(words: &mut Words) -> Vec<u8> {
     }
 }
 
-/// How many commands and subcommands are compared.
+/// The number of compared commands and subcommands.
 pub fn count() -> usize {
     let name = |(_, syntax): &(u32, &'static str)| {
         let is_name = |word: &&str| word.bytes().all(|b| b.is_ascii_uppercase());

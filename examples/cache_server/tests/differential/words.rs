@@ -1,13 +1,13 @@
-//! Random arguments: keys that collide, values of every sort, numbers on the edge.
+//! Random arguments: colliding keys, values of all kinds, numbers at limits.
 
-/// What is random, and the few keys that a program works on.
+/// A random generator, and the few keys that a program uses.
 #[derive(Debug)]
 pub struct Words {
     pub rng: fastrand::Rng,
     keys: Vec<Vec<u8>>,
 }
 
-/// Keys that look like something else.
+/// Keys that look like other things.
 const STRANGE_KEYS: [&[u8]; 10] = [
     b"",
     b"\0",
@@ -21,10 +21,10 @@ const STRANGE_KEYS: [&[u8]; 10] = [
     b"EX",
 ];
 
-/// In the year 2128, in seconds.
+/// A time in the year 2128, in seconds.
 const FAR_AWAY: i64 = 5_000_000_000;
 
-/// Numbers at which something begins or ends, and what is nearly one.
+/// Numbers at limits, and near misses.
 const NUMBERS: [&str; 40] = [
     "0",
     "1",
@@ -147,7 +147,7 @@ impl Words {
         }
     }
 
-    /// Mostly small. One in some hundred is large enough to fill the sockets' buffers.
+    /// A random value, mostly small. One in some hundred is large enough to fill the sockets' buffers.
     pub fn value(&mut self) -> Vec<u8> {
         let len = match self.rng.u16(..1000) {
             0..100 => return self.number().into_bytes(),
@@ -170,8 +170,8 @@ impl Words {
         }
     }
 
-    /// Where in a value: in or near small ones, far enough to grow them, or beyond what may be. None
-    /// asks for hundreds of megabytes.
+    /// A random offset: in or near small values, far enough to extend them, or out of range. None needs
+    /// hundreds of megabytes.
     pub fn offset(&mut self) -> String {
         match self.rng.u8(..20) {
             0 => self.rng.u32(1000..100_000).to_string(),
@@ -182,13 +182,13 @@ impl Words {
         }
     }
 
-    /// The start or end of a range, from either end.
+    /// A random start or end of a range, from either end of the value.
     pub fn index(&mut self) -> String {
         if self.one_in(5) { self.number() } else { self.rng.i32(-60..60).to_string() }
     }
 
-    /// From now on, in this unit. Either so long, and so rarely the same, that the time between the
-    /// two servers' clocks decides nothing; or invalid; or over already.
+    /// A relative time in this unit: long enough and distinct enough that the time between the two
+    /// servers' clocks has no effect; or invalid; or already over.
     pub fn relative(&mut self, per_second: i64) -> String {
         match self.rng.u8(..10) {
             0 => self.one_of(&["0", "-1", "-100", "abc", "", "1.5", " 1"]).to_owned(),
@@ -199,7 +199,7 @@ impl Words {
         }
     }
 
-    /// A point in time in this unit, far away or long past, whenever the test runs.
+    /// An absolute time in this unit, far in the future or past at any time of the test.
     pub fn absolute(&mut self, per_second: i64) -> String {
         match self.rng.u8(..12) {
             0 => self.one_of(&["0", "-1", "abc", "", "9223372036854775807"]).to_owned(),
@@ -214,7 +214,7 @@ impl Words {
         self.one_of(&PATTERNS).to_owned()
     }
 
-    /// As it is, or with letters of the other case.
+    /// The word as it is, or in another case.
     pub fn spelled(&mut self, word: &str) -> String {
         match self.rng.u8(..8) {
             0 => word.to_ascii_lowercase(),

@@ -1,4 +1,4 @@
-//! Clients that send what nobody understands, ask for more than they take, and leave without a word.
+//! Clients that send garbage, request more than they read, and disconnect at any time.
 
 use crate::Tally;
 use crate::common::process::ServerProcess;
@@ -7,11 +7,11 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// The length of the value `large`, which all know.
+/// The length of the value `large`.
 pub const LARGE: usize = 1 << 20;
 
-/// What is right, to begin with. No command by which one client may take another's keys or use as much
-/// memory as it likes: that is its right, and no garbage.
+/// Valid requests, which the clients then damage. None removes another client's keys or takes unlimited
+/// memory: valid requests may do that.
 const REQUESTS: [&str; 22] = [
     "SET k1 value",
     "GET k1",
@@ -49,8 +49,8 @@ const NUMBERS: [&str; 9] = [
     "99999999999999999999",
 ];
 
-/// Sends random bytes and damaged requests, reads some of what comes or nothing, and closes one half,
-/// or all, at any point.
+/// Sends random bytes and damaged requests, reads a part of the replies or none, and closes one side or
+/// both at any point.
 pub fn send_garbage(server: &ServerProcess, tally: &Tally, mut rng: fastrand::Rng) {
     while tally.goes_on() {
         let mut stream = server.connect();
@@ -59,7 +59,7 @@ pub fn send_garbage(server: &ServerProcess, tally: &Tally, mut rng: fastrand::Rn
         let mut sent = 0;
         for _ in 0..rng.usize(1..20) {
             let bytes = garbage(&mut rng);
-            // The server may have had enough.
+            // The server may have closed the connection.
             if stream.write_all(&bytes).is_err() {
                 break;
             }
@@ -104,7 +104,7 @@ fn garbage(rng: &mut fastrand::Rng) -> Vec<u8> {
             2 => drop(bytes.drain(at..to)),
             3 => bytes.extend_from_within(at..to),
             4 => bytes.truncate(at + 1),
-            // A number behind a `*` or `$` that is another.
+            // Another number after a `*` or `$`.
             _ => {
                 let digit = bytes[at..].iter().position(u8::is_ascii_digit);
                 let number = NUMBERS[rng.usize(..NUMBERS.len())].bytes();
@@ -120,7 +120,7 @@ fn garbage(rng: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-/// Connects and disconnects, many at once, with nothing or half a request sent.
+/// Connects and disconnects repeatedly, many at once, with nothing or half a request sent.
 pub fn come_and_go(server: &ServerProcess, tally: &Tally, mut rng: fastrand::Rng) {
     let starts: [&[u8]; 5] =
         [b"", b"*", b"*2\r\n$3\r\nGET\r\n$", b"PING\r\nPIN", b"*1\r\n$4\r\nPI"];
@@ -138,7 +138,7 @@ pub fn come_and_go(server: &ServerProcess, tally: &Tally, mut rng: fastrand::Rng
     }
 }
 
-/// Announces requests of gigabytes, sends some of them, and no more for a while.
+/// Announces requests of gigabytes, sends a part of each, and pauses.
 pub fn promise_much(server: &ServerProcess, tally: &Tally) {
     let announcements: [&[u8]; 5] = [
         b"*2\r\n$4\r\nECHO\r\n$536870912\r\n",
@@ -154,7 +154,7 @@ pub fn promise_much(server: &ServerProcess, tally: &Tally) {
                 let mut stream = server.connect();
                 stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
                 let _ = stream.write_all(announcements[n % announcements.len()]);
-                // Some keep a part of their promise.
+                // Some clients send a part of the announced bytes.
                 if n % 10 < 3 {
                     let _ = stream.write_all(&part);
                 }
@@ -167,7 +167,7 @@ pub fn promise_much(server: &ServerProcess, tally: &Tally) {
     }
 }
 
-/// Asks for large values without end, and takes none.
+/// Requests large values and reads no replies.
 pub fn never_read(server: &ServerProcess, tally: &Tally) {
     let requests = b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n".repeat(100);
     while tally.goes_on() {
@@ -179,7 +179,7 @@ pub fn never_read(server: &ServerProcess, tally: &Tally) {
     }
 }
 
-/// Until the server takes no more, or that would have been gigabytes.
+/// Sends until the server stops reading, or the replies would be gigabytes.
 fn ask(stream: &mut UnixStream, requests: &[u8]) -> usize {
     stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut sent = 0;
@@ -193,7 +193,7 @@ fn ask(stream: &mut UnixStream, requests: &[u8]) -> usize {
     sent
 }
 
-/// A second, or until the end.
+/// Waits for a second, or until the end.
 fn pause(tally: &Tally) {
     for _ in 0..20 {
         if tally.goes_on() {

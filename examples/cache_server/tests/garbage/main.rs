@@ -1,6 +1,6 @@
-//! Clients that mean no good, beside one that works: memory stays within bounds, and the one is served.
+//! Hostile clients beside a well-behaved one: memory stays bounded, and the latter is served.
 //!
-//! `THERMOCLINE_GARBAGE_SECONDS` says for how long, `THERMOCLINE_SEED` with which random numbers.
+//! `THERMOCLINE_GARBAGE_SECONDS` sets the duration, `THERMOCLINE_SEED` the random numbers.
 
 #![allow(missing_docs)]
 
@@ -17,21 +17,21 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// More than the server, its idle clients and all that the others may have in flight need. Far less
-/// than what they ask for.
+/// More than the server, its idle clients and all data in flight need, and far less than the hostile
+/// clients request.
 const BOUND: u64 = 256 << 20;
 
 /// Clients that connect and then do nothing.
 const IDLE: usize = 1000;
 
-/// What the threads share: when to stop, and what they did.
+/// State of all threads: when to stop, and the counts.
 #[derive(Debug, Default)]
 pub struct Tally {
     stop: AtomicBool,
     connections: AtomicU64,
     bytes: AtomicU64,
     good: AtomicU64,
-    /// Of four requests.
+    /// The slowest round of four requests.
     slowest_ms: AtomicU64,
 }
 
@@ -40,14 +40,14 @@ impl Tally {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// One more connection, over which so much was sent.
+    /// Counts a connection over which this number of bytes was sent.
     pub fn count(&self, bytes: usize) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
-/// Stops the others where one has failed.
+/// Stops all threads when one has failed.
 struct StopOnDrop<'a>(&'a Tally);
 
 impl Drop for StopOnDrop<'_> {
@@ -56,7 +56,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// The server has this limit from its parent.
+/// The server inherits this limit.
 fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(8192, |maximum| maximum.min(8192));
@@ -66,7 +66,7 @@ fn allow_many_files() {
 }
 
 #[test]
-fn hostile_clients_harm_nobody() {
+fn hostile_clients_neither_exhaust_memory_nor_block_service() {
     allow_many_files();
     let mut server = ServerProcess::ours(&["--maxmemory", "256mb"]);
     let seconds = number("THERMOCLINE_GARBAGE_SECONDS", 6);
@@ -108,7 +108,7 @@ fn hostile_clients_harm_nobody() {
         tally.slowest_ms.load(Ordering::Relaxed),
         peak >> 20,
     ));
-    assert!(good > 0, "nobody was served");
+    assert!(good > 0, "no request was served");
     assert!(server.is_running(), "{}", server.log());
     idle.iter_mut().for_each(ping);
     ping(&mut server.connect());
@@ -129,7 +129,7 @@ fn ping(stream: &mut UnixStream) {
     assert_eq!(&reply, b"+PONG\r\n");
 }
 
-/// What a client that behaves does: every reply must come, and be right.
+/// The well-behaved client: every reply must arrive and be right.
 fn work(server: &ServerProcess, tally: &Tally) {
     let mut con = client(server).get_connection().unwrap();
     con.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,4 @@
-//! Many clients, and unpleasant ones.
+//! Many clients, and slow ones.
 
 use crate::server::{Client, ServerProcess, request, wait_until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 #[test]
-fn a_thousand_idle_clients_cost_next_to_nothing() {
+fn a_thousand_idle_clients_take_little_memory() {
     const IDLE: usize = 1000;
     let limit = getrlimit(Resource::Nofile);
     let enough = limit.maximum.is_none_or(|most| most >= 2 * IDLE as u64);
@@ -21,7 +21,7 @@ fn a_thousand_idle_clients_cost_next_to_nothing() {
     assert_eq!(busy.ask("PING"), "+PONG\r\n");
     let before = server.memory();
     let mut idle: Vec<Client> = (0..IDLE).map(|_| server.connect()).collect();
-    // Half of them in the middle of something.
+    // Half of the clients have sent the beginning of a request.
     for client in idle.iter_mut().step_by(2) {
         client.send("*2\r\n$4\r\nECHO\r\n$1");
     }
@@ -37,7 +37,7 @@ fn a_thousand_idle_clients_cost_next_to_nothing() {
     }
 }
 
-/// Sends until the server reads no more; how much it took.
+/// Sends until the server stops reading. Returns the number of bytes sent.
 fn send_until_it_stops(client: &mut Client, requests: &[u8]) -> usize {
     client.0.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut sent = 0;
@@ -51,7 +51,7 @@ fn send_until_it_stops(client: &mut Client, requests: &[u8]) -> usize {
 }
 
 #[test]
-fn a_client_that_never_reads_is_not_read_either() {
+fn the_server_does_not_read_from_a_client_that_reads_no_replies() {
     const LEN: usize = 100_000;
     let server = ServerProcess::start(&["--threads", "1"]);
     let mut other = server.connect();
@@ -64,12 +64,12 @@ fn a_client_that_never_reads_is_not_read_either() {
     let mut deaf = server.connect();
     let sent = send_until_it_stops(&mut deaf, &get.repeat(1000));
     let asked = sent / get.len();
-    assert!(asked * LEN > 100 << 20, "it took only {asked} requests");
+    assert!(asked * LEN > 100 << 20, "the server read only {asked} requests");
     assert!(server.memory() < before + (32 << 20), "{} from {before}", server.memory());
     for _ in 0..1000 {
         assert_eq!(other.ask("PING"), "+PONG\r\n");
     }
-    // Once it reads, everything comes.
+    // When the client reads, all replies arrive.
     let reply = format!("${LEN}\r\n{value}\r\n");
     for _ in 0..asked {
         deaf.expect(&reply);
@@ -79,7 +79,7 @@ fn a_client_that_never_reads_is_not_read_either() {
 }
 
 #[test]
-fn there_are_at_most_so_many_clients() {
+fn maxclients_limits_the_number_of_clients() {
     let server = ServerProcess::start(&["--maxclients", "3"]);
     let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.ask("PING"), "+PONG\r\n"));
@@ -90,7 +90,7 @@ fn there_are_at_most_so_many_clients() {
     drop(clients.pop());
     wait_until("there is room for another", || {
         let mut client = server.connect();
-        // It may be refused before this is sent.
+        // The server may refuse the client before this is sent.
         let _ = client.0.write_all(b"PING\r\n");
         client.reply() == "+PONG\r\n"
     });
@@ -118,7 +118,7 @@ fn clients_can_be_listed_and_killed() {
     assert!(list.contains(" cmd=client|list ") && list.contains(" lib-name=test "), "{list}");
     assert_eq!(other.ask(&format!("CLIENT KILL ID {id}")), ":1\r\n");
     one.expect_end();
-    // Oneself too, behind the reply.
+    // A client can kill itself, after its reply.
     let id = other.ask("CLIENT ID");
     let id = id.trim_start_matches(':').trim_end();
     assert_eq!(other.ask(&format!("CLIENT KILL ID {id} SKIPME no")), ":1\r\n");
@@ -133,19 +133,19 @@ fn replies_can_be_switched_off() {
     client.expect("$1\r\nb\r\n");
     client.send("CLIENT REPLY OFF\r\nECHO a\r\nNO SUCH\r\nCLIENT REPLY ON\r\nECHO c\r\n");
     client.expect("+OK\r\n$1\r\nc\r\n");
-    // The reply to RESET is skipped like that to any other command.
+    // The reply to RESET is skipped as any other.
     client.send("CLIENT REPLY SKIP\r\nRESET\r\nPING\r\n");
     client.expect("+PONG\r\n");
     client.send("CLIENT REPLY OFF\r\nRESET\r\nPING\r\n");
     client.expect("+RESET\r\n+PONG\r\n");
-    // So is that to what is no request.
+    // The error for invalid input is skipped too.
     client.send("CLIENT REPLY SKIP\r\n*a\r\n");
     client.expect_end();
 }
 
-/// More is sent than in one turn, to a client who takes it at once: the socket is never full.
+/// Sends more than one turn's bytes to a client that reads at once, so that the socket is never full.
 #[test]
-fn long_replies_come_whole() {
+fn long_replies_arrive_completely() {
     const LEN: usize = 3 << 19;
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 #[test]
-fn commands_say_what_they_say_in_redis() {
+fn commands_reply_as_in_redis() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     for (line, reply) in [
@@ -62,7 +62,7 @@ fn hello_switches_the_protocol() {
 }
 
 #[test]
-fn info_has_its_sections() {
+fn info_has_the_expected_sections() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     let default = client.ask("INFO");
@@ -82,7 +82,7 @@ fn info_has_its_sections() {
 }
 
 #[test]
-fn prometheus_can_ask_for_metrics() {
+fn metrics_are_served_for_prometheus() {
     let server = ServerProcess::start(&["--metrics", "127.0.0.1:0"]);
     assert_eq!(server.connect().ask("PING"), "+PONG\r\n");
     let (_, address) = server.greeting.trim().rsplit_once("http://").unwrap();

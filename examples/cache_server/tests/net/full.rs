@@ -1,14 +1,14 @@
-//! Writing into a cache that is full: no thread sleeps, and the policy says what goes.
+//! Writes to a full cache: no thread sleeps, and the policy decides about eviction.
 
 use crate::server::{Client, ServerProcess, request, wait_until};
 
 const LIMIT: usize = 50 << 20;
 
-/// What a full process may take above its limit: a sixteenth, what the allocator holds between values,
-/// and what is written between two looks.
+/// The most bytes of a full process above its limit: a sixteenth, the allocator's free space between
+/// values, and the writes between two measurements.
 const SLACK: usize = 20 << 20;
 
-/// More values than there is room for.
+/// More values than fit.
 #[derive(Clone, Copy)]
 struct Load {
     len: usize,
@@ -16,13 +16,13 @@ struct Load {
     fill: fn(&mut fastrand::Rng, &mut [u8]),
 }
 
-/// Each on pages of its own, which go with it. They do not compress.
+/// Each value has pages of its own, which are freed with it. The values do not compress.
 const LARGE: Load = Load { len: 16 << 10, writes: 9600, fill: fastrand::Rng::fill };
 
-/// Several on a page, which stays for the last of them. They compress a little.
+/// Several values share a page, which stays until the last is evicted. They compress a little.
 const SMALL: Load = Load { len: 1050, writes: 80_000, fill: words };
 
-/// Some of two thousand words.
+/// Random words of two thousand.
 fn words(random: &mut fastrand::Rng, value: &mut [u8]) {
     for place in value.chunks_mut(7) {
         let word = format!("w{:05} ", random.u32(..2000) * 7919 % 100_000);
@@ -30,7 +30,7 @@ fn words(random: &mut fastrand::Rng, value: &mut [u8]) {
     }
 }
 
-/// A server of one thread that can be full, if this system compresses at all.
+/// A server of one thread with a memory limit, if the system supports compression.
 fn server(policy: &str) -> Option<ServerProcess> {
     let limit = LIMIT.to_string();
     let args = ["--threads", "1", "--memory-limit", &limit, "--maxmemory-policy", policy];
@@ -47,17 +47,17 @@ fn info(client: &mut Client, field: &str) -> usize {
     value.parse().unwrap_or_else(|_| panic!("{field} is {value}"))
 }
 
-/// What became of writes.
+/// The results of the writes.
 #[derive(Debug, Default)]
 struct Course {
     done: usize,
     refused: usize,
-    /// Reads that were answered while one write was not, at most.
+    /// The most reads that were answered during one write.
     reads_during_a_write: u64,
     most_memory: usize,
 }
 
-/// Writes, one at a time. Another client of the same thread reads while a write is not answered.
+/// Makes writes one at a time. Another client of the same thread reads during each write.
 fn write_and_read(server: &ServerProcess, load: Load) -> Course {
     let (mut reader, mut writer) = (server.connect(), server.connect());
     assert_eq!(reader.ask("SET read 1"), "+OK\r\n");
@@ -70,7 +70,7 @@ fn write_and_read(server: &ServerProcess, load: Load) -> Course {
         let mut reads = 0;
         while !writer.has_reply() {
             let reply = reader.ask("GET read");
-            // It is one of the keys that may be evicted.
+            // The key may have been evicted.
             assert!(reply == "$1\r\n1\r\n" || reply == "$-1\r\n", "{reply}");
             reads += 1;
         }
@@ -90,24 +90,24 @@ fn write_and_read(server: &ServerProcess, load: Load) -> Course {
 fn evicts_by_its_policy(server: &ServerProcess, load: Load) {
     let course = write_and_read(server, load);
     assert_eq!((course.done, course.refused), (load.writes, 0));
-    // Whether the cache is full is known only after writes have waited for compression.
+    // The state becomes full only after writes have waited for compression.
     assert!(course.reads_during_a_write >= 20, "{course:?}");
     assert!(course.most_memory <= LIMIT + SLACK, "{course:?}");
 
     let mut client = server.connect();
-    // Some more keys may go meanwhile.
+    // Some more keys may be evicted meanwhile.
     let evicted = info(&mut client, "evicted_keys");
     let left = client.ask("DBSIZE");
     let left: usize = left[1..].trim_end().parse().unwrap();
     let evicted = evicted..=info(&mut client, "evicted_keys");
     assert!(evicted.contains(&(load.writes + 1 - left)), "{evicted:?} evicted, {left} left");
-    // What there is room for stays.
+    // Most of the values that fit are kept.
     assert!(left * load.len > LIMIT / 2, "{left} left");
     let doctor = client.ask("MEMORY DOCTOR");
     assert!(doctor.contains("keys are evicted"), "{doctor}");
     assert!(client.ask("INFO thermocline").contains("\r\nmemory_pressure:full\r\n"));
 
-    // Once there is room again, nothing is evicted any more.
+    // When memory is free again, no more keys are evicted.
     assert_eq!(client.ask("FLUSHALL"), "+OK\r\n");
     wait_until("there is room", || {
         client.ask("INFO thermocline").contains("\r\nmemory_pressure:calm\r\n")
@@ -116,7 +116,7 @@ fn evicts_by_its_policy(server: &ServerProcess, load: Load) {
 }
 
 #[test]
-fn a_full_cache_evicts_by_its_policy_and_serves_others_meanwhile() {
+fn a_full_cache_evicts_by_its_policy_and_serves_reads_meanwhile() {
     let Some(server) = server("allkeys-lru") else {
         eprintln!("SKIPPED a_full_cache_evicts_by_its_policy: {NO_LIMIT}");
         return;
@@ -125,7 +125,7 @@ fn a_full_cache_evicts_by_its_policy_and_serves_others_meanwhile() {
 }
 
 #[test]
-fn a_full_cache_of_small_values_keeps_most_of_what_there_is_room_for() {
+fn a_full_cache_of_small_values_keeps_most_values_that_fit() {
     let Some(server) = server("allkeys-lru") else {
         eprintln!("SKIPPED a_full_cache_of_small_values: {NO_LIMIT}");
         return;
@@ -134,7 +134,7 @@ fn a_full_cache_of_small_values_keeps_most_of_what_there_is_room_for() {
 }
 
 #[test]
-fn a_full_cache_refuses_writes_where_nothing_may_be_evicted() {
+fn a_full_cache_refuses_writes_with_noeviction() {
     let Some(server) = server("noeviction") else {
         eprintln!("SKIPPED a_full_cache_refuses_writes: {NO_LIMIT}");
         return;
@@ -145,7 +145,7 @@ fn a_full_cache_refuses_writes_where_nothing_may_be_evicted() {
     assert!(course.most_memory <= LIMIT + SLACK, "{course:?}");
 
     let mut client = server.connect();
-    // With the one that was read.
+    // One more for the key that was read.
     assert_eq!(client.ask("DBSIZE"), format!(":{}\r\n", course.done + 1));
     assert_eq!(info(&mut client, "evicted_keys"), 0);
     let doctor = client.ask("MEMORY DOCTOR");

@@ -1,5 +1,4 @@
-//! The server as its clients see it: what comes in pieces or not at all, many of them at a time,
-//! passwords, and the end.
+//! The server from its clients' side: split and missing input, many clients, passwords, and the end.
 
 mod clients;
 mod commands;

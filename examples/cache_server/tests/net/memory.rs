@@ -1,4 +1,4 @@
-//! What clients may take together, and what becomes of those that take too much.
+//! The limit on the memory of all clients.
 
 use crate::server::{Client, ServerProcess, request, wait_until};
 use std::io::{ErrorKind, Read, Write};
@@ -6,12 +6,12 @@ use std::thread;
 
 const LIMIT: usize = 64 << 20;
 
-/// A quarter of it, as it is without an option.
+/// A quarter of the limit, the default.
 const SHARE: usize = LIMIT / 4;
 
-/// What the process may take besides: itself, a buffer for each thread, and memory that the system's
-/// allocator has not given back, which can be as much as the largest buffers that were freed: 2 to 12 MiB
-/// were seen, now and then more. Without a share these tests take hundreds of MiB.
+/// The process's other memory: the program, a buffer per thread, and freed memory that the system's
+/// allocator keeps, up to the size of the largest freed buffers: 2 to 12 MiB, sometimes more. Without
+/// a share these tests take hundreds of MiB.
 const SLACK: usize = 24 << 20;
 
 fn server(args: &[&str]) -> ServerProcess {
@@ -26,7 +26,7 @@ fn info(client: &mut Client, field: &str) -> usize {
     value.parse().unwrap_or_else(|_| panic!("{field} is {value}"))
 }
 
-/// Sends until the server closes the connection. Whether it did before all was sent.
+/// Sends until the server closes the connection. True if that happened before all was sent.
 fn send_until_closed(mut client: Client, bytes: &[u8]) -> bool {
     let sent = client.0.write_all(bytes);
     let closed = |error: std::io::Error| match error.kind() {
@@ -36,7 +36,7 @@ fn send_until_closed(mut client: Client, bytes: &[u8]) -> bool {
     sent.is_err_and(closed) || client.0.read(&mut [0]).map_or_else(closed, |bytes| bytes == 0)
 }
 
-/// A client with a thousand keys, which uses them.
+/// A client that uses a thousand keys.
 struct Neighbour(Client);
 
 impl Neighbour {
@@ -51,7 +51,7 @@ impl Neighbour {
         Self(client)
     }
 
-    /// Reads and writes; everything is there.
+    /// Reads and writes keys, and checks the replies.
     fn works(&mut self) {
         let value = "v".repeat(1000);
         for n in 0..Self::KEYS {
@@ -64,7 +64,7 @@ impl Neighbour {
     }
 }
 
-/// Each sends the head of a request that never ends, and its megabytes.
+/// Each client sends the head of a request that never ends, and megabytes of it.
 #[test]
 fn unfinished_requests_take_no_more_than_the_share() {
     const CLIENTS: usize = 20;
@@ -84,7 +84,7 @@ fn unfinished_requests_take_no_more_than_the_share() {
             waited |= info(&mut neighbour.0, "clients_waiting_for_memory") > 0;
             assert!(info(&mut neighbour.0, "mem_clients_normal") <= SHARE + SLACK);
         }
-        assert!(waited, "nobody waited");
+        assert!(waited, "no client waited");
         assert!(most <= before + SHARE + SLACK, "{most} bytes, from {before}");
         assert!(senders.into_iter().all(|sender| sender.join().unwrap()), "all are closed");
     });
@@ -95,7 +95,7 @@ fn unfinished_requests_take_no_more_than_the_share() {
     });
 }
 
-/// A request for which there is never room is closed, and not waited for.
+/// The server closes a client whose request can never fit, and does not wait.
 #[test]
 fn a_request_that_is_larger_than_the_share_is_closed_at_once() {
     let server = server(&["--maxmemory-clients", "4mb"]);
@@ -104,7 +104,7 @@ fn a_request_that_is_larger_than_the_share_is_closed_at_once() {
     client.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5000000\r\n");
     assert!(send_until_closed(client, &vec![b'x'; 4 << 20]));
     assert_eq!(info(&mut other, "evicted_clients"), 1);
-    // One that fits is taken.
+    // A smaller request is executed.
     other.send(request(&[&b"SET"[..], b"k", &vec![b'x'; 3 << 20]]));
     other.expect("+OK\r\n");
     assert_eq!(other.ask("CONFIG SET maxmemory-clients 50%"), "+OK\r\n");
@@ -118,10 +118,10 @@ fn a_request_that_is_larger_than_the_share_is_closed_at_once() {
     assert!(other.ask("CONFIG SET maxmemory-clients 101%").contains("memory or percent value"));
 }
 
-/// Large requests of several clients, more of them than fit at a time, are all carried out: each waits
-/// for the others.
+/// Large requests of several clients, of which not all fit at a time, are all executed: each waits for
+/// the earlier ones.
 #[test]
-fn requests_that_fit_one_after_the_other_are_all_carried_out() {
+fn requests_that_fit_one_at_a_time_are_all_executed() {
     let server = server(&[]);
     let bytes = request(&[&b"SET"[..], b"k", &vec![b'x'; SHARE / 3]]);
     thread::scope(|scope| {
@@ -138,7 +138,7 @@ fn requests_that_fit_one_after_the_other_are_all_carried_out() {
     assert_eq!(info(&mut server.connect(), "evicted_clients"), 0);
 }
 
-/// Clients that ask for large values, and take none of the replies.
+/// Clients that request large values and read no replies.
 #[test]
 fn slow_readers_are_closed_for_their_replies() {
     let server = server(&[]);
@@ -146,7 +146,7 @@ fn slow_readers_are_closed_for_their_replies() {
     neighbour.0.send(request(&[&b"SET"[..], b"large", &vec![b'x'; 1 << 20]]));
     neighbour.0.expect("+OK\r\n");
     let before = server.resident();
-    // One that is exempt, and sees all of its replies in the end.
+    // An exempt client, which receives all of its replies in the end.
     let mut exempt = server.connect();
     assert_eq!(exempt.ask("CLIENT NO-EVICT ON"), "+OK\r\n");
     exempt.send(request(&["GET", "large"]).repeat(3));
@@ -193,7 +193,7 @@ fn the_doctor_names_clients_that_take_much() {
     assert!(!other.ask("MEMORY DOCTOR").contains("maxmemory-clients"));
     let mut client = server.connect();
     client.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$900000\r\n");
-    // More than the buffer that every client gets.
+    // More than the buffer of an ordinary client.
     client.send([b'x'; 200_000]);
     wait_until("the doctor has seen it", || other.ask("MEMORY DOCTOR").contains("Clients take 8"));
     client.send([b'x'; 900_000 - 200_000]);

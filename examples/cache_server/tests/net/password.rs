@@ -1,4 +1,4 @@
-//! What can be done without the password, and with it.
+//! Commands without the password, and with it.
 
 use crate::server::ServerProcess;
 
@@ -6,7 +6,7 @@ const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
 const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
 #[test]
-fn nothing_is_carried_out_without_the_password() {
+fn no_command_is_executed_without_the_password() {
     let server = ServerProcess::start(&["--requirepass", "secret"]);
     let mut client = server.connect();
     for line in ["PING", "GET a", "CONFIG GET requirepass", "COMMAND", "SHUTDOWN", "CLIENT ID"] {
@@ -18,19 +18,19 @@ fn nothing_is_carried_out_without_the_password() {
     assert!(client.ask("HELLO 3").starts_with("-NOAUTH HELLO must be called"));
     assert_eq!(client.ask("HELLO 3 AUTH default no"), WRONG);
     assert_eq!(client.ask("PING"), NOAUTH);
-    // What is wrong by itself is said first.
+    // An invalid request gets its own error first.
     assert_eq!(client.ask("GET"), "-ERR wrong number of arguments for 'get' command\r\n");
     assert_eq!(client.ask("RESET"), "+RESET\r\n");
     assert_eq!(client.ask("QUIT"), "+OK\r\n");
 }
 
 #[test]
-fn the_password_opens_everything_until_reset() {
+fn the_password_allows_all_commands_until_reset() {
     let server = ServerProcess::start(&["--requirepass", "secret"]);
     let mut client = server.connect();
     assert_eq!(client.ask("AUTH secret"), "+OK\r\n");
     assert_eq!(client.ask("PING"), "+PONG\r\n");
-    // A wrong one does not close it again.
+    // A wrong password does not revoke the authentication.
     assert_eq!(client.ask("AUTH no"), WRONG);
     assert_eq!(client.ask("PING"), "+PONG\r\n");
     assert_eq!(client.ask("RESET"), "+RESET\r\n");
@@ -46,7 +46,7 @@ fn a_password_can_be_set_and_taken_away() {
     let mut client = server.connect();
     assert!(client.ask("AUTH x").starts_with("-ERR AUTH <password> called without any password"));
     assert_eq!(client.ask("CONFIG SET requirepass secret"), "+OK\r\n");
-    // Who was let in stays.
+    // An authenticated client stays authenticated.
     assert_eq!(client.ask("PING"), "+PONG\r\n");
     let mut other = server.connect();
     assert_eq!(other.ask("PING"), NOAUTH);

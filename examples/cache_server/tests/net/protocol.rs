@@ -1,10 +1,10 @@
-//! What comes over a connection, and in which pieces.
+//! Input over a connection: invalid, split, pipelined, and long.
 
 use crate::server::{ServerProcess, request, wait_until};
 use std::io::Write;
 
 #[test]
-fn what_is_no_request_is_answered_and_the_connection_closed() {
+fn invalid_input_gets_an_error_and_closes_the_connection() {
     let server = ServerProcess::start(&[]);
     let long = "1".repeat(70_000);
     for (input, error) in [
@@ -19,7 +19,7 @@ fn what_is_no_request_is_answered_and_the_connection_closed() {
         (&format!("*1\r\n${long}"), "too big bulk count string"),
     ] {
         let mut client = server.connect();
-        // What came before is answered, what comes behind is not.
+        // The requests before the error are answered, those after it are not.
         client.send(format!("PING\r\n{input}"));
         client.expect(format!("+PONG\r\n-ERR Protocol error: {error}\r\n"));
         client.expect_end();
@@ -28,7 +28,7 @@ fn what_is_no_request_is_answered_and_the_connection_closed() {
 }
 
 #[test]
-fn a_request_may_come_byte_by_byte() {
+fn a_request_may_arrive_byte_by_byte() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     for byte in request(&["ECHO", "a\r\nb"]).chunks(1).chain(b"ECHO 'c d'\r\n".chunks(1)) {
@@ -54,7 +54,7 @@ fn many_requests_at_once_are_answered_in_order() {
 }
 
 #[test]
-fn who_has_said_everything_still_gets_all_replies() {
+fn a_client_that_has_shut_down_writing_gets_all_replies() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     client.send("PING\r\n".repeat(5000) + "PI");
@@ -64,7 +64,7 @@ fn who_has_said_everything_still_gets_all_replies() {
 }
 
 #[test]
-fn quit_closes_behind_its_reply() {
+fn quit_closes_the_connection_after_its_reply() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     client.send("PING\r\nQUIT\r\nPING\r\n");
@@ -92,10 +92,10 @@ fn a_large_argument_takes_memory_only_while_it_is_there() {
 }
 
 #[test]
-fn a_client_may_not_say_more_than_there_is_room_for() {
+fn a_client_without_the_password_may_not_send_long_requests() {
     let server = ServerProcess::start(&["--requirepass", "secret"]);
     let mut client = server.connect();
-    // Many short arguments are not many bytes, but 11 are refused before the password.
+    // Many short arguments are few bytes, but before the password 11 are refused.
     client.send("*11\r\n");
     client.expect("-ERR Protocol error: unauthenticated multibulk length\r\n");
     client.expect_end();
@@ -103,7 +103,7 @@ fn a_client_may_not_say_more_than_there_is_room_for() {
     client.send("*2\r\n$4\r\nECHO\r\n$16385\r\n");
     client.expect("-ERR Protocol error: unauthenticated bulk length\r\n");
     client.expect_end();
-    // In one go with the password more is allowed behind it.
+    // After the password in the same write, larger requests are allowed.
     let mut client = server.connect();
     let long = "x".repeat(20_000);
     client.send([request(&["AUTH", "secret"]), request(&["ECHO", &long])].concat());

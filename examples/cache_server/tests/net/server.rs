@@ -1,4 +1,4 @@
-//! A server of its own for each test, on a Unix socket in a folder of its own.
+//! A server for each test, on a Unix socket in a directory of its own.
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
@@ -12,10 +12,10 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long enough for any machine: nothing takes it but what has gone wrong.
+/// Long enough for any machine: a test that takes this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Asks until it is so.
+/// Waits until the condition is true.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -24,26 +24,26 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The server's program, which listens nowhere unless it is told to.
+/// The server's program, without a listener unless the arguments add one.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cache_server"));
     command.args(["--port", "0", "--or-plain-memory"]);
     command
 }
 
-/// A running server. It is killed when it is dropped.
+/// A running server, which is killed when this is dropped.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
     out: BufReader<ChildStdout>,
-    /// What it said when it began to listen.
+    /// The line that the server printed when it began to listen.
     pub greeting: String,
     pub path: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl ServerProcess {
-    /// Starts it with further arguments, and waits until it listens.
+    /// Starts the server with further arguments, and waits until it listens.
     pub fn start(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
@@ -72,7 +72,7 @@ impl ServerProcess {
         Client::connect(&self.path)
     }
 
-    /// Sends a signal, `TERM` for one.
+    /// Sends a signal, for example `TERM`.
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
@@ -81,7 +81,7 @@ impl ServerProcess {
         rustix::process::Pid::from_child(&self.child)
     }
 
-    /// Waits for its end: how it ended, and what it said last.
+    /// Waits for the server's end. Returns its status and its last line.
     pub fn wait(&mut self) -> (ExitStatus, String) {
         let mut status = None;
         wait_until("the server has ended", || {
@@ -93,17 +93,17 @@ impl ServerProcess {
         (status.unwrap(), last)
     }
 
-    /// Bytes of memory that it has to itself, without its arena's pages.
+    /// Bytes of private memory, without the arena's pages.
     pub fn memory(&self) -> usize {
         self.status("RssAnon:")
     }
 
-    /// Bytes of memory that it has, its arena's pages included, mapped or not.
+    /// Bytes of memory with the arena's pages, mapped or not.
     pub fn resident(&self) -> usize {
         self.memory() + self.status("RssFile:") + self.arena_pages()
     }
 
-    /// Bytes of the arena's memfd.
+    /// Resident bytes of the arena's memfd.
     fn arena_pages(&self) -> usize {
         let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
         let paths = files.filter_map(|file| Some(file.ok()?.path()));
@@ -123,13 +123,13 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A connection, byte by byte.
+/// A connection that compares replies byte by byte.
 #[derive(Debug)]
 pub struct Client(pub UnixStream);
 
@@ -145,12 +145,12 @@ impl Client {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Ends its side of the connection.
+    /// Shuts down writing.
     pub fn end(&self) {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// The next bytes are these.
+    /// Reads the next bytes and compares them.
     #[track_caller]
     pub fn expect(&mut self, wanted: impl AsRef<[u8]>) {
         let wanted = wanted.as_ref();
@@ -167,32 +167,32 @@ impl Client {
         assert_eq!(shown(&bytes[..len]), shown(wanted));
     }
 
-    /// There is nothing more: the server has closed it.
+    /// Expects that the server has closed the connection.
     #[track_caller]
     pub fn expect_end(&mut self) {
         match self.0.read(&mut [0]) {
             Ok(0) => {}
-            // It was closed with something of ours unread.
+            // The server closed the connection before it had read all input.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
             other => panic!("not closed: {other:?}"),
         }
     }
 
-    /// Whether there is something to be received.
+    /// Whether a reply has arrived.
     pub fn has_reply(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut waits = [PollFd::new(&self.0, PollFlags::IN)];
         poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
     }
 
-    /// Sends words and gets the reply, as it is on the wire.
+    /// Sends an inline request and returns the raw reply.
     pub fn ask(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
         self.send(request(&words));
         self.reply()
     }
 
-    /// A whole reply, as it is on the wire.
+    /// Reads one raw reply.
     pub fn reply(&mut self) -> String {
         let mut reply = self.line();
         let len = reply[1..].trim_end().parse::<i64>();
@@ -220,7 +220,7 @@ impl Client {
     }
 }
 
-/// A request as clients write it.
+/// Encodes a request as an array of bulk strings.
 pub fn request<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
     let mut request = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args {
@@ -231,7 +231,7 @@ pub fn request<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
     request
 }
 
-/// Bytes for an assertion's message: not all of very many.
+/// Bytes for an assertion's message, cut if there are many.
 fn shown(bytes: &[u8]) -> String {
     let start = bytes[..bytes.len().min(300)].escape_ascii();
     format!("{start} ({} bytes)", bytes.len())

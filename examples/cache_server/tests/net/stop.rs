@@ -1,4 +1,4 @@
-//! How the server starts, and how it ends.
+//! Starting and stopping the server.
 
 use crate::server::{Client, ServerProcess, program, request, wait_until};
 use rustix::process::Signal;
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
 #[test]
-fn requests_in_flight_are_answered_before_the_end() {
+fn pipelined_requests_are_answered_before_the_end() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = ServerProcess::start(&["--threads", "2"]);
         let mut clients: Vec<Client> = (0..10).map(|_| server.connect()).collect();
@@ -29,7 +29,7 @@ fn requests_in_flight_are_answered_before_the_end() {
 }
 
 #[test]
-fn shutdown_is_like_a_signal() {
+fn shutdown_stops_the_server_as_a_signal_does() {
     let mut server = ServerProcess::start(&[]);
     let mut client = server.connect();
     assert_eq!(client.ask("SHUTDOWN ABORT"), "-ERR No shutdown in progress.\r\n");
@@ -40,13 +40,13 @@ fn shutdown_is_like_a_signal() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_server_at_once() {
     let mut server = ServerProcess::start(&["--enable-debug-command", "--threads", "1"]);
     let mut client = server.connect();
     client.send("PING\r\nDEBUG SLEEP 1000\r\n");
     let mut witness = server.connect();
     server.signal(Signal::TERM);
-    // Its socket goes when it has understood.
+    // The server removes its socket when it has noticed the signal.
     wait_until("the first signal is noticed", || !server.path.exists());
     server.signal(Signal::TERM);
     assert_eq!(server.wait().0.code(), Some(1));
@@ -54,7 +54,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_socket_that_nobody_listens_on_is_replaced() {
+fn a_socket_without_a_listener_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     drop(UnixListener::bind(&path).unwrap());
@@ -62,7 +62,7 @@ fn a_socket_that_nobody_listens_on_is_replaced() {
     let server = ServerProcess::start_at(folder, path, &[]);
     assert_eq!(server.connect().ask("PING"), "+PONG\r\n");
 
-    // One that is in use is not.
+    // A socket in use is not replaced.
     let second = program().arg("--unixsocket").arg(&server.path).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let error = String::from_utf8(second.stderr).unwrap();
@@ -71,7 +71,7 @@ fn a_socket_that_nobody_listens_on_is_replaced() {
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn a_file_that_is_no_socket_is_not_replaced() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "precious").unwrap();
     let output = program().arg("--unixsocket").arg(file.path()).output().unwrap();
@@ -80,7 +80,7 @@ fn what_is_no_socket_is_left_alone() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn invalid_options_are_refused() {
     for args in [&["--maxmemory", "much"][..], &["--threads", "0"], &["--no-such-option"]] {
         let output = program().args(args).stdout(Stdio::null()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -92,7 +92,7 @@ fn options_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn it_listens_by_tcp_too() {
+fn the_server_listens_by_tcp_too() {
     let server = ServerProcess::start(&["--port", "any"]);
     let address = server.greeting.split(&[' ', ',', ';'][..]).nth(2).unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -112,14 +112,14 @@ fn in_little_address_space(args: &[&str]) -> String {
     let mut said = String::new();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut said).unwrap();
-    // The one that has begun to listen goes on for ever.
+    // A server that has begun to listen does not end by itself.
     child.kill().unwrap();
     let output = child.wait_with_output().unwrap();
     said + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[test]
-fn it_starts_in_little_address_space_unless_it_is_told_to_take_more() {
+fn the_server_starts_in_little_address_space_unless_reserve_asks_for_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let path = path.to_str().unwrap();

@@ -1,21 +1,21 @@
-//! Keeps what a control group uses and what a zram device holds for it below one limit: the kernel
-//! counts the two apart. `scripts/compare-redis` runs it beside a server that swaps to the device.
+//! Keeps the memory of a control group and of a zram device together below one limit, because the kernel
+//! accounts for them separately. `scripts/compare-redis` runs it beside a server that swaps to the device.
 //!
 //! ```text
 //! govern LIMIT MM_STAT USAGE MAXIMUM STATISTICS
 //! ```
 //!
-//! LIMIT is in bytes; the others are files of the kernel: the device's figures, of which the third is
-//! taken, and what the group uses, may use and does. For each line of standard input it writes one
-//! line: the most that both took, for how long that was more than the limit, and how often it looked,
-//! since the line before. It ends with its input.
+//! LIMIT is in bytes. The other arguments are kernel files: the device's `mm_stat`, of which the third
+//! figure is used, and the group's usage, maximum and statistics. For each line of standard input the
+//! program writes one line about the time since the previous one: the peak of both together, how long it
+//! was above the limit, and the number of measurements. It ends with its input.
 //!
-//! The group may use what the device leaves of the limit, which changes as pages come and go.
+//! The group's maximum is the limit less the device's memory, which changes as pages are swapped.
 //!
-//! Statistics are read, and not looked at, because the kernel decides by them what to reclaim, and
-//! brings them up to date every two seconds or when they are read. A small group with busy swap has no
-//! inactive pages left long before that; the kernel believes that it has, deactivates none, finds
-//! nothing to reclaim, and kills.
+//! The program reads the statistics only to update them: the kernel decides by them which pages to
+//! reclaim, and updates them every two seconds or on a read. A small group with busy swap runs out of
+//! inactive pages much earlier. The kernel's figures then still show inactive pages, so it deactivates
+//! none, finds no page to reclaim, and kills the group's process.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -27,20 +27,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-type Trouble = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Between two looks.
+/// The time between two measurements.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// Before the first look.
+/// The value before the first measurement.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Less is no reason to change what the group may use.
+/// Smaller changes do not change the group's maximum.
 const TRIFLE: u64 = 64 << 10;
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Of group and device together.
+    /// Of the group and the device together.
     peak: u64,
     device_peak: u64,
     over: Duration,
@@ -50,15 +50,15 @@ struct Seen {
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => {
-            // Where this cannot be written, there is nobody to read it either.
-            let _ = writeln!(io::stderr(), "govern: {trouble}");
+        Err(error) => {
+            // A failure of standard error cannot be reported.
+            let _ = writeln!(io::stderr(), "govern: {error}");
             ExitCode::from(2)
         }
     }
 }
 
-fn run() -> Result<(), Trouble> {
+fn run() -> Result<(), BoxError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [limit, device, usage, maximum, statistics] = &arguments[..] else {
         return Err("govern LIMIT MM_STAT USAGE MAXIMUM STATISTICS".into());
@@ -67,7 +67,7 @@ fn run() -> Result<(), Trouble> {
     let [device, usage, statistics] = [device, usage, statistics].map(File::open);
     let (device, usage, statistics) = (device?, usage?, statistics?);
     let maximum = OpenOptions::new().write(true).open(maximum)?;
-    // A change is a matter of a hundredth while the kernel is asked for it.
+    // Memory can exceed the maximum by about a hundredth while the kernel applies it.
     let budget = limit - limit / 128;
 
     let seen = Mutex::new(Seen::default());
@@ -97,7 +97,7 @@ fn run() -> Result<(), Trouble> {
             while !over.load(Ordering::Relaxed) {
                 let held = held.load(Ordering::Relaxed);
                 let wanted = budget.saturating_sub(held);
-                // It returns when the kernel has reclaimed what is over it, or has given up.
+                // The write returns when the kernel has reclaimed the excess, or has given up.
                 if held != UNKNOWN
                     && wanted.abs_diff(last) > TRIFLE
                     && maximum.write_all_at(wanted.to_string().as_bytes(), 0).is_ok()
@@ -113,7 +113,7 @@ fn run() -> Result<(), Trouble> {
     })
 }
 
-fn answer(seen: &Mutex<Seen>) -> Result<(), Trouble> {
+fn answer(seen: &Mutex<Seen>) -> Result<(), BoxError> {
     for line in io::stdin().lock().lines() {
         line?;
         let seen = std::mem::take(&mut *seen.lock().map_err(|_| "a thread has panicked")?);
@@ -138,7 +138,7 @@ fn note(seen: &Mutex<Seen>, device: u64, usage: u64, over: Duration) {
     }
 }
 
-/// The whole of a file that is made anew when it is read.
+/// Reads a kernel file, whose contents are generated at each read.
 fn read(file: &File) -> io::Result<String> {
     let mut bytes = [0; 4096];
     let len = file.read_at(&mut bytes, 0)?;

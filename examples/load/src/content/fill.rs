@@ -1,9 +1,9 @@
-//! The bytes after a value's numbers.
+//! The contents of a value after its key and version.
 
 use crate::keys::mix;
 use std::io::Write as _;
 
-/// Names, the common ones first.
+/// Names, common ones first.
 const NAMES: [&str; 32] = [
     "anna", "smith", "miller", "london", "jones", "garcia", "berlin", "maria", "brown", "paris",
     "tanaka", "singh", "madrid", "nguyen", "ahmed", "kim", "vienna", "olga", "silva", "lagos",
@@ -11,7 +11,7 @@ const NAMES: [&str; 32] = [
     "jakarta", "emeka",
 ];
 
-/// What people write about orders, the common first.
+/// Phrases about orders, common ones first.
 const PHRASES: [&str; 32] = [
     "the order was ",
     "sent to the customer ",
@@ -50,7 +50,7 @@ const PHRASES: [&str; 32] = [
 const EVENTS: [&str; 8] =
     ["created", "paid", "packed", "sent", "opened", "returned", "viewed", "closed"];
 
-/// The numbers that a value is made of.
+/// The random numbers that determine a value.
 pub(crate) fn numbers(key: u64, version: u32) -> impl FnMut() -> u64 {
     let mut state = mix(mix(key) ^ (u64::from(version) << 32));
     move || {
@@ -59,14 +59,14 @@ pub(crate) fn numbers(key: u64, version: u32) -> impl FnMut() -> u64 {
     }
 }
 
-/// The rest of a record up to `end`, with its closing brace, a part of it noise.
+/// The rest of a record up to `end`, with its closing brace. A part of it is noise.
 pub(crate) fn record(
     random: &mut impl FnMut() -> u64,
     noise: usize,
     end: usize,
     out: &mut Vec<u8>,
 ) {
-    // What the last field takes, which is as long as there is room.
+    // The bytes of the last field, which is as long as the record's rest.
     const LAST: usize = r#""note":""}"#.len();
     let noise = noise.min(end.saturating_sub(out.len() + LAST));
     let n = random();
@@ -91,7 +91,7 @@ pub(crate) fn record(
     }
     if noise > 16 {
         out.extend_from_slice(br#""token":""#);
-        // The quotes and the comma of the field count as noise.
+        // The field's quotes and comma count as noise.
         let token = out.len() + noise - 11;
         self::noise(random, token, out);
         out.extend_from_slice(br#"","#);
@@ -107,7 +107,7 @@ pub(crate) fn record(
                 r#"{{"event":"{event}","at":"2024-03-{day:02}T12:00:00Z","ok":true}},"#
             );
         }
-        // In the place of the last comma.
+        // Replaces the last comma.
         out.pop();
         out.extend_from_slice(b"],");
     }
@@ -116,7 +116,7 @@ pub(crate) fn record(
     out.extend_from_slice(br#""}"#);
 }
 
-/// Phrases up to `end`, after so much noise.
+/// Phrases up to `end`, after `noise` bytes of noise.
 pub(crate) fn prose(random: &mut impl FnMut() -> u64, noise: usize, end: usize, out: &mut Vec<u8>) {
     let noise_end = (out.len() + noise).min(end);
     self::noise(random, noise_end, out);
@@ -130,7 +130,7 @@ pub(crate) fn prose(random: &mut impl FnMut() -> u64, noise: usize, end: usize, 
     out.truncate(end);
 }
 
-/// Letters, digits, `-` and `_` up to `end`, in which LZ4 finds nothing.
+/// Letters, digits, `-` and `_` up to `end`, which LZ4 cannot compress.
 pub(crate) fn noise(random: &mut impl FnMut() -> u64, end: usize, out: &mut Vec<u8>) {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     while out.len() < end {
@@ -148,7 +148,7 @@ pub(crate) fn bytes(random: &mut impl FnMut() -> u64, end: usize, out: &mut Vec<
     out.truncate(end);
 }
 
-/// The product of two makes some common and others rare.
+/// A product of two random numbers makes low indices common and high ones rare.
 fn of(list: &[&'static str; 32], n: u64) -> &'static str {
     list[((n & 31) * (n >> 5 & 31) / 32) as usize]
 }

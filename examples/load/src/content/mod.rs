@@ -1,9 +1,9 @@
-//! What values hold: a function of key and version, so that any reply can be checked and nothing has
-//! to be kept for it.
+//! The contents of values: a function of key and version, so that any reply can be checked without a
+//! copy of the values.
 //!
-//! A value begins with its key and its version, in digits. Who reads one knows what it ought to be
-//! without knowing who wrote it last. Values below [`NUMBERED`] bytes have no room for that: they are
-//! the same in every version.
+//! A value begins with its key and its version, in digits. A reader can check it without knowing which
+//! thread wrote it last. Values below [`NUMBERED`] bytes have no room for the numbers: they are the same
+//! in every version.
 
 mod fill;
 mod sizes;
@@ -12,18 +12,18 @@ use crate::keys::mix;
 pub(crate) use sizes::Sizes;
 use std::io::Write as _;
 
-/// The least size of values that say their key and version.
+/// The least size of values that contain their key and version.
 pub(crate) const NUMBERED: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Records such as services keep.
+    /// Records as services store them.
     Json,
-    /// Words.
+    /// English-like words.
     Text,
-    /// What nothing compresses.
+    /// Incompressible bytes.
     Random,
-    /// Nothing, after the key and version.
+    /// Zeros, after the key and version.
     Zero,
 }
 
@@ -40,24 +40,24 @@ impl Kind {
 pub(crate) struct Content {
     kind: Kind,
     sizes: Sizes,
-    /// Noise in a thousand bytes.
+    /// Bytes of noise per thousand.
     noise: u64,
 }
 
-/// What a reply is held against.
+/// The conditions that a reply must meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     pub(crate) key: u64,
-    /// The oldest version that may come.
+    /// The oldest version that is right.
     pub(crate) oldest: u32,
-    /// Every byte is compared, not only the beginning and the length.
+    /// Whether to compare every byte, or only the beginning and the length.
     pub(crate) whole: bool,
 }
 
 impl Content {
-    /// LZ4 is to make about `ratio` times less of JSON and text, within what they can be.
+    /// LZ4 compresses JSON and text to about `1 / ratio`, as far as the noise can achieve that.
     pub(crate) fn new(kind: Kind, sizes: Sizes, ratio: f64) -> Self {
-        // What LZ4 leaves of a byte without noise, and what a byte of noise adds, as the tests find.
+        // LZ4's output per byte without noise, and the increase per byte of noise, as the tests measure.
         let (least, more) = match kind {
             Kind::Json => (0.30, 0.90),
             Kind::Text => (0.30, 0.70),
@@ -67,12 +67,12 @@ impl Content {
         Self { kind, sizes, noise: (noise * 1000.0) as u64 }
     }
 
-    /// The same in all versions.
+    /// The value's size, the same in all versions.
     pub(crate) fn size(&self, key: u64) -> usize {
         self.sizes.of(mix(mix(key)))
     }
 
-    /// Appends the value, which has [`Content::size`] bytes.
+    /// Appends the value, [`Content::size`] bytes.
     pub(crate) fn write(&self, key: u64, version: u32, out: &mut Vec<u8>) {
         let size = self.size(key);
         let end = out.len() + size;
@@ -97,7 +97,7 @@ impl Content {
         }
     }
 
-    /// Whether this may be the value. `scratch` is written over.
+    /// Whether the value meets the conditions. Overwrites `scratch`.
     pub(crate) fn check(&self, value: &[u8], expected: Expected, scratch: &mut Vec<u8>) -> bool {
         let Expected { key, oldest, whole } = expected;
         let version = if value.len() < NUMBERED {
@@ -117,7 +117,7 @@ impl Content {
     }
 }
 
-/// Key and version at the beginning of a value.
+/// The key and version at the beginning of a value.
 fn numbers_of(value: &[u8]) -> Option<(u64, u32)> {
     let mut rest = value.iter().take(NUMBERED).copied();
     let mut number = || {
@@ -145,7 +145,7 @@ mod tests {
         value
     }
 
-    /// What LZ4 makes of pages with one value after the other.
+    /// The compression ratio of LZ4 for pages of consecutive values.
     fn ratio(content: &Content) -> f64 {
         let values: Vec<u8> = (0..2000).flat_map(|key| value(content, key * 7919, 3)).collect();
         let pages = values.chunks_exact(4096);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_their_size_and_are_their_own() {
+    fn values_have_their_size_and_differ() {
         for (_, kind) in Kind::ALL {
             for size in
                 ["1", "3", "63", "64", "65", "100", "500", "5000", "20-2000", "lognormal:400:1"]
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_other_keys_and_older_versions_are_refused() {
+    fn wrong_bytes_wrong_keys_and_older_versions_are_refused() {
         for (_, kind) in Kind::ALL {
             let content = content(kind, "500", 3.0);
             let good = value(&content, 12, 7);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn small_values_are_compared_too() {
+    fn small_values_are_checked_too() {
         let content = content(Kind::Json, "3", 3.0);
         let mut bad = value(&content, 1, 1);
         assert_eq!(bad, value(&content, 1, 2));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_json() {
+    fn records_are_valid_json() {
         for size in ["64", "100", "137", "500", "4000"] {
             let content = content(Kind::Json, size, 3.0);
             for key in [0, 1, 999_999_999_999] {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn content_compresses_as_it_is_asked_to() {
+    fn content_compresses_by_the_given_ratio() {
         for (kind, asked) in
             [(Kind::Json, 3.0), (Kind::Json, 2.0), (Kind::Text, 2.0), (Kind::Json, 1.0)]
         {

@@ -1,18 +1,18 @@
-//! How large values are.
+//! The distribution of values' sizes.
 
 use crate::quantity;
 use std::f64::consts::TAU;
 use std::str::FromStr;
 
-/// Redis takes no larger value by default.
+/// The largest value that Redis accepts by default.
 const LARGEST: u64 = 512 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Sizes {
     Fixed(usize),
-    /// All from the first to the last as often.
+    /// All sizes in the range with the same probability.
     Range(usize, usize),
-    /// Half of them below the median; the standard deviation of the logarithm; the largest.
+    /// The median, the standard deviation of the logarithm, and the largest size.
     Lognormal {
         median: f64,
         sigma: f64,
@@ -21,13 +21,13 @@ pub(crate) enum Sizes {
 }
 
 impl Sizes {
-    /// The size that a random number stands for.
+    /// The size for a random number.
     pub(crate) fn of(&self, random: u64) -> usize {
         match *self {
             Self::Fixed(size) => size,
             Self::Range(first, last) => first + (random % (last - first + 1) as u64) as usize,
             Self::Lognormal { median, sigma, largest } => {
-                // A normal number out of two flat ones (Box and Muller).
+                // A normally distributed number from two uniform ones (Box and Muller).
                 let flat = |bits: u64| (bits as f64 + 0.5) / (1_u64 << 32) as f64;
                 let (u, v) = (flat(random >> 32), flat(random & 0xffff_ffff));
                 let normal = (-2.0 * u.ln()).sqrt() * (TAU * v).cos();
@@ -40,7 +40,7 @@ impl Sizes {
 impl FromStr for Sizes {
     type Err = String;
 
-    /// `500`, `100-1K`, `lognormal:400:0.8`.
+    /// Parses `500`, `100-1K`, `lognormal:400:0.8`.
     fn from_str(given: &str) -> Result<Self, String> {
         let size = |given: &str| match quantity::bytes(given)? {
             0 => Err("a value has a byte or more".to_owned()),
@@ -54,7 +54,7 @@ impl FromStr for Sizes {
             if !(0.0..=4.0).contains(&sigma) {
                 return Err(format!("a deviation is from 0 to 4, not {sigma}"));
             }
-            // One in 30,000 would be larger.
+            // One value in 30,000 would be larger.
             let largest = (median as f64 * (4.0 * sigma).exp()).min(LARGEST as f64) as usize;
             return Ok(Self::Lognormal { median: median as f64, sigma, largest });
         }
@@ -81,19 +81,19 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_spread_as_they_say() {
+    fn sizes_have_the_given_distribution() {
         assert_eq!(drawn("500")[19_999], 500);
         let range = drawn("100-199");
         assert_eq!((range[0], range[19_999]), (100, 199));
         assert!(range[10_000].abs_diff(150) < 5);
         let lognormal = drawn("lognormal:400:0.8");
         assert!(lognormal[10_000].abs_diff(400) < 20, "{}", lognormal[10_000]);
-        // One standard deviation above: 400 e^0.8.
+        // One standard deviation above the median: 400 e^0.8.
         assert!(lognormal[16_827].abs_diff(890) < 60, "{}", lognormal[16_827]);
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_sizes_are_refused() {
         for given in [
             "",
             "0",

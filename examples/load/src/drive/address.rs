@@ -1,6 +1,6 @@
-//! Where the server is, and how to reach it.
+//! The server's address, and connections to it.
 
-use crate::Trouble;
+use crate::BoxError;
 use crate::resp::{self, Reply};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -11,7 +11,7 @@ use std::os::unix::net as unix;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A server that says nothing for so long is taken to be gone.
+/// A server that sends nothing for this time counts as dead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Address {
 }
 
 impl From<String> for Address {
-    /// What has a slash or no colon is a path.
+    /// An address with a slash or without a colon is a path.
     fn from(given: String) -> Self {
         if given.contains('/') || !given.contains(':') {
             Self::Unix(given.into())
@@ -41,12 +41,12 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// A connection that does not block, after these commands have been answered without an error.
-    pub(crate) fn connect(&self, greeting: &[Vec<u8>]) -> Result<Socket, Trouble> {
+    /// A non-blocking connection, after the server has answered these commands without an error.
+    pub(crate) fn connect(&self, greeting: &[Vec<u8>]) -> Result<Socket, BoxError> {
         self.try_connect(greeting).map_err(|e| format!("{self}: {e}").into())
     }
 
-    fn try_connect(&self, greeting: &[Vec<u8>]) -> Result<Socket, Trouble> {
+    fn try_connect(&self, greeting: &[Vec<u8>]) -> Result<Socket, BoxError> {
         match self {
             Self::Tcp(address) => {
                 let mut stream = net::TcpStream::connect(address)?;
@@ -67,8 +67,8 @@ impl Address {
     }
 }
 
-/// Sends commands one by one.
-fn greet(stream: &mut (impl Read + Write), commands: &[Vec<u8>]) -> Result<(), Trouble> {
+/// Sends commands one by one, and checks their replies.
+fn greet(stream: &mut (impl Read + Write), commands: &[Vec<u8>]) -> Result<(), BoxError> {
     for command in commands {
         stream.write_all(command)?;
         let mut answer = Vec::new();

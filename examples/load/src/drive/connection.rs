@@ -1,42 +1,42 @@
-//! One connection: bytes out, bytes in, and what is awaited.
+//! One connection: its output, its input, and the unanswered requests.
 
 use super::address::Socket;
-use crate::Trouble;
+use crate::BoxError;
 use crate::resp::{self, Reply};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
-/// Room for what is read at once.
+/// The most bytes of one read.
 const CHUNK: usize = 64 << 10;
 
-/// A request that is not answered yet.
+/// An unanswered request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Awaited {
     pub(crate) key: u64,
     pub(crate) asked: Asked,
-    /// When it should have been sent, if that was said. Otherwise it counts from when it was.
+    /// When the request was due, with a fixed rate. Without a rate, latency counts from `sent_at`.
     pub(crate) due: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
-    /// The value, of this version or a later one.
+    /// A read, which must return this version or a later one.
     Read { oldest: u32 },
-    /// To keep this version.
+    /// A write of this version.
     Write { version: u32 },
 }
 
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
-    /// Requests; what is before `sent` has gone.
+    /// Encoded requests; those before `sent` were sent.
     pub(crate) output: Vec<u8>,
     sent: usize,
     pub(crate) awaited: VecDeque<Awaited>,
-    /// When the last of what is awaited were sent.
+    /// When the last of the unanswered requests were sent.
     pub(crate) sent_at: Instant,
-    /// Replies; those not looked at yet are from `start` to `end`.
+    /// Received bytes; replies from `start` to `end` are unparsed.
     input: Vec<u8>,
     start: usize,
     end: usize,
@@ -61,13 +61,13 @@ impl Connection {
     }
 
     /// Sends as much of the output as the socket takes.
-    pub(crate) fn send(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn send(&mut self) -> Result<(), BoxError> {
         while self.sent < self.output.len() {
             match self.socket.write(&self.output[self.sent..]) {
                 Ok(0) => return Err("the connection takes nothing more".into()),
                 Ok(n) => self.sent += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // The poll tells when it takes more.
+                // The poll reports when the socket takes more.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e.into()),
             }
@@ -77,12 +77,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads all that is there and hands on each reply with what it answers and the time when it was
-    /// read.
+    /// Reads all available replies, and passes each on with its request and the time of the read.
     pub(crate) fn receive(
         &mut self,
         mut answered: impl FnMut(Awaited, Instant, Reply<'_>),
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), BoxError> {
         loop {
             self.make_room();
             let room = self.input.len() - self.end;
@@ -105,7 +104,7 @@ impl Connection {
                 answered(awaited, now, reply);
                 self.start += len;
             }
-            // A stream that gave less than there was room for has nothing more (epoll(7)).
+            // A stream socket that returned less than the buffer's size is empty (epoll(7)).
             if read < room {
                 return Ok(());
             }
@@ -120,7 +119,7 @@ impl Connection {
             self.input.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        // A reply that is larger than the room.
+        // Makes room for a reply larger than the rest of the buffer.
         if self.input.len() - self.end < CHUNK / 4 {
             self.input.resize(self.input.len() * 2, 0);
         }

@@ -1,4 +1,4 @@
-//! Looks at replies and counts them.
+//! Checks replies and counts them.
 
 use super::Drive;
 use super::connection::{Asked, Awaited};
@@ -27,7 +27,7 @@ impl<'a> Judge<'a> {
         self.tally = Tally::new(start + self.drive.warm_up);
     }
 
-    /// `awaited` says when it was due.
+    /// Checks the reply to a request, and records its latency.
     pub(crate) fn answered(&mut self, awaited: Awaited, now: Instant, reply: Reply<'_>) {
         let due = awaited.due.unwrap_or(now);
         let counts = due >= self.tally.since;

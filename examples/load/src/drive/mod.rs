@@ -1,7 +1,7 @@
-//! Sends a phase's requests over its connections and looks at what comes back.
+//! Sends a phase's requests over its connections and checks the replies.
 //!
-//! Each thread has its share of the connections and one poll. A connection has its requests in its
-//! output, what is awaited in a queue and replies in its input, where they are looked at in place.
+//! Each thread has a share of the connections and one poll. A connection has an output buffer for
+//! requests, a queue of unanswered requests, and an input buffer, in which replies are checked in place.
 
 mod address;
 mod connection;
@@ -15,7 +15,7 @@ pub(crate) use address::Address;
 pub(crate) use requests::Plan;
 pub(crate) use tally::Tally;
 
-use crate::Trouble;
+use crate::BoxError;
 use crate::content::Content;
 use crate::options::Options;
 use crate::versions::Versions;
@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use worker::Worker;
 
-/// What the threads of a phase share.
+/// State that all threads of a phase share.
 #[derive(Debug)]
 pub(crate) struct Drive<'a> {
     pub(crate) options: &'a Options,
@@ -32,13 +32,13 @@ pub(crate) struct Drive<'a> {
     pub(crate) versions: &'a Versions,
     pub(crate) plan: Plan<'a>,
     pub(crate) pipeline: usize,
-    /// Unmeasured time before anything is counted.
+    /// The time before the measurement.
     pub(crate) warm_up: Duration,
-    /// Requests or places of the plan that are given out.
+    /// The number of requests or positions that were handed out.
     taken: AtomicU64,
-    /// Answers so far, for who watches.
+    /// The number of replies, for the progress bar.
     done: AtomicU64,
-    /// One has failed: the others end as well.
+    /// A thread has failed, so that all threads end.
     failed: AtomicBool,
 }
 
@@ -55,9 +55,8 @@ impl<'a> Drive<'a> {
         Self { options, content, versions, plan, pipeline, warm_up, taken, done, failed }
     }
 
-    /// Does it all. `watch` is called now and then with the number of answers and the time since the
-    /// beginning.
-    pub(crate) fn run(&self, mut watch: impl FnMut(u64, Duration)) -> Result<Tally, Trouble> {
+    /// Runs the phase. Calls `watch` repeatedly with the number of replies and the elapsed time.
+    pub(crate) fn run(&self, mut watch: impl FnMut(u64, Duration)) -> Result<Tally, BoxError> {
         let threads = self.options.threads;
         let workers: Vec<Worker<'_>> =
             (0..threads).map(|n| Worker::new(self, n)).collect::<Result<_, _>>()?;

@@ -1,6 +1,6 @@
-//! When the next request is due, and a clock that wakes a poll then.
+//! The fixed times of requests, and a timer that wakes a poll at the next one.
 
-use crate::Trouble;
+use crate::BoxError;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::time::{
@@ -10,12 +10,12 @@ use rustix::time::{
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// A poll's own timeout counts in milliseconds; this does in nanoseconds.
+/// A timer with nanoseconds, where a poll's own timeout counts milliseconds.
 #[derive(Debug)]
 pub(crate) struct Alarm(OwnedFd);
 
 impl Alarm {
-    pub(crate) fn new(registry: &Registry, token: Token) -> Result<Self, Trouble> {
+    pub(crate) fn new(registry: &Registry, token: Token) -> Result<Self, BoxError> {
         let fd = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
@@ -24,9 +24,9 @@ impl Alarm {
         Ok(Self(fd))
     }
 
-    /// Replaces what was set before.
-    pub(crate) fn set(&self, after: Duration) -> Result<(), Trouble> {
-        // Nothing at all would be no alarm.
+    /// Sets the timer, and replaces an earlier setting.
+    pub(crate) fn set(&self, after: Duration) -> Result<(), BoxError> {
+        // Zero would disable the timer.
         let after = after.max(Duration::from_nanos(1));
         let value = Timespec::try_from(after).map_err(|_| "so long there is no waiting")?;
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -36,10 +36,10 @@ impl Alarm {
     }
 }
 
-/// Fixed times at the same distance from each other, one thread's among those of all.
+/// The equidistant times of one thread, interleaved with those of the other threads.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// Between two of one thread.
+    /// The interval between two times of this thread.
     interval: Duration,
     first: Duration,
     pub(crate) due: Instant,
@@ -60,7 +60,7 @@ impl Pace {
         self.due += self.interval;
     }
 
-    /// How many are due up to a time.
+    /// The number of times up to `now`.
     pub(crate) fn behind(&self, now: Instant) -> u64 {
         match now.checked_duration_since(self.due) {
             None => 0,
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_take_turns() {
+    fn the_times_of_threads_are_interleaved() {
         let start = Instant::now();
         let mut paces: Vec<Pace> = (0..4).map(|thread| Pace::new(1000.0, thread, 4)).collect();
         paces.iter_mut().for_each(|pace| pace.begin(start));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_counted() {
+    fn due_times_are_counted() {
         let start = Instant::now();
         let mut pace = Pace::new(1000.0, 0, 1);
         pace.begin(start);

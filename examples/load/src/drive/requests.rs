@@ -1,4 +1,4 @@
-//! Which requests a phase has, one after the other, and how they are written.
+//! The sequence of a phase's requests, and their encoding.
 
 use super::Drive;
 use super::connection::{Asked, Awaited};
@@ -17,16 +17,16 @@ pub(crate) enum Plan<'a> {
     Fill,
     /// Reads and writes.
     Run { picker: &'a Picker, length: Length },
-    /// Reads each so many keys, in this order.
+    /// Reads every `every`th key once, in this order.
     First { order: Shuffle, count: u64, every: u64 },
 }
 
-/// A thread's source of requests.
+/// A thread's sequence of requests.
 #[derive(Debug)]
 pub(crate) struct Requests<'a> {
     drive: &'a Drive<'a>,
     random: SmallRng,
-    /// Where the measured part begins.
+    /// The start of the measurement.
     since: Instant,
     over: bool,
 }
@@ -46,13 +46,13 @@ impl<'a> Requests<'a> {
         self.over
     }
 
-    /// Appends the next request, which is or was due at this time, and says what is awaited for it.
-    /// None if there are no more.
+    /// Appends the next request, with this due time, and returns its entry for the queue of unanswered
+    /// requests. None if there are no more.
     pub(crate) fn next(&mut self, time: Instant, output: &mut Vec<u8>) -> Option<Awaited> {
         let next = self.draw(time);
         self.over = next.is_none();
         let (key, write) = next?;
-        // A key has one writer at a time; who comes second reads.
+        // A key has one writer at a time; a second writer reads instead.
         let version = if write { self.drive.versions.begin(key) } else { None };
         let asked = match version {
             None => {
@@ -67,7 +67,7 @@ impl<'a> Requests<'a> {
         Some(Awaited { key, asked, due: None })
     }
 
-    /// The key, and whether it is written.
+    /// Draws a key, and whether to write it.
     fn draw(&mut self, time: Instant) -> Option<(u64, bool)> {
         let drive = self.drive;
         let take = || drive.taken.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +117,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// The prefix and twelve digits.
+    /// Appends the prefix and twelve digits.
     fn write_key(&self, key: u64, output: &mut Vec<u8>) {
         let prefix = &self.drive.options.prefix;
         resp::bulk(prefix.len() + 12, output);

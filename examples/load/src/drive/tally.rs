@@ -1,34 +1,34 @@
-//! What came of a phase.
+//! The results of a phase.
 
-use crate::Trouble;
+use crate::BoxError;
 use hdrhistogram::Histogram;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-/// Latencies are kept in nanoseconds with three digits, longer ones as this.
+/// The histogram keeps nanoseconds with three digits, and clamps to this.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(crate) struct Tally {
     latency: Histogram<u64>,
-    /// From when on requests count.
+    /// The start of the measurement.
     pub(crate) since: Instant,
-    /// The last answer that counted.
+    /// The last measured reply.
     until: Instant,
     pub(crate) hits: u64,
     pub(crate) misses: u64,
-    /// These two count before `since` as well.
+    /// `errors` and `wrong` also count before `since`.
     pub(crate) errors: u64,
     pub(crate) wrong: u64,
-    /// Due at a fixed time and not sent when the phase was over.
+    /// Requests that were due at a fixed time but not sent before the phase's end.
     pub(crate) unsent: u64,
-    /// The first error and the first wrong answer, in words.
+    /// Descriptions of the first error and the first wrong reply.
     pub(crate) remarks: Vec<String>,
 }
 
 impl Tally {
     pub(crate) fn new(since: Instant) -> Self {
-        // The bounds are constant and known to be good ones.
+        // These constant bounds are valid.
         let latency = Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3);
         Self {
             latency: latency.unwrap_or_else(|_| unreachable!()),
@@ -49,7 +49,7 @@ impl Tally {
     }
 
     pub(crate) fn add(&mut self, other: Self) {
-        // Both have the same bounds.
+        // Both histograms have the same bounds.
         let _ = self.latency.add(&other.latency);
         self.until = self.until.max(other.until);
         self.hits += other.hits;
@@ -68,7 +68,7 @@ impl Tally {
         self.latency.len()
     }
 
-    /// Names and values of the closing line.
+    /// The names and values of the result line.
     pub(crate) fn figures(&self) -> Vec<(&'static str, f64)> {
         let seconds = (self.until - self.since).as_secs_f64();
         let rate = if seconds > 0.0 { self.requests() as f64 / seconds } else { 0.0 };
@@ -92,7 +92,7 @@ impl Tally {
         ]
     }
 
-    /// One line without its end.
+    /// The result line without its line end.
     pub(crate) fn line(&self, phase: &str) -> String {
         let mut line = format!("load phase={phase}");
         for (name, value) in self.figures() {
@@ -103,12 +103,12 @@ impl Tally {
         line
     }
 
-    /// The same as an object of JSON, in a line with its end.
-    pub(crate) fn json(&self, phase: &str) -> Result<String, Trouble> {
+    /// The results as a JSON object, in a line with its end.
+    pub(crate) fn json(&self, phase: &str) -> Result<String, BoxError> {
         let mut object = serde_json::Map::new();
         object.insert("phase".to_owned(), phase.into());
         for (name, value) in self.figures() {
-            // Those without a fraction are counts.
+            // Values without a fraction are counts.
             let value = if value.fract() == 0.0 { (value as u64).into() } else { value.into() };
             object.insert(name.to_owned(), value);
         }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_has_the_figures() {
+    fn the_result_line_contains_the_figures() {
         let line = tally().line("run");
         assert!(line.starts_with("load phase=run ops_per_second=1000 p50_us=500."), "{line}");
         assert!(
@@ -143,7 +143,7 @@ mod tests {
             let all = tally().figures();
             all.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value).unwrap()
         };
-        // Three digits.
+        // Exact to three digits.
         for (name, expected) in [("p90_us", 900.0), ("p99_us", 990.0), ("p999_us", 999.0)] {
             assert!((figure(name) / expected - 1.0_f64).abs() < 0.002, "{name}");
         }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_the_same() {
+    fn json_contains_the_same_figures() {
         let object: serde_json::Value =
             serde_json::from_str(&tally().json("fill").unwrap()).unwrap();
         assert_eq!(object["phase"], "fill");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_line_too() {
+    fn an_empty_tally_has_a_line_too() {
         let line = Tally::new(Instant::now()).line("run");
         assert!(line.contains(" ops_per_second=0 ") && line.contains(" max_us=0 "), "{line}");
     }

@@ -7,7 +7,7 @@ use super::judge::Judge;
 use super::pace::{Alarm, Pace};
 use super::requests::{Plan, Requests};
 use super::tally::Tally;
-use crate::Trouble;
+use crate::BoxError;
 use crate::options::Length;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const ALARM: Token = Token(usize::MAX);
 
-/// So often a thread looks whether another has failed, though nothing comes.
+/// The interval in which a thread checks whether another one has failed.
 const GLANCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -27,19 +27,19 @@ pub(crate) struct Worker<'a> {
     requests: Requests<'a>,
     judge: Judge<'a>,
     alarm: Alarm,
-    /// None if a connection sends when it has its answers.
+    /// None if a connection sends when it has received its replies.
     pace: Option<Pace>,
-    /// Connections that think, the first to be ready first, and when they are.
+    /// Connections in their think time, with its end, in order.
     thinking: VecDeque<(Instant, usize)>,
-    /// The connection whose turn is next at a fixed rate.
+    /// The next connection to send, with a fixed rate.
     turn: usize,
-    /// Requests without an answer.
+    /// The number of unanswered requests.
     open: usize,
 }
 
 impl<'a> Worker<'a> {
-    /// With all its connections made.
-    pub(crate) fn new(drive: &'a Drive<'a>, thread: usize) -> Result<Self, Trouble> {
+    /// Makes the thread's connections.
+    pub(crate) fn new(drive: &'a Drive<'a>, thread: usize) -> Result<Self, BoxError> {
         let options = drive.options;
         let poll = Poll::new()?;
         let greeting = options.greeting();
@@ -63,8 +63,8 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Until there are no more requests and all are answered.
-    pub(crate) fn run(mut self, start: Instant) -> Result<Tally, Trouble> {
+    /// Runs until all requests are sent and answered.
+    pub(crate) fn run(mut self, start: Instant) -> Result<Tally, BoxError> {
         self.requests.begin(start);
         self.judge.begin(start);
         let mut events = Events::with_capacity(1024);
@@ -92,7 +92,7 @@ impl<'a> Worker<'a> {
                 if self.open > 0 && last.elapsed() > PATIENCE {
                     return Err(format!("no answer for {} s", PATIENCE.as_secs()).into());
                 }
-                // A phase may end with nothing on its way.
+                // A phase may end without an unanswered request.
                 self.resume()?;
                 continue;
             }
@@ -115,8 +115,8 @@ impl<'a> Worker<'a> {
         Ok(self.judge.tally)
     }
 
-    /// Takes what a connection has for us, and gives it what comes next.
-    fn serve(&mut self, n: usize) -> Result<(), Trouble> {
+    /// Receives a connection's replies, and sends its next requests.
+    fn serve(&mut self, n: usize) -> Result<(), BoxError> {
         let connection = &mut self.connections[n];
         if connection.has_output() {
             connection.send()?;
@@ -139,8 +139,8 @@ impl<'a> Worker<'a> {
         self.send_batch(n)
     }
 
-    /// What is to be done at its time and not for an answer.
-    fn resume(&mut self) -> Result<(), Trouble> {
+    /// Sends the requests that depend on time and not on replies.
+    fn resume(&mut self) -> Result<(), BoxError> {
         if self.pace.is_some() {
             return self.send_what_is_due();
         }
@@ -155,7 +155,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn send_batch(&mut self, n: usize) -> Result<(), Trouble> {
+    fn send_batch(&mut self, n: usize) -> Result<(), BoxError> {
         let connection = &mut self.connections[n];
         let now = Instant::now();
         while connection.awaited.len() < self.drive.pipeline
@@ -168,8 +168,8 @@ impl<'a> Worker<'a> {
         connection.send()
     }
 
-    /// At a fixed rate: all requests whose time has come, as far as connections have room for them.
-    fn send_what_is_due(&mut self) -> Result<(), Trouble> {
+    /// With a fixed rate: sends all requests that are due, as far as connections have room.
+    fn send_what_is_due(&mut self) -> Result<(), BoxError> {
         let Some(pace) = &mut self.pace else { return Ok(()) };
         let now = Instant::now();
         let connections = self.connections.len();
@@ -182,7 +182,7 @@ impl<'a> Worker<'a> {
                 continue;
             }
             full = 0;
-            // A run ends at its time, though requests be left.
+            // A run with a duration ends then, even if requests are left.
             let Some(mut awaited) = self.requests.next(now, &mut connection.output) else { break };
             awaited.due = Some(pace.due);
             connection.awaited.push_back(awaited);
@@ -193,7 +193,7 @@ impl<'a> Worker<'a> {
         for connection in self.connections.iter_mut().filter(|c| c.has_output()) {
             connection.send()?;
         }
-        // If there is no room, the next answer makes some.
+        // If no connection has room, the next reply makes some.
         if !self.requests.are_over() && full < connections {
             self.alarm.set(next.saturating_duration_since(Instant::now()))?;
         }

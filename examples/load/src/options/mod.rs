@@ -1,6 +1,6 @@
-//! What the command line says.
+//! The command line.
 
-use crate::Trouble;
+use crate::BoxError;
 use crate::content::{Content, Kind, Sizes};
 use crate::drive::Address;
 use crate::keys::Popularity;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) const HELP: &str = include_str!("help.txt");
 
-/// Keys have twelve digits, and a word is kept for each.
+/// Keys have twelve digits, and each takes a word of memory.
 const MOST_KEYS: u64 = 1 << 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Phase {
     }
 }
 
-/// When a run is over.
+/// The length of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
     Time(Duration),
@@ -106,8 +106,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// None if the help was asked for.
-    pub(crate) fn from_env() -> Result<Option<Self>, Trouble> {
+    /// None if the user asked for help.
+    pub(crate) fn from_env() -> Result<Option<Self>, BoxError> {
         Self::parse(lexopt::Parser::from_env()).map_err(|e| format!("{e}; see --help").into())
     }
 
@@ -123,7 +123,7 @@ impl Options {
         Content::new(self.kind, self.sizes, self.ratio)
     }
 
-    /// The commands that a connection begins with.
+    /// The first commands of each connection.
     pub(crate) fn greeting(&self) -> Vec<Vec<u8>> {
         let Some(password) = &self.password else { return Vec::new() };
         let mut words = vec![&b"AUTH"[..]];
@@ -219,7 +219,7 @@ fn ratio(given: &str) -> Result<f64, &'static str> {
     ratio.ok_or("--ratio takes a number from 1 on")
 }
 
-/// Redis counts in seconds here.
+/// Redis takes whole seconds here.
 fn ttl(given: &str) -> Result<Duration, String> {
     quantity::time(given)
         .and_then(|ttl| if ttl.as_secs() > 0 { Ok(ttl) } else { Err("a second or more".into()) })

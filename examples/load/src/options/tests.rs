@@ -6,7 +6,7 @@ fn parsed(words: &[&str]) -> Result<Options, String> {
 }
 
 #[test]
-fn what_is_not_said_has_a_default() {
+fn missing_options_have_defaults() {
     let options = parsed(&[]).unwrap();
     assert_eq!(options.phases(), [Phase::Fill, Phase::Run]);
     assert_eq!(options.length, Length::Time(Duration::from_secs(30)));
@@ -15,7 +15,7 @@ fn what_is_not_said_has_a_default() {
 }
 
 #[test]
-fn what_is_said_counts() {
+fn given_options_are_used() {
     let line = "-n 1m -d 100-1K -P 16 -c 8 -t 4 --read-share 90% --popularity zipf:1.2 --requests 5k \
         --idle 10m --rate 20k --verify 1 --content text --phases run,first /run/redis.sock";
     let options = parsed(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
@@ -32,18 +32,18 @@ fn what_is_said_counts() {
 }
 
 #[test]
-fn idling_is_followed_by_first_touches() {
+fn idle_adds_the_first_phase() {
     let options = parsed(&["--idle", "5s"]).unwrap();
     assert_eq!(options.phases(), [Phase::Fill, Phase::Run, Phase::First]);
 }
 
 #[test]
-fn no_thread_is_without_a_connection() {
+fn each_thread_has_a_connection() {
     assert_eq!(parsed(&["-c", "2", "-t", "8"]).unwrap().threads, 2);
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_options_are_refused() {
     for line in [
         "--keys 0",
         "--keys 2^33",

@@ -1,4 +1,4 @@
-//! The sections that Redis has too, with what exists here.
+//! The sections that Redis has too, with the fields that apply to this server.
 
 use super::lines;
 use crate::command::connection::REDIS_VERSION;
@@ -111,7 +111,7 @@ pub fn cpu(_: &Server, out: &mut String) {
     );
 }
 
-/// Times are a batch's, shared among its commands.
+/// A command's time is its share of its batch's time.
 pub fn commandstats(server: &Server, out: &mut String) {
     let totals = server.totals();
     for entry in table().all() {

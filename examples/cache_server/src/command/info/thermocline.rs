@@ -1,4 +1,4 @@
-//! What only this server has to tell.
+//! The section about the arena and its compression.
 
 use super::lines;
 use crate::figures::{self, Memory, REFAULT_BOUNDS_US};
@@ -53,7 +53,7 @@ pub fn thermocline(server: &Server, out: &mut String) {
     for (lane, bytes) in memory.lanes {
         let _ = write!(out, "lane_{lane}_bytes:{bytes}\r\n");
     }
-    // As Redis' latencystats: how many took at most so many microseconds.
+    // As Redis' latencystats: the number of refaults within each bound in microseconds.
     let within = figures::refaults_within(&stats.refault_time);
     let bounds = REFAULT_BOUNDS_US.iter().zip(within);
     let buckets: Vec<String> = bounds.map(|(us, count)| format!("{us}={count}")).collect();

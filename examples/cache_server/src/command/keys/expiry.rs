@@ -1,4 +1,4 @@
-//! When keys expire.
+//! Commands about expiry.
 
 use crate::command::Call;
 use crate::command::args::{Time, is};
@@ -33,7 +33,7 @@ pub fn pexpireat(call: &mut Call<'_>) {
     set(call, Time::AtMillisecond);
 }
 
-/// A time that has passed, be it before the epoch, removes the key.
+/// A time in the past, even before the epoch, removes the key.
 fn set(call: &mut Call<'_>, time: Time) {
     let Some(condition) = Condition::parse(call) else { return };
     let Some(number) = call.integer(2) else { return };
@@ -46,7 +46,7 @@ fn set(call: &mut Call<'_>, time: Time) {
     call.reply.integer(set.into());
 }
 
-/// What must be true of the expiry that a key has.
+/// The condition on the key's old expiry.
 #[derive(Debug, Clone, Copy, Default)]
 struct Condition {
     never: bool,
@@ -82,7 +82,7 @@ impl Condition {
         None
     }
 
-    /// A key that never expires does so later than any other.
+    /// A key without an expiry counts as one that expires last.
     fn allows(self, old: Expiry, new: UnixMs) -> bool {
         match old {
             Expiry::Never => !self.some && !self.later,
@@ -120,7 +120,7 @@ pub fn pexpiretime(call: &mut Call<'_>) {
     tell(call, |at| at);
 }
 
-/// To the nearest, of a time that is not negative.
+/// Rounds a non-negative time to the nearest second.
 fn seconds(milliseconds: i64) -> i64 {
     ((milliseconds as u64 + 500) / 1000) as i64
 }
@@ -139,7 +139,7 @@ mod tests {
     use crate::command::transcript::{Client, compare};
 
     #[test]
-    fn expiring() {
+    fn expiries_are_set_as_in_redis() {
         compare(&[
             ("TTL missing", ":-2\r\n"),
             ("PTTL missing", ":-2\r\n"),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_remains_and_when_it_is_over() {
+    fn remaining_and_absolute_times_are_reported() {
         let mut client = Client::at(1_000_000);
         let cases = [
             ("SET k v PX 1500", "+OK\r\n"),

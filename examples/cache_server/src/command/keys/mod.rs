@@ -1,4 +1,4 @@
-//! Commands on keys, whatever their values.
+//! Commands on keys, independent of their values.
 
 pub mod expiry;
 pub mod object;

@@ -1,37 +1,44 @@
-//! What is known about a value.
+//! Commands about a value's metadata.
 
 use crate::command::Call;
 use crate::command::args::{SYNTAX, is};
-use crate::command::client::never;
+use crate::command::client::never_executed;
 use crate::command::help::help;
 use crate::command::row::{Command, LOADING, NO_KEY, READ, SECOND};
 use crate::keyspace::{Form, Keys};
 use crate::request::number;
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("object", -2, &[], NO_KEY, "What is known about a value", never),
-    Command::new("object|encoding", 3, READ, SECOND, "How Redis would store it", encoding),
-    Command::new("object|freq", 3, READ, SECOND, "How often it is used: not known", freq),
-    Command::new("object|help", 2, LOADING, NO_KEY, "What there is about values", object_help),
+    Command::new("object", -2, &[], NO_KEY, "Commands about values", never_executed),
+    Command::new("object|encoding", 3, READ, SECOND, "The encoding in Redis", encoding),
+    Command::new(
+        "object|freq",
+        3,
+        READ,
+        SECOND,
+        "Fails: the frequency of use is not tracked",
+        freq,
+    ),
+    Command::new("object|help", 2, LOADING, NO_KEY, "Help on commands about values", object_help),
     Command::new("object|idletime", 3, READ, SECOND, "Seconds since it was used", idletime),
-    Command::new("object|refcount", 3, READ, SECOND, "How many refer to it", refcount),
+    Command::new("object|refcount", 3, READ, SECOND, "The number of references", refcount),
 ];
 
 /// A subcommand of `MEMORY`.
 pub const MEMORY_USAGE: Command =
     Command::new("memory|usage", -3, READ, SECOND, "How much memory a key takes", memory_usage);
 
-/// The longest text that Redis stores together with what it knows about it.
+/// The longest text that Redis stores in one allocation with its metadata (`embstr`).
 const EMBEDDED: usize = 44;
 
-/// Redis has the integers below this once only, referred to by all who want them.
+/// Redis shares one object for each integer below this.
 const SHARED_INTEGERS: i64 = 10_000;
 
 const NO_LFU: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
     Please note that when switching between policies at runtime LRU and LFU data will take some \
     time to adjust.";
 
-/// The key that a subcommand names, if it is there; answers with null where it is not.
+/// Locks the key of a subcommand. Replies null if the key does not exist.
 fn lock<'a>(call: &mut Call<'a>) -> Option<(&'a [u8], Keys<'a>)> {
     let key = call.args[2];
     let mut keys = call.lock(&[key]);
@@ -42,10 +49,10 @@ fn lock<'a>(call: &mut Call<'a>) -> Option<(&'a [u8], Keys<'a>)> {
     Some((key, keys))
 }
 
-/// Whether Redis would store the value as an integer, and which.
+/// The integer as which Redis would store the value, if it would.
 fn stored_integer(keys: &mut Keys<'_>, key: &[u8]) -> Option<i64> {
     let about = keys.about(key)?;
-    // To look at the value may bring it back, so not without need.
+    // Reading the value may restore its page, so only a possible integer is read.
     let may_be = about.form == Form::Whole && about.len <= 20;
     if may_be { number(keys.peek(key)?) } else { None }
 }
@@ -73,7 +80,7 @@ fn idletime(call: &mut Call<'_>) {
     call.reply.integer(idle as i64);
 }
 
-/// No policy of eviction here counts uses.
+/// No eviction policy of this server counts uses.
 fn freq(call: &mut Call<'_>) {
     if lock(call).is_some() {
         call.reply.error(NO_LFU);
@@ -94,7 +101,7 @@ REFCOUNT <key>
     );
 }
 
-/// `MEMORY USAGE key [SAMPLES count]`. Of a string nothing need be sampled.
+/// `MEMORY USAGE key [SAMPLES count]`. Strings need no samples.
 fn memory_usage(call: &mut Call<'_>) {
     let mut at = 3;
     while at < call.args.len() {
@@ -118,7 +125,7 @@ mod tests {
     use crate::command::transcript::{Client, compare};
 
     #[test]
-    fn what_is_known() {
+    fn metadata_is_reported_as_in_redis() {
         compare(&[
             ("SET k 12345", "+OK\r\n"),
             ("OBJECT ENCODING k", "$3\r\nint\r\n"),
@@ -178,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn memory() {
+    fn memory_usage_counts_key_and_value() {
         let mut client = Client::at(1);
         client.say("SET k 12345");
         let usage = client.say("MEMORY USAGE k SAMPLES 0");

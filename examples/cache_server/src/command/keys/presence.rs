@@ -1,4 +1,4 @@
-//! Whether keys are there.
+//! Commands that test for keys or remove them.
 
 use crate::command::Call;
 use crate::command::row::{Command, KEYS, ONE_KEY, READ_FAST, WRITE, WRITE_FAST};
@@ -6,9 +6,9 @@ use crate::command::row::{Command, KEYS, ONE_KEY, READ_FAST, WRITE, WRITE_FAST};
 pub const COMMANDS: &[Command] = &[
     Command::new("del", -2, WRITE, KEYS, "Removes keys", del),
     Command::new("unlink", -2, WRITE_FAST, KEYS, "The same as DEL here", del),
-    Command::new("exists", -2, READ_FAST, KEYS, "How many of the keys are there", exists),
+    Command::new("exists", -2, READ_FAST, KEYS, "The number of keys that exist", exists),
     Command::new("touch", -2, READ_FAST, KEYS, "Makes keys count as used", touch),
-    Command::new("type", 2, READ_FAST, ONE_KEY, "What kind of value a key has", type_of),
+    Command::new("type", 2, READ_FAST, ONE_KEY, "The type of a key's value", type_of),
 ];
 
 pub fn del(call: &mut Call<'_>) {
@@ -16,7 +16,7 @@ pub fn del(call: &mut Call<'_>) {
     count(call, |key| keys.remove(key));
 }
 
-/// A key that is named twice counts twice.
+/// Counts a key twice if it is named twice.
 pub fn exists(call: &mut Call<'_>) {
     let mut keys = call.lock(&call.args[1..]);
     count(call, |key| keys.about(key).is_some());
@@ -42,7 +42,7 @@ mod tests {
     use crate::command::transcript::compare;
 
     #[test]
-    fn presence() {
+    fn existing_keys_are_counted_and_removed() {
         compare(&[
             (r#"MSET a 1 b 2 c 3 "" 4"#, "+OK\r\n"),
             ("EXISTS a a b missing", ":3\r\n"),

@@ -1,13 +1,20 @@
-//! Giving a key's value to another.
+//! Commands that move or copy a value to another key.
 
 use crate::command::Call;
 use crate::command::args::{SYNTAX, is};
 use crate::command::row::{Command, STORE, TWO_KEYS, WRITE, WRITE_FAST};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("rename", 3, WRITE, TWO_KEYS, "Calls a key by another name", rename),
-    Command::new("renamenx", 3, WRITE_FAST, TWO_KEYS, "The same, if that is free", renamenx),
-    Command::new("copy", -3, STORE, TWO_KEYS, "Gives another key the same value", copy),
+    Command::new("rename", 3, WRITE, TWO_KEYS, "Renames a key", rename),
+    Command::new(
+        "renamenx",
+        3,
+        WRITE_FAST,
+        TWO_KEYS,
+        "Renames a key, unless the new key exists",
+        renamenx,
+    ),
+    Command::new("copy", -3, STORE, TWO_KEYS, "Copies a value to another key", copy),
 ];
 
 const NO_SUCH_KEY: &str = "ERR no such key";
@@ -48,7 +55,7 @@ pub fn copy(call: &mut Call<'_>) {
     }
 }
 
-/// Whether the copy may replace another value. There is no database but 0.
+/// Whether the copy may replace a value. The only database is 0.
 fn parse_copy(call: &mut Call<'_>) -> Option<bool> {
     let mut replace = false;
     let mut at = 3;
@@ -72,7 +79,7 @@ mod tests {
     use crate::command::transcript::compare;
 
     #[test]
-    fn giving_a_value_to_another_key() {
+    fn values_are_moved_and_copied_as_in_redis() {
         compare(&[
             ("MSET a 1 b 2", "+OK\r\n"),
             ("EXPIRE a 10000", ":1\r\n"),

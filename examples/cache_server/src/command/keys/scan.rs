@@ -1,4 +1,4 @@
-//! Finding keys.
+//! Commands that list keys.
 
 use crate::command::Call;
 use crate::command::args::{SYNTAX, is};
@@ -18,7 +18,7 @@ pub fn randomkey(call: &mut Call<'_>) {
     }
 }
 
-/// Names of which the number is known only at the end, one behind the other.
+/// A list of names in one buffer, whose length is known only at the end.
 #[derive(Debug, Default)]
 struct Names {
     bytes: Vec<u8>,
@@ -41,7 +41,7 @@ impl Names {
     }
 }
 
-/// Keys to show: those that match a pattern, or all.
+/// Collects the keys that match a pattern, or all keys.
 fn collect(call: &Call<'_>, cursor: u64, count: usize, pattern: Option<&[u8]>) -> (u64, Names) {
     let mut names = Names::default();
     let next = call.server.keyspace.scan(cursor, count, call.now, &mut |key| {
@@ -52,7 +52,7 @@ fn collect(call: &Call<'_>, cursor: u64, count: usize, pattern: Option<&[u8]>) -
     (next, names)
 }
 
-/// Only one star is everything: more of them do not match an empty key.
+/// A single star matches everything; several stars do not match an empty key.
 fn restriction(pattern: &[u8]) -> Option<&[u8]> {
     (pattern != b"*").then_some(pattern)
 }
@@ -92,7 +92,7 @@ pub fn scan(call: &mut Call<'_>) {
     names.reply(call);
 }
 
-/// As C's `strtoul` reads it, a sign and nothing at all included, but no space before it.
+/// Parses as C's `strtoul` does, with a sign or an empty text, but without leading spaces.
 fn parse_cursor(text: &[u8]) -> Option<u64> {
     let (negative, digits) = match text {
         [] => return Some(0),
@@ -118,7 +118,7 @@ mod tests {
     use proptest::test_runner::{Config, TestRunner};
 
     #[test]
-    fn finding() {
+    fn keys_are_listed_as_in_redis() {
         compare(&[
             ("KEYS *", "*0\r\n"),
             ("RANDOMKEY", "$-1\r\n"),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn cursors() {
+    fn cursors_are_parsed_as_in_redis() {
         let good = [("", 0), ("0", 0), ("+7", 7), ("007", 7), ("-1", u64::MAX)];
         for (text, cursor) in good {
             assert_eq!(parse_cursor(text.as_bytes()), Some(cursor), "{text:?}");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_resp3() {
+    fn an_empty_list_in_resp3() {
         compare_in(
             Protocol::Resp3,
             &[("RANDOMKEY", "_\r\n"), ("KEYS *", "*0\r\n"), ("SCAN 0", "*2\r\n$1\r\n0\r\n*0\r\n")],
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_what_they_do_in_redis() {
+    fn patterns_match_as_in_redis() {
         let Some(both) = Both::start() else { return };
         both.say(&[b"SET", b"", b""]);
         for number in 0..400_usize {

@@ -1,19 +1,19 @@
 //! The numbers of `INCRBYFLOAT`.
 //!
-//! Redis computes in C's `long double`, which on x86-64 has 64 bits of significand, reads numbers
-//! as `strtold` does, and writes them with `%.17Lf` less the zeros at the end. All that rounds to
-//! the nearest, half to even, and so do these; where `long double` is another type, as on Arm,
-//! Redis' own answers are others.
+//! Redis computes in C's `long double`, which on x86-64 has a significand of 64 bits. It parses numbers
+//! as `strtold` does, and prints them with `%.17Lf` without trailing zeros. All of these round to
+//! nearest, half to even, and so does this file. Where `long double` is another type, as on Arm,
+//! Redis' own results differ.
 
 use num_bigint::BigUint;
 use rustc_apfloat::ieee::X87DoubleExtended;
 use rustc_apfloat::{Float, Round};
 use std::fmt;
 
-/// Longer texts are no numbers.
+/// Longer texts are not numbers.
 const MAX_TEXT: usize = 5 * 1024 - 1;
 
-/// Digits behind the point.
+/// Digits after the decimal point.
 const PLACES: u32 = 17;
 
 /// A number, or an infinity.
@@ -23,8 +23,8 @@ pub struct Decimal(X87DoubleExtended);
 impl Decimal {
     pub const ZERO: Self = Self(X87DoubleExtended::ZERO);
 
-    /// Decimal or, behind `0x`, hexadecimal, each with or without an exponent, or `inf`. What is
-    /// beyond the largest number, or so small that nothing of it is left, is none.
+    /// Parses decimal numbers and, after `0x`, hexadecimal ones, each with an optional exponent, and
+    /// `inf`. `None` if the number overflows, or underflows to zero.
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() > MAX_TEXT {
             return None;
@@ -43,14 +43,14 @@ impl Decimal {
         Some(Self(if negative { -value } else { value }))
     }
 
-    /// Nothing where the sum is infinite, or none.
+    /// `None` if the sum is infinite or not a number.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let sum = (self.0 + other.0).value;
         sum.is_finite().then_some(Self(sum))
     }
 }
 
-/// A number without a sign.
+/// Parses a number without a sign.
 fn finite(text: &str) -> Option<X87DoubleExtended> {
     let hexadecimal = text.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
     let (digits, is_digit, mark): (&str, fn(&u8) -> bool, [char; 2]) = if hexadecimal {
@@ -74,8 +74,8 @@ fn finite(text: &str) -> Option<X87DoubleExtended> {
     (value.is_finite() && !value.is_zero()).then_some(value)
 }
 
-/// Exponents that put a number of at most [`MAX_TEXT`] digits out of all bounds are as good as
-/// larger ones.
+/// Clamps the exponent: beyond a bound, a number of at most [`MAX_TEXT`] digits overflows or underflows
+/// in any case.
 fn exponent_of(text: &str) -> Option<i32> {
     const BEYOND: i32 = 100_000;
     let (negative, digits) = match text.as_bytes() {
@@ -92,11 +92,11 @@ fn exponent_of(text: &str) -> Option<i32> {
 }
 
 impl fmt::Display for Decimal {
-    /// Of a number, not an infinity.
+    /// The number must be finite.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bits = self.0.to_bits();
         let significand = bits as u64;
-        // The value is the significand times two to the power of this.
+        // The value is the significand times two to the power of `exponent`.
         let exponent = ((bits >> 64) as i32 & 0x7fff).max(1) - 16_383 - 63;
         let (whole, part) = if exponent >= 0 {
             ((BigUint::from(significand) << exponent).to_string(), 0)
@@ -112,9 +112,9 @@ impl fmt::Display for Decimal {
     }
 }
 
-/// Shifts to the right and rounds to the nearest, half to even.
+/// Shifts right and rounds to nearest, half to even.
 fn round_shift(number: u128, bits: u32) -> u128 {
-    // The number is less than half of what is lost.
+    // The number is less than half of the unit.
     if bits >= 127 {
         return 0;
     }

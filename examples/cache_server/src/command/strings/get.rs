@@ -1,4 +1,4 @@
-//! Reading values, and what some commands do to them on that occasion.
+//! Commands that read values, and also remove them or change their expiry.
 
 use super::options::{Lifetime, Of, Options};
 use crate::command::Call;
@@ -8,12 +8,26 @@ use crate::keyspace::{Expiry, Keys};
 pub const COMMANDS: &[Command] = &[
     Command::new("get", 2, READ_FAST, ONE_KEY, "The value of a key", get),
     Command::new("mget", -2, READ_FAST, KEYS, "The values of several keys", mget),
-    Command::new("getdel", 2, WRITE_FAST, ONE_KEY, "The value of a key, which goes", getdel),
-    Command::new("getex", -2, WRITE_FAST, ONE_KEY, "A value, and when it is to expire", getex),
+    Command::new(
+        "getdel",
+        2,
+        WRITE_FAST,
+        ONE_KEY,
+        "Returns the value of a key and removes it",
+        getdel,
+    ),
+    Command::new(
+        "getex",
+        -2,
+        WRITE_FAST,
+        ONE_KEY,
+        "Returns the value of a key and sets its expiry",
+        getex,
+    ),
     Command::new("strlen", 2, READ_FAST, ONE_KEY, "The length of a value", strlen),
 ];
 
-/// Answers with a value; whether there is one.
+/// Replies with a value. True if it exists.
 pub fn reply_value(call: &mut Call<'_>, keys: &mut Keys<'_>, key: &[u8]) -> bool {
     let value = keys.get(key);
     match value {
@@ -44,7 +58,7 @@ pub fn getdel(call: &mut Call<'_>) {
     }
 }
 
-/// The number of a time that makes no sense is an error only where there is a key.
+/// An invalid time is an error only if the key exists.
 pub fn getex(call: &mut Call<'_>) {
     let Some(options) = Options::parse(call, Of::GetEx) else { return };
     let (key, mut keys) = call.lock_key();
@@ -77,7 +91,7 @@ mod tests {
     use crate::reply::Protocol;
 
     #[test]
-    fn reading() {
+    fn values_are_read_as_in_redis() {
         compare(&[
             ("GET missing", "$-1\r\n"),
             (r#"SET k "a\x00\r\nb""#, "+OK\r\n"),
@@ -125,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_in_resp3() {
+    fn missing_values_are_nulls_in_resp3() {
         compare_in(
             Protocol::Resp3,
             &[

@@ -1,13 +1,13 @@
-//! The longest common subsequence of two values: by the usual table of the lengths for all their
-//! beginnings, walked back from its end. Where there are several, and in the order of its matches,
-//! this chooses as Redis does.
+//! The longest common subsequence of two values, by the usual table of lengths for all pairs of prefixes,
+//! traced back from its end. If there are several, this chooses as Redis does, also for the order of
+//! the matches.
 
 use crate::command::Call;
 use crate::command::args::{MAX_LEN, SYNTAX, is};
 use crate::command::row::{Command, READ, TWO_KEYS};
 
 pub const COMMANDS: &[Command] =
-    &[Command::new("lcs", -3, READ, TWO_KEYS, "What two values have in common", lcs)];
+    &[Command::new("lcs", -3, READ, TWO_KEYS, "The longest common subsequence of two values", lcs)];
 
 const BOTH: &str = "ERR If you want both the length and indexes, please just use IDX.";
 const TOO_LARGE: &str =
@@ -31,7 +31,7 @@ pub fn lcs(call: &mut Call<'_>) {
     }
     let mut value = |key| keys.get(key).unwrap_or_default().to_vec();
     let (a, b) = (value(first), value(second));
-    // What follows may take a while.
+    // The computation may take long; other commands can use the keys meanwhile.
     drop(keys);
     let table = Table::new(&a, &b);
     let len = i64::from(table.at(a.len(), b.len()));
@@ -87,7 +87,7 @@ fn parse(call: &mut Call<'_>) -> Option<Options> {
     Some(options)
 }
 
-/// Bytes that follow each other in both, and where.
+/// A run of bytes that both values contain, with its positions.
 #[derive(Debug)]
 struct Match {
     a: usize,
@@ -95,7 +95,7 @@ struct Match {
     len: usize,
 }
 
-/// The length for the first `i` bytes of one value and the first `j` of the other.
+/// The lengths for the first `i` bytes of one value and the first `j` of the other.
 #[derive(Debug)]
 struct Table {
     lengths: Vec<u32>,
@@ -122,7 +122,7 @@ impl Table {
         self.lengths[i * self.columns + j]
     }
 
-    /// The subsequence, and its matches, the last first.
+    /// The subsequence and its matches, the last first.
     fn walk(&self, a: &[u8], b: &[u8]) -> (Vec<u8>, Vec<Match>) {
         let (mut i, mut j) = (a.len(), b.len());
         let (mut common, mut matches) = (Vec::new(), Vec::<Match>::new());
@@ -153,7 +153,7 @@ mod tests {
     use crate::reply::Protocol;
 
     #[test]
-    fn common_subsequences() {
+    fn common_subsequences_are_those_of_redis() {
         compare(&[
             (r#"MSET a ohmytext b mynewtext c "" d xyx"#, "+OK\r\n"),
             ("LCS a b", "$6\r\nmytext\r\n"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn matches_are_a_map() {
+    fn matches_are_a_map_in_resp3() {
         compare_in(
             Protocol::Resp3,
             &[

@@ -1,4 +1,4 @@
-//! Values that are numbers.
+//! Commands on values that are numbers.
 
 use super::decimal::Decimal;
 use crate::command::Call;
@@ -80,7 +80,7 @@ mod tests {
     use proptest::test_runner::{Config, TestRunner};
 
     #[test]
-    fn counting() {
+    fn integers_are_counted_as_in_redis() {
         compare(&[
             ("INCR n", ":1\r\n"),
             ("INCRBY n 41", ":42\r\n"),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn adding_to_numbers() {
+    fn numbers_are_added_as_in_redis() {
         compare(&[
             ("INCRBYFLOAT f 0.1", "$3\r\n0.1\r\n"),
             ("INCRBYFLOAT f 0.2", "$3\r\n0.3\r\n"),
@@ -150,7 +150,7 @@ mod tests {
         ]);
     }
 
-    /// Numbers in every way in which they may be written, and what is almost one.
+    /// Numbers in every form in which they can be written, and near misses.
     fn written() -> impl Strategy<Value = Vec<u8>> {
         let text = prop_oneof![
             4 => "[-+]?[0-9]{1,12}(\\.[0-9]{0,6})?",

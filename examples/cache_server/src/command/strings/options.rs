@@ -1,4 +1,4 @@
-//! The options that `SET` and `GETEX` have, mostly in common.
+//! The options of `SET` and `GETEX`.
 
 use crate::command::Call;
 use crate::command::args::{SYNTAX, Time, is};
@@ -9,7 +9,7 @@ pub enum Of {
     GetEx,
 }
 
-/// For which keys `SET` sets a value.
+/// The keys for which `SET` sets a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     Always,
@@ -17,18 +17,18 @@ pub enum Condition {
     Present,
 }
 
-/// How long the value is to live.
+/// The new lifetime of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
     Unsaid,
     Keep,
     Persist,
-    /// Until a time that an argument, told by its index, gives.
+    /// Until a time; the argument with this index contains it.
     Until(Time, usize),
 }
 
 impl Lifetime {
-    /// An option may be said twice, and then the last counts, but not two that contradict each other.
+    /// An option may be repeated, and the last one counts. Contradictory options are an error.
     fn agrees_with(self, next: Self) -> bool {
         match (self, next) {
             (Self::Unsaid, _) => true,
@@ -41,13 +41,13 @@ impl Lifetime {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     pub condition: Condition,
-    /// The old value is the reply.
+    /// The reply is the old value.
     pub get: bool,
     pub lifetime: Lifetime,
 }
 
 impl Options {
-    /// Answers with the error where there is one.
+    /// Replies with an error if the options are invalid.
     pub fn parse(call: &mut Call<'_>, of: Of) -> Option<Self> {
         let mut options =
             Self { condition: Condition::Always, get: false, lifetime: Lifetime::Unsaid };
@@ -62,7 +62,7 @@ impl Options {
         Some(options)
     }
 
-    /// The option at `at`; where the next is.
+    /// Parses the option at `at`. Returns the index of the next one.
     fn take(&mut self, args: &[&[u8]], at: usize, of: Of) -> Option<usize> {
         let word = args[at];
         match of {

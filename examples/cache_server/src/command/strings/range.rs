@@ -1,4 +1,4 @@
-//! Parts of values.
+//! Commands on parts of values.
 
 use crate::command::Call;
 use crate::command::args::{MAX_LEN, TOO_LONG};
@@ -30,9 +30,9 @@ pub fn getrange(call: &mut Call<'_>) {
     call.reply.bulk(part(keys.get(key).unwrap_or_default(), start, end));
 }
 
-/// From `start` to `end`, both included; negative ones count from the end of the value.
+/// The bytes from `start` to `end`, both included; negative positions count from the value's end.
 fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
-    // Else both might be put to the first byte, which is before the value's start.
+    // Both could be clamped to the first byte, which lies after them.
     if start < 0 && end < 0 && start > end {
         return &[];
     }
@@ -42,7 +42,7 @@ fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
     if start > end { &[] } else { &value[start as usize..=end as usize] }
 }
 
-/// An empty part changes nothing, wherever it is to be.
+/// An empty part changes nothing at any offset.
 pub fn setrange(call: &mut Call<'_>) {
     let Some(offset) = call.integer(2) else { return };
     if offset < 0 {
@@ -69,7 +69,7 @@ mod tests {
     use crate::command::transcript::compare;
 
     #[test]
-    fn parts() {
+    fn parts_are_read_and_written_as_in_redis() {
         compare(&[
             (r#"SET k "Hello World""#, "+OK\r\n"),
             ("GETRANGE k 0 4", "$5\r\nHello\r\n"),

@@ -1,4 +1,4 @@
-//! Giving keys new values.
+//! Commands that set values.
 
 use super::get::reply_value;
 use super::options::{Condition, Lifetime, Of, Options};
@@ -12,9 +12,16 @@ pub const COMMANDS: &[Command] = &[
     Command::new("setnx", 3, STORE_FAST, ONE_KEY, "Gives a missing key a value", setnx),
     Command::new("setex", 4, STORE, ONE_KEY, "A value for some seconds", setex),
     Command::new("psetex", 4, STORE, ONE_KEY, "A value for some milliseconds", psetex),
-    Command::new("getset", 3, STORE_FAST, ONE_KEY, "A new value for the old one", getset),
+    Command::new("getset", 3, STORE_FAST, ONE_KEY, "Sets a value and returns the old one", getset),
     Command::new("mset", -3, STORE, KEYS_AND_VALUES, "Gives several keys values", mset),
-    Command::new("msetnx", -3, STORE, KEYS_AND_VALUES, "The same, if none is there", msetnx),
+    Command::new(
+        "msetnx",
+        -3,
+        STORE,
+        KEYS_AND_VALUES,
+        "Sets several keys, if none of them exists",
+        msetnx,
+    ),
 ];
 
 pub fn set(call: &mut Call<'_>) {
@@ -101,7 +108,7 @@ pub fn msetnx(call: &mut Call<'_>) {
     set_all(call, Condition::Missing);
 }
 
-/// Where there is no more room in the midst of it, those before stay set.
+/// If memory runs out in between, the keys before stay set.
 fn set_all(call: &mut Call<'_>, condition: Condition) {
     let (pairs, []) = call.args[1..].as_chunks::<2>() else { return call.wrong_arity() };
     let names: Vec<&[u8]> = pairs.iter().map(|[key, _]| *key).collect();
@@ -126,7 +133,7 @@ mod tests {
     use thermocline::Arena;
 
     #[test]
-    fn setting() {
+    fn values_are_set_as_in_redis() {
         compare(&[
             ("SET k v", "+OK\r\n"),
             ("GET k", "$1\r\nv\r\n"),
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_several() {
+    fn several_values_are_set_as_in_redis() {
         compare(&[
             ("MSET a 1 b 2 a 3", "+OK\r\n"),
             ("MGET a b", "*2\r\n$1\r\n3\r\n$1\r\n2\r\n"),
@@ -204,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_changes_nothing() {
+    fn a_write_without_room_changes_nothing() {
         let mut client = Client::with(Arena::builder().reserve(4 << 20), 1);
         client.say("MSET k old other old");
         let large = "x".repeat(8 << 20);

@@ -1,14 +1,14 @@
-//! What clients say and what they are told, for tests: `SET k "a\x00b"` and `+OK\r\n`.
+//! Transcripts of requests and replies, for tests: `SET k "a\x00b"` and `+OK\r\n`.
 //!
-//! Each transcript is checked twice: here, and where Redis 7.0 is installed by what that answers, so
-//! that nothing stands in a test that Redis does not do.
+//! Each transcript is checked here and, if Redis 7.0 is installed, against Redis, so that no test
+//! expects a reply that Redis does not give.
 
 mod redis;
 
 pub use redis::{Both, Redis};
 
 use super::table::table;
-use super::{Carried, Request, Server, Session, carry_out};
+use super::{Execution, Request, Server, Session, execute};
 use crate::keyspace::{Keyspace, Options, UnixMs};
 use crate::reply::Protocol;
 use crate::server::{Settings, WorkerStats};
@@ -40,8 +40,8 @@ pub fn compare_in(protocol: Protocol, lines: &[Line]) {
     }
 }
 
-/// Whether a reply differs only because it came late: time stands still here, but not for Redis.
-/// Transcripts have no times to live that are as short as this minute.
+/// Whether a reply differs only because it came late: the clock stands still here, but not in Redis.
+/// No transcript has a time to live near a minute.
 fn is_later(line: &str, wanted: &str, reply: &str) -> bool {
     let seconds = |reply: &str| reply.strip_prefix(':')?.trim_end().parse::<i64>().ok();
     let (Some(wanted), Some(seconds)) = (seconds(wanted), seconds(reply)) else { return false };
@@ -52,12 +52,12 @@ fn now() -> UnixMs {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as UnixMs
 }
 
-/// Bytes that are no ASCII are shown one by one, as Latin-1.
+/// Shows bytes that are not ASCII as Latin-1.
 fn shown(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }
 
-/// One client of a server that nobody else has.
+/// The only client of a server.
 #[derive(Debug)]
 pub struct Client {
     server: Server,
@@ -70,9 +70,9 @@ impl Client {
         Self::with(Arena::builder(), now)
     }
 
-    /// Of a server with such an arena.
+    /// The client of a server with this arena.
     pub fn with(arena: Builder, now: UnixMs) -> Self {
-        let arena = arena.or_plain_memory().build().unwrap();
+        let arena = arena.plain_memory_fallback(true).build().unwrap();
         let keyspace = Keyspace::new(arena, Options::default());
         let server = Server::new(keyspace, Settings::default(), 1);
         let client = session::Client::new(1, String::new(), String::new(), 0, 0);
@@ -93,13 +93,13 @@ impl Client {
         let request = Request { args: &args, found: table().find(&args) };
         let (session, stats) = (&mut self.session, WorkerStats::default());
         let mut out = Vec::new();
-        let carried = carry_out(&self.server, session, &stats, request, self.now, &mut out);
-        assert_eq!(carried, Carried::Out);
+        let execution = execute(&self.server, session, &stats, request, self.now, &mut out);
+        assert_eq!(execution, Execution::Done);
         shown(&out)
     }
 }
 
-/// The words of a line. One in double quotes may have spaces and the escapes `\n`, `\r` and `\xff`.
+/// Splits a line into words. A word in double quotes may contain spaces and `\n`, `\r` and `\xff`.
 fn split(line: &str) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();

@@ -1,4 +1,4 @@
-//! Redis itself, to compare with.
+//! A Redis server to compare with.
 
 use super::{Client, now, shown};
 use crate::command::{ALL, Command as Row, Group};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Both servers, for tests that make up what they say.
+/// Both servers, for tests with random requests.
 pub struct Both(RefCell<(Client, Redis)>);
 
 impl Both {
@@ -18,7 +18,7 @@ impl Both {
         Some(Self(RefCell::new((Client::at(now()), Redis::start()?))))
     }
 
-    /// Our reply and Redis'.
+    /// This server's reply and Redis'.
     pub fn say(&self, words: &[&[u8]]) -> (String, String) {
         let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
         let (client, redis) = &mut *self.0.borrow_mut();
@@ -26,7 +26,7 @@ impl Both {
     }
 }
 
-/// Redis itself, on a socket in a directory of its own.
+/// A Redis server on a socket in a directory of its own.
 pub struct Redis {
     process: Child,
     _directory: TempDir,
@@ -34,7 +34,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Nothing, and a word about it, where there is no Redis 7.0.
+    /// `None`, with a line of output, if Redis 7.0 is not installed.
     pub fn start() -> Option<Self> {
         let version = Command::new("redis-server").arg("--version").output();
         let version = version.map_or(String::new(), |output| shown(&output.stdout));
@@ -106,7 +106,7 @@ impl Drop for Redis {
     }
 }
 
-/// As `COMMAND INFO` begins.
+/// The beginning of a row of `COMMAND INFO`.
 fn info(row: &Row) -> String {
     let flags: Vec<String> = row.flags.iter().map(|flag| format!("+{flag}\r\n")).collect();
     let (name, arity) = (row.name, row.arity);
@@ -116,7 +116,7 @@ fn info(row: &Row) -> String {
 }
 
 #[test]
-fn rows_are_as_in_redis() {
+fn rows_are_those_of_redis() {
     let Some(mut redis) = Redis::start() else { return };
     let groups = ALL.iter().filter(|(group, _)| matches!(group, Group::Generic | Group::String));
     for row in groups.flat_map(|(_, rows)| rows.iter()) {

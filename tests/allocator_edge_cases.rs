@@ -1,4 +1,4 @@
-//! Arenas that are full, layouts that cannot be, and programs that free what is not theirs.
+//! Full arenas, extreme layouts, and wrong frees.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -8,18 +8,18 @@ mod common;
 use allocator_api2::alloc::Allocator;
 use common::blocks::{Block, Random, layout};
 use common::child::{child_case, in_child, text};
-use common::{Setup, quiet, scaled, setups};
+use common::{LANES, Setup, quiet, scaled, setups};
 use std::alloc::Layout;
 use std::os::unix::process::ExitStatusExt;
 use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
-use thermocline::{AllocError, Arena, Lane};
+use thermocline::{AllocError, Arena};
 
-/// One of the sizes that what is left of an arena can still have room for, and a block of it.
+/// Allocates a block of random layout, of at most `size` bytes, in a random lane.
 fn any_block(arena: &Arena, random: &mut Random, size: usize, n: u64) -> Result<Block, AllocError> {
     let layout = layout(1 + random.below(size), 1 << random.below(6));
-    let lane = Lane::ALL[random.below(3)];
+    let lane = LANES[random.below(3)];
     let given = if n.is_multiple_of(5) {
         arena.lane(lane).allocate_zeroed(layout)?
     } else {
@@ -28,7 +28,7 @@ fn any_block(arena: &Arena, random: &mut Random, size: usize, n: u64) -> Result<
     Ok(Block::new(given, layout, n))
 }
 
-/// Blocks of all sizes, and then of smaller ones, until there is not a page left.
+/// Allocates blocks of all sizes, and then smaller ones, until no page is free.
 fn fill(arena: &Arena, random: &mut Random) -> Vec<Block> {
     let mut blocks = Vec::new();
     for size in [300_000, 100_000, 30_000, 1000] {
@@ -40,7 +40,7 @@ fn fill(arena: &Arena, random: &mut Random) -> Vec<Block> {
             }
         }
     }
-    // Whatever its size, a block that is aligned to more than a page has pages of its own.
+    // A block that is aligned to more than a page has pages of its own, at any size.
     for align in [8192, 4 << 20, 2 << 20] {
         let layout = layout(1, align);
         while let Ok(given) = arena.allocate(layout) {
@@ -53,8 +53,8 @@ fn fill(arena: &Arena, random: &mut Random) -> Vec<Block> {
 fn is_empty(arena: &Arena, what: &str) {
     arena.check().unwrap();
     assert_eq!(arena.stats().allocated_bytes, 0, "{what}: {}", arena.stats());
-    // All of it in one piece.
-    let whole = layout(arena.stats().reserved_bytes, 4096);
+    // One block can take the whole arena.
+    let whole = layout(arena.stats().reserved_bytes as usize, 4096);
     let block = arena.allocate(whole).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(arena.heap_stats().unwrap().free_bytes, 0);
     assert_eq!(arena.allocate(layout(1, 1)), Err(AllocError), "{what}");
@@ -64,19 +64,19 @@ fn is_empty(arena: &Arena, what: &str) {
 }
 
 #[test]
-fn an_arena_can_be_filled_and_emptied_again_and_again() {
-    for setup in setups("an_arena_can_be_filled") {
+fn an_arena_can_be_filled_and_emptied_repeatedly() {
+    for setup in setups("an_arena_can_be_filled_and_emptied_repeatedly") {
         for reserve in [2 << 20, 12 << 20] {
             let interval = Duration::from_millis(1);
-            let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal();
+            let builder = quiet(setup).scan_interval(interval).cold_age(interval).zeal(true);
             let arena = builder.reserve(reserve).build().unwrap();
             let mut random = Random::new(reserve as u64);
             for round in 0..scaled(12, 3) {
                 let what = format!("{setup}, {reserve}, round {round}");
                 let mut blocks = fill(&arena, &mut random);
                 let stats = arena.heap_stats().unwrap();
-                // Single pages at odd places.
-                assert!(stats.free_bytes < reserve / 16, "{what}: {stats}");
+                // At most single pages between blocks are free.
+                assert!(stats.free_bytes < reserve as u64 / 16, "{what}: {stats}");
                 arena.check().unwrap();
                 while !blocks.is_empty() {
                     let block = blocks.swap_remove(random.below(blocks.len()));
@@ -89,10 +89,9 @@ fn an_arena_can_be_filled_and_emptied_again_and_again() {
     }
 }
 
-/// To the last byte, in blocks of one size.
 #[test]
-fn equal_blocks_fill_an_arena() {
-    for setup in setups("equal_blocks_fill_an_arena") {
+fn equal_blocks_fill_an_arena_to_the_last_byte() {
+    for setup in setups("equal_blocks_fill_an_arena_to_the_last_byte") {
         let arena = quiet(setup).reserve(4 << 20).build().unwrap();
         for size in [64 << 10, 1 << 20, 4 << 20, 4096, 32 << 10, 1024] {
             let equal = layout(size, 8);
@@ -111,10 +110,10 @@ fn equal_blocks_fill_an_arena() {
     }
 }
 
-/// Nobody is refused because what is free is being given back to the system that very moment.
+/// Allocations succeed while the evictor releases the free memory that they need.
 #[test]
-fn memory_on_its_way_back_to_the_system_is_no_less_free() {
-    for setup in setups("memory_on_its_way_back") {
+fn memory_that_is_being_released_can_be_allocated() {
+    for setup in setups("memory_that_is_being_released_can_be_allocated") {
         let arena = quiet(setup)
             .reserve(16 << 20)
             .scan_interval(Duration::from_millis(1))
@@ -137,21 +136,21 @@ fn memory_on_its_way_back_to_the_system_is_no_less_free() {
     }
 }
 
-/// All that may be asked for.
+/// The largest allowed reserve.
 #[test]
-fn the_largest_reserve_can_be_had() {
-    for setup in setups("the_largest_reserve") {
+fn an_arena_can_reserve_16_tib() {
+    for setup in setups("an_arena_can_reserve_16_tib") {
         let arena = match quiet(setup).reserve(16 << 40).build() {
             Ok(arena) => arena,
             Err(e) => {
                 let reason = format!("no 16 TiB of address space: {e}");
-                common::skip("the_largest_reserve", "16tib", &reason);
+                common::skip("an_arena_can_reserve_16_tib", "16tib", &reason);
                 continue;
             }
         };
         let small = Block::allocate(&arena, layout(100, 8), 1);
         let stats = arena.heap_stats().unwrap();
-        let rest = layout(stats.free_bytes - (4 << 20), 8);
+        let rest = layout(stats.free_bytes as usize - (4 << 20), 8);
         let block = arena.allocate(rest).unwrap();
         // SAFETY: just allocated with this layout.
         unsafe { arena.deallocate(block.cast(), rest) };
@@ -162,8 +161,8 @@ fn the_largest_reserve_can_be_had() {
 }
 
 #[test]
-fn layouts_that_cannot_be_are_refused() {
-    for setup in setups("layouts_that_cannot_be") {
+fn impossible_layouts_are_refused() {
+    for setup in setups("impossible_layouts_are_refused") {
         let arena = quiet(setup).reserve(64 << 20).build().unwrap();
         let most = isize::MAX as usize;
         let absurd = [
@@ -186,7 +185,7 @@ fn layouts_that_cannot_be_are_refused() {
             assert_eq!(arena.cold().allocate(absurd), Err(AllocError), "{absurd:?}");
             for block in [&small, &large] {
                 if size >= block.layout.size() {
-                    // SAFETY: the block is this test's; it stays where it cannot grow.
+                    // SAFETY: the block is this test's; a failed call leaves it in place.
                     let (grown, zeroed) = unsafe {
                         let grown = arena.grow(block.pointer, block.layout, absurd);
                         (grown, arena.grow_zeroed(block.pointer, block.layout, absurd))
@@ -204,8 +203,8 @@ fn layouts_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn layouts_without_bytes_take_nothing() {
-    for setup in setups("layouts_without_bytes") {
+fn zero_sized_layouts_take_no_memory() {
+    for setup in setups("zero_sized_layouts_take_no_memory") {
         let arena = quiet(setup).build().unwrap();
         for shift in [0, 3, 12, 13, 21, 40, 62] {
             let nothing = layout(0, 1 << shift);
@@ -217,9 +216,9 @@ fn layouts_without_bytes_take_nothing() {
             }
         }
         assert_eq!(arena.stats().allocated_bytes, 0);
-        // From nothing to something and back.
+        // From zero bytes to some and back.
         let (nothing, something) = (layout(0, 8), layout(1000, 8));
-        // SAFETY: each block is used with the layout that it has got last.
+        // SAFETY: each call gets the block's present layout.
         unsafe {
             let given = arena.allocate(nothing).unwrap().cast();
             let mut block =
@@ -235,10 +234,10 @@ fn layouts_without_bytes_take_nothing() {
     }
 }
 
-/// What a program does wrong, each by a name.
+/// Frees a block in a wrong way, by the name of the case.
 fn misbehave(arena: &Arena, case: &str) {
     let allocate = |layout| arena.allocate(layout).unwrap().cast::<u8>();
-    // SAFETY: none of this may be done: the arena is to notice and to end the process.
+    // SAFETY: none: each case is a wrong free, which the arena must notice.
     let free = |pointer: NonNull<u8>, layout: Layout| unsafe { arena.deallocate(pointer, layout) };
     let (small, large, huge) = (layout(100, 8), layout(100_000, 8), layout(1 << 20, 8));
     let twice = |layout| {
@@ -254,12 +253,12 @@ fn misbehave(arena: &Arena, case: &str) {
         "small twice" => twice(small),
         "large twice" => twice(large),
         "huge twice" => twice(huge),
-        "small twice, others in between" => {
+        "small twice, with frees in between" => {
             let blocks: Vec<_> = (0..1000).map(|_| allocate(small)).collect();
             blocks.iter().for_each(|block| free(*block, small));
             free(blocks[500], small);
         }
-        "huge twice, after it was given back" => {
+        "huge twice, with a trim in between" => {
             let block = allocate(huge);
             free(block, huge);
             arena.trim();
@@ -298,10 +297,10 @@ fn misbehave(arena: &Arena, case: &str) {
     }
 }
 
-/// Those that are found out in any build.
+/// Cases that every build notices.
 const ALWAYS: [&str; 11] = [
     "huge twice",
-    "huge twice, after it was given back",
+    "huge twice, with a trim in between",
     "large as small",
     "large as another large",
     "huge as less",
@@ -313,9 +312,10 @@ const ALWAYS: [&str; 11] = [
     "of another arena",
 ];
 
-const WATCHED: [&str; 8] = [
+/// Cases that only builds with debug assertions notice.
+const WITH_DEBUG_ASSERTIONS: [&str; 8] = [
     "small twice",
-    "small twice, others in between",
+    "small twice, with frees in between",
     "large twice",
     "small as another small",
     "small as large",
@@ -325,8 +325,8 @@ const WATCHED: [&str; 8] = [
 ];
 
 #[test]
-fn who_frees_what_is_not_theirs_is_ended_with_a_message() {
-    const TEST: &str = "who_frees_what_is_not_theirs_is_ended_with_a_message";
+fn wrong_frees_end_the_process_with_a_message() {
+    const TEST: &str = "wrong_frees_end_the_process_with_a_message";
     if let Some(case) = child_case() {
         let (setup, case) = case.split_once(' ').unwrap();
         let (setup, poison) = match setup.strip_suffix("/poison") {
@@ -334,13 +334,13 @@ fn who_frees_what_is_not_theirs_is_ended_with_a_message() {
             None => (setup, false),
         };
         let builder = quiet(Setup::parse(setup));
-        let builder = if poison { builder.poison_freed() } else { builder };
+        let builder = builder.poison_freed(poison);
         misbehave(&builder.build().unwrap(), case);
         return;
     }
     for setup in setups(TEST) {
-        let watched = WATCHED.iter().filter(|_| cfg!(debug_assertions));
-        for case in ALWAYS.iter().chain(watched) {
+        let more = WITH_DEBUG_ASSERTIONS.iter().filter(|_| cfg!(debug_assertions));
+        for case in ALWAYS.iter().chain(more) {
             for poison in ["", "/poison"] {
                 let output = in_child(TEST, &format!("{setup}{poison} {case}"));
                 let said = text(&output);

@@ -1,4 +1,4 @@
-//! Limits on what an arena costs, and changing them while it works.
+//! `memory_limit` and `resident_limit`, and changing them at run time.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs)]
@@ -12,42 +12,50 @@ use common::{SetOnDrop, quiet, scaled, setups};
 use std::sync::atomic::{AtomicBool, Ordering};
 use thermocline::{Arena, ArenaError, Stats};
 
-/// Pages in memory and the store's.
-fn cost(stats: &Stats) -> usize {
+/// A MiB, or a quarter of it under emulation.
+fn unit() -> usize {
+    scaled(1 << 20, 1 << 18)
+}
+
+/// Bytes of resident pages and of the store.
+fn cost(stats: &Stats) -> u64 {
     stats.resident_bytes + stats.store_bytes
 }
 
 #[test]
-fn the_memory_limit_counts_the_store_too() {
-    for setup in setups("the_memory_limit_counts_the_store_too") {
-        let limit = 22 << 20;
+fn the_memory_limit_includes_the_store() {
+    for setup in setups("the_memory_limit_includes_the_store") {
+        let limit = 22 * unit();
         let arena = quiet(setup).memory_limit(limit).build().unwrap();
-        let numbers = fill(&arena, 4 << 20);
+        let numbers = fill(&arena, 4 * unit() as u64);
         for _ in 0..2 {
-            eventually(&arena, "the limit", |stats| cost(stats) <= limit);
-            // Nothing is touched now, so nothing changes until it is.
+            eventually(&arena, "the limit", |stats| cost(stats) <= limit as u64);
+            // No thread touches a page now, so the figures do not change.
             let stats = arena.stats();
-            assert!(stats.store_bytes > 1 << 20, "{setup}: a store that matters: {stats}");
-            assert!(stats.resident_bytes > 1 << 20, "{setup}: what fits stays: {stats}");
+            assert!(
+                stats.store_bytes > unit() as u64,
+                "{setup}: the store is too small to matter: {stats}"
+            );
+            assert!(stats.resident_bytes > unit() as u64, "{setup}: too much was evicted: {stats}");
             verify(&numbers);
         }
         arena.check().unwrap();
     }
 }
 
-/// Reads all pages, in an order of its own, and says how many were wrong.
+/// Reads all pages, in an order that depends on `seed`, and returns how many were wrong.
 fn read_all(pages: Pages<'_>, seed: usize) -> usize {
     // A step that is coprime to the count visits every page; a step of one reads from end to end.
     let step = if seed == 0 { 1 } else { 104_729 };
     (0..pages.count).filter(|n| !pages.is_right((n * step + seed) % pages.count)).count()
 }
 
-/// A fault brings pages back in microseconds. The evictor takes longer to evict as many.
+/// A fault restores pages faster than the evictor evicts them, so readers have to wait for it.
 #[test]
-fn readers_do_not_outrun_the_evictor() {
+fn fast_readers_stay_near_the_memory_limit() {
     const MIB: usize = 1 << 20;
     const READERS: usize = 2;
-    for setup in setups("readers_do_not_outrun_the_evictor") {
+    for setup in setups("fast_readers_stay_near_the_memory_limit") {
         let (limit, data) = scaled((48 * MIB, 256 * MIB), (8 * MIB, 24 * MIB));
         let arena = quiet(setup).reserve(1 << 30).memory_limit(limit).build().unwrap();
         let pages = Pages::new(&arena, data / PAGE);
@@ -55,7 +63,7 @@ fn readers_do_not_outrun_the_evictor() {
         for page in 0..pages.count {
             pages.write(page, 3, page as u64 + 1);
             pages.write(page, 400, (page as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            if arena.excess_bytes() > MIB {
+            if arena.excess_bytes() > MIB as u64 {
                 eventually(&arena, "the limit", |_| arena.excess_bytes() == 0);
             }
         }
@@ -82,11 +90,11 @@ fn readers_do_not_outrun_the_evictor() {
         let stats = arena.stats();
         assert!(stats.refaults > 0 && stats.limit_waits > 0, "{setup}: {stats}");
         let allowed = limit + 8 * MIB + READERS * (256 << 10);
-        assert!(peak <= allowed, "{setup}: {peak} bytes, at most {allowed}: {stats}");
+        assert!(peak <= allowed as u64, "{setup}: {peak} bytes, at most {allowed}: {stats}");
     }
 }
 
-/// Data that does not compress cannot go, so that waiting for it would only cost time.
+/// The evictor cannot evict data that does not compress, so waiting for it would only cost time.
 #[test]
 fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
     for setup in setups("a_limit_that_cannot_be_kept_makes_no_thread_wait") {
@@ -103,14 +111,14 @@ fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
         }
         let stats = arena.stats();
         assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
-        // Each page was a chance to wait.
+        // Each of the pages could have made the thread wait.
         assert!(stats.limit_waits < 1000, "{setup}: {stats}");
     }
 }
 
 #[test]
-fn the_excess_is_what_is_above_the_limits() {
-    for setup in setups("the_excess_is_what_is_above") {
+fn excess_bytes_counts_the_bytes_above_the_limits() {
+    for setup in setups("excess_bytes_counts_the_bytes_above_the_limits") {
         let arena = quiet(setup).build().unwrap();
         let mut noise = 1u64;
         let mut numbers = allocator_api2::vec::Vec::new_in(&arena);
@@ -121,7 +129,7 @@ fn the_excess_is_what_is_above_the_limits() {
             noise ^ noise >> 29
         }));
         assert_eq!(arena.excess_bytes(), 0, "{setup}: no limit");
-        // What does not compress cannot go.
+        // The evictor cannot evict pages that do not compress.
         arena.set_resident_limit(Some(1 << 20)).unwrap();
         let over = |stats: &Stats| stats.resident_bytes - (1 << 20);
         eventually(&arena, "all of it tried", |stats| stats.incompressible_pages >= 1000);
@@ -129,7 +137,7 @@ fn the_excess_is_what_is_above_the_limits() {
         assert!(over(&stats) > 2 << 20 && arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
         arena.set_resident_limit(None).unwrap();
         assert_eq!(arena.excess_bytes(), 0, "{setup}");
-        // Nor can the store, which is all that there is.
+        // The evictor cannot shrink a store that is above the limit by itself.
         drop(numbers);
         arena.trim();
         let stored = fill(&arena, 1 << 20);
@@ -143,21 +151,21 @@ fn the_excess_is_what_is_above_the_limits() {
 type Set = fn(&Arena, Option<usize>) -> Result<(), ArenaError>;
 
 #[test]
-fn limits_change_while_the_arena_works() {
-    for setup in setups("limits_change_while_the_arena_works") {
+fn limits_can_change_at_run_time() {
+    for setup in setups("limits_can_change_at_run_time") {
         let arena = quiet(setup).build().unwrap();
-        let numbers = fill(&arena, 2 << 20);
+        let numbers = fill(&arena, 2 * unit() as u64);
         let whole = arena.stats().resident_bytes;
-        assert!(whole >= 16 << 20);
+        assert!(whole >= 16 * unit() as u64);
         for set in [Arena::set_resident_limit as Set, Arena::set_memory_limit] {
-            for limit in [12 << 20, 8 << 20] {
+            for limit in [12 * unit(), 8 * unit()] {
                 set(&arena, Some(limit)).unwrap();
-                eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit);
+                eventually(&arena, "the limit", |stats| stats.resident_bytes <= limit as u64);
             }
-            // Without it nothing that has come back goes again: nobody looks for an hour.
+            // Without a limit restored pages stay resident: the next scan is due in an hour.
             set(&arena, None).unwrap();
             verify(&numbers);
-            assert_eq!(arena.evict_now().map(drop), Ok(()), "nothing is under way any more");
+            assert_eq!(arena.evict_now().map(drop), Ok(()), "an eviction is still under way");
             let evicted = arena.stats().evicted_pages;
             verify(&numbers);
             assert_eq!(arena.stats().evicted_pages, evicted, "{setup}");
@@ -167,15 +175,15 @@ fn limits_change_while_the_arena_works() {
 }
 
 #[test]
-fn a_limit_that_nothing_can_be_done_with_changes_nothing() {
-    for setup in setups("a_limit_that_nothing_can_be_done_with") {
-        let arena = quiet(setup).resident_limit(4 << 20).build().unwrap();
+fn a_refused_limit_changes_nothing() {
+    for setup in setups("a_refused_limit_changes_nothing") {
+        let arena = quiet(setup).resident_limit(4 * unit()).build().unwrap();
         let too_low = Err(ArenaError::LimitTooLow { given: 1000, least: 256 << 10 });
         assert_eq!(arena.set_resident_limit(Some(1000)), too_low);
         assert_eq!(arena.set_memory_limit(Some(1000)), too_low);
-        let numbers = fill(&arena, 2 << 20);
-        eventually(&arena, "the limit", |stats| stats.resident_bytes <= 4 << 20);
-        assert!(arena.stats().resident_bytes > 1 << 20, "{setup}: {}", arena.stats());
+        let numbers = fill(&arena, 2 * unit() as u64);
+        eventually(&arena, "the limit", |stats| stats.resident_bytes <= 4 * unit() as u64);
+        assert!(arena.stats().resident_bytes > unit() as u64, "{setup}: {}", arena.stats());
         verify(&numbers);
         arena.stop().unwrap();
         assert_eq!(arena.set_memory_limit(None), Err(ArenaError::NotSwapping));
@@ -186,9 +194,9 @@ fn a_limit_that_nothing_can_be_done_with_changes_nothing() {
 fn a_stopped_arena_has_no_store() {
     for setup in setups("a_stopped_arena_has_no_store") {
         let arena = quiet(setup).build().unwrap();
-        let numbers = fill(&arena, 1 << 20);
+        let numbers = fill(&arena, unit() as u64);
         evict_everything(&arena);
-        assert!(arena.stats().store_bytes > 1 << 20, "{setup}: {}", arena.stats());
+        assert!(arena.stats().store_bytes > unit() as u64, "{setup}: {}", arena.stats());
         arena.stop().unwrap();
         assert_eq!(arena.stats().store_bytes, 0, "{setup}: {}", arena.stats());
         verify(&numbers);

@@ -1,4 +1,4 @@
-//! What the system does not grant: address space, and a look at the process's own page table.
+//! Limits of the system: address space, overcommit, and access to the process's own page table.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -13,14 +13,14 @@ use thermocline::{Arena, BuildError, CapabilityStatus, Swapping};
 
 const DEFAULT_RESERVE: usize = 64 << 30;
 
-/// Sets `RLIMIT_AS` of this process, which is a child's.
+/// Sets `RLIMIT_AS` of this process, which is a child.
 fn limit_address_space(bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: changes a limit of this process alone.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
 }
 
-/// Numbers go in, out and in again.
+/// Writes numbers, evicts them if the arena swaps, and reads them.
 fn assert_works(arena: &Arena) {
     let mut numbers = AVec::new_in(arena);
     numbers.extend(0..200_000u64);
@@ -30,18 +30,18 @@ fn assert_works(arena: &Arena) {
     assert!(numbers.iter().enumerate().all(|(n, number)| *number == n as u64));
 }
 
-/// The default reserve becomes one that leaves the program half of what there is.
+/// The arena has a smaller reserve than the default, which leaves half of the address space to the program.
 fn assert_the_default_shrinks(arena: &Arena, most: usize) {
-    let reserved = arena.stats().reserved_bytes;
+    let reserved = arena.stats().reserved_bytes as usize;
     assert!((64 << 20..=most).contains(&reserved), "{reserved}");
-    assert!(reserved.is_power_of_two(), "{reserved}: halved from the default");
+    assert!(reserved.is_power_of_two(), "{reserved} is no power of two");
     let mut rest = Vec::<u8>::new();
-    assert!(rest.try_reserve_exact(reserved).is_ok(), "nothing is left for the program");
+    assert!(rest.try_reserve_exact(reserved).is_ok(), "too little is left for the program");
     drop(std::hint::black_box(rest));
     assert_works(arena);
 }
 
-/// Building fails for lack of address space, and says how much was asked for and what would help.
+/// `build` failed for lack of address space, and its error names the size and the remedy.
 fn assert_refused(built: Result<Arena, BuildError>, asked: usize, in_all: usize) {
     let error = built.unwrap_err();
     let BuildError::AddressSpace { reserve, bytes, error: call } = &error else {
@@ -64,7 +64,7 @@ fn the_default_reserve_shrinks_under_a_limit_on_address_space() {
     };
     // As `ulimit -v 8000000`.
     limit_address_space(8_000_000 << 10);
-    let builder = Arena::builder().or_plain_memory();
+    let builder = Arena::builder().plain_memory_fallback(true);
     if case == "plain" {
         forbid_userfaultfd();
         let arena = builder.build().unwrap();
@@ -77,14 +77,14 @@ fn the_default_reserve_shrinks_under_a_limit_on_address_space() {
     assert_eq!(arena.swapping(), Swapping::On(tracker));
     assert_the_default_shrinks(&arena, 1 << 30);
     assert_eq!(arena.stats().store_limit_bytes, arena.stats().reserved_bytes);
-    // A second one finds what the first has left.
+    // A second arena gets a reserve from the rest.
     let second = Arena::builder().tracker(tracker).build().unwrap();
     assert_the_default_shrinks(&second, 512 << 20);
 }
 
 #[test]
-fn a_reserve_that_was_asked_for_is_had_or_refused() {
-    const TEST: &str = "a_reserve_that_was_asked_for_is_had_or_refused";
+fn an_explicit_reserve_is_granted_or_refused() {
+    const TEST: &str = "an_explicit_reserve_is_granted_or_refused";
     const GIB: usize = 1 << 30;
     let Some(case) = child_case() else {
         setups(TEST).iter().for_each(|setup| drop(passes_in_child(TEST, &setup.to_string())));
@@ -94,10 +94,10 @@ fn a_reserve_that_was_asked_for_is_had_or_refused() {
     limit_address_space(8_000_000 << 10);
     if case == "plain" {
         forbid_userfaultfd();
-        let builder = || Arena::builder().or_plain_memory();
+        let builder = || Arena::builder().plain_memory_fallback(true);
         assert_refused(builder().reserve(4 * GIB).build(), 4 * GIB, 8 * GIB);
         let arena = builder().reserve(3 * GIB).build().unwrap();
-        assert_eq!(arena.stats().reserved_bytes, 3 * GIB);
+        assert_eq!(arena.stats().reserved_bytes, 3 * GIB as u64);
         assert_works(&arena);
         return;
     }
@@ -105,11 +105,11 @@ fn a_reserve_that_was_asked_for_is_had_or_refused() {
     assert_refused(builder().reserve(3 * GIB).build(), 3 * GIB, 9 * GIB);
     assert_refused(builder().reserve(GIB).store_limit(6 * GIB).build(), GIB, 8 * GIB);
     let arena = builder().reserve(2 * GIB).build().unwrap();
-    assert_eq!(arena.stats().reserved_bytes, 2 * GIB);
+    assert_eq!(arena.stats().reserved_bytes, 2 * GIB as u64);
     assert_works(&arena);
 }
 
-/// Below the least default reserve there is an error, and no arena that is soon full.
+/// With less address space than for the smallest default reserve `build` fails.
 #[test]
 fn too_little_address_space_for_any_default_is_an_error() {
     const TEST: &str = "too_little_address_space_for_any_default_is_an_error";
@@ -123,7 +123,7 @@ fn too_little_address_space_for_any_default_is_an_error() {
     assert_refused(Arena::builder().build(), 128 << 20, 384 << 20);
 }
 
-/// The machine's switch, which is put back.
+/// Sets `vm.overcommit_memory`, and resets it on drop.
 struct Overcommit(String);
 
 impl Overcommit {
@@ -145,8 +145,8 @@ impl Drop for Overcommit {
 /// `vm.overcommit_memory=2` counts the store, which is as large as the reserve, against the machine's
 /// memory. Only where the machine is the test's own.
 #[test]
-fn the_default_reserve_shrinks_where_nothing_is_overcommitted() {
-    const TEST: &str = "the_default_reserve_shrinks_where_nothing_is_overcommitted";
+fn the_default_reserve_shrinks_without_overcommit() {
+    const TEST: &str = "the_default_reserve_shrinks_without_overcommit";
     if std::env::var_os("THERMOCLINE_CHAOS_MACHINE").is_none() {
         skip(TEST, "", "the machine is not the test's own (THERMOCLINE_CHAOS_MACHINE)");
         return;
@@ -156,15 +156,15 @@ fn the_default_reserve_shrinks_where_nothing_is_overcommitted() {
         let Setup { tracker, fault_mode } = setup;
         let builder = || Arena::builder().tracker(tracker).fault_mode(fault_mode);
         let arena = builder().build().unwrap();
-        let reserved = arena.stats().reserved_bytes;
+        let reserved = arena.stats().reserved_bytes as usize;
         assert!((64 << 20..DEFAULT_RESERVE).contains(&reserved), "{setup}: {reserved}");
         assert_works(&arena);
         assert_refused(builder().reserve(1 << 40).build(), 1 << 40, 3 << 40);
     }
 }
 
-/// Gives the ids of the user nobody to this process of root. The kernel makes it not dumpable by that.
-fn become_nobody() {
+/// Changes this process from root to the user nobody. The kernel then makes it not dumpable.
+fn drop_root() {
     // SAFETY: changes the credentials of this process alone.
     unsafe {
         assert_eq!(libc::setgroups(0, core::ptr::null()), 0);
@@ -174,8 +174,8 @@ fn become_nobody() {
 }
 
 #[test]
-fn a_process_that_changed_its_ids_is_told_what_helps() {
-    const TEST: &str = "a_process_that_changed_its_ids_is_told_what_helps";
+fn after_a_change_of_ids_errors_name_the_remedy() {
+    const TEST: &str = "after_a_change_of_ids_errors_name_the_remedy";
     // SAFETY: takes nothing and returns an integer.
     if unsafe { libc::getuid() } != 0 {
         skip(TEST, "root", "only root can change its ids");
@@ -189,7 +189,7 @@ fn a_process_that_changed_its_ids_is_told_what_helps() {
         return;
     };
     let before = quiet(Setup::parse(&case)).build().unwrap();
-    become_nobody();
+    drop_root();
     let probe = thermocline::probe();
     for name in ["pagemap", "PAGEMAP_SCAN", "PAGE_IS_ACCESSED"] {
         let capabilities = probe.capabilities();
@@ -203,7 +203,7 @@ fn a_process_that_changed_its_ids_is_told_what_helps() {
     }
     let error = quiet(Setup::parse(&case)).build().unwrap_err();
     assert!(error.to_string().contains("prctl(PR_SET_DUMPABLE, 1)"), "{error}");
-    // Both remedies are remedies.
+    // Both remedies help: an arena built before the change of ids works, and so does one after prctl.
     assert_works(&before);
     // SAFETY: changes a flag of this process alone.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
