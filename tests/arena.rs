@@ -388,7 +388,7 @@ fn ranges_outside_of_the_arena_are_refused() {
         assert_eq!(arena.prefetch(past_the_end), outside);
         let beyond_all = std::ptr::slice_from_raw_parts(numbers.as_ptr(), usize::MAX);
         assert_eq!(arena.prefetch(beyond_all), outside);
-        assert_eq!(arena.prefetch::<u8>(&[]), Ok(0));
+        assert_eq!(arena.prefetch(&[0u8; 0]), Ok(0));
     }
 }
 

@@ -5,6 +5,7 @@
 /// Each lane allocates from 2 MiB regions of its own. So a caller that knows which objects will be
 /// touched often can keep them apart from the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Lane {
     /// Objects of unknown use.

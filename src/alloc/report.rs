@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 /// Small blocks of one size in one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ClassStats {
     /// Bytes of each block.
@@ -32,6 +33,7 @@ pub struct ClassStats {
 
 /// Small blocks of one lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LaneStats {
     /// The lane.
@@ -63,6 +65,7 @@ impl LaneStats {
 /// What an arena's allocator holds. If other threads allocate and free meanwhile, the figures may not
 /// quite add up.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct HeapStats {
     /// Small blocks, of 32 KiB at most.

@@ -1,4 +1,4 @@
-//! How much address space an arena takes, and what to do where the process may not have as much.
+//! The address space that an arena takes, and a smaller reserve where the process may not have so much.
 
 use super::Swapping;
 use super::builder::Config;
@@ -9,10 +9,10 @@ use crate::sys::backing::PlainMemory;
 use crate::sys::memory::LazySlice;
 use std::iter;
 
-/// What an arena reserves that was not told how much.
+/// The reserve of an arena whose program gives none.
 pub(super) const DEFAULT_RESERVE: usize = 64 << 30;
 
-/// What such an arena reserves at least.
+/// The least reserve of such an arena.
 const LEAST_DEFAULT: usize = 64 << 20;
 
 /// The tables take less than this part of the reserve and of the store: some 50 bytes for each page.
@@ -31,7 +31,7 @@ fn store(config: &Config, swapping: &Swapping) -> usize {
     }
 }
 
-/// What building an arena has come to, as the caller is told.
+/// The error of building an arena, with the sizes if address space is what it lacks.
 pub(super) fn explain(error: BuildError, config: &Config, swapping: &Swapping) -> BuildError {
     match error {
         BuildError::Sys(error) if error.is_lack_of_address_space() => BuildError::AddressSpace {
@@ -43,8 +43,8 @@ pub(super) fn explain(error: BuildError, config: &Config, swapping: &Swapping) -
     }
 }
 
-/// The options with the reserve halved from the default on until it fits, and then once more, for the
-/// program's own allocations and the stacks of threads.
+/// The options with the default reserve, halved until it fits, and then once more: that leaves address
+/// space for the program's own allocations and the stacks of threads.
 pub(super) fn config_that_fits(
     sized: impl Fn(usize) -> Config,
     swapping: &Swapping,
@@ -61,8 +61,8 @@ pub(super) fn config_that_fits(
     Err(refused.expect("the default is more than the least"))
 }
 
-/// Takes the address space that an arena would take, and gives it back. Nothing else that could fail,
-/// such as an allocation, happens meanwhile.
+/// Takes the address space that an arena takes, and gives it back. It makes no allocation meanwhile that
+/// could fail for lack of address space.
 fn try_reserve(config: &Config, swapping: &Swapping) -> Result<(), SysError> {
     let _views = PlainMemory::new(config.reserve)?;
     let private = store(config, swapping);

@@ -1,4 +1,4 @@
-//! Allocating and freeing, in pointers.
+//! Allocates and frees blocks, by pointer.
 
 #![allow(unsafe_code)]
 
@@ -11,13 +11,12 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 
-/// What freed memory is overwritten with, where that was [asked for](crate::Builder::poison_freed).
+/// The byte that overwrites freed memory under [`poison_freed`](crate::Builder::poison_freed).
 const POISON: u8 = 0xdb;
 
-/// There is no room left in the reserve for the block, or no memory for its pages.
+/// The reserve has no room for the block, or the kernel has no memory for its pages.
 ///
-/// Free blocks that other threads keep for themselves are room that this one does not have; see
-/// [`Arena::trim`].
+/// Free blocks in the caches of other threads are not available to this one; see [`Arena::trim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocError;
 
@@ -30,11 +29,11 @@ impl fmt::Display for AllocError {
 impl std::error::Error for AllocError {}
 
 impl Arena {
-    /// Allocates a block. Collections do this by the `Allocator` trait, for which the feature
-    /// `allocator-api2` is needed; this works without.
+    /// Allocates a block. Collections call the `Allocator` trait of the feature `allocator-api2`; this
+    /// method needs no feature.
     ///
-    /// The block begins on a multiple of the layout's alignment, whatever that is, and may be longer
-    /// than was asked for. A layout without bytes gives a pointer to none.
+    /// The block begins on a multiple of the layout's alignment, and may be longer than the layout. For a
+    /// layout of zero bytes, it is a pointer to zero bytes.
     ///
     /// # Errors
     ///
@@ -45,7 +44,7 @@ impl Arena {
         self.inner.allocate(Lane::Default, layout)
     }
 
-    /// Allocates a block that holds nothing but zeros. Pages that are zero already are not touched.
+    /// Allocates a block of zeros. It does not touch pages that are zero already.
     ///
     /// # Errors
     ///
@@ -54,21 +53,19 @@ impl Arena {
         self.inner.allocate_zeroed(Lane::Default, layout)
     }
 
-    /// Frees a block, of whatever [lane](Lane). It is not touched: if it was evicted it stays so.
+    /// Frees a block of any [lane](Lane). It does not touch the block, so an evicted one stays evicted.
     ///
-    /// Pages that become free keep their memory while it is needed again within a tenth of a second,
-    /// up to 128 MiB of it and a quarter of what is in use; what was evicted gives up its place in
-    /// the store. A page that small blocks share is given back too when none of its bytes belongs to a
-    /// block any more and nothing was allocated near it for a while: see
-    /// [`hole_bytes`](crate::Stats::hole_bytes). The evictor's thread looks for free memory every scan
-    /// interval; plain memory has no such thread. [`trim`](Self::trim) gives all of it back now.
+    /// Free pages keep their memory as long as allocations take it again within a tenth of a second, up to
+    /// 128 MiB and a quarter of the memory in use. Evicted pages that become free give up their place in
+    /// the store. The arena also gives back a page of small blocks, once all of them are free and no block
+    /// near it was allocated for a while: see [`hole_bytes`](crate::Stats::hole_bytes). The evictor does
+    /// all this every scan interval; plain memory has no evictor. [`trim`](Self::trim) does it at once.
     ///
-    /// A thread keeps 1 to 2 MiB of small blocks and 1 MiB of larger ones for itself. Each of these small
-    /// blocks keeps the one or two pages in memory that it lies on.
+    /// A thread caches 1 to 2 MiB of small blocks and 1 MiB of larger ones. Each of these small blocks
+    /// keeps its one or two pages in memory.
     ///
-    /// What is no block of this arena, or not one for such a layout, or was freed before, ends the
-    /// process with a message: always where nothing has to be looked up for that, in debug builds
-    /// in any case.
+    /// A pointer that is no block of this arena, has another layout, or was freed before ends the process
+    /// with a message: always where the check needs no look-up, and in debug builds in all cases.
     ///
     /// # Safety
     ///
@@ -80,17 +77,15 @@ impl Arena {
         unsafe { self.inner.deallocate(Lane::Default, block, layout) }
     }
 
-    /// Gives back all memory that is free, instead of after a while, and says how many bytes that was:
-    /// every page in which no byte belongs to a block, whatever else lies near it. In plain memory, pages
-    /// count too that were never touched.
+    /// Gives back all free memory at once, and returns its bytes: every page in which no byte belongs to a
+    /// block. In plain memory, the bytes include pages that were never touched.
     ///
-    /// What other threads keep for themselves follows when they next need more of it, or have no room
-    /// for more.
+    /// Other threads give back the blocks in their caches when they next refill or flush one.
     pub fn trim(&self) -> u64 {
         if self.inner.generation.is_current() { self.inner.parts.heap.trim() as u64 } else { 0 }
     }
 
-    /// What the allocator holds, lane by lane and size by size; none in a forked child.
+    /// The allocator's statistics, by lane and size; none in a forked child.
     #[must_use]
     pub fn heap_stats(&self) -> Option<HeapStats> {
         let _in_library = InLibraryGuard::enter();
@@ -102,7 +97,7 @@ impl Inner {
     #[inline]
     fn pointer(&self, offset: usize, size: usize) -> NonNull<[u8]> {
         let first = self.base.0.wrapping_add(offset);
-        // SAFETY: blocks lie within a mapping, which begins at no null address and does not wrap.
+        // SAFETY: a block lies within the mapping, which does not contain the null address.
         NonNull::slice_from_raw_parts(unsafe { NonNull::new_unchecked(first) }, size)
     }
 
@@ -132,7 +127,7 @@ impl Inner {
         self.allocate_slow(lane, layout).map(|(block, _)| block)
     }
 
-    /// A block, and whether it holds nothing but zeros in empty pages.
+    /// A block, and whether it is all zeros in empty pages.
     #[cold]
     fn allocate_slow(
         &self,
@@ -152,24 +147,24 @@ impl Inner {
         lane: Lane,
         layout: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        // Small blocks share their pages, which have memory or are going to.
+        // Small blocks share pages, which have memory or will have it soon.
         let (block, clean) = if layout.size() < PAGE_SIZE {
             (self.allocate(lane, layout)?, false)
         } else {
             self.allocate_slow(lane, layout)?
         };
         if !clean {
-            // SAFETY: the block is the caller's, who has not got to see it yet.
+            // SAFETY: the block is new, and this call has the only pointer to it.
             unsafe { self.write(block, 0, |presence| presence != Presence::Empty) };
         }
         Ok(block)
     }
 
-    /// Writes `value` to all of a block, but for the pages whose bytes are not where they are `wanted`.
+    /// Writes `value` to all pages of a block whose presence is `wanted`.
     ///
     /// # Safety
     ///
-    /// The bytes must be a block's, or part of one, that nobody else uses.
+    /// The bytes must be a block or a part of one, and only the caller may use them.
     unsafe fn write(&self, block: NonNull<[u8]>, value: u8, wanted: impl Fn(Presence) -> bool) {
         let first = block.cast::<u8>();
         let Some(offset) = self.offset_of(first).filter(|_| !block.is_empty()) else {
@@ -179,8 +174,8 @@ impl Inner {
             if wanted(self.parts.heap.presence(page)) {
                 let start = page.offset().max(offset);
                 let end = PageIndex(page.0 + 1).offset().min(offset + block.len());
-                // SAFETY: this part of the page is part of the block, the caller promises. No
-                // lock of ours is held, so it may fault.
+                // SAFETY: the caller promises that this part of the page is part of the block. This
+                // thread holds no lock of the library, so the write may fault.
                 unsafe { first.add(start - offset).write_bytes(value, end - start) };
             }
         }
@@ -188,7 +183,7 @@ impl Inner {
 
     /// # Safety
     ///
-    /// The block must have been allocated by this arena, most probably in `lane`, for `layout`, and not
+    /// The block must have been allocated by this arena for `layout`, most probably in `lane`, and not
     /// been freed.
     #[inline]
     pub(super) unsafe fn deallocate(&self, lane: Lane, pointer: NonNull<u8>, layout: Layout) {
@@ -196,8 +191,8 @@ impl Inner {
             && let Some(offset) = self.offset_of(pointer)
         {
             self.parts.heap.watch(offset, layout, false);
-            // Where the block was looked up is compared, not used: the processor guesses that it is
-            // the lane that it nearly always is, and need not wait for the look-up to go on.
+            // The code compares the bin of the look-up with `bin`, and uses `bin`: the processor predicts
+            // that they are equal, and goes on before the look-up ends.
             if self.parts.heap.bin_at(offset) == Some(bin)
                 && alloc::push_fast(self.heap_number, bin, offset as u64)
             {
@@ -226,14 +221,14 @@ impl Inner {
         };
         if self.parts.heap.poisons() {
             let block = self.pointer(offset, alloc::usable_size(layout));
-            // SAFETY: the block is nobody's any more, and nobody else has got it yet. What was
-            // evicted stays so.
+            // SAFETY: the caller gave the block up, and no thread can allocate it before `free`. Evicted
+            // pages stay evicted.
             unsafe { self.write(block, POISON, |presence| presence == Presence::Resident) };
         }
         self.parts.heap.free(offset, layout);
     }
 
-    /// Makes a block larger without moving it, if that can be.
+    /// Makes a block larger in place, if possible.
     ///
     /// # Safety
     ///
@@ -249,19 +244,19 @@ impl Inner {
         let (was, is) = (alloc::usable_size(old), alloc::usable_size(new));
         let added = if was == is { None } else { Some(self.parts.heap.grow(offset, old, new)?) };
         if zeroed {
-            // SAFETY: the bytes from the old size to the end of the old block's last slot or page
-            // are the caller's.
+            // SAFETY: the bytes from the old size to the end of the block's slot or last page belong to
+            // the block.
             unsafe { pointer.add(old.size()).write_bytes(0, was.min(is) - old.size()) };
             if let Some((pages, false)) = added {
                 let block = self.pointer(pages.start.offset(), pages.bytes());
-                // SAFETY: these pages are the block's from now on.
+                // SAFETY: `grow` has added these pages to the block.
                 unsafe { self.write(block, 0, |presence| presence != Presence::Empty) };
             }
         }
         Some(NonNull::slice_from_raw_parts(pointer, is))
     }
 
-    /// Makes a block smaller without moving it, if that can be.
+    /// Makes a block smaller in place, if possible.
     ///
     /// # Safety
     ///
@@ -278,7 +273,7 @@ impl Inner {
             .then(|| NonNull::slice_from_raw_parts(pointer, is))
     }
 
-    /// The offset of a block for which both layouts can be had where it is.
+    /// The offset of a block that can have both layouts in the same place.
     fn movable(&self, pointer: NonNull<u8>, old: Layout, new: Layout) -> Option<usize> {
         let same_kind = alloc::same_place(old, new) && self.generation.is_current();
         (same_kind && pointer.addr().get().is_multiple_of(new.align()))

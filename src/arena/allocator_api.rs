@@ -8,7 +8,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-/// Moves a block: what `grow` and `shrink` do where the block cannot stay.
+/// Moves a block, for `grow` and `shrink` where the block cannot stay.
 ///
 /// # Safety
 ///
@@ -24,8 +24,8 @@ unsafe fn relocate(
     let moved = if zeroed { inner.allocate_zeroed(lane, new) } else { inner.allocate(lane, new) };
     let moved = moved.map_err(|_| AllocError)?;
     let bytes = old.size().min(new.size());
-    // SAFETY: both blocks have so many bytes and are different blocks. No lock of ours is held, so
-    // the copy may fault as it likes.
+    // SAFETY: both blocks have at least `bytes` bytes, and do not overlap. This thread holds no lock of
+    // the library, so the copy may fault.
     unsafe { moved.cast::<u8>().copy_from_nonoverlapping(pointer, bytes) };
     // SAFETY: the caller's promise.
     unsafe { inner.deallocate(lane, pointer, old) };

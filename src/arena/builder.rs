@@ -1,4 +1,4 @@
-//! What an arena can be told, and whether it makes sense.
+//! The options of an arena, and their validation.
 
 use super::address_space::{self, DEFAULT_RESERVE};
 use super::error::BuildError;
@@ -17,7 +17,7 @@ use std::time::Duration;
 const MAX_RESERVE: usize = 16 << 40;
 const MIN_STORE: usize = 1 << 20;
 
-/// How an arena is to be. Made by [`Arena::builder`].
+/// The options of an arena, from [`Arena::builder`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,7 +36,7 @@ const MIN_STORE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
-    /// None is the default, or less where that does not fit.
+    /// None means the default, or less where that does not fit.
     reserve: Option<usize>,
     resident_limit: Option<usize>,
     memory_limit: Option<usize>,
@@ -75,16 +75,15 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Bytes of address space: the most that can be allocated at a time. From 2 MiB to 16 TiB,
-    /// rounded up to 2 MiB; 64 GiB by default. What is not used costs nothing.
+    /// Bytes of address space, which bound the sum of all blocks. From 2 MiB to 16 TiB, rounded up to
+    /// 2 MiB; 64 GiB by default. Unused address space costs nothing.
     ///
-    /// The arena takes this much address space twice, and the [store](Self::store_limit) once more.
-    /// `RLIMIT_AS` (`ulimit -v`) bounds all of it. `vm.overcommit_memory=2` bounds the store, to about
-    /// half of the machine's memory. Where the bytes that are given here do not fit, `build` fails
-    /// with [`BuildError::AddressSpace`]. Where none are given and the default does not fit, `build`
-    /// halves it until it fits, and then once more, so that the program has address space left for
-    /// itself; it fails where that would be less than 64 MiB. [`Stats::reserved_bytes`] says how many
-    /// bytes the arena has.
+    /// The arena takes this address space twice, and that of the [store](Self::store_limit). `RLIMIT_AS`
+    /// (`ulimit -v`) bounds all of it. `vm.overcommit_memory=2` bounds the store, to about half of the
+    /// machine's memory. If the bytes of this option do not fit, `build` fails with
+    /// [`BuildError::AddressSpace`]. Without this option, `build` halves the default until it fits, and
+    /// then once more, to leave address space for the program; it fails below 64 MiB.
+    /// [`Stats::reserved_bytes`] has the result.
     ///
     /// [`Stats::reserved_bytes`]: crate::Stats::reserved_bytes
     pub fn reserve(mut self, bytes: usize) -> Self {
@@ -92,70 +91,68 @@ impl Builder {
         self
     }
 
-    /// Bytes that may be in memory uncompressed. Above it the pages that have been idle the longest
-    /// are evicted, however short that is. At least 256 KiB; none by default.
-    /// [`Arena::set_resident_limit`] changes it.
+    /// Bytes of pages that may be in memory uncompressed. Above the limit the evictor evicts the oldest
+    /// pages, at any age. At least 256 KiB; none by default. [`Arena::set_resident_limit`] changes it.
     ///
-    /// It is a goal, not a wall: a page that is touched is brought back at once, and the surplus is
-    /// evicted right after. Threads that bring pages in wait for the evictor where the surplus is more
-    /// than a quarter of the limit, or 4 MiB: for 20 ms at most each time, and only while the evictor finds
-    /// pages to evict.
+    /// It is a goal, not a bound: a touch brings its page back at once, and the evictor evicts the surplus
+    /// right after. A thread that brings pages in waits for the evictor if the surplus is more than a
+    /// quarter of the limit, or 4 MiB: for 20 ms at most each time, and only while the evictor finds pages
+    /// to evict.
     pub fn resident_limit(mut self, bytes: usize) -> Self {
         self.resident_limit = Some(bytes);
         self
     }
 
-    /// Bytes that the pages in memory and the compressed copies of the others may take together:
-    /// what the arena costs. Above it the pages that have been idle the longest are evicted, however
-    /// short that is. At least 256 KiB; none by default. [`Arena::set_memory_limit`] changes it.
+    /// Bytes that the pages in memory and the store may take together. Above the limit the evictor evicts
+    /// the oldest pages, at any age. At least 256 KiB; none by default. [`Arena::set_memory_limit`] changes
+    /// it.
     ///
-    /// It is a goal, as the [resident limit](Self::resident_limit) is, and holds beside that. It can
-    /// only be kept if the data compresses into it.
+    /// It is a goal like the [resident limit](Self::resident_limit), and applies besides that. The arena
+    /// can keep to it only if the data compresses well enough.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = Some(bytes);
         self
     }
 
-    /// How long a page must not have been touched to be evicted when nothing else calls for it. At
-    /// least the scan interval, at most half a million of them; a minute by default. What is noticed
-    /// late is noticed later: quiet memory is looked at every sixteenth interval, though always
-    /// before it is evicted, and memory that was hot for long every 32nd.
+    /// The age at which the evictor evicts a page without a limit or an advice. At least one scan interval,
+    /// at most half a million; a minute by default. Ages are imprecise: the evictor scans memory without
+    /// touches every sixteenth interval, and always before it evicts it, and hot memory up to every 32nd.
     pub fn cold_age(mut self, age: Duration) -> Self {
         self.cold_age = age;
         self
     }
 
-    /// How often to look which pages were touched. From a millisecond to an hour; a second by
-    /// default. Each page that is touched in an interval costs its toucher a fault inside the
-    /// kernel, about a microsecond, once; regions that are always hot are looked at more seldom.
+    /// The time from one scan to the next. From a millisecond to an hour; a second by default. The first
+    /// touch of a page in an interval costs the program a fault inside the kernel, about a microsecond. The
+    /// evictor scans hot regions less often.
     pub fn scan_interval(mut self, interval: Duration) -> Self {
         self.scan_interval = interval;
         self
     }
 
-    /// Bytes of memory that compressed pages may take. From 1 MiB to 16 TiB, rounded down to
-    /// 64 KiB; as much as the reserve by default. When the store is full, pages stay in memory.
+    /// Bytes of memory that the store may take. From 1 MiB to 16 TiB, rounded down to 64 KiB; as much as
+    /// the reserve by default. When the store is full, pages stay in memory.
     pub fn store_limit(mut self, bytes: usize) -> Self {
         self.store_limit = Some(bytes);
         self
     }
 
-    /// How touches are noticed. By default read-write protection where the kernel has it, and
-    /// zapped page tables elsewhere.
+    /// How the evictor notices touches. By default read-write protection where the kernel has it, and zapped
+    /// page tables elsewhere.
     pub fn tracker(mut self, tracker: Tracker) -> Self {
         self.tracker = Some(tracker);
         self
     }
 
-    /// Who brings back a page that was touched: the thread that touched it, or threads of the
-    /// arena. By default the latter, unless the process may only serve faults of user code.
+    /// Whether handler threads serve faults, or the faulting thread does. By default handler threads, unless
+    /// the process may only serve faults of user code.
     pub fn fault_mode(mut self, mode: FaultMode) -> Self {
         self.fault_mode = mode;
         self
     }
 
-    /// Threads that bring pages back with [`FaultMode::Handler`], each for a part of the memory. From
-    /// 1 to 64; 2 by default. More are of use where many threads touch evicted pages at a time.
+    /// Handler threads, with [`FaultMode::Handler`], each for a part of the memory. From 1 to 64; 2 by
+    /// default. More help if many threads touch evicted pages at the same time.
     pub fn handler_threads(mut self, threads: usize) -> Self {
         self.handler_threads = threads;
         self
@@ -169,14 +166,14 @@ impl Builder {
         self
     }
 
-    /// For how long a thread of the arena, or whoever else owns a page that others wait for, may stand
-    /// still. From a tenth of a second to an hour; ten seconds by default. Beyond that a line on
-    /// standard error says who stands where, another one when it goes on, and [`Stats::stalls`] counts
-    /// it. Such a thread may be stuck in the kernel, be kept from the processor by others, wait for
-    /// memory that the kernel does not have, or have met a bug.
+    /// The time without progress after which the watchdog reports a stall: of a thread of the arena, or of
+    /// the owner of a page with a waiter. From a tenth of a second to an hour; ten seconds by default. The
+    /// watchdog writes a line with the thread and the page to standard error, and another one when the thread
+    /// makes progress; [`Stats::stalls`] counts it. Such a thread is stuck in the kernel, gets no processor,
+    /// waits for memory that the kernel does not have, or has met a bug.
     ///
-    /// While the whole process is stopped, or its machine, or starved, the time does not go on. A
-    /// single thread that a debugger stops does count.
+    /// Time does not count while the whole process or the machine is stopped, or gets no processor. It does
+    /// count while a debugger stops a single thread.
     ///
     /// [`Stats::stalls`]: crate::Stats::stalls
     pub fn stall_limit(mut self, limit: Duration) -> Self {
@@ -239,7 +236,7 @@ impl Builder {
         }
     }
 
-    /// The same with another reserve, which the store follows unless it was told its own limit.
+    /// The same with another reserve. The store's limit follows it, unless the program gave one.
     fn sized(&self, config: Config, reserve: usize) -> Config {
         Config {
             reserve,
@@ -309,7 +306,7 @@ impl Builder {
     }
 }
 
-/// Options that make sense, in the units that the engine thinks in.
+/// Valid options, in the engine's units.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Config {
     pub(super) reserve: usize,
@@ -320,7 +317,7 @@ pub(super) struct Config {
     pub(super) cold_ticks: u32,
     pub(super) scan_interval: Duration,
     pub(super) store_limit: usize,
-    /// Not `Auto` any more when the engine gets to see it.
+    /// `build` replaces `Auto` before the engine gets it.
     pub(super) fault_mode: FaultMode,
     pub(super) handler_threads: usize,
     pub(super) stall_limit: Duration,
@@ -330,7 +327,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Pages that may be free and have memory: 128 MiB, or an eighth of what may be in memory at all.
+    /// The most dirty pages: 128 MiB, or an eighth of the lower limit.
     pub(super) fn most_dirty(&self) -> usize {
         let most = (128 << 20) / PAGE_SIZE;
         let limits = [self.resident_limit, self.memory_limit].into_iter().flatten();
@@ -338,7 +335,7 @@ impl Config {
     }
 }
 
-/// Nothing is lost by serving inline where a system call on evicted memory fails in any case.
+/// Inline is faster. It is the choice where a system call on evicted memory fails with handlers too.
 fn choose_fault_mode(asked: FaultMode, probe: &Probe) -> FaultMode {
     match (asked, probe.route()) {
         (FaultMode::Auto, Some(route)) if !route.serves_system_calls() => FaultMode::Inline,
@@ -373,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn options_out_of_range_are_named() {
+    fn build_names_the_option_that_is_out_of_range() {
         let builder = Builder::default;
         assert_eq!(refused(builder().reserve(0)), "reserve");
         assert_eq!(refused(builder().reserve(usize::MAX)), "reserve");
@@ -391,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_is_whole_regions_and_time_is_whole_ticks() {
+    fn the_reserve_rounds_up_to_regions_and_the_cold_age_to_ticks() {
         let config = Builder::default()
             .reserve((2 << 20) + 1)
             .scan_interval(Duration::from_millis(300))

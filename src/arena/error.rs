@@ -1,4 +1,4 @@
-//! Why an arena could not be built, or could not do as it was told.
+//! The errors of building an arena, and of its methods.
 
 use crate::sys::sigbus::{self, RegisterError};
 use crate::sys::uffd::OpenError;
@@ -22,66 +22,67 @@ pub enum BuildError {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// The system's pages are not 4 KiB, the only size that the library knows.
+    /// The system's pages are not 4 KiB, the only size that the library supports.
     PageSize {
         /// Bytes in a page of this system.
         bytes: usize,
     },
-    /// No userfaultfd is to be had. See [`Builder::plain_memory_fallback`](super::Builder::plain_memory_fallback).
+    /// The process cannot open a userfaultfd. See
+    /// [`Builder::plain_memory_fallback`](super::Builder::plain_memory_fallback).
     NoUserfaultfd {
-        /// What opening `/dev/userfaultfd` came to.
+        /// The error of opening `/dev/userfaultfd`.
         device: SysError,
-        /// What `userfaultfd(2)` came to.
+        /// The error of `userfaultfd(2)`.
         system_call: SysError,
-        /// What would help.
+        /// What the user can do about it.
         remedy: String,
     },
-    /// A tracker needs something that this kernel does not have, or does not grant.
+    /// This kernel lacks a capability that the tracker needs, or denies it to the process.
     TrackerUnavailable {
-        /// The tracker that was asked for, or the one that asks the least.
+        /// The tracker of the options, or the one with the lowest requirements.
         tracker: Tracker,
-        /// What it lacks, with the reason and the remedy.
+        /// The missing capability, with the reason and the remedy.
         lacking: Capability,
     },
-    /// There are as many arenas with [`FaultMode::Inline`](crate::FaultMode::Inline) in the process
-    /// as there can be. [`FaultMode::Handler`](crate::FaultMode::Handler) knows no such bound.
+    /// The process has the most arenas with [`FaultMode::Inline`](crate::FaultMode::Inline) that it can
+    /// have. [`FaultMode::Handler`](crate::FaultMode::Handler) has no such bound.
     TooManyInline {
-        /// How many there can be.
+        /// The most that a process can have.
         most: usize,
     },
-    /// The process may not have so many descriptors open (`RLIMIT_NOFILE`). An arena takes one for each of
+    /// The process has reached its limit on descriptors (`RLIMIT_NOFILE`). An arena takes one for each of
     /// its handler threads, or one with [`FaultMode::Inline`](crate::FaultMode::Inline), and five more while
-    /// it is built.
+    /// it starts.
     TooManyDescriptors {
-        /// What opening one came to.
+        /// The error of opening one.
         error: SysError,
-        /// The handler threads that were asked for; none with faults served inline.
+        /// The handler threads of the options; zero with inline faults.
         handler_threads: usize,
     },
-    /// The process may not have as much address space as the arena would take. A smaller
+    /// The process may not have the address space that the arena takes. A smaller
     /// [`Builder::reserve`](super::Builder::reserve) or
     /// [`Builder::store_limit`](super::Builder::store_limit) helps, or a higher `RLIMIT_AS`
     /// (`ulimit -v`), or `vm.overcommit_memory` other than 2.
     AddressSpace {
         /// Bytes of the reserve that did not fit.
         reserve: usize,
-        /// Bytes of address space that the arena would have taken in all, about: the reserve twice,
-        /// and the store, which plain memory has none of.
+        /// Bytes of address space that the arena takes in all, approximately: the reserve twice, and the
+        /// store. Plain memory has no store.
         bytes: usize,
-        /// The call that was refused.
+        /// The error of the call.
         error: SysError,
     },
-    /// The kernel refused something that it offers.
+    /// A system call failed.
     Sys(SysError),
 }
 
 impl BuildError {
-    /// Whether the error is about what the system offers, rather than about what was asked for.
+    /// Whether the system lacks a capability. Otherwise an option is wrong, or a call failed.
     pub(super) fn is_about_system(&self) -> bool {
         matches!(self, Self::NoUserfaultfd { .. } | Self::TrackerUnavailable { .. })
     }
 
-    /// The error of a call while the parts of an arena are put together.
+    /// Adds the number of handler threads to an error of too many descriptors.
     pub(super) fn with_handlers(self, handler_threads: usize) -> Self {
         match self {
             Self::Sys(error) if error.is_too_many_files() => {
@@ -164,26 +165,26 @@ impl std::error::Error for BuildError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ArenaError {
-    /// The arena works as plain memory, or has been stopped: it has nothing to evict or restore.
+    /// The arena works as plain memory, or the program has stopped it: it evicts nothing.
     NotSwapping,
     /// The range does not lie in the arena.
     OutsideArena,
-    /// The kernel has had no memory for the pages for several seconds. Those that were brought back
-    /// stay; the others are in the store still.
+    /// The kernel has had no memory for the pages for several seconds. The pages that came back before
+    /// stay in memory; the rest is still stored.
     NoMemory,
-    /// The stored copy of some of the pages is damaged: touching them is SIGBUS. The others are in
-    /// memory.
+    /// The stored copy of some of the pages is damaged: a touch of one is SIGBUS. All other pages of the
+    /// range are in memory.
     Lost,
-    /// A limit is lower than anything can be done with.
+    /// A limit is below the minimum.
     LimitTooLow {
-        /// The bytes that were given.
+        /// Bytes of the limit that the program gave.
         given: usize,
-        /// The fewest that are allowed.
+        /// The minimum in bytes.
         least: usize,
     },
     /// This process is a fork of the one that built the arena, and has no mapping of it.
     ForkedChild,
-    /// The kernel refused.
+    /// A system call failed.
     Sys(SysError),
 }
 

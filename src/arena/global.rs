@@ -2,14 +2,14 @@
 //!
 //! # What must not come from the arena
 //!
-//! What the library allocates itself, see [`InLibraryGuard`]. Who asks for memory while he is at work gets it
-//! from the system, and whoever frees a block, at work or not, is told by its address whose it is.
-//! That holds in a forked child too, where the arena's addresses are kept empty.
+//! The library's own allocations, see [`InLibraryGuard`]. A thread that allocates inside the library gets
+//! memory from the system. A block's address tells which allocator frees it, inside the library or not.
+//! That holds in a forked child too, which keeps the arena's addresses empty.
 //!
 //! # What must not happen in an allocator
 //!
-//! It must not unwind. [`within`] aborts instead; what panics behind it are assertions on the
-//! program's mistakes, and a function of the program that builds an arena.
+//! It must not unwind. [`within`] aborts instead. Two things can panic: an assertion about a mistake of the
+//! program, and the program's function that builds an arena.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use std::alloc::System;
 use std::sync::Arc;
 
-/// The allocator of a whole program: large blocks come from an [`Arena`], all others from the system.
+/// The allocator of a whole program: large blocks come from an [`Arena`], small ones from the system.
 ///
 /// ```
 /// use thermocline::{Arena, ArenaAlloc};
@@ -34,10 +34,10 @@ use std::sync::Arc;
 /// static GLOBAL: ArenaAlloc = ArenaAlloc::new(4096);
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     // Until it is started, everything comes from the system.
+///     // Before the start, all blocks come from the system.
 ///     let arena = Arena::builder().plain_memory_fallback(true).build()?;
 ///     if let Err(e) = GLOBAL.start(&arena) {
-///         eprintln!("nothing will be evicted: {e}");
+///         eprintln!("the arena does not evict: {e}");
 ///     }
 ///
 ///     let squares: Vec<u64> = (0..100_000).map(|n| n * n).collect();
@@ -47,68 +47,66 @@ use std::sync::Arc;
 /// }
 /// ```
 ///
-/// # What comes from where
+/// # The source of each block
 ///
-/// * From the arena: blocks of at least as many bytes as were named, once the arena serves. A block that
-///   grows beyond that moves into the arena, one that shrinks below it moves out. Where the arena has no
-///   room, allocating fails: its [reserve](crate::Builder::reserve) is a limit to what the program's
-///   large blocks take.
-/// * From the system ([`System`]): smaller blocks, all blocks from before the arena serves, and whatever
-///   the library itself allocates.
+/// * The arena, once it serves: blocks of at least `at_least` bytes. A block that grows to that size moves
+///   into the arena, and one that shrinks below it moves out. Where the arena has no room, the allocation
+///   fails: the [reserve](crate::Builder::reserve) limits the program's large blocks.
+/// * The system ([`System`]): smaller blocks, all blocks from before the arena serves, and the library's
+///   own allocations.
 ///
-/// A large block has pages of its own or shares them with blocks of its size, so that it is evicted when
-/// it is not used. The smaller the blocks that come from the arena, the more of them, used and unused,
-/// share a page, and the more of what the next section is about is among them. 4096 is a good start.
+/// A large block has pages of its own, or shares them with blocks of its size, so the evictor evicts it
+/// when the program does not use it. The smaller the blocks of the arena are, the more used and unused
+/// ones share a page, and the more buffers of system calls (see the limits) lie in it. 4096 is a good
+/// start.
 ///
-/// # What is safe
+/// # Safe uses
 ///
-/// Allocating and freeing anywhere: before `main`, in destructors of thread-locals, in other threads
-/// while the program exits. The arena lives as long as the process.
+/// The program may allocate and free anywhere: before `main`, in destructors of thread-locals, in other
+/// threads while it exits. The arena lives as long as the process.
 ///
 /// # Limits
 ///
-/// * **System calls.** Programs give their buffers to `read(2)` and `write(2)`, paths to `open(2)`, and
-///   know nothing of [`pin`](Arena::pin). With an arena that does not [serve system
-///   calls](Arena::serves_system_calls) they fail now and then, with `EFAULT`; [`start`](Self::start)
-///   refuses it. What a device reads or writes by itself (`O_DIRECT`, registered io_uring buffers) has to
-///   be pinned with any arena.
-/// * **Forked children** have none of the blocks that their parent had in its arena: to read one is
-///   SIGSEGV, to free one does nothing, to reallocate one fails. What they allocate comes from the
-///   system. `std::process::Command` works; but where the process has to be forked for it
-///   (`pre_exec`, `uid`, ...), its arguments and the like must be small blocks: a list of 512
-///   arguments has 4 KiB.
+/// * **System calls.** Programs give buffers to `read(2)` and `write(2)` and paths to `open(2)` without a
+///   [`pin`](Arena::pin). With an arena that does not [serve system calls](Arena::serves_system_calls)
+///   such a call may fail with `EFAULT`; [`start`](Self::start) refuses that arena. With any arena the
+///   program has to pin memory that a device reads or writes (`O_DIRECT`, registered io_uring buffers).
+/// * **Forked children** do not have the parent's blocks in the arena: to read one is SIGSEGV, to free one
+///   does nothing, to reallocate one fails. New blocks come from the system. `std::process::Command` works.
+///   But where it has to fork (`pre_exec`, `uid`, ...), its arguments and its other strings must be
+///   small blocks: a list of 512 arguments has 4 KiB.
 /// * **Signal handlers** must not allocate, as with any allocator.
 ///
-/// All other [limits of an arena](crate#limits) are those of the program's large blocks.
+/// All other [limits of an arena](crate#limits) apply to the program's large blocks.
 #[derive(Debug)]
 pub struct ArenaAlloc {
-    /// Bytes that a block of the arena has at least.
+    /// The least bytes of a block of the arena.
     at_least: usize,
     build: Option<fn() -> Option<Arena>>,
     phase: AtomicU8,
-    /// The arena, which is never let go of; null until it serves.
+    /// The arena, which this never drops; null until it serves.
     inner: AtomicPtr<Inner>,
-    /// Where its memory lies. The length is written last: an address lies in no memory of length zero.
+    /// The arena's memory. `serve` writes the length last: memory of length zero contains no address.
     base: AtomicUsize,
     len: AtomicUsize,
 }
 
-/// Nobody has asked for an arena yet.
+/// There is no arena yet.
 const NEW: u8 = 0;
-/// Somebody is about to provide one.
+/// A thread builds or starts the arena.
 const STARTING: u8 = 1;
-/// It serves. Nobody leaves this.
+/// The arena serves. This phase is final.
 const SERVES: u8 = 2;
-/// The function gave none.
+/// The program's function returned no arena.
 const NONE: u8 = 3;
 
 impl ArenaAlloc {
-    /// An allocator that takes blocks of `at_least` so many bytes from the arena that it is
-    /// [started](Self::start) with.
+    /// An allocator that takes blocks of at least `at_least` bytes from the arena that
+    /// [`start`](Self::start) gets.
     #[must_use]
     pub const fn new(at_least: usize) -> Self {
         Self {
-            // A layout without bytes is nobody's.
+            // A layout of zero bytes has no block.
             at_least: if at_least == 0 { 1 } else { at_least },
             build: None,
             phase: AtomicU8::new(NEW),
@@ -118,15 +116,15 @@ impl ArenaAlloc {
         }
     }
 
-    /// An allocator that takes blocks of `at_least` so many bytes from an arena that it makes by itself
-    /// when the first of them is asked for: for programs whose `main` is not to be changed, such as
-    /// test programs. Where `build` gives none, everything comes from the system.
+    /// An allocator that takes blocks of at least `at_least` bytes from an arena that it builds at the
+    /// first such allocation: for programs whose `main` cannot start it, such as test programs. If `build`
+    /// returns none, all blocks come from the system.
     ///
-    /// `build` runs once, in whichever thread asks first, perhaps before `main`, and what it allocates
-    /// comes from the system, as does what other threads allocate meanwhile. It is called in an
-    /// allocation, so it must take no lock that the program could hold while it allocates, and a panic
-    /// in it aborts the process. The arena that it gives is taken as it is: should it not serve
-    /// system calls, they may fail.
+    /// `build` runs once, in the first thread that allocates a large block, perhaps before `main`. Its own
+    /// allocations come from the system, and so do those of other threads meanwhile. It runs inside an
+    /// allocation: it must take no lock that the program may hold while it allocates, and a panic in it
+    /// aborts the process. The allocator does not check that the arena serves system calls; if it does
+    /// not, they may fail.
     ///
     /// ```
     /// use thermocline::{Arena, ArenaAlloc};
@@ -149,13 +147,13 @@ impl ArenaAlloc {
         Self { build: Some(build), ..Self::new(at_least) }
     }
 
-    /// Takes large blocks from `arena` from now on, which then lives as long as the process.
+    /// Takes large blocks from `arena` from now on. The arena then lives as long as the process.
     ///
     /// # Errors
     ///
-    /// [`StartError::SystemCalls`] if the arena does not serve system calls, with what would help;
-    /// [`StartError::AlreadyStarted`] if there is one already, or one is being made;
-    /// [`StartError::ForkedChild`] if it belongs to the process that this one was forked from.
+    /// [`StartError::SystemCalls`] if the arena does not serve system calls, with the remedy;
+    /// [`StartError::AlreadyStarted`] if the allocator has an arena, or a thread builds one;
+    /// [`StartError::ForkedChild`] if the arena belongs to the parent of this process.
     pub fn start(&self, arena: &Arena) -> Result<(), StartError> {
         if !arena.serves_system_calls() {
             return Err(StartError::system_calls());
@@ -163,11 +161,11 @@ impl ArenaAlloc {
         self.start_without_system_calls(arena)
     }
 
-    /// Like [`start`](Self::start), with an arena that does not serve system calls too: for a program
-    /// that gives large blocks to none, or has them [pinned](Arena::pin) when it does.
+    /// Like [`start`](Self::start), but takes an arena that does not serve system calls too: for a program
+    /// that gives large blocks to no system call, or [pins](Arena::pin) them before.
     ///
-    /// That is less easy than it seems: the standard library reads files into blocks that it has
-    /// allocated, and writes out strings.
+    /// That is harder than it seems: the standard library reads files into blocks that it has
+    /// allocated, and writes strings.
     ///
     /// # Errors
     ///
@@ -183,7 +181,7 @@ impl ArenaAlloc {
         Ok(())
     }
 
-    /// The arena that large blocks come from, if one serves already.
+    /// The arena of the large blocks, if one serves already.
     #[must_use]
     pub fn arena(&self) -> Option<Arena> {
         let inner = self.inner.load(Ordering::Acquire);
@@ -196,7 +194,7 @@ impl ArenaAlloc {
         Some(Arena { inner: unsafe { Arc::from_raw(inner) } })
     }
 
-    /// Steps from `phase` to starting, if that is the phase.
+    /// Changes the phase from `phase` to starting, if it is `phase`.
     fn leave(&self, phase: u8) -> bool {
         let (done, seen) = (Ordering::Acquire, Ordering::Relaxed);
         self.phase.compare_exchange(phase, STARTING, done, seen).is_ok()
@@ -216,7 +214,7 @@ impl ArenaAlloc {
         unsafe { &*inner }
     }
 
-    /// The arena, if a large block is to come from there.
+    /// The arena, if large blocks come from it in this thread now.
     #[inline]
     fn serving(&self) -> Option<&Inner> {
         if InLibraryGuard::is_held() {
@@ -243,27 +241,28 @@ impl ArenaAlloc {
         }
     }
 
-    /// The arena, if the block is one of its own.
+    /// The arena, if the block is in it.
     #[inline]
     fn owner(&self, block: *mut u8) -> Option<&Inner> {
-        // Whoever has a block of the arena has been told so by a thread that saw it serve.
+        // A thread that has a block of the arena synchronizes with the one that allocated it, and so sees
+        // the length.
         let len = self.len.load(Ordering::Acquire);
         let offset = block.addr().wrapping_sub(self.base.load(Ordering::Relaxed));
         // SAFETY: where there is a length there is a pointer, of an `Arc` that was leaked.
         (offset < len).then(|| unsafe { &*self.inner.load(Ordering::Relaxed) })
     }
 
-    /// Moves a block to where one for `new` is to be.
+    /// Moves a block to the allocator that serves `new`.
     ///
     /// # Safety
     ///
     /// The block must have been allocated here for `old`, not been freed, and be readable.
     unsafe fn relocate(&self, block: *mut u8, old: Layout, new: Layout) -> *mut u8 {
-        // SAFETY: not without bytes, since the caller's is not.
+        // SAFETY: the new layout has bytes, because the caller's size has.
         let moved = unsafe { self.alloc(new) };
         if !moved.is_null() {
-            // SAFETY: both have so many bytes and are different blocks. No lock of anybody's is held,
-            // so the copy may fault as it likes.
+            // SAFETY: both blocks have at least this many bytes, and do not overlap. This thread holds no
+            // lock, so the copy may fault.
             unsafe { ptr::copy_nonoverlapping(block, moved, old.size().min(new.size())) };
             // SAFETY: the caller's promise.
             unsafe { self.dealloc(block, old) };
@@ -272,9 +271,8 @@ impl ArenaAlloc {
     }
 }
 
-// SAFETY: blocks are those of `System`, or of an arena that is never dropped, and stay where they are
-// until they are freed; a block is freed where it was allocated, which its address tells; and nothing
-// unwinds.
+// SAFETY: a block is one of `System`, or of an arena that is never dropped, and stays where it is until
+// the program frees it. Its address tells which of the two frees it. No method unwinds.
 unsafe impl GlobalAlloc for ArenaAlloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -324,7 +322,7 @@ unsafe impl GlobalAlloc for ArenaAlloc {
             };
         };
         if !inner.generation.is_current() {
-            // There is nothing to read here.
+            // A forked child cannot read the block.
             return ptr::null_mut();
         }
         let stays = is_large.then(|| {
@@ -349,7 +347,7 @@ fn pointer(block: Option<NonNull<[u8]>>) -> *mut u8 {
     block.map_or(ptr::null_mut(), |block| block.cast().as_ptr())
 }
 
-/// Does something inside the library that is to allocate from the system, and must not unwind.
+/// Does work inside the library: its allocations come from the system, and a panic aborts.
 #[inline]
 fn within<T>(work: impl FnOnce() -> T) -> T {
     struct Bomb;
@@ -370,15 +368,14 @@ fn within<T>(work: impl FnOnce() -> T) -> T {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The allocator has an arena already, or is making one.
+    /// The allocator has an arena already, or builds one.
     AlreadyStarted,
-    /// System calls that are given evicted memory of the arena fail. See
-    /// [`ArenaAlloc::start_without_system_calls`].
+    /// System calls on evicted memory of the arena fail. See [`ArenaAlloc::start_without_system_calls`].
     SystemCalls {
-        /// What would help.
+        /// What the user can do about it.
         remedy: String,
     },
-    /// The arena belongs to the process that this one was forked from.
+    /// The arena belongs to the parent of this process.
     ForkedChild,
 }
 

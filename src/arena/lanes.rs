@@ -1,4 +1,4 @@
-//! Lanes: which objects lie together.
+//! Arenas together with a lane.
 
 #![allow(unsafe_code)]
 
@@ -95,11 +95,11 @@ impl ArenaLane {
         self.arena.inner.allocate_zeroed(self.lane, layout)
     }
 
-    /// Moves a block of the arena to this lane: allocates one, copies the bytes, frees the old one.
+    /// Moves a block of the arena to this lane: allocates a block, copies the bytes, frees the old block.
     ///
     /// # Errors
     ///
-    /// As for [`Arena::allocate`]; the block stays where it is then.
+    /// As for [`Arena::allocate`]. The block then stays where it is.
     ///
     /// # Safety
     ///
@@ -111,8 +111,8 @@ impl ArenaLane {
         layout: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
         let moved = self.allocate(layout)?;
-        // SAFETY: both blocks have so many bytes and are different ones. No lock of ours is held,
-        // so the copy may fault as it likes.
+        // SAFETY: both blocks have the layout's bytes, and do not overlap. This thread holds no lock of the
+        // library, so the copy may fault.
         unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, layout.size()) };
         // SAFETY: the caller's promise.
         unsafe { self.arena.deallocate(block, layout) };
@@ -126,7 +126,7 @@ impl ArenaLane {
     ///
     /// # Errors
     ///
-    /// The box, where there is no room for it: see [`Arena::allocate`].
+    /// The box, if the arena has no room: see [`Arena::allocate`].
     pub fn adopt_box<T, A: Allocator>(&self, value: Box<T, A>) -> Result<Box<T, Self>, Box<T, A>> {
         match Box::try_new_uninit_in(self.clone()) {
             Ok(room) => Ok(Box::write(room, Box::into_inner(value))),
@@ -134,12 +134,12 @@ impl ArenaLane {
         }
     }
 
-    /// Moves a vector's items to this lane, from another one or from any allocator, into a block that
-    /// is as long as they need.
+    /// Moves a vector's items to this lane, from another one or from any allocator, into a block of their
+    /// exact size.
     ///
     /// # Errors
     ///
-    /// The vector, where there is no room for it: see [`Arena::allocate`].
+    /// The vector, if the arena has no room: see [`Arena::allocate`].
     pub fn adopt_vec<T, A: Allocator>(
         &self,
         mut items: Vec<T, A>,
@@ -149,8 +149,8 @@ impl ArenaLane {
             return Err(items);
         }
         let count = items.len();
-        // SAFETY: the new vector has room for so many items and is not where the old one is. The old
-        // one has none of them any more before the new one has them, so each has one owner.
+        // SAFETY: the new vector has room for `count` items, and its block is not the old one's. The old
+        // vector gives the items up before the new one owns them, so each has one owner.
         unsafe {
             items.set_len(0);
             moved.as_mut_ptr().copy_from_nonoverlapping(items.as_ptr(), count);

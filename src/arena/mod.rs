@@ -1,4 +1,4 @@
-//! Where the parts are put together: the arena that a program sees.
+//! The arena that a program sees, assembled from the other rooms.
 
 mod address_space;
 mod allocate;
@@ -13,6 +13,7 @@ mod global;
 mod lanes;
 mod limits;
 mod mailbox;
+mod range;
 mod residency;
 mod stall;
 mod watchdog;
@@ -22,6 +23,7 @@ pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
 pub use global::{ArenaAlloc, StartError};
 pub use lanes::ArenaLane;
+pub use range::MemoryRange;
 pub use residency::{Peek, PinGuard};
 
 use crate::alloc::{BlockMap, Heap, HeapOptions, Pager};
@@ -48,12 +50,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Swapping {
-    /// It does, with this tracker.
+    /// It evicts, with this tracker.
     On(Tracker),
-    /// It works as plain memory, because
-    /// [`plain_memory_fallback`](Builder::plain_memory_fallback) was asked for and this stood in the way.
+    /// It works as plain memory, by [`plain_memory_fallback`](Builder::plain_memory_fallback), for this
+    /// reason.
     Off(BuildError),
-    /// It did, and was [stopped](Arena::stop).
+    /// It evicted, until the program [stopped](Arena::stop) it.
     Stopped,
 }
 
@@ -67,14 +69,14 @@ impl fmt::Display for Swapping {
     }
 }
 
-/// What a caller expects of a range of memory: see [`Arena::advise`].
+/// How the program is going to use a range of memory: see [`Arena::advise`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// It will not be touched for a while: evict it in the background, now, whatever its age.
-    /// Pages that are touched while that is going on stay.
+    /// The program will not touch the range for a while: the evictor evicts it now, in the background, at
+    /// any age. Pages that a thread touches meanwhile stay.
     Cold,
-    /// It will be touched soon: bring it back in the background.
+    /// The program will touch the range soon: the evictor brings it back in the background.
     WillNeed,
 }
 
@@ -84,8 +86,8 @@ pub enum Advice {
 /// memory, from any thread; the [crate's documentation](crate#limits) lists the limits.
 ///
 /// A clone is the same arena, and costs one atomic increment. Collections that outlive the current
-/// function, or move to another thread, hold a clone; others may borrow the arena. The memory is freed
-/// when the last clone is dropped.
+/// function, or move to another thread, hold a clone; a collection in a function may borrow the arena.
+/// The memory is freed when the last clone is dropped.
 ///
 /// ```
 /// use allocator_api2::vec::Vec;
@@ -126,7 +128,7 @@ impl Eq for Arena {}
 struct Inner {
     /// Never dropped in a forked child, which has neither the mappings nor the threads.
     parts: ManuallyDrop<Parts>,
-    /// The first byte, and the heap's number: what every allocation needs.
+    /// The first byte. Every allocation uses it and the heap's number, so both are here.
     base: Base,
     heap_number: u64,
     config: Config,
@@ -138,7 +140,8 @@ struct Inner {
 struct Base(*mut u8);
 
 #[allow(unsafe_code)]
-// SAFETY: an address, through which only blocks are reached that somebody has allocated.
+// SAFETY: `Base` is an address. The library derives pointers to blocks from it, and the owner of a block
+// synchronizes its accesses.
 unsafe impl Send for Base {}
 #[allow(unsafe_code)]
 // SAFETY: as above.
@@ -148,12 +151,13 @@ struct Parts {
     engine: Option<Arc<Engine>>,
     /// The memory, if there is no engine.
     plain: Option<Arc<PlainPager>>,
-    /// Threads hold it for a moment when they end, and with it the engine: see [`Engine::shut_down`].
+    /// A thread that ends holds a reference for a moment, which keeps the engine alive: see
+    /// [`Engine::shut_down`].
     heap: Arc<Heap>,
 }
 
 impl Arena {
-    /// Options for an arena, all of which have defaults.
+    /// The options of an arena. Each has a default.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -201,22 +205,22 @@ impl Arena {
         }
     }
 
-    /// Which way the arena's userfaultfd was opened; none if it works as plain memory.
+    /// How the arena opened its userfaultfd; none if it works as plain memory.
     #[must_use]
     pub fn route(&self) -> Option<DescriptorRoute> {
         let route = |engine: &Engine| engine.core.backing.uffds().first().map(Uffd::route);
         self.inner.parts.engine.as_deref().and_then(route)
     }
 
-    /// Who brings back a page that was touched, [`Auto`](FaultMode::Auto) having been decided; none
-    /// if the arena works as plain memory.
+    /// The threads that serve faults: [`Handler`](FaultMode::Handler) or [`Inline`](FaultMode::Inline), also
+    /// if the option was [`Auto`](FaultMode::Auto). None if the arena works as plain memory.
     #[must_use]
     pub fn fault_mode(&self) -> Option<FaultMode> {
         self.inner.parts.engine.as_ref().map(|_| self.inner.config.fault_mode)
     }
 
-    /// Whether a system call may be given evicted memory, and waits for it. If not, it fails with
-    /// `EFAULT`: [`pin`](Self::pin) what it is given.
+    /// Whether a system call on evicted memory waits for the page. If not, it fails with `EFAULT`:
+    /// [`pin`](Self::pin) the memory before.
     #[must_use]
     pub fn serves_system_calls(&self) -> bool {
         match (self.fault_mode(), self.route()) {
@@ -225,72 +229,70 @@ impl Arena {
         }
     }
 
-    /// Evicts every page that is not touched meanwhile, whatever its age, and waits for it.
+    /// Evicts the pages of any age that no thread touches meanwhile, and returns when they are evicted.
     ///
-    /// Pages that did not compress the last time are left alone for a while, as are those about
-    /// which the kernel refused something; they are not counted then.
+    /// The evictor skips for a while pages that did not compress, and pages for which a system call failed.
+    /// [`Evicted`] does not count skipped pages.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::NotSwapping`] where nothing is ever evicted, [`ArenaError::ForkedChild`] in a
-    /// fork.
+    /// [`ArenaError::NotSwapping`] in plain memory, [`ArenaError::ForkedChild`] in a forked child.
     pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
         let _in_library = InLibraryGuard::enter();
         self.inner.engine()?.evict_now()
     }
 
-    /// Says how `range` is going to be used. It returns at once; what is done about it happens in
-    /// the background, or not at all where much else is to be done.
+    /// Tells the evictor how the program is going to use `range`. It returns at once. The evictor follows
+    /// the advice in the background, and drops it if it has too much work.
     ///
-    /// [`Advice::Cold`] concerns the pages that lie in the range with all their bytes,
-    /// [`Advice::WillNeed`] those that have any byte in it.
+    /// [`Advice::Cold`] applies to pages that lie in the range with all their bytes,
+    /// [`Advice::WillNeed`] to pages with any byte in it.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
-    /// nothing is ever evicted, [`ArenaError::ForkedChild`] in a fork.
-    pub fn advise<T>(&self, range: *const [T], advice: Advice) -> Result<(), ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] in plain
+    /// memory, [`ArenaError::ForkedChild`] in a forked child.
+    pub fn advise(&self, range: impl MemoryRange, advice: Advice) -> Result<(), ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         let engine = self.inner.engine()?;
         match advice {
-            Advice::Cold => engine.make_cold(PageRange::within(offset, len)),
-            Advice::WillNeed => engine.will_need(PageRange::touching(offset, len)),
+            Advice::Cold => engine.request_eviction(PageRange::within(offset, len)),
+            Advice::WillNeed => engine.request_prefetch(PageRange::touching(offset, len)),
         }
     }
 
-    /// Brings back everything that is stored, ends the threads and leaves ordinary memory behind,
-    /// in which all allocations go on living. There has to be room for them. Stopping twice is
-    /// stopping once.
+    /// Brings back all stored pages and ends the arena's threads. All blocks stay valid, in ordinary memory;
+    /// the machine needs room for them. To stop again has no effect.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::NoMemory`] if the kernel has no memory for the pages: nothing is lost, what is
-    /// touched still comes back, but nothing is evicted any more; stopping may be tried again.
-    /// [`ArenaError::Sys`] if it refuses, likewise. [`ArenaError::NotSwapping`] for an arena that is
-    /// plain memory anyway, [`ArenaError::ForkedChild`] in a fork.
+    /// [`ArenaError::NoMemory`] if the kernel has no memory for the pages, [`ArenaError::Sys`] if a system
+    /// call fails. Then no data is lost, and a touch still brings a page back. But the arena evicts no more;
+    /// the program may try again. [`ArenaError::NotSwapping`] in plain memory,
+    /// [`ArenaError::ForkedChild`] in a forked child.
     pub fn stop(&self) -> Result<(), ArenaError> {
         let _in_library = InLibraryGuard::enter();
         self.inner.engine()?.stop()
     }
 
-    /// What the arena holds and what it has done; nothing in a forked child.
+    /// The arena's statistics; all zero in a forked child.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let _in_library = InLibraryGuard::enter();
-        // In a forked child the heap's lock may be held for ever.
+        // In a forked child, a thread that does not exist there may hold the heap's lock.
         if self.inner.generation.is_current() { self.inner.stats() } else { Stats::default() }
     }
 
-    /// Walks all structures of the arena and says what is wrong with them, for tests and diagnosis.
-    /// Eviction waits meanwhile.
+    /// Checks the invariants of all structures of the arena, for tests and diagnosis. The evictor waits
+    /// meanwhile.
     ///
-    /// Call it while no other thread allocates, frees or touches memory of the arena: what is under
-    /// way looks like damage.
+    /// No other thread may allocate, free or touch memory of the arena meanwhile: a structure in the middle
+    /// of a change looks damaged.
     ///
     /// # Errors
     ///
-    /// What was found, in words. It means that this library has a bug or that its memory has been
-    /// overwritten.
+    /// The violated invariant, in words. Either this library has a bug, or the program has overwritten its
+    /// memory.
     pub fn check(&self) -> Result<(), String> {
         let _in_library = InLibraryGuard::enter();
         if !self.inner.generation.is_current() {
@@ -310,15 +312,15 @@ impl Inner {
     }
 
     /// The offset and length in bytes of a range that lies in the arena.
-    fn locate<T>(&self, range: *const [T]) -> Result<(usize, usize), ArenaError> {
+    #[inline]
+    fn locate(&self, range: &impl MemoryRange) -> Result<(usize, usize), ArenaError> {
         let outside = ArenaError::OutsideArena;
-        let len = range.len().checked_mul(size_of::<T>()).ok_or(outside.clone())?;
+        let (first, len) = range.byte_range();
         if len == 0 {
-            // An empty slice may dangle; there is nothing to do about it.
+            // An empty slice may dangle.
             return Ok((0, 0));
         }
-        let address = range.cast::<u8>().addr();
-        let offset = address.checked_sub(self.base.0.addr()).ok_or(outside.clone())?;
+        let offset = first.addr().checked_sub(self.base.0.addr()).ok_or(outside.clone())?;
         if offset.checked_add(len).is_some_and(|end| end <= self.config.reserve) {
             Ok((offset, len))
         } else {
@@ -360,16 +362,16 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// Threads that serve faults from a descriptor each.
+/// The number of handler threads, each with a descriptor.
 fn handlers_of(config: &Config) -> usize {
     if config.fault_mode == FaultMode::Inline { 0 } else { config.handler_threads }
 }
 
-/// What `check` says at last: a thread whose end somebody has waited for, or a toucher that goes on,
-/// may leave something to be done by itself or by a handler, which takes a moment.
+/// The result of `check`, repeated until it succeeds: a thread that has ended, or a handler thread that has
+/// served a fault, may still finish its work for a moment.
 fn settled(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
     let mut result = check();
-    // Long, because it costs nothing but where something is wrong.
+    // Ten seconds. Only a failing check takes so long.
     for _ in 0..5000 {
         if result.is_ok() {
             break;
@@ -388,11 +390,11 @@ impl Drop for Inner {
             if let Some(engine) = &self.parts.engine {
                 engine.shut_down();
             }
-            // SAFETY: nothing uses the parts after this, the only place that drops them.
+            // SAFETY: only this line drops the parts, and no code uses them after it.
             unsafe { ManuallyDrop::drop(&mut self.parts) };
         }
-        // In a child, what was mapped here is not, or is something else's by now; and the threads
-        // that dropping would wait for are the parent's.
+        // A forked child does not have the arena's mappings, and may have mapped something else there. The
+        // threads that a drop waits for are the parent's.
     }
 }
 

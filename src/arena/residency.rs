@@ -1,37 +1,32 @@
-//! Having memory where it is needed before it is touched, and keeping it there.
+//! Brings memory back before the program touches it, and keeps it in memory.
 
-use super::{Arena, ArenaError, Inner};
+use super::{Arena, ArenaError, Inner, MemoryRange};
 use crate::prim::{PAGE_SIZE, PageRange};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 impl Arena {
-    /// Brings the evicted pages of `range` back in this thread, many at a time, and says how many
-    /// there were. When it returns, all of the range that was ever written is in memory and counts as
-    /// touched now, but for pages that turned out damaged, which are SIGBUS to whoever touches them.
-    ///
-    /// Anything in the arena will do: `arena.prefetch(vec.as_slice())`.
+    /// Brings the evicted pages of `range` back in this thread, in runs, and returns their number. Then all
+    /// pages of the range that were ever written are in memory, and count as touched now. Except for
+    /// damaged pages: a touch of one is SIGBUS.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] where
-    /// nothing is ever evicted, [`ArenaError::NoMemory`] if the kernel has none for several seconds,
-    /// [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
-    pub fn prefetch<T>(&self, range: *const [T]) -> Result<usize, ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] in plain
+    /// memory, [`ArenaError::NoMemory`] if the kernel has none for several seconds, [`ArenaError::Sys`] if
+    /// a system call fails, [`ArenaError::ForkedChild`] in a forked child.
+    pub fn prefetch(&self, range: impl MemoryRange) -> Result<usize, ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         self.inner.engine()?.prefetch(PageRange::touching(offset, len))
     }
 
-    /// Makes sure that `range` can be touched without a fault: to be called by those who know what
-    /// they are going to touch.
+    /// Brings all pages of `range` into memory, so that the program can touch them without a fault.
     ///
-    /// It costs one load per page where the pages are in memory. Others are brought back in this
-    /// thread, neighbours together, without a signal or a message; memory that was never written is
-    /// given. Nothing keeps the pages from being evicted again, so it is no substitute for
-    /// [`pin`](Self::pin) before a system call; and a page that is in memory already does not count
-    /// as touched. Where nothing is evicted there is
-    /// nothing to do.
+    /// It costs one load per page that is in memory already; such a page does not count as touched. This
+    /// thread brings stored pages back in runs, without a signal or a message, and populates pages that
+    /// were never written. The evictor may evict the pages again: before a system call, [`pin`](Self::pin)
+    /// them. In plain memory it does nothing.
     ///
     /// ```
     /// use allocator_api2::vec::Vec;
@@ -41,7 +36,7 @@ impl Arena {
     /// let arena = Arena::builder().plain_memory_fallback(true).build()?;
     /// let mut values = Vec::new_in(&arena);
     /// values.resize(100_000, 7u8);
-    /// // ... much later, before the value is sent to somebody:
+    /// // ... much later, before the program sends the value:
     /// let value = &values[5000..9000];
     /// arena.ensure(value)?;
     /// assert!(value.iter().all(|byte| *byte == 7));
@@ -51,12 +46,12 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored
-    /// copy of a page turned out damaged, [`ArenaError::NoMemory`] if the kernel has none for several
-    /// seconds, [`ArenaError::Sys`] if it refuses, [`ArenaError::ForkedChild`] in a fork.
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored copy of
+    /// a page is damaged, [`ArenaError::NoMemory`] if the kernel has none for several seconds,
+    /// [`ArenaError::Sys`] if a system call fails, [`ArenaError::ForkedChild`] in a forked child.
     #[inline]
-    pub fn ensure<T>(&self, range: *const [T]) -> Result<(), ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    pub fn ensure(&self, range: impl MemoryRange) -> Result<(), ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         match self.inner.engine() {
             Ok(engine) => engine.ensure(PageRange::touching(offset, len)),
             Err(ArenaError::NotSwapping) => Ok(()),
@@ -64,12 +59,12 @@ impl Arena {
         }
     }
 
-    /// Whether all of `range` is in memory, at the moment. It costs a load per page. True where nothing
-    /// is ever evicted; false for memory that was never written, or lies elsewhere, and for a moment,
-    /// pinned or not, while a fault or the evictor is at work on a page of it.
+    /// Whether all pages of `range` are in memory at this moment. It costs a load per page. True in plain
+    /// memory; false for memory outside the arena and for pages that were never written. It may be false
+    /// for a moment, also for pinned pages, while a fault or the evictor works on a page.
     #[must_use]
-    pub fn is_resident<T>(&self, range: *const [T]) -> bool {
-        let Ok((offset, len)) = self.inner.locate(range) else {
+    pub fn is_resident(&self, range: impl MemoryRange) -> bool {
+        let Ok((offset, len)) = self.inner.locate(&range) else {
             return false;
         };
         let pages = PageRange::touching(offset, len);
@@ -79,14 +74,13 @@ impl Arena {
         }
     }
 
-    /// Reads `bytes` without bringing back what is stored of them: those pages are decompressed on the
-    /// way, stay where they are, and count as not touched. `buffer`, whatever it held, gets the copy;
-    /// bytes that are all in memory are not copied.
+    /// Reads `bytes`, and leaves stored pages stored: it decompresses them into `buffer`, and they do not
+    /// count as touched. It replaces the buffer's contents. If all bytes are in memory, it copies none.
     ///
-    /// This is for what is read once in a long time. Bringing a page back takes a page of memory, for
-    /// which another may have to go, and compressing this one again later; a peek takes neither. A
-    /// program that keeps count of what it reads can peek at first, and move what turns out to be
-    /// wanted to where other such things are ([`Lane::Hot`](crate::Lane::Hot)).
+    /// This is for data that the program reads once in a long time. To bring a page back takes a page of
+    /// memory, for which the evictor may have to evict another, and later a compression; a peek takes
+    /// neither. A program that counts its reads can peek first, and move data that it reads often to
+    /// [`Lane::Hot`](crate::Lane::Hot).
     ///
     /// ```
     /// use allocator_api2::vec::Vec as ArenaVec;
@@ -108,14 +102,15 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored
-    /// copy of a page is damaged, [`ArenaError::ForkedChild`] in a fork.
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::Lost`] if the stored copy of
+    /// a page is damaged, [`ArenaError::ForkedChild`] in a forked child.
     pub fn peek<'a>(
         &self,
-        bytes: &'a [u8],
+        bytes: &'a (impl AsRef<[u8]> + ?Sized),
         buffer: &'a mut Vec<u8>,
     ) -> Result<Peek<'a>, ArenaError> {
-        let (offset, _) = self.inner.locate(bytes)?;
+        let bytes = bytes.as_ref();
+        let (offset, _) = self.inner.locate(&bytes)?;
         match self.inner.engine() {
             Ok(engine) => engine.peek(offset, bytes, buffer),
             Err(ArenaError::NotSwapping) => Ok(Peek::InMemory(bytes)),
@@ -123,21 +118,21 @@ impl Arena {
         }
     }
 
-    /// Has all of `range` in memory, as [`ensure`](Self::ensure) does, and keeps it there until the
-    /// guard is dropped: no page of it is evicted, nor watched for touches.
+    /// Brings all pages of `range` into memory, as [`ensure`](Self::ensure) does, and keeps them there until
+    /// the guard is dropped: the evictor neither evicts nor arms them.
     ///
-    /// This is how memory of an arena is handed to system calls in every [fault mode](crate::FaultMode)
-    /// and with any privileges, and to devices: while the guard lives, `read(2)` and `write(2)`,
-    /// `O_DIRECT`, registered io_uring buffers and RDMA work as on any memory. Drop the guard when
-    /// the last such operation has *ended*.
+    /// A program pins memory before it gives it to a system call or a device. While the guard lives,
+    /// `read(2)` and `write(2)`, `O_DIRECT`, registered io_uring buffers and RDMA work as on any memory, in
+    /// every [fault mode](crate::FaultMode) and with any privileges. Drop the guard when the last such
+    /// operation has *ended*.
     ///
-    /// A robust mutex in an arena has to be pinned from before it is locked until it is unlocked or
-    /// its owner has ended; a stack in an arena from before a thread uses it until after. The kernel
-    /// reads and writes both when it delivers a signal or ends a thread, and cannot wait for a page then.
+    /// Pin a robust mutex in an arena from before its lock until its unlock, or until its owner has ended.
+    /// Pin a stack in an arena from before its first use until after its last. The kernel reads and writes
+    /// both when it delivers a signal or ends a thread, and cannot wait for a page then.
     ///
-    /// Ranges may overlap and be pinned several times. Pinned memory counts against the
-    /// [resident limit](crate::Builder::resident_limit), and is no exception to a limit on what the
-    /// process may hold. Where nothing is evicted the guard does nothing.
+    /// Pinned ranges may overlap. Pinned memory counts against the
+    /// [resident limit](crate::Builder::resident_limit), and against limits of the process. In plain
+    /// memory the guard does nothing.
     ///
     /// ```
     /// use allocator_api2::vec::Vec;
@@ -160,9 +155,9 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// As for [`ensure`](Self::ensure); nothing is pinned then.
-    pub fn pin<T>(&self, range: *const [T]) -> Result<PinGuard, ArenaError> {
-        let (offset, len) = self.inner.locate(range)?;
+    /// As for [`ensure`](Self::ensure). Then no page is pinned.
+    pub fn pin(&self, range: impl MemoryRange) -> Result<PinGuard, ArenaError> {
+        let (offset, len) = self.inner.locate(&range)?;
         let pages = PageRange::touching(offset, len);
         match self.inner.engine() {
             Ok(engine) => engine.pin(pages)?,
@@ -173,12 +168,12 @@ impl Arena {
     }
 }
 
-/// Bytes that were [peeked at](Arena::peek).
+/// The result of [`Arena::peek`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek<'a> {
-    /// All of them are in memory, or were a moment ago: the bytes themselves.
+    /// The bytes themselves: all of them are in memory, or were a moment ago.
     InMemory(&'a [u8]),
-    /// Some of them are stored: a copy.
+    /// A copy: some of the bytes are stored.
     Copied(&'a [u8]),
 }
 
@@ -192,10 +187,10 @@ impl Deref for Peek<'_> {
     }
 }
 
-/// Keeps memory of an arena from being evicted, until it is dropped. Made by [`Arena::pin`].
+/// Keeps pages in memory until it is dropped. Made by [`Arena::pin`].
 ///
-/// It keeps the arena's memory alive, not the allocations in it: memory that is freed while it is
-/// pinned may be handed out to others, as with any allocator.
+/// It keeps the arena's memory alive, not the blocks in it: the arena may allocate a block again that the
+/// program has freed while it was pinned.
 #[must_use = "the memory is pinned for as long as the guard lives"]
 pub struct PinGuard {
     inner: Arc<Inner>,
@@ -203,7 +198,7 @@ pub struct PinGuard {
 }
 
 impl PinGuard {
-    /// Bytes that are pinned: whole pages.
+    /// Bytes of the pinned pages.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         (self.pages.pages() * PAGE_SIZE) as u64

@@ -1,4 +1,4 @@
-//! What needs a look inside.
+//! Tests that read or change private state of an arena.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,7 @@ use crate::table::State;
 use core::alloc::Layout;
 use std::process::Command;
 
-/// Runs this very test again in a process of its own, where `CHILD` is set, and gives its output.
+/// Runs the test again in a child process, with `CHILD` set, and returns its output.
 fn in_child(test: &str, case: &str) -> std::process::Output {
     let exe = std::env::current_exe().unwrap();
     let args = ["--exact", test, "--nocapture", "--test-threads=1"];
@@ -26,10 +26,10 @@ fn signal_of(output: &std::process::Output) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(&output.status)
 }
 
-/// Pages in the block that the tests work on, which is no small one: it shares its pages with none.
+/// Pages in the block of a test. It is a large block, so it shares no page with another block.
 const PAGES: usize = 12;
 
-/// An arena with one block of pages that are stored, each filled with text of its own.
+/// An arena with one block of stored pages, each with text of its own.
 fn stored(setup: Setup) -> (Arena, *mut u8) {
     let arena = quiet(setup).build().unwrap();
     let layout = Layout::from_size_align(PAGES * PAGE_SIZE, PAGE_SIZE).unwrap();
@@ -56,7 +56,7 @@ fn engine(arena: &Arena) -> &Engine {
     arena.inner.parts.engine.as_ref().unwrap()
 }
 
-/// Spoils the store's copy of the second page of the block.
+/// Damages the store's copy of the block's second page.
 fn spoil(arena: &Arena, bytes: *mut u8) -> PageIndex {
     let page = PageIndex(page_of(arena, bytes).0 + 1);
     let word = engine(arena).core.table.load(page);
@@ -66,9 +66,9 @@ fn spoil(arena: &Arena, bytes: *mut u8) -> PageIndex {
 }
 
 #[test]
-fn a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine() {
+fn a_touch_of_a_damaged_page_is_sigbus_and_its_neighbours_are_readable() {
     const TEST: &str =
-        "arena::tests::a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine";
+        "arena::tests::a_touch_of_a_damaged_page_is_sigbus_and_its_neighbours_are_readable";
     if let Some(case) = child_case() {
         let setup = Setup::parse(&case);
         let (arena, bytes) = stored(setup);
@@ -90,17 +90,17 @@ fn a_page_that_cannot_be_given_back_is_sigbus_and_its_neighbours_are_fine() {
     }
 }
 
-/// SIGBUS, which is 7 on every architecture that the library knows.
+/// SIGBUS: 7 on all architectures of the library.
 fn libc_sigbus() -> i32 {
     7
 }
 
 #[test]
-fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
+fn a_lost_page_works_again_after_it_is_freed_and_allocated() {
     for setup in setups("a_lost_page_is_whole_again") {
         let (arena, bytes) = stored(setup);
         let page = spoil(&arena, bytes);
-        // Prefetching finds the damage without touching the page.
+        // Prefetch finds the damage without a touch.
         let block = core::ptr::slice_from_raw_parts(bytes, PAGES * PAGE_SIZE);
         assert_eq!(arena.prefetch(block).unwrap(), PAGES - 1);
         assert_eq!(engine(&arena).core.table.load(page).state(), State::Lost);
@@ -118,7 +118,7 @@ fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
             // SAFETY: within the block.
             unsafe { again.add(at).write(at as u8 | 1) };
         }
-        // It can be watched and evicted like any other.
+        // The evictor can arm and evict it like any other page.
         crate::common::pages::evict(&arena, PAGES);
         assert_eq!(read(again, PAGE_SIZE), 1);
         arena.check().unwrap();
@@ -126,11 +126,11 @@ fn a_lost_page_is_whole_again_when_it_is_freed_and_handed_out_anew() {
 }
 
 #[test]
-fn peeking_at_a_damaged_page_finds_out_without_touching_it() {
+fn peek_finds_a_damaged_page_without_a_touch() {
     for setup in setups("peeking_at_a_damaged_page") {
         let (arena, bytes) = stored(setup);
         let page = spoil(&arena, bytes);
-        // SAFETY: the block that `stored` made; nobody writes to it.
+        // SAFETY: the block of `stored`, to which no thread writes.
         let block = unsafe { core::slice::from_raw_parts(bytes, PAGES * PAGE_SIZE) };
         let mut buffer = Vec::new();
         assert_eq!(arena.peek(&block[PAGE_SIZE - 1..], &mut buffer), Err(ArenaError::Lost));
@@ -141,14 +141,13 @@ fn peeking_at_a_damaged_page_finds_out_without_touching_it() {
 }
 
 #[test]
-fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
-    const TEST: &str =
-        "arena::tests::a_handler_that_cannot_go_on_takes_the_process_along_and_says_why";
+fn a_handler_thread_that_fails_aborts_the_process_and_says_why() {
+    const TEST: &str = "arena::tests::a_handler_thread_that_fails_aborts_the_process_and_says_why";
     if child_case().is_some() {
         let (arena, bytes) = stored(Setup::parse("zap/handler"));
-        // In the table of the arena's threads, which no thread of a program can change.
+        // In the descriptor table of the arena's threads, which a thread of the program cannot change.
         let backing = &arena.inner.engine().unwrap().core.backing;
-        backing.keeper().call(|| backing.uffds()[0].sabotage());
+        backing.keeper().call(|| backing.uffds()[0].replace_file());
         println!("read {}", read(bytes, 0));
         return;
     }
@@ -161,9 +160,9 @@ fn a_handler_that_cannot_go_on_takes_the_process_along_and_says_why() {
     }
 }
 
-/// A page that is filled while its neighbours are being released is not dropped with them.
+/// A fault fills a page while another thread releases its neighbours.
 #[test]
-fn releasing_drops_no_page_that_somebody_else_has_just_filled() {
+fn release_drops_no_page_that_another_thread_fills_meanwhile() {
     for setup in setups("releasing_drops_no_page") {
         let arena = quiet(setup).build().unwrap();
         let engine = engine(&arena);
@@ -188,9 +187,9 @@ fn releasing_drops_no_page_that_somebody_else_has_just_filled() {
     }
 }
 
-/// No fault may leave more than twelve bytes of metadata behind for each page.
+/// A fault may add at most twelve bytes of metadata per page.
 #[test]
-fn a_terabyte_costs_nothing_until_it_is_used() {
+fn a_terabyte_takes_no_memory_until_it_is_touched() {
     for setup in setups("a_terabyte_costs_nothing") {
         let arena = quiet(setup).reserve(1 << 40).build().unwrap();
         assert_eq!(arena.stats().memory_bytes, 0);
@@ -217,11 +216,11 @@ fn resident() -> usize {
     pages * PAGE_SIZE
 }
 
-/// Watching takes poison out of the page table (`MADV_DONTNEED`), and a stopped arena has nobody who
-/// would put it there again.
+/// Arming removes poison from the page table (`MADV_DONTNEED`), and a stopped arena has no thread that
+/// restores it.
 #[test]
-fn a_lost_page_is_lost_in_a_stopped_arena_too() {
-    const TEST: &str = "arena::tests::a_lost_page_is_lost_in_a_stopped_arena_too";
+fn a_lost_page_stays_lost_after_stop() {
+    const TEST: &str = "arena::tests::a_lost_page_stays_lost_after_stop";
     if let Some(case) = child_case() {
         let setup = Setup::parse(&case);
         let (arena, bytes) = stored(setup);
@@ -236,16 +235,16 @@ fn a_lost_page_is_lost_in_a_stopped_arena_too() {
         println!("read {}", read(bytes, PAGE_SIZE));
         return;
     }
-    for setup in setups("a_lost_page_is_lost_in_a_stopped_arena_too") {
+    for setup in setups("a_lost_page_stays_lost_after_stop") {
         let output = in_child(TEST, &setup.to_string());
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains("neighbours read"), "{setup}: {output:?}");
-        assert!(!text.contains("read 0"), "{setup}: zeros that nobody wrote: {text}");
+        assert!(!text.contains("read 0"), "{setup}: zeros instead of SIGBUS: {text}");
         assert_eq!(signal_of(&output), Some(libc_sigbus()), "{setup}: {output:?}");
     }
 }
 
-/// Two threads touch it at a time, and then a third.
+/// Two threads touch the page at the same time, and then a third one does.
 #[test]
 fn a_lost_page_may_be_touched_again_and_again() {
     for setup in setups("a_lost_page_may_be_touched_again_and_again") {

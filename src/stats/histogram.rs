@@ -1,4 +1,4 @@
-//! A histogram that can be recorded into from a fault: fixed buckets of atomics.
+//! A histogram that the fault path can record into: a fixed array of atomics.
 //!
 //! Log-linear: each power of two is cut into [`STEPS`] equal buckets, so that a bucket's bounds are
 //! at most an eighth apart.
@@ -11,7 +11,7 @@ use std::time::Duration;
 const STEP_BITS: u32 = 3;
 const STEPS: u64 = 1 << STEP_BITS;
 
-/// Buckets of a histogram. The last one takes everything from 2^40 up: 18 minutes in nanoseconds.
+/// Buckets of a histogram. The last one counts all values from 2^40 on: 18 minutes in nanoseconds.
 pub const BUCKETS: usize = bucket_of(1 << 40) + 1;
 
 /// The bucket that counts `value`.
@@ -36,7 +36,7 @@ pub(crate) const fn bucket_ceiling(bucket: usize) -> u64 {
     ((STEPS + step + 1) << power) - 1
 }
 
-/// Where values are recorded.
+/// The counts, as the fault path updates them.
 pub(crate) struct Histogram([AtomicU64; BUCKETS]);
 
 impl Default for Histogram {
@@ -61,19 +61,21 @@ impl fmt::Debug for Histogram {
     }
 }
 
-/// How long something took, each time it was done.
+/// A histogram of durations.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LatencyHistogram([u64; BUCKETS]);
 
 impl LatencyHistogram {
-    /// How often it was done.
+    /// The number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// A time that at least the share `quantile` (from 0 to 1) did not exceed: the upper bound of
-    /// the bucket where it lies, at most an eighth above. None if nothing was recorded.
+    /// A duration that at least the share `quantile` (from 0 to 1) of all durations did not exceed.
+    ///
+    /// It is the upper bound of a bucket, at most an eighth above the exact quantile. None if the
+    /// histogram is empty.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
         let count = self.count();
@@ -83,19 +85,37 @@ impl LatencyHistogram {
         // At least one, at most all; the product is far below 2^53 in any real run.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         #[expect(clippy::cast_precision_loss, reason = "a statistic")]
-        let wanted = ((count as f64 * quantile.clamp(0.0, 1.0)).ceil() as u64).clamp(1, count);
+        let rank = ((count as f64 * quantile.clamp(0.0, 1.0)).ceil() as u64).clamp(1, count);
         let mut seen = 0;
         let bucket = self.0.iter().position(|&n| {
             seen += n;
-            seen >= wanted
+            seen >= rank
         })?;
         Some(Duration::from_nanos(bucket_ceiling(bucket)))
     }
 
-    /// Each bucket's upper bound, inclusive, and its count, the shortest times first.
+    /// Each bucket's inclusive upper bound and its count, the shortest durations first.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         let bound = |i| Duration::from_nanos(bucket_ceiling(i));
         self.0.iter().enumerate().map(move |(i, &n)| (bound(i), n))
+    }
+}
+
+/// The quantiles of a histogram, and each bucket's upper bound and count, except the empty ones.
+#[cfg(feature = "serde")]
+impl serde::Serialize for LatencyHistogram {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let counts = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        let buckets: Vec<(u64, u64)> = counts.map(|(i, n)| (bucket_ceiling(i), *n)).collect();
+        let mut fields = to.serialize_struct("LatencyHistogram", 5)?;
+        fields.serialize_field("count", &self.count())?;
+        for (name, quantile) in [("p50_nanos", 0.5), ("p99_nanos", 0.99), ("p999_nanos", 0.999)] {
+            let bound = self.quantile(quantile).and_then(|t| u64::try_from(t.as_nanos()).ok());
+            fields.serialize_field(name, &bound)?;
+        }
+        fields.serialize_field("buckets", &buckets)?;
+        fields.end()
     }
 }
 
@@ -115,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn buckets_tile_the_values() {
+    fn each_bucket_begins_where_the_one_before_ends() {
         for bucket in 0..BUCKETS - 1 {
             let top = bucket_ceiling(bucket);
             assert_eq!((bucket_of(top), bucket_of(top + 1)), (bucket, bucket + 1));
@@ -124,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles() {
+    fn a_quantile_is_the_upper_bound_of_its_bucket() {
         let histogram = Histogram::default();
         assert_eq!(histogram.snapshot().quantile(0.5), None);
         for value in [1, 2, 3, 1000] {

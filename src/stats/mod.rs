@@ -1,9 +1,11 @@
-//! Counters and histograms that a fault may touch, and the snapshot that users see.
+//! Counters and histograms that the fault path may update, and the snapshot that a program reads.
 
+mod figure;
 mod histogram;
 mod progress;
 mod snapshot;
 
+pub use figure::{Figure, FigureKind, Unit};
 pub use histogram::LatencyHistogram;
 pub(crate) use histogram::{Histogram, bucket_ceiling, bucket_of};
 pub(crate) use progress::{Progress, Seen};
@@ -14,13 +16,13 @@ use crossbeam::utils::CachePadded;
 
 /// A count of events since the arena was built.
 ///
-/// Each has a cache line of its own, so that a handler that counts does not slow the evictor.
+/// Each has a cache line of its own, so that a handler thread that counts does not slow the evictor.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(CachePadded<AtomicU64>);
 
 impl Counter {
     pub(crate) fn add(&self, n: u64) {
-        // A statistic: nothing is concluded from its order with other accesses.
+        // A statistic: no code relies on its order with other accesses.
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
@@ -33,8 +35,7 @@ impl Counter {
     }
 }
 
-/// Everything that is counted. What each means is written on the field of [`Stats`] that it ends
-/// up in.
+/// All counters of an arena. The field of [`Stats`] with the same name says what each counts.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) faults: Counter,

@@ -1,19 +1,20 @@
-//! What a thread of the library is at, for who looks whether it goes on.
+//! The page that a thread of the library works on. The watchdog reads it to find a thread that makes no
+//! progress.
 
 use crate::prim::PageIndex;
 use crate::prim::pack::Field;
 use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 
-/// Whether the thread is at a page, at which one, and how many it has come to before: so that one
-/// that is at the same page again is not taken for one that is there still.
+/// Whether the thread works on a page, on which, and a count of its pages: by the count, the watchdog
+/// tells a thread that came to the same page again from one that is still there.
 const BUSY: Field = Field::lowest(1);
 const PAGE: Field = BUSY.then(32);
 const STEPS: Field = PAGE.then(31);
 
-/// Written by one thread, which pays two stores a page for it, and read by another now and then.
+/// One thread writes it, with two stores per page; the watchdog reads it now and then.
 ///
-/// It has a cache line of its own, and nothing is concluded from its order with other accesses.
+/// It has a cache line of its own. No code relies on its order with other accesses.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(CachePadded<Words>);
 
@@ -23,22 +24,22 @@ struct Words {
     thread: AtomicU32,
 }
 
-/// What was seen of a thread. Two that are equal say that it has not gone on in between.
+/// A thread's progress at one moment. If two are equal, the thread made no progress in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
 impl Progress {
-    /// The thread that writes this, by its number in the kernel.
+    /// Records the kernel's number of the thread that writes this.
     pub(crate) fn set_thread(&self, thread: u32) {
         self.0.thread.store(thread, Ordering::Relaxed);
     }
 
-    /// The thread's number; zero if it has not come to its first line.
+    /// The thread's number; zero before the thread has run its first line.
     pub(crate) fn thread(&self) -> u32 {
         self.0.thread.load(Ordering::Relaxed)
     }
 
-    /// The thread begins with `page`.
+    /// Records that the thread begins with `page`.
     #[inline]
     pub(crate) fn begin(&self, page: PageIndex) {
         let steps = STEPS.get(self.0.at.load(Ordering::Relaxed));
@@ -47,7 +48,7 @@ impl Progress {
         self.0.at.store(at, Ordering::Relaxed);
     }
 
-    /// The thread is at no page any more.
+    /// Records that the thread works on no page.
     #[inline]
     pub(crate) fn end(&self) {
         let at = self.0.at.load(Ordering::Relaxed);
@@ -60,7 +61,7 @@ impl Progress {
 }
 
 impl Seen {
-    /// The page that the thread was at, if it was at one.
+    /// The page that the thread worked on, if any.
     pub(crate) fn page(self) -> Option<PageIndex> {
         #[expect(clippy::cast_possible_truncation, reason = "32 bits, on a 64-bit machine")]
         let page = PageIndex(PAGE.get(self.0) as usize);
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_page_again_is_another_sight() {
+    fn beginning_the_same_page_again_changes_the_snapshot() {
         let progress = Progress::default();
         assert_eq!(progress.seen().page(), None);
         let last = PageIndex((1 << 32) - 1);
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_turn_over() {
+    fn the_count_of_pages_wraps_without_changing_the_page() {
         let progress = Progress::default();
         progress.0.at.store(STEPS.set(0, STEPS.max()), Ordering::Relaxed);
         progress.begin(PageIndex(7));

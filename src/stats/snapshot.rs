@@ -1,44 +1,65 @@
-//! What users see.
+//! The statistics that a program reads.
 
-use super::{Counters, LatencyHistogram};
+use super::{Counters, Figure, FigureKind, LatencyHistogram, Unit};
 use std::fmt;
 use std::time::Duration;
 
+/// Defines [`Stats`] and lists its figures. The first line of each comment is the figure's help text.
 macro_rules! stats {
     (
-        gauges { $($(#[$gauge_doc:meta])* $gauge:ident,)* }
-        counters { $($(#[$counter_doc:meta])* $counter:ident,)* }
+        gauges { $(#[doc = $gauge_help:literal] $(#[$gauge_doc:meta])* $gauge:ident: $gauge_unit:ident,)* }
+        counters { $(#[doc = $counter_help:literal] $(#[$counter_doc:meta])* $counter:ident: $counter_unit:ident,)* }
+        maxima { $(#[doc = $max_help:literal] $(#[$max_doc:meta])* $max:ident: $max_unit:ident,)* }
     ) => {
-        /// What an arena holds and what it has done since it was built.
+        /// What an arena holds, and what it has done since it was built.
         ///
-        /// The figures are read one after the other while the arena works on, so they may not
-        /// quite add up.
+        /// The figures are read one after the other while the arena works, so they may not quite add up.
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Stats {
-            $($(#[$gauge_doc])* pub $gauge: u64,)*
-            $($(#[$counter_doc])* pub $counter: u64,)*
-            /// Time that a refault took, by the clock of the thread that served it. A handler's
-            /// begins when it has read the message; the toucher waits for it to wake up besides, and
-            /// goes on a moment before it is done. Served inline, it begins and ends in the signal
-            /// handler; entering and leaving that takes the toucher a microsecond or two besides.
+            $(#[doc = $gauge_help] $(#[$gauge_doc])* pub $gauge: u64,)*
+            $(#[doc = $counter_help] $(#[$counter_doc])* pub $counter: u64,)*
+            $(#[doc = $max_help] $(#[$max_doc])* pub $max: u64,)*
+            /// Time that a refault took, by the clock of the thread that served it.
+            ///
+            /// A handler thread starts the clock when it has read the message, and stops it a moment after
+            /// the faulting thread can go on; the time in which the handler thread wakes up is not part of
+            /// it. Served inline, the clock runs inside the signal handler; to enter and to leave it takes
+            /// the faulting thread a microsecond or two more.
             pub refault_time: LatencyHistogram,
         }
 
         impl Stats {
-            /// All counters, and nothing held.
+            /// All counters and maxima; the gauges are zero.
             pub(crate) fn of(counters: &Counters) -> Self {
                 Self {
                     $($gauge: 0,)*
                     $($counter: counters.$counter.get(),)*
+                    $($max: counters.$max.get(),)*
                     refault_time: counters.refault_time.snapshot(),
                 }
             }
 
-            /// Each figure's name and value, in the order of the fields; for exporters.
-            pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($gauge), self.$gauge),)* $((stringify!($counter), self.$counter),)*]
-                    .into_iter()
+            /// All figures except the histogram, in the order of the fields, for exporters.
+            pub fn figures(&self) -> impl Iterator<Item = Figure> {
+                macro_rules! figure {
+                    ($kind:ident, $name:ident, $unit:ident, $help:literal) => {
+                        Figure {
+                            name: stringify!($name),
+                            value: self.$name,
+                            kind: FigureKind::$kind,
+                            unit: Unit::$unit,
+                            help: $help.trim_ascii(),
+                        }
+                    };
+                }
+                [
+                    $(figure!(Gauge, $gauge, $gauge_unit, $gauge_help),)*
+                    $(figure!(Counter, $counter, $counter_unit, $counter_help),)*
+                    $(figure!(Gauge, $max, $max_unit, $max_help),)*
+                ]
+                .into_iter()
             }
         }
     };
@@ -47,103 +68,111 @@ macro_rules! stats {
 stats! {
     gauges {
         /// Bytes of address space that the arena may hand out.
-        reserved_bytes,
-        /// Bytes that are handed out, rounded up to slots and pages.
-        allocated_bytes,
-        /// Bytes in holes: whole pages without a byte of a block, among pages that small blocks share, whose
-        /// memory has not been given back yet. A block counts too that a thread has freed and keeps for
-        /// its next allocation. Holes are in memory or evicted. [`trim`](crate::Arena::trim) gives them
-        /// back at once; by themselves they go when nothing was allocated near them for a while.
-        hole_bytes,
-        /// Bytes of memory that the arena's pages take, by the kernel's count (`st_blocks` of the
-        /// memfd). It contains what the kernel itself has swapped out.
-        memory_bytes,
-        /// Bytes in pages that are in memory, by the page table's count, while the arena swaps.
-        resident_bytes,
-        /// Bytes in pages that the store holds, before they were compressed.
-        stored_bytes,
-        /// The same pages compressed, before rounding up to slots.
-        compressed_bytes,
+        reserved_bytes: Bytes,
+        /// Bytes of blocks that the program has, each rounded up to its size class or to pages.
+        allocated_bytes: Bytes,
+        /// Bytes in holes: pages of spans without a live block, whose memory is not given back yet.
+        ///
+        /// A block that a thread has freed and keeps for its next allocation counts as live. The pages are
+        /// in memory or evicted. [`trim`](crate::Arena::trim) gives holes back at once. The evictor gives
+        /// back those near which the program has allocated nothing for a while.
+        hole_bytes: Bytes,
+        /// Bytes of memory that the arena's pages take, by the kernel's count (`st_blocks` of the memfd).
+        ///
+        /// It includes pages that the kernel itself has swapped out.
+        memory_bytes: Bytes,
+        /// Bytes in pages that are in memory, by the page table's count, while the arena evicts.
+        resident_bytes: Bytes,
+        /// Bytes in pages that the store holds, before compression.
+        stored_bytes: Bytes,
+        /// Bytes in pages that the store holds, after compression, before rounding up to slots.
+        compressed_bytes: Bytes,
         /// Bytes of memory that the store takes.
-        store_bytes,
+        store_bytes: Bytes,
         /// Bytes of memory that the store may take.
-        store_limit_bytes,
-        /// Bytes in pages that could not be given back; touching them is SIGBUS.
-        lost_bytes,
-        /// Bytes in pages that are pinned, counted once for each pin.
-        pinned_bytes,
+        store_limit_bytes: Bytes,
+        /// Bytes in pages that could not be brought back. A touch of one is SIGBUS.
+        lost_bytes: Bytes,
+        /// Bytes in pinned pages. A page counts once for each pin.
+        pinned_bytes: Bytes,
     }
     counters {
-        /// Touches that the kernel could not resolve by itself: messages, or signals.
-        faults,
+        /// Faults that the kernel gave to the arena: messages, or signals.
+        faults: Count,
         /// Faults that brought a page back from the store.
-        refaults,
-        /// Pages that were populated by a fault: the touched one, and those behind it where memory
-        /// is written from one end to the other.
-        zero_filled_pages,
+        refaults: Count,
+        /// Pages that faults filled with zeros: the touched page, and the next ones in a sequential write.
+        zero_filled_pages: Pages,
         /// Faults on pages that were in memory and only protected.
-        protection_faults,
+        protection_faults: Count,
         /// Faults that took a page back from the evictor.
-        evictions_cancelled,
-        /// Pages that were brought back together with a neighbour that was touched.
-        readahead_pages,
-        /// Of the pages brought along, a sample is watched: those that were touched soon after.
-        readahead_sampled_hits,
-        /// Those of the sample that were not. How many pages are brought along follows from it.
-        readahead_sampled_misses,
+        evictions_cancelled: Count,
+        /// Pages that a refault brought back besides the touched page.
+        readahead_pages: Pages,
+        /// Pages of the readahead sample that the program touched soon after.
+        readahead_sampled_hits: Pages,
+        /// Pages of the readahead sample that the program did not touch.
+        ///
+        /// The arena watches a sample of the readahead pages. It makes windows smaller where misses
+        /// outnumber hits.
+        readahead_sampled_misses: Pages,
         /// Pages that were brought back because the program asked for them.
-        prefetched_pages,
-        /// Times that a page was read in the store and left there.
-        peeks,
+        prefetched_pages: Pages,
+        /// Pages that were read in the store and left there.
+        peeks: Pages,
         /// Attempts to bring a page back that had to be repeated.
-        fill_retries,
-        /// Times that the evictor has looked at the arena.
-        scans,
-        /// Pages of the regions that were looked at, each time.
-        scanned_pages,
-        /// Pages that were watched anew.
-        armed_pages,
+        fill_retries: Count,
+        /// Scans of the arena by the evictor.
+        scans: Count,
+        /// Pages in the regions of each scan.
+        scanned_pages: Pages,
+        /// Pages that the evictor armed.
+        armed_pages: Pages,
         /// Pages that were evicted.
-        evicted_pages,
-        /// Pages on their way out that hold one 32-bit word over and over, and cost the store
-        /// nothing.
-        same_filled_pages,
-        /// Pages that were touched on their way out, and stayed.
-        touched_during_eviction,
-        /// Pages that did not compress to three quarters, and stayed.
-        incompressible_pages,
+        evicted_pages: Pages,
+        /// Pages that the evictor found to hold one repeated 32-bit word. They cost the store nothing.
+        same_filled_pages: Pages,
+        /// Pages that stayed because a thread touched them during their eviction.
+        touched_during_eviction: Pages,
+        /// Pages that stayed because they did not compress to three quarters.
+        incompressible_pages: Pages,
         /// Pages that stayed because the store was full.
-        store_full_pages,
-        /// Pages that stayed, and regions of 2 MiB that could not be looked at, because a system
-        /// call failed.
-        kernel_errors,
-        /// Times that eviction held up others.
-        freezes,
-        /// For how long in all, in nanoseconds, from when the copies were finished to when the pages
-        /// were dropped. With read-write protection whoever touches a watched page meanwhile waits
-        /// for a handler; with zapped page tables, whoever touches a page that is being dropped.
-        freeze_nanos,
-        /// For how long at the longest, in nanoseconds.
-        longest_freeze_nanos,
-        /// Times that a thread which had brought pages in waited for the evictor, because the arena was far
-        /// above its limit: by more than a quarter of it, or 4 MiB. Such a thread is one of the program, or
-        /// a handler thread with a fault of the program's.
-        limit_waits,
-        /// For how long in all, in nanoseconds. A single wait ends after 20 ms, or a moment later.
-        limit_wait_nanos,
-        /// Calls on a userfaultfd that a thread of the arena made for a thread of the program, because the
-        /// program had closed or replaced the arena's descriptor. Each costs the waiting thread four microseconds
+        store_full_pages: Pages,
+        /// Pages that stayed, and regions of 2 MiB that were not scanned, because a system call failed.
+        kernel_errors: Count,
+        /// Batches whose commit could make a faulting thread wait.
+        freezes: Count,
+        /// Nanoseconds of all freezes, from the end of the copies to the drop of the pages.
+        ///
+        /// Meanwhile a thread waits that touches an armed page (under read-write protection), or a page
+        /// that the evictor drops (under zapped page tables).
+        freeze_nanos: Nanoseconds,
+        /// Waits for the evictor of threads that had brought pages in.
+        ///
+        /// A thread waits where the arena is above its limit by more than a quarter of it, or 4 MiB. It is a
+        /// thread of the program, or a handler thread that serves a fault of one.
+        limit_waits: Count,
+        /// Nanoseconds of all those waits. A single wait ends after 20 ms, or a moment later.
+        limit_wait_nanos: Nanoseconds,
+        /// Calls on a userfaultfd that the keeper made for a thread of the program.
+        ///
+        /// The program had closed or replaced the arena's descriptor. The thread waits four microseconds
         /// where the keeper is awake, and tens where it has to be woken.
-        delegated_calls,
-        /// Times that a thread of the arena, or the owner of a page that others waited for, did not go
-        /// on for the [stall limit](crate::Builder::stall_limit). Anything but zero deserves a look at
-        /// standard error.
-        stalls,
+        delegated_calls: Count,
+        /// Stalls: a thread of the arena, or the owner of a page with a waiter, made no progress.
+        ///
+        /// See the [stall limit](crate::Builder::stall_limit). Each writes a line to standard error, and
+        /// deserves attention.
+        stalls: Count,
+    }
+    maxima {
+        /// Nanoseconds of the longest freeze.
+        longest_freeze_nanos: Nanoseconds,
     }
 }
 
 impl Stats {
-    /// Bytes of memory that would be taken more if nothing had been evicted.
+    /// Bytes of memory that eviction saves: the stored pages', less the store's.
     #[must_use]
     pub fn saved_bytes(&self) -> u64 {
         self.stored_bytes.saturating_sub(self.store_bytes)
@@ -156,7 +185,7 @@ impl Stats {
         (self.store_bytes > 0).then(|| self.stored_bytes as f64 / self.store_bytes as f64)
     }
 
-    /// How long eviction has held up others at the longest.
+    /// The longest time for which a freeze could make a faulting thread wait.
     #[must_use]
     pub fn longest_freeze(&self) -> Duration {
         Duration::from_nanos(self.longest_freeze_nanos)
@@ -172,7 +201,7 @@ impl Default for Stats {
 /// A line per figure: the name, two spaces or more, the value.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in self.figures() {
+        for Figure { name, value, .. } in self.figures() {
             writeln!(f, "{name:<24}  {value}")?;
         }
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
@@ -188,13 +217,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_counter_reaches_the_snapshot() {
+    fn the_snapshot_has_the_counters_and_times() {
         let counters = Counters::default();
         counters.refaults.add(3);
         counters.refault_time.record(1000);
         let stats = Stats::of(&counters);
         assert_eq!((stats.refaults, stats.refault_time.count()), (3, 1));
-        assert!(stats.figures().any(|figure| figure == ("refaults", 3)));
+        let refaults = stats.figures().find(|figure| figure.name == "refaults").unwrap();
+        assert_eq!((refaults.value, refaults.kind), (3, FigureKind::Counter));
+        assert_eq!(refaults.help, "Faults that brought a page back from the store.");
         assert!(stats.to_string().contains("refaults                  3\n"));
+    }
+
+    #[test]
+    fn names_and_help_texts_agree_with_units() {
+        for Figure { name, unit, help, .. } in Stats::default().figures() {
+            let suffix =
+                [("_bytes", Unit::Bytes), ("_pages", Unit::Pages), ("_nanos", Unit::Nanoseconds)];
+            for (suffix, of_suffix) in suffix {
+                assert!(!name.ends_with(suffix) || unit == of_suffix, "{name}: {unit:?}");
+            }
+            assert!(help.ends_with('.') && !help.contains('['), "{name}: {help}");
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn statistics_are_serialized_by_their_fields() {
+        let counters = Counters::default();
+        counters.refaults.add(3);
+        counters.refault_time.record(5);
+        counters.refault_time.record(1000);
+        let stats = serde_json::to_value(Stats::of(&counters)).unwrap();
+        assert_eq!((&stats["refaults"], &stats["store_bytes"]), (&3.into(), &0.into()));
+        let times = serde_json::json!({
+            "count": 2, "p50_nanos": 5, "p99_nanos": 1023, "p999_nanos": 1023,
+            "buckets": [[5, 1], [1023, 1]],
+        });
+        assert_eq!(stats["refault_time"], times);
+        let evicted = crate::Evicted {
+            refusal: Some(crate::SysError::no_memory("mlock")),
+            ..Default::default()
+        };
+        let evicted = serde_json::to_value(evicted).unwrap();
+        assert_eq!(evicted["refusal"], serde_json::json!({ "call": "mlock", "errno": 12 }));
+        assert_eq!(serde_json::to_value(crate::Lane::Hot).unwrap(), "hot");
     }
 }

@@ -10,6 +10,7 @@ use std::{fmt, io};
 /// `{}` adds the system's text for the number. `{:#}` does not, and neither allocates nor takes a
 /// lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SysError {
     call: &'static str,
     errno: i32,

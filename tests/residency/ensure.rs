@@ -91,8 +91,8 @@ fn ranges_outside_of_the_arena_are_refused_and_not_pinned() {
             assert_eq!(arena.ensure(too_long), OUTSIDE);
             assert_eq!(arena.pin(too_long).map(drop), OUTSIDE);
         }
-        assert_eq!(arena.ensure::<u8>(&[]), Ok(()));
-        assert_eq!(arena.pin::<u8>(&[]).unwrap().bytes(), 0);
+        assert_eq!(arena.ensure(&[0u8; 0]), Ok(()));
+        assert_eq!(arena.pin(&[0u8; 0]).unwrap().bytes(), 0);
         assert_eq!(arena.stats().pinned_bytes, 0);
         evict(&arena, 10);
     }

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
+use thermocline::FigureKind;
 use tiny_http::{Header, Method, Request, Response};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -78,12 +79,6 @@ impl Collector for Figures {
             ("values_promoted", "Values that moved to the hot lane", events.promoted),
             ("values_demoted", "Values that moved from the hot lane", events.demoted),
             ("values_lost", "Values whose stored copy was damaged", events.lost),
-            ("refaults", "Touches that restored a page", stats.refaults),
-            ("pages_brought_along", "Pages restored by readahead", stats.readahead_pages),
-            ("pages_prefetched", "Pages restored before a touch", stats.prefetched_pages),
-            ("pages_evicted", "Evicted pages", stats.evicted_pages),
-            ("pages_incompressible", "Pages that did not compress", stats.incompressible_pages),
-            ("store_full", "Pages kept because the store was full", stats.store_full_pages),
         ] {
             counter(&mut to, name, help, value)?;
         }
@@ -98,12 +93,8 @@ impl Collector for Figures {
                 "Bytes of the process in memory",
                 process::resident_bytes() as f64,
             ),
-            ("resident_bytes", "Bytes of pages in memory", stats.resident_bytes as f64),
-            ("stored_bytes", "Bytes of stored pages, uncompressed", stats.stored_bytes as f64),
-            ("store_bytes", "Bytes of the compressed store", stats.store_bytes as f64),
             ("saved_bytes", "Stored bytes less store bytes", stats.saved_bytes() as f64),
             ("compression_ratio", "Stored bytes divided by store bytes", memory.ratio()),
-            ("lost_bytes", "Bytes of pages whose stored copy is damaged", stats.lost_bytes as f64),
             ("large_bytes", "Bytes of values too large for a lane", memory.large_bytes as f64),
             (
                 "memory_limit_bytes",
@@ -117,6 +108,14 @@ impl Collector for Figures {
             ),
         ] {
             gauge(&mut to, name, help, value)?;
+        }
+        for figure in stats.figures() {
+            let (name, help) =
+                (format!("arena_{}", figure.name), figure.help.trim_end_matches('.'));
+            match figure.kind {
+                FigureKind::Counter => counter(&mut to, &name, help, figure.value)?,
+                _ => gauge(&mut to, &name, help, figure.value as f64)?,
+            }
         }
         info(&mut to, &memory)?;
         lanes(&mut to, &memory)?;

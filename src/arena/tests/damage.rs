@@ -1,5 +1,5 @@
-//! Damaged pages at every place of a run, for real touches and for what the program can call. What
-//! is decided there is tested with every combination of damaged pages in `fault::damage`.
+//! Damaged pages at each place of a run, for touches and for calls of the program. `fault::damage` tests the
+//! decisions with all combinations of damaged pages.
 
 use super::*;
 use crate::common::pages::{Pages, eventually, evict};
@@ -8,14 +8,14 @@ use crate::fault::Resolved;
 /// Pages of the block.
 const COUNT: usize = 64;
 
-/// The way in which pages are touched one after the other.
+/// The order in which a test touches pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Up,
     Down,
 }
 
-/// Which pages are damaged, seen from the page that is touched.
+/// The damaged pages, relative to the touched page.
 const PATTERNS: [(&str, &[isize]); 5] = [
     ("below", &[-3]),
     ("above", &[3]),
@@ -63,8 +63,8 @@ impl<'a> Damaged<'a> {
     }
 }
 
-/// Touches pages one after the other, so that the touch of the page in question brings a whole run
-/// along, and then all good pages. Leaves the damaged ones untouched.
+/// Touches pages in sequence, so that the touch of `touched` brings a whole run, and then all good pages.
+/// It does not touch the damaged ones.
 fn touch_in_a_run(setup: Setup, way: Way, name: &str, pattern: &[isize]) {
     let arena = quiet(setup).build().unwrap();
     let touched = if way == Way::Up { 16 } else { COUNT - 1 - 16 };
@@ -79,13 +79,13 @@ fn touch_in_a_run(setup: Setup, way: Way, name: &str, pattern: &[isize]) {
         assert_eq!(it.state(touched), State::Lost, "{case}");
     } else {
         assert!(it.pages.is_right(touched), "{case}");
-        // A damaged page behind it breaks the run, so that less comes along.
+        // A damaged page behind the touched one breaks the run, so its readahead is shorter.
         let (ahead, behind) = if way == Way::Up { (3, -3) } else { (-3, 3) };
         if !pattern.contains(&behind) {
-            // The touches before, of which the last three found two, four and eight pages.
+            // Of the touches before, the last three brought runs of two, four and eight pages.
             let before = 1 + 3 + 7;
             let expected = before + if pattern.contains(&ahead) { 2 } else { 15 };
-            eventually(&arena, "what came along", |stats| stats.readahead_pages == expected);
+            eventually(&arena, "the readahead", |stats| stats.readahead_pages == expected);
         }
     }
     it.verify_good(&case);
@@ -96,8 +96,8 @@ fn touch_in_a_run(setup: Setup, way: Way, name: &str, pattern: &[isize]) {
 }
 
 #[test]
-fn whatever_is_damaged_around_a_touch_good_pages_are_right_and_the_others_sigbus() {
-    const TEST: &str = "arena::tests::damage::whatever_is_damaged_around_a_touch_good_pages_are_right_and_the_others_sigbus";
+fn readahead_past_damaged_pages_brings_good_ones_and_damaged_ones_are_sigbus() {
+    const TEST: &str = "arena::tests::damage::readahead_past_damaged_pages_brings_good_ones_and_damaged_ones_are_sigbus";
     if let Some(case) = child_case() {
         let (setup, name) = case.split_once(' ').unwrap();
         let setup = Setup::parse(setup);
@@ -121,7 +121,7 @@ fn whatever_is_damaged_around_a_touch_good_pages_are_right_and_the_others_sigbus
     }
 }
 
-/// For each setup and pattern, a call is made for all of a block with damaged pages.
+/// Calls `check` with a block of damaged pages, for each setup and pattern.
 fn call(test: &str, check: impl Fn(&Damaged<'_>, &str)) {
     for setup in setups(test) {
         for (name, pattern) in PATTERNS {
@@ -134,7 +134,7 @@ fn call(test: &str, check: impl Fn(&Damaged<'_>, &str)) {
 }
 
 #[test]
-fn ensure_and_prefetch_bring_the_good_pages_and_lose_the_damaged_ones() {
+fn ensure_and_prefetch_bring_good_pages_and_mark_damaged_ones_lost() {
     let brought = |it: &Damaged<'_>, case: &str| {
         it.verify_good(case);
         for &page in &it.damaged {
@@ -156,12 +156,12 @@ fn ensure_and_prefetch_bring_the_good_pages_and_lose_the_damaged_ones() {
 }
 
 #[test]
-fn peeks_give_the_bytes_of_good_pages_and_lose_the_damaged_ones() {
+fn peek_reads_good_pages_and_marks_damaged_ones_lost() {
     call("peek_with_damaged_pages", |it, case| {
         let mut buffer = Vec::new();
         for page in 0..COUNT {
             let start = it.pages.word(page, 0).cast::<u8>();
-            // SAFETY: within the block, to which nothing writes.
+            // SAFETY: within the block, to which no thread writes.
             let bytes = unsafe { core::slice::from_raw_parts(start, PAGE_SIZE) };
             let peeked = it.arena.peek(bytes, &mut buffer);
             if it.damaged.contains(&page) {

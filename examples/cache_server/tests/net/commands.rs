@@ -97,6 +97,8 @@ fn metrics_are_served_for_prometheus() {
     let answer = ask(path);
     for line in [
         "\ncache_commands_total 1\n",
+        "\n# TYPE cache_arena_refaults counter\n",
+        "\n# HELP cache_arena_store_bytes Bytes of memory that the store takes\n",
         "\n# TYPE cache_saved_bytes gauge\n",
         "\n# TYPE cache_refault_seconds histogram\n",
         "\ncache_refault_seconds_bucket{le=\"+Inf\"} ",
