@@ -32,7 +32,7 @@ impl Inline {
         Self { resolver, stopped: AtomicBool::new(false), serving, filled }
     }
 
-    /// Stops to serve faults, and waits for the threads that serve one now. From here on a faulting thread
+    /// Stops serving faults, and waits for the threads that serve one now. From here on a faulting thread
     /// repeats its touch until the kernel resolves it by itself.
     pub(crate) fn stop(&self) {
         // SeqCst, here and in `serve`: either this thread sees the count, or the serving thread sees `stopped`.

@@ -65,7 +65,7 @@ impl Resolver {
 
     /// Makes every page of `range` empty, and frees its memory or its slot in the store.
     ///
-    /// No block in use may reach into the pages: a thread that still touches one reads zeros.
+    /// No block in use may reach into the pages: a thread that still touches a page reads zeros.
     pub(crate) fn release(&self, range: PageRange) -> Result<(), SysError> {
         // Pages beyond the extent are empty.
         let range = range.intersection(self.core.table.extent());

@@ -154,7 +154,7 @@ impl PageTable {
     /// `Empty` or `Stored` to `Filling`: the caller owns the page in order to fill it.
     pub(crate) fn begin_fill(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Empty | State::Stored));
-        // Before the page is filled: from then on the faulting thread may go on and free it, before
+        // First: once the kernel has filled the page, the faulting thread may go on and free it before
         // `finish_fill`. A release ends at the extent.
         if self.extent.load(Ordering::Relaxed) <= page.0 {
             self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
