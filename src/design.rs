@@ -128,7 +128,7 @@
 //! Filling and dropping have an owner, and only the owner leaves them. A thread that needs such a page sets
 //! the word's waiting bit; the owner sees the bit when it leaves the state, and wakes the waiters.
 //!
-//! A claimed page also has an *engaged* bit, which stays until the evictor is done with the page, even if a
+//! A claimed page also has an *in-batch* bit, which stays until the evictor is done with the page, even if a
 //! fault has taken the page back. A release waits for it: the evictor may be about to lock the page in
 //! memory, which would put a new page where one was just released.
 //!

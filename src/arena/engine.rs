@@ -12,7 +12,7 @@ use super::watchdog::Watchdog;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::evict::{Evicted, Evictor};
 use crate::fault::inline::Inline;
-use crate::fault::{Brought, Empty, FaultMode, FillError, Peeked, Resolver, handler};
+use crate::fault::{EmptyPages, FaultMode, FillError, Peeked, Resolver, RestoreOutcome, handler};
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::{AtomicBool, Ordering, thread};
 use crate::prim::{BATCH_PAGES, PAGE_SIZE, PageIndex, PageRange};
@@ -131,31 +131,31 @@ impl Engine {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
-        self.bring(range, Empty::Leave).map(|brought| brought.restored)
+        self.restore(range, EmptyPages::Leave).map(|outcome| outcome.restored)
     }
 
     /// Brings the pages of `range` back that are stored.
-    fn bring(&self, range: PageRange, empty: Empty) -> Result<Brought, ArenaError> {
+    fn restore(&self, range: PageRange, empty: EmptyPages) -> Result<RestoreOutcome, ArenaError> {
         let _in_library = InLibraryGuard::enter();
         // In parts, so that a long range exceeds a limit by a part at most.
         let part = if self.budget.has_limit() { BATCH_PAGES } else { usize::MAX };
-        let mut brought = Brought::default();
+        let mut outcome = RestoreOutcome::default();
         for part in range.chunks(part) {
             let result = self.resolver.restore(part, empty);
             if let Ok(part) = result {
                 self.core.counters.prefetched_pages.add(part.restored as u64);
-                brought.restored += part.restored;
-                brought.lost += part.lost;
+                outcome.restored += part.restored;
+                outcome.lost += part.lost;
             }
             self.budget.keep_limit();
             match result {
                 Ok(_) => {}
                 // It was stopped in between, so the kernel gives zeros by itself.
-                Err(_) if self.is_stopped() => return Ok(Brought::default()),
+                Err(_) if self.is_stopped() => return Ok(RestoreOutcome::default()),
                 Err(e) => return Err(fill_error(e)),
             }
         }
-        Ok(brought)
+        Ok(outcome)
     }
 
     /// Whether the pages of `range` can be touched without a fault.
@@ -167,12 +167,12 @@ impl Engine {
 
     /// Makes sure that the pages of `range` can be touched without a fault.
     pub(super) fn ensure(&self, range: PageRange) -> Result<(), ArenaError> {
-        if self.is_resident(range) { Ok(()) } else { self.bring_all(range) }
+        if self.is_resident(range) { Ok(()) } else { self.restore_all(range) }
     }
 
     #[cold]
-    fn bring_all(&self, range: PageRange) -> Result<(), ArenaError> {
-        match self.bring(range, Empty::Populate)?.lost {
+    fn restore_all(&self, range: PageRange) -> Result<(), ArenaError> {
+        match self.restore(range, EmptyPages::Populate)?.lost {
             0 => Ok(()),
             _ => Err(ArenaError::Lost),
         }
@@ -225,10 +225,10 @@ impl Engine {
             if self.is_stopped() {
                 return Ok(());
             }
-            self.bring_all(range)?;
+            self.restore_all(range)?;
             let settled = |page| {
                 let word = self.core.table.load(page);
-                word.state() == State::Resident && !word.is_engaged()
+                word.state() == State::Resident && !word.is_in_batch()
             };
             if range.iter().all(settled) {
                 break;
@@ -308,7 +308,7 @@ impl Engine {
         }
         drop(threads.evictor.take());
         let all = self.core.table.extent();
-        self.resolver.restore(all, Empty::Leave).map_err(fill_error)?;
+        self.resolver.restore(all, EmptyPages::Leave).map_err(fill_error)?;
         // Nothing is stored and nothing can be any more. Who faults from here on touches an empty
         // page, and waits until nobody is registered for it and the kernel fills it by itself. The
         // handlers go first: one that was late could take the page from under that thread.
@@ -317,7 +317,7 @@ impl Engine {
         if let Some((inline, _)) = &self.inline {
             inline.stop();
         }
-        self.resolver.repoison_lost_pages();
+        self.resolver.renew_poison_of_lost_pages();
         if let Err(e) = self.core.backing.unregister() {
             event::abort_process("cannot let go of an arena's memory", &e);
         }

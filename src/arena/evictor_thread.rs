@@ -5,7 +5,7 @@ use super::builder::Config;
 use super::mailbox::{Command, Mailbox};
 use crate::alloc::Heap;
 use crate::evict::Evictor;
-use crate::fault::{Empty, FaultMode, Resolver};
+use crate::fault::{EmptyPages, FaultMode, Resolver};
 use crate::policy::{self, EvictionPlan, Situation};
 use crate::prim::{PageRange, Tick};
 use crate::sys;
@@ -196,7 +196,7 @@ impl Loop {
 
     fn restore(&self, range: PageRange) {
         // A hint: what cannot be brought back now is brought back when it is touched.
-        if let Ok(brought) = self.resolver.restore(range, Empty::Leave) {
+        if let Ok(brought) = self.resolver.restore(range, EmptyPages::Leave) {
             self.resolver.core.counters.prefetched_pages.add(brought.restored as u64);
         }
     }

@@ -8,7 +8,7 @@
 use crate::alloc::BlockMap;
 use crate::evict::Evictor;
 use crate::fault::inline::Inline;
-use crate::fault::{Empty, Peeked, Resolver};
+use crate::fault::{EmptyPages, Peeked, Resolver};
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::store::SLAB_BYTES;
@@ -91,7 +91,7 @@ impl World {
     }
 
     fn prefetch(&self) {
-        self.resolver.restore(self.all(), Empty::Leave).unwrap();
+        self.resolver.restore(self.all(), EmptyPages::Leave).unwrap();
     }
 
     fn release(&self, page: usize) {
@@ -267,10 +267,10 @@ fn pin(world: &World) {
     world.core.table.pins().add(page);
     let settled = || {
         let word = world.core.table.load(page.start);
-        word.state() == State::Resident && !word.is_engaged()
+        word.state() == State::Resident && !word.is_in_batch()
     };
     while {
-        world.resolver.restore(page, Empty::Populate).unwrap();
+        world.resolver.restore(page, EmptyPages::Populate).unwrap();
         !settled()
     } {
         thread::yield_now();

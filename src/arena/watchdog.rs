@@ -20,7 +20,7 @@ use crate::sys;
 use crate::sys::bell::Bell;
 use crate::sys::event;
 use crate::sys::thread::JoinHandle;
-use crate::table::{PLACES, WaiterSample};
+use crate::table::{WAITER_LOG_ENTRIES, WaiterSample};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl Watchdog {
             evictor,
             of_handlers: (0..handlers).map(|_| StallDetector::new(now)).collect(),
             of_evictor: StallDetector::new(now),
-            of_pages: (0..PLACES).map(|_| StallDetector::new(now)).collect(),
+            of_pages: (0..WAITER_LOG_ENTRIES).map(|_| StallDetector::new(now)).collect(),
             aborts: config.abort_on_stall,
         };
         let (stopped, period) = (Arc::clone(&stop), period(config.stall_limit));
@@ -107,7 +107,7 @@ impl Rounds {
         let at = seen.page().map(|_| seen);
         report.tell(&evictor, self.of_evictor.look(at, now, punctual));
         for (place, suspicion) in self.of_pages.iter_mut().enumerate() {
-            let waited = resolver.core.table.waited(place);
+            let waited = resolver.core.table.waiter_sample(place);
             let page = waited.map(WaiterSample::page);
             report.tell(&Stuck::Owner { page }, suspicion.look(waited, now, punctual));
         }

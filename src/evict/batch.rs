@@ -250,7 +250,7 @@ impl Flush<'_> {
             ItemState::Claimed | ItemState::Detached | ItemState::Dropping => {}
         }
         self.batch.items[i].state = ItemState::Done;
-        self.core.table.disengage(page, change);
+        self.core.table.leave_batch(page, change);
     }
 
     fn count_touched(&mut self) {

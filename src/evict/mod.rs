@@ -79,10 +79,12 @@ impl Evictor {
         let extent = core.table.extent();
         let first = within.start.0 / REGION_PAGES;
         let end = within.end.0.min(extent.end.0).div_ceil(REGION_PAGES);
-        (first..end).filter(move |region| core.table.memory_of(*region) > 0).map(move |region| {
-            let start = region * REGION_PAGES;
-            (region, PageRange::new(start, start + REGION_PAGES).intersection(extent))
-        })
+        (first..end).filter(move |region| core.table.pages_in_memory(*region) > 0).map(
+            move |region| {
+                let start = region * REGION_PAGES;
+                (region, PageRange::new(start, start + REGION_PAGES).intersection(extent))
+            },
+        )
     }
 
     /// Notes in the table the pages that were touched since the last scan, and arms them anew. Leaves out the
@@ -134,7 +136,7 @@ impl Evictor {
                 run.iter().for_each(|page| core.table.touch(page));
             })?;
             core.counters.scanned_pages.add(range.pages() as u64);
-            schedule = schedule.scanned(now, interval, touched, core.table.memory_of(region));
+            schedule = schedule.scanned(now, interval, touched, core.table.pages_in_memory(region));
             self.set_schedule(region, schedule);
             if !schedule.is_armed() && !always_arm {
                 return Ok(());
@@ -228,7 +230,7 @@ impl Evictor {
         // A thread that pins it from here on finds it claimed, and takes it back.
         let pinned = table.pins().has(page);
         if pinned {
-            table.disengage(page, |word| word);
+            table.leave_batch(page, |word| word);
         }
         !pinned
     }

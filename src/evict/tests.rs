@@ -226,7 +226,7 @@ fn pinned_pages_neither_count_nor_go() {
         let done = it.execute(4, 2, 2, usize::MAX);
         assert_eq!(done, Evicted { pages: PAGES - 10, ..Evicted::default() });
         assert!(pinned.iter().all(|page| it.state(page.0) == State::Resident));
-        assert!(pinned.iter().all(|page| !it.core.table.load(page).is_engaged()));
+        assert!(pinned.iter().all(|page| !it.core.table.load(page).is_in_batch()));
         it.core.table.pins().remove(pinned);
         // They count as touched when they are watched again.
         it.scan(8);

@@ -1,4 +1,4 @@
-//! A resolver on memory of its own, for tests.
+//! A resolver with memory of its own, for tests.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,8 @@ use crate::track::Tracker;
 
 /// Pages of the fixture's memory.
 const PAGES: usize = 4096;
-/// A resolver, with nothing that faults.
+
+/// A resolver without handler threads and without an evictor. The tests make no fault.
 pub(super) struct Fixture {
     pub(super) resolver: Resolver,
     compressor: Compressor,
@@ -19,7 +20,7 @@ pub(super) struct Fixture {
     next: usize,
 }
 
-/// The bytes of a page: no two pages have a word in common.
+/// The bytes of a page. No two pages have a word in common.
 pub(super) fn bytes_of(page: PageIndex) -> Vec<u8> {
     (0..PAGE_SIZE as u64 / 8).flat_map(|i| (page.0 as u64 * 1000 + i / 8).to_le_bytes()).collect()
 }
@@ -54,8 +55,8 @@ impl Fixture {
         }
     }
 
-    /// Stores so many pages, of which `damaged` has a bit for each damaged one. Next to the run are
-    /// pages that were never written.
+    /// Stores a run of `pages` pages. `damaged` has a bit for each page, which is set for a damaged one. The
+    /// pages next to the run are empty.
     pub(super) fn stored(&mut self, pages: usize, damaged: usize) -> PageRange {
         let run = PageRange::new(self.next, self.next + pages);
         self.next = run.end.0 + 1;
@@ -69,7 +70,7 @@ impl Fixture {
         self.resolver.core.table.load(page).state()
     }
 
-    /// Reads a page as the program does, which must be in memory.
+    /// Reads a page as the program does. The page must be resident.
     pub(super) fn read(&self, page: PageIndex) -> u8 {
         assert_eq!(self.state(page), State::Resident);
         let address = self.resolver.core.backing.base().wrapping_add(page.offset());
@@ -77,7 +78,7 @@ impl Fixture {
         unsafe { address.read_volatile() }
     }
 
-    /// Takes a page from the store, as a fault does, and brings it back with those next to it.
+    /// Restores a page as a fault does, with the stored pages of `window` next to it.
     pub(super) fn restore_within(
         &self,
         window: PageRange,
@@ -88,15 +89,15 @@ impl Fixture {
         self.resolver.restore_within(window, page, was)
     }
 
-    /// Whether a page is in memory, with its own bytes.
-    pub(super) fn is_right(&self, page: PageIndex) -> bool {
+    /// Whether a page is resident, with its own bytes.
+    pub(super) fn has_its_bytes(&self, page: PageIndex) -> bool {
         let mut bytes = vec![0; PAGE_SIZE];
         self.resolver.core.backing.shared().read(page.only(), &mut bytes).unwrap();
         self.state(page) == State::Resident && bytes == bytes_of(page)
     }
 
-    /// A stored page has no memory, and neither has a lost one that was not there before.
-    pub(super) fn holds_no_memory(&self, page: PageIndex) -> bool {
+    /// Whether a page reads as zeros through the memfd: a stored page must, and a page lost by a refault.
+    pub(super) fn reads_as_zeros(&self, page: PageIndex) -> bool {
         let mut bytes = vec![1; PAGE_SIZE];
         self.resolver.core.backing.shared().read(page.only(), &mut bytes).unwrap();
         bytes == [0; PAGE_SIZE]

@@ -1,8 +1,8 @@
-//! The threads that serve faults from the descriptors.
+//! The handler threads, which read fault messages from the descriptors.
 //!
-//! Each descriptor has a thread of its own, so that no two wake up for one message. Waking up is
-//! nine tenths of a fault, so one that serves faults that follow each other closely looks for the
-//! next one for a while before it sleeps, where that helps ([`PollTuner`]).
+//! Each descriptor has a thread of its own, so that no two wake up for one message. Waking up is nine tenths
+//! of the time of a fault. So a thread whose messages follow each other closely polls for the next one
+//! before it sleeps, if that is faster ([`PollTuner`]).
 
 use super::{Resolved, Resolver};
 use crate::policy::{POLL_LIMIT, PollTuner, WaitMode};
@@ -17,12 +17,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Messages that a handler takes at a time.
+/// Messages that a handler thread reads at a time.
 const MESSAGES: usize = 16;
 
-/// Starts the handler of the descriptor with this number, which runs until `stop` is raised. A
-/// handler that cannot go on aborts the process: threads may be parked on pages that nobody else
-/// would bring back.
+/// Starts the handler thread of descriptor `number`, which runs until `stop` is raised. A handler thread that
+/// fails aborts the process, because no other thread would wake the threads whose faults it serves.
 pub(crate) fn spawn(
     number: usize,
     resolver: Arc<Resolver>,
@@ -67,7 +66,7 @@ fn serve(
         }
         for message in &messages[..got] {
             serve_one(resolver, progress, message)?;
-            // A part of the page: it may ring, and wait for the evictor.
+            // Belongs to the page: it may ring the evictor, and wait for it.
             filled();
         }
         tuner.served(got, Instant::now());
@@ -81,7 +80,7 @@ fn serve_one(resolver: &Resolver, progress: &Progress, message: &UffdMsg) -> Res
         UFFD_EVENT_PAGEFAULT => resolver.core.backing.page_of(message.address),
         _ => None,
     };
-    // No other event was asked for, and no other range registered.
+    // The library enables no other event, and registers no range outside the arena.
     let page = page.ok_or(SysError::unknown_message())?;
     progress.begin(page);
     resolver.core.counters.faults.add(1);

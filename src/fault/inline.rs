@@ -1,7 +1,7 @@
-//! Serving faults in the thread that touched the page, from its SIGBUS handler.
+//! Serves a fault in the faulting thread, from its SIGBUS handler.
 //!
-//! No thread has to wake up, which is nine tenths of what a fault costs by way of a sleeping
-//! handler. All that runs here runs in a signal handler, see [`Serve`].
+//! No thread has to wake up, which is nine tenths of the time of a fault that a sleeping handler thread
+//! serves. The code here runs in a signal handler, see [`Serve`].
 
 use super::{Resolved, Resolver};
 use crate::prim::PageIndex;
@@ -14,35 +14,35 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Serves the touches of an arena's pages.
+/// Serves an arena's faults inline.
 pub(crate) struct Inline {
     resolver: Arc<Resolver>,
-    /// The memory is about to be ordinary memory, or is.
+    /// The arena's memory is ordinary memory, or will be in a moment.
     stopped: AtomicBool,
-    /// Threads that are being served.
+    /// Threads that serve a fault now.
     serving: CachePadded<AtomicUsize>,
     filled: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Inline {
-    /// `filled` is called after each page that was put in place, under the same conditions as
-    /// [`Serve::serve`].
+    /// The faulting thread calls `filled` after each fault for which the page is in memory now, under the
+    /// same conditions as [`Serve::serve`].
     pub(crate) fn new(resolver: Arc<Resolver>, filled: Box<dyn Fn() + Send + Sync>) -> Self {
         let serving = CachePadded::new(AtomicUsize::new(0));
         Self { resolver, stopped: AtomicBool::new(false), serving, filled }
     }
 
-    /// Serves nobody any more, and waits for those that are being served: a touch is tried again from
-    /// here on until the kernel resolves it by itself.
+    /// Stops to serve faults, and waits for the threads that serve one now. From here on a faulting thread
+    /// repeats its touch until the kernel resolves it by itself.
     pub(crate) fn stop(&self) {
-        // SeqCst, here and in `serve`: either we see the thread that is served, or it sees this.
+        // SeqCst, here and in `serve`: either this thread sees the count, or the serving thread sees `stopped`.
         self.stopped.store(true, Ordering::SeqCst);
         while self.serving.load(Ordering::SeqCst) > 0 {
             thread::yield_now();
         }
     }
 
-    /// What is to be done about a touch of memory that is ordinary memory, or will be in a moment.
+    /// Answers a fault after `stop`: the memory is ordinary memory, or will be in a moment.
     fn serve_stopped(&self, page: PageIndex) -> Served {
         thread::yield_now();
         match self.resolver.core.table.load(page).state() {
@@ -62,15 +62,15 @@ impl Inline {
                 (self.filled)();
             }
             Resolved::Waiting => resolver.core.table.wait(page),
-            Resolved::Lifted if !self.is_readable(page) => return Served::Refused,
-            Resolved::Zeroed | Resolved::Lifted | Resolved::TakenBack => (self.filled)(),
+            Resolved::Unprotected if !self.is_readable(page) => return Served::Refused,
+            Resolved::Zeroed | Resolved::Unprotected | Resolved::TakenBack => (self.filled)(),
             Resolved::Lost => return Served::Refused,
         }
         Served::Retry
     }
 
-    /// Whether a page that is in memory, and whose protection was lifted, can be read at all. If
-    /// not, touching it again would be SIGBUS again, for ever.
+    /// Whether a page that is in memory and unprotected can be read. If not, the faulting thread must not
+    /// repeat its touch: it would get SIGBUS for ever.
     fn is_readable(&self, page: PageIndex) -> bool {
         let read = self.resolver.core.backing.check_readable(page);
         if let Err(e) = &read {

@@ -1,4 +1,4 @@
-//! Runs of pages: put in place, given anew, or released.
+//! Runs of pages: filled with zeros, populated, or released.
 
 use super::{FillError, Resolver};
 use crate::prim::sync::thread;
@@ -9,23 +9,23 @@ use crate::sys::{SysError, event};
 use crate::table::{Release, State, Word};
 use std::fmt;
 
-/// Pages that are given anew or released while signals are blocked, at most.
+/// The most pages that are populated or released while signals are blocked.
 const STRETCH: usize = REGION_PAGES;
 
 impl Resolver {
-    /// Gives up a page that the caller has taken: whoever touches it gets SIGBUS.
-    pub(super) fn lose(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
+    /// Makes a page that the caller owns a lost one: a thread that touches it gets SIGBUS.
+    pub(super) fn mark_lost(&self, page: PageIndex, was: Word, why: &dyn fmt::Display) {
         event::report(format_args!("page {} of an arena is lost: {why:#}", page.0));
         if was.state() == State::Stored {
             self.core.store.free(was.handle());
         }
-        // Poison first: it keeps the next toucher from seeing a missing page that is not ours.
+        // Before the word says lost: a touch in between would fault on a missing page without an owner.
         self.poison(page);
-        self.wake(page.only(), self.core.table.lose(page, was));
+        self.wake(page.only(), self.core.table.mark_lost(page, was));
     }
 
-    /// Puts zeros into the leading run of empty pages of `range`, and says how many there are and
-    /// what stopped it.
+    /// Fills the leading run of empty pages of `range` with zeros. Returns how many it filled, and the error
+    /// that stopped it.
     pub(super) fn zero_run(&self, range: PageRange) -> (usize, Option<FillError>) {
         let mut end = range.start;
         for page in range.iter() {
@@ -51,7 +51,6 @@ impl Resolver {
     pub(crate) fn populate(&self, range: PageRange) -> Result<(), FillError> {
         let is_empty = |page: &PageIndex| self.core.table.load(*page) == Word::EMPTY;
         let mut left = range;
-        // A page that is not empty needs nothing.
         while let Some(start) = left.iter().find(is_empty) {
             let _blocked = SignalsBlocked::new();
             left.start = start;
@@ -64,11 +63,11 @@ impl Resolver {
         Ok(())
     }
 
-    /// Makes every page of `range` empty and gives its memory, or its place in the store, back.
+    /// Makes every page of `range` empty, and frees its memory or its slot in the store.
     ///
-    /// The pages must be the caller's to free: whoever still touches them reads zeros.
+    /// No block in use may reach into the pages: a thread that still touches one reads zeros.
     pub(crate) fn release(&self, range: PageRange) -> Result<(), SysError> {
-        // Pages that nobody ever had are empty.
+        // Pages beyond the extent are empty.
         let range = range.intersection(self.core.table.extent());
         let mut taken = Vec::with_capacity(range.pages().min(STRETCH));
         for stretch in range.chunks(STRETCH) {
@@ -79,7 +78,7 @@ impl Resolver {
                 drop(blocked);
                 left.start.0 += released;
                 if released == 0 {
-                    // Somebody else owns the page, and for a short time only.
+                    // The page has another owner, or is in the evictor's batch, for a short time.
                     thread::yield_now();
                 }
             }
@@ -87,16 +86,15 @@ impl Resolver {
         Ok(())
     }
 
-    /// Makes those pages of `range` empty whose bytes are in the store, or lost. They must be the
-    /// caller's to free.
+    /// Releases the stored and the lost pages of `range`. No block in use may reach into them.
     pub(crate) fn forget(&self, range: PageRange) -> Result<(), SysError> {
         let range = range.intersection(self.core.table.extent());
-        let is_away = |page: PageIndex| {
+        let is_evicted = |page: PageIndex| {
             matches!(self.core.table.load(page).state(), State::Stored | State::Lost)
         };
         let mut left = range;
-        while let Some(start) = left.iter().find(|page| is_away(*page)) {
-            let end = (start.0..left.end.0).find(|page| !is_away(PageIndex(*page)));
+        while let Some(start) = left.iter().find(|page| is_evicted(*page)) {
+            let end = (start.0..left.end.0).find(|page| !is_evicted(PageIndex(*page)));
             let run = PageRange { start, end: end.map_or(left.end, PageIndex) };
             self.release(run)?;
             left.start = run.end;
@@ -104,8 +102,8 @@ impl Resolver {
         Ok(())
     }
 
-    /// Releases the leading pages of `range` that nobody else owns, and says how many. Room for
-    /// what they were is in `taken`.
+    /// Releases the leading pages of `range` that the caller can own, and returns how many. `taken` is a
+    /// buffer for their words.
     fn release_run(&self, range: PageRange, taken: &mut Vec<Word>) -> Result<usize, SysError> {
         taken.clear();
         for page in range.iter() {
@@ -116,8 +114,8 @@ impl Resolver {
             }
         }
         let run = PageRange::new(range.start.0, range.start.0 + taken.len());
-        // Neighbours together. What was empty is not ours, and may just be getting a page that must
-        // not be dropped with them.
+        // One punch for neighbours. An empty page is not owned: another thread may be filling it, so a punch
+        // must not reach it.
         let mut result = Ok(());
         let mut start = run.start.0;
         let alike = |a: &Word, b: &Word| (a.state() == State::Empty) == (b.state() == State::Empty);
@@ -133,15 +131,15 @@ impl Resolver {
         result.map(|()| run.pages())
     }
 
-    /// Makes a page empty that was taken in order to be, and, if it was in memory, punched. A page
-    /// that could not be is what it was: an empty one would be taken for zeros.
+    /// Ends the release of a page that the caller owns and, if it was in memory, has punched. If the kernel
+    /// refuses, the page is as before: an empty page would read as zeros.
     fn release_taken(
         &self,
         page: PageIndex,
         was: Word,
         punched: Result<(), SysError>,
     ) -> Result<(), SysError> {
-        let gone = match was.state() {
+        let result = match was.state() {
             State::Empty => return Ok(()),
             State::Stored => {
                 self.core.store.free(was.handle());
@@ -150,11 +148,11 @@ impl Resolver {
             State::Lost => self.core.backing.heal(page),
             _ => punched,
         };
-        let waiters = match gone {
+        let waiters = match result {
             Ok(()) => self.core.table.finish_release(page, was),
             Err(_) => self.core.table.abort_release(page, was),
         };
         self.wake(page.only(), waiters);
-        gone
+        result
     }
 }

@@ -1,4 +1,4 @@
-//! Reading what is stored where it is, for somebody who will not need it again soon.
+//! Reads a stored page and leaves it stored.
 
 use super::Resolver;
 use crate::prim::{PAGE_SIZE, PageIndex};
@@ -6,19 +6,19 @@ use crate::sys::signals::SignalsBlocked;
 use crate::table::{State, Word};
 use std::ops::Range;
 
-/// Where the bytes of a page are to be read.
+/// The outcome of a peek.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peeked {
-    /// They have been read, and are stored as before.
+    /// The bytes were copied, and the page is stored as before.
     Stored,
-    /// In memory, where they may be read as any other.
+    /// The page is not stored. The caller may read it in the arena.
     InMemory,
-    /// Nowhere: they are lost.
+    /// The page is lost.
     Lost,
 }
 
 impl Resolver {
-    /// Reads a part of a page to the beginning of `bytes` if it is stored. It stays stored.
+    /// Copies a part of a page to the start of `bytes`, if the page is stored.
     ///
     /// `bytes` may not lie in an arena.
     pub(crate) fn peek(
@@ -34,7 +34,7 @@ impl Resolver {
                     self.core.store.prefetch(seen.handle());
                     let _blocked = SignalsBlocked::new();
                     if self.core.table.begin_fill(page, seen).is_ok() {
-                        return self.peek_at_taken(page, seen, part, bytes);
+                        return self.peek_owned(page, seen, part, bytes);
                     }
                 }
                 State::Dropping | State::Filling => self.core.table.wait(page),
@@ -44,7 +44,7 @@ impl Resolver {
         }
     }
 
-    fn peek_at_taken(
+    fn peek_owned(
         &self,
         page: PageIndex,
         was: Word,
@@ -58,7 +58,7 @@ impl Resolver {
                 return Peeked::Lost;
             }
             bytes[..part.len()].copy_from_slice(&scratch.bytes(page.only())[part]);
-            self.give_up(page, scratch);
+            self.abort_fill(page, scratch);
             self.core.counters.peeks.add(1);
             Peeked::Stored
         })

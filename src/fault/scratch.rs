@@ -1,8 +1,8 @@
-//! Buffers for bringing pages back, made before the first fault.
+//! Buffers for restoring pages, made before the first fault.
 //!
-//! A thread that touches a page is in a signal handler, where it cannot allocate. So it takes a buffer of a
-//! pool. Only a thread that no signal handler of the program can interrupt may hold one: a handler that
-//! touched a page would wait for a buffer of its own thread.
+//! A thread that serves itself inline is in a signal handler, where it cannot allocate. So it takes a buffer
+//! from a pool. A thread that holds a buffer must have its signals blocked: a signal handler that touched a
+//! page would wait for the buffer of its own thread.
 
 use crate::prim::geometry::READAHEAD_PAGES;
 use crate::prim::sync::{Mutex, thread};
@@ -14,11 +14,11 @@ use crossbeam::utils::CachePadded;
 use std::collections::VecDeque;
 use std::sync::TryLockError;
 
-/// The pages that one thread has taken in order to bring them back: a run of at most [`READAHEAD_PAGES`] pages, the
-/// word that each of them had, and room for the bytes of each.
+/// A run of at most [`READAHEAD_PAGES`] pages that one thread owns: the word that each had before, and room
+/// for the bytes of each.
 ///
-/// Words and bytes are found by the page that they belong to. So the bytes stay where they were
-/// decoded, whatever part of the run the kernel is given.
+/// The page's place in the run is the place of its word and of its bytes. So bytes stay where they were
+/// decoded, also if the kernel gets a part of the run only.
 #[derive(Debug)]
 pub(super) struct Scratch {
     decompressor: Decompressor,
@@ -37,7 +37,7 @@ impl Scratch {
         }
     }
 
-    /// Forgets the run before, and begins an empty one at `start`.
+    /// Drops the previous run, and begins an empty one at `start`.
     pub(super) fn begin(&mut self, start: PageIndex) {
         self.start = start;
         self.words.clear();
@@ -49,7 +49,7 @@ impl Scratch {
         self.words.push_back(word);
     }
 
-    /// Adds the page below the run, of which no page may have been decoded yet.
+    /// Adds the page below the run. No page of the run may be decoded yet.
     pub(super) fn push_below(&mut self, word: Word) {
         debug_assert!(self.words.len() < READAHEAD_PAGES);
         self.words.push_front(word);
@@ -61,12 +61,12 @@ impl Scratch {
         PageRange::new(self.start.0, self.start.0 + self.words.len())
     }
 
-    /// The word that a page of the run had when it was taken.
+    /// The word that a page of the run had before this thread owned it.
     pub(super) fn word(&self, page: PageIndex) -> Word {
         self.words[page.0 - self.start.0]
     }
 
-    /// The bytes of `pages`, a part of the run that has been decoded.
+    /// The bytes of `pages`, a decoded part of the run.
     pub(super) fn bytes(&self, pages: PageRange) -> &[u8] {
         &self.bytes[(pages.start.0 - self.start.0) * PAGE_SIZE..][..pages.bytes()]
     }
@@ -78,8 +78,8 @@ impl Scratch {
         store.get(handle, tag(page), &mut self.decompressor, bytes).is_ok()
     }
 
-    /// Whether the bytes of `pages` are the bytes that were stored, by the checksums in the store.
-    pub(super) fn is_faithful(&self, pages: PageRange, store: &Store) -> bool {
+    /// Whether the bytes of `pages` match the checksums in the store.
+    pub(super) fn matches_store(&self, pages: PageRange, store: &Store) -> bool {
         let is_copy = |page: PageIndex| {
             store.is_copy(self.word(page).handle(), tag(page), self.bytes(page.only()))
         };
@@ -87,34 +87,34 @@ impl Scratch {
     }
 }
 
-/// What the store mixes into a page's checksum.
+/// The page's number, which the store includes in the checksum.
 fn tag(page: PageIndex) -> u64 {
     page.0 as u64
 }
 
-/// The pool: a buffer for each processor. That is enough, because a thread that holds one does not
-/// block, except to wait for memory.
+/// A scratch buffer for each processor (2 to 64). That is enough, because a thread that holds one does not
+/// block, except while the kernel has no memory.
 #[derive(Debug)]
-pub(super) struct Scratches(Box<[CachePadded<Mutex<Scratch>>]>);
+pub(super) struct ScratchPool(Box<[CachePadded<Mutex<Scratch>>]>);
 
-impl Scratches {
+impl ScratchPool {
     pub(super) fn new() -> Self {
         let count = cpu::count().clamp(2, 64);
         Self((0..count).map(|_| CachePadded::new(Mutex::new(Scratch::new()))).collect())
     }
 
-    /// Runs `what` with a buffer. The calling thread must have its signals blocked.
+    /// Runs `body` with a buffer. The calling thread must have its signals blocked.
     ///
-    /// It waits for no lock: it passes over the buffers that are taken. It begins with the one that is
-    /// warm in this processor's cache.
-    pub(super) fn with<T>(&self, what: impl FnOnce(&mut Scratch) -> T) -> T {
+    /// Tries the buffers in turn and skips those in use. Begins with the one that is warm in this processor's
+    /// cache.
+    pub(super) fn with<T>(&self, body: impl FnOnce(&mut Scratch) -> T) -> T {
         let first = cpu::current();
         loop {
             for i in 0..self.0.len() {
                 match self.0[(first + i) % self.0.len()].try_lock() {
-                    Ok(mut scratch) => return what(&mut scratch),
-                    // There is nothing in it that a panic could have spoilt.
-                    Err(TryLockError::Poisoned(scratch)) => return what(&mut scratch.into_inner()),
+                    Ok(mut scratch) => return body(&mut scratch),
+                    // A panic cannot have spoilt the buffer: each run begins with an empty one.
+                    Err(TryLockError::Poisoned(scratch)) => return body(&mut scratch.into_inner()),
                     Err(TryLockError::WouldBlock) => {}
                 }
             }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn more_threads_than_buffers_take_turns() {
-        let scratches = Scratches::new();
+        let scratches = ScratchPool::new();
         let threads = scratches.0.len() * 3;
         thread::scope(|scope| {
             for n in 0..threads {
@@ -139,7 +139,7 @@ mod tests {
                         scratches.with(|scratch| {
                             scratch.bytes[0] = n as u8;
                             thread::yield_now();
-                            assert_eq!(scratch.bytes[0], n as u8, "two had it at a time");
+                            assert_eq!(scratch.bytes[0], n as u8, "two threads shared a buffer");
                         });
                     }
                 });
@@ -148,17 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn every_buffer_is_found_while_the_others_are_held() {
-        fn hold(scratches: &Scratches, held: usize) {
+    fn nested_calls_find_every_buffer() {
+        fn hold(scratches: &ScratchPool, held: usize) {
             if held == scratches.0.len() {
                 return;
             }
             scratches.with(|scratch| {
                 scratch.bytes[0] = held as u8;
                 hold(scratches, held + 1);
-                assert_eq!(scratch.bytes[0], held as u8, "two had it at a time");
+                assert_eq!(scratch.bytes[0], held as u8, "one buffer was handed out twice");
             });
         }
-        hold(&Scratches::new(), 0);
+        hold(&ScratchPool::new(), 0);
     }
 }

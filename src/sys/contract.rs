@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 /// A call that succeeds as a whole or fails.
 type Done = Result<(), SysError>;
+type Scan = fn(&Pagemap, u64, u64, PageFilter, &mut dyn FnMut(u64, u64)) -> Done;
+type Register = fn(Range<usize>, Arc<dyn Serve>) -> Result<Registration, RegisterError>;
 type OnRange = fn(&SharedMemory, PageRange) -> Done;
 type OnPages = fn(&Uffd, u64, usize) -> Result<Outcome, SysError>;
 type Protect = fn(&Uffd, u64, usize, bool) -> Result<Outcome, SysError>;
@@ -78,10 +80,9 @@ const _: () = {
     let _: fn(&Pagemap) -> &Descriptor = Pagemap::descriptor;
     let _: fn(&Pagemap) -> bool = Pagemap::has_scan;
     let _: fn(&Pagemap) -> bool = Pagemap::has_accessed;
-    let _: fn(&Pagemap, u64, u64, PageFilter, &mut dyn FnMut(u64, u64)) -> Done = Pagemap::scan;
+    let _: Scan = Pagemap::scan;
 
-    let _: fn(Range<usize>, Arc<dyn Serve>) -> Result<Registration, RegisterError> =
-        sigbus::register;
+    let _: Register = sigbus::register;
     let _: fn() -> bool = sigbus::is_installed;
     let _: fn() -> SignalsBlocked = SignalsBlocked::new;
 

@@ -1,21 +1,20 @@
-//! The page table: a word per page, and its legal edges.
+//! The page table: a word per page, and its legal steps.
 //!
-//! Sampler, evictor, faults and the allocator meet here and nowhere else. Each edge of the state
-//! machine ([`State`]) is a method; whoever's compare-and-swap wins has made the step, everybody
-//! else looks again.
+//! The evictor, the fault path and the allocator agree about a page only by its word. Each step of the state
+//! machine ([`State`]) is a method. A thread whose compare-and-swap fails reads the word again.
 //!
 //! # Orderings
 //!
-//! A word is changed with `AcqRel` and read with `Acquire`: what was written before a step (the
-//! bytes in the store, the memory punched) is seen by whoever sees the step. Counters beside the
-//! words are statistics and `Relaxed`.
+//! A step is an `AcqRel` operation, and a load is `Acquire`: a thread that sees a step sees the writes before
+//! it (the bytes in the store, the punched memory). The counters beside the words are statistics and
+//! `Relaxed`.
 
 mod pins;
 mod waiter_log;
 mod word;
 
 pub(crate) use pins::Pins;
-pub(crate) use waiter_log::{PLACES, WaiterSample};
+pub(crate) use waiter_log::{WAITER_LOG_ENTRIES, WaiterSample};
 pub(crate) use word::{State, Word};
 
 use crate::prim::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, thread};
@@ -27,38 +26,38 @@ use crossbeam::utils::CachePadded;
 use std::time::Duration;
 use waiter_log::WaiterLog;
 
-/// The budget is twelve bytes a page for everything that is kept of pages one by one.
+/// The budget of the table is twelve bytes a page.
 const _: () = {
     let table = REGION_PAGES * size_of::<AtomicU64>() + size_of::<AtomicU32>();
     assert!(table <= 12 * REGION_PAGES);
 };
 
-/// Whether somebody met the page while it was owned, and has to be woken by who owned it.
+/// Whether the page that the caller owned has waiters. If so, the caller must wake them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a waiter that nobody wakes sleeps for ever"]
+#[must_use = "waiters sleep until the caller wakes them"]
 pub(crate) struct Waiters(pub(crate) bool);
 
-/// What came of an attempt to take a page in order to release it.
+/// The outcome of an attempt to own a page in order to release it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// The page was empty already.
+    /// The page is empty already.
     Empty,
-    /// Somebody else owns it for a short time: ask again.
+    /// The page has another owner, or is in the evictor's batch. Try again soon.
     Busy,
-    /// It is the caller's, who must [`PageTable::finish_release`] it. The word is as it was.
+    /// The caller owns the page, and must finish or abort the release. The word is the one before.
     Taken(Word),
 }
 
 /// The words of all pages of an arena.
 ///
-/// Eight bytes a page, four a region, and four for each page near one that is pinned; memory is
-/// taken only for what has been used.
+/// It takes eight bytes a page, four a region, and four for each page near a pinned one. The memory is
+/// reserved lazily.
 #[derive(Debug)]
 pub(crate) struct PageTable {
     words: LazySlice<AtomicU64>,
     in_memory: LazySlice<AtomicU32>,
     pins: Pins,
-    waited: WaiterLog,
+    waiter_log: WaiterLog,
     resident: CachePadded<AtomicUsize>,
     stored: CachePadded<AtomicUsize>,
     lost: AtomicUsize,
@@ -73,7 +72,7 @@ impl PageTable {
             words: LazySlice::new(pages)?,
             in_memory: LazySlice::new(pages.div_ceil(REGION_PAGES))?,
             pins: Pins::new(pages)?,
-            waited: WaiterLog::default(),
+            waiter_log: WaiterLog::default(),
             resident: CachePadded::new(AtomicUsize::new(0)),
             stored: CachePadded::new(AtomicUsize::new(0)),
             lost: AtomicUsize::new(0),
@@ -87,32 +86,32 @@ impl PageTable {
         PageRange::new(0, self.words.len())
     }
 
-    /// The pages up to the last one that was ever in use.
+    /// The pages up to the last one that any thread has filled.
     pub(crate) fn extent(&self) -> PageRange {
         PageRange::new(0, self.extent.load(Ordering::Acquire))
     }
 
-    /// How many pages of a region hold memory, without looking at their words.
-    pub(crate) fn memory_of(&self, region: usize) -> usize {
+    /// How many pages of a region have memory, by a counter.
+    pub(crate) fn pages_in_memory(&self, region: usize) -> usize {
         self.in_memory[region].load(Ordering::Relaxed) as usize
     }
 
-    /// Pages that hold memory.
+    /// Pages that have memory.
     pub(crate) fn resident(&self) -> usize {
         self.resident.load(Ordering::Relaxed)
     }
 
-    /// Pages that the store holds instead.
+    /// Pages whose bytes are in the store only.
     pub(crate) fn stored(&self) -> usize {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Pages whose bytes could not be given back.
+    /// Lost pages.
     pub(crate) fn lost(&self) -> usize {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// The arena's time, which the evictor keeps.
+    /// The present tick, which the evictor advances.
     pub(crate) fn now(&self) -> Tick {
         Tick::new(u64::from(self.now.load(Ordering::Relaxed)))
     }
@@ -125,7 +124,7 @@ impl PageTable {
         Word::from_raw(self.words[page.0].load(Ordering::Acquire))
     }
 
-    /// Makes the step from exactly `seen` to `next`, or says what was found instead.
+    /// Changes the word from `seen` to `next`. If the word is not `seen`, fails with the word found.
     fn step(&self, page: PageIndex, seen: Word, next: Word) -> Result<(), Word> {
         self.words[page.0]
             .compare_exchange(seen.raw(), next.raw(), Ordering::AcqRel, Ordering::Acquire)
@@ -133,7 +132,7 @@ impl PageTable {
             .map_err(Word::from_raw)
     }
 
-    /// Leaves a state that the caller owns, in which others change nothing but the waiting bit.
+    /// Leaves `Filling` or `Dropping`. The caller owns the page: other threads only set the waiting bit.
     fn leave(&self, page: PageIndex, from: State, next: Word) -> Waiters {
         let left = Word::from_raw(self.words[page.0].swap(next.raw(), Ordering::AcqRel));
         debug_assert_eq!(left.state(), from, "{page:?} was {left:?}");
@@ -150,19 +149,20 @@ impl PageTable {
         self.in_memory[page.0 / REGION_PAGES].fetch_sub(1, Ordering::Relaxed);
     }
 
-    // Faults, prefetch and the allocator.
+    // Steps of threads that serve faults, populate or prefetch.
 
-    /// `Empty` or `Stored` to `Filling`: the caller owns the page and brings it back.
+    /// `Empty` or `Stored` to `Filling`: the caller owns the page in order to fill it.
     pub(crate) fn begin_fill(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Empty | State::Stored));
-        // First, because a toucher goes on before the page is said to be filled, and may free it.
+        // Before the page is filled: from then on the faulting thread may go on and free it, before
+        // `finish_fill`. A release ends at the extent.
         if self.extent.load(Ordering::Relaxed) <= page.0 {
             self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
         }
         self.step(page, seen, seen.with_state(State::Filling))
     }
 
-    /// `Filling` to `Resident`: the page is there.
+    /// `Filling` to `Resident`: the bytes are in place.
     pub(crate) fn finish_fill(&self, page: PageIndex, was: Word) -> Waiters {
         self.count_in(page);
         if was.state() == State::Stored {
@@ -171,14 +171,14 @@ impl PageTable {
         self.leave(page, State::Filling, Word::resident(self.now()))
     }
 
-    /// `Filling` back to what it was: it could not be brought back now.
+    /// `Filling` back to `was`: the page could not be filled now, or was only peeked at.
     pub(crate) fn abort_fill(&self, page: PageIndex, was: Word) -> Waiters {
         debug_assert!(matches!(was.state(), State::Empty | State::Stored));
         self.leave(page, State::Filling, was)
     }
 
-    /// `Filling` to `Lost`: its bytes are gone for good.
-    pub(crate) fn lose(&self, page: PageIndex, was: Word) -> Waiters {
+    /// `Filling` to `Lost`: the bytes cannot be restored.
+    pub(crate) fn mark_lost(&self, page: PageIndex, was: Word) -> Waiters {
         if was.state() == State::Stored {
             self.stored.fetch_sub(1, Ordering::Relaxed);
         }
@@ -186,23 +186,23 @@ impl PageTable {
         self.leave(page, State::Filling, Word::lost())
     }
 
-    /// `Resident` or `Claimed` to `Filling`: the caller gives a toucher access to the page.
+    /// `Resident` or `Claimed` to `Filling`: the caller owns the page while it lifts the protection.
     ///
-    /// The page is owned for as long as its protection is being lifted. Otherwise the evictor could
-    /// claim it after this thread looked, rely on the protection, and have it lifted under it.
-    pub(crate) fn begin_lift(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
+    /// Without an owner, the evictor could claim the page after this thread has read the word. This thread
+    /// would then lift a protection on which the eviction relies.
+    pub(crate) fn begin_unprotect(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Resident | State::Claimed));
         self.step(page, seen, seen.with_state(State::Filling))
     }
 
-    /// `Filling` to `Resident`: the toucher has access. An evictor who had claimed the page finds
-    /// out.
-    pub(crate) fn finish_lift(&self, page: PageIndex, was: Word) -> Waiters {
+    /// `Filling` to `Resident`: the protection is lifted. If the page was claimed, the evictor sees in the
+    /// word that it is not any more.
+    pub(crate) fn finish_unprotect(&self, page: PageIndex, was: Word) -> Waiters {
         let next = was.with_state(State::Resident).with_tick(self.now());
         self.leave(page, State::Filling, next)
     }
 
-    /// Notes that the resident page was touched now.
+    /// Sets the page's tick to the present one, if the page is resident.
     pub(crate) fn touch(&self, page: PageIndex) {
         let now = self.now();
         let mut seen = self.load(page);
@@ -214,25 +214,25 @@ impl PageTable {
         }
     }
 
-    /// Leaves word in a `Filling` or `Dropping` page that its owner has to wake somebody.
-    pub(crate) fn ask_to_be_woken(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
+    /// Sets the waiting bit of a `Filling` or `Dropping` page, so that its owner wakes the waiters.
+    pub(crate) fn request_wake(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Filling | State::Dropping));
         if !seen.waiting() {
             self.step(page, seen, seen.with_waiting())?;
         }
-        self.waited.note(page);
+        self.waiter_log.record(page);
         Ok(())
     }
 
     /// Waits until the owner of a `Filling` or `Dropping` page leaves it. May return early.
     ///
-    /// Looks at the word for some microseconds, which is what filling takes, then sleeps.
+    /// Polls the word for some microseconds, as long as filling a page takes, then sleeps.
     pub(crate) fn wait(&self, page: PageIndex) {
         /// About five microseconds of `pause` on the processors of this decade.
-        const LOOKS: u32 = if cfg!(thermocline_sim) { 1 } else { 128 };
-        /// Nobody forgets to wake; but a thread that sleeps for ever is too high a price for it.
-        const LONGEST: Duration = Duration::from_millis(100);
-        for _ in 0..LOOKS {
+        const POLLS: u32 = if cfg!(thermocline_sim) { 1 } else { 128 };
+        /// Every owner wakes its waiters. The limit keeps a mistake there from hanging a thread for ever.
+        const MAX_SLEEP: Duration = Duration::from_millis(100);
+        for _ in 0..POLLS {
             if !matches!(self.load(page).state(), State::Dropping | State::Filling) {
                 return;
             }
@@ -240,74 +240,74 @@ impl PageTable {
         }
         let seen = self.load(page);
         let owned = matches!(seen.state(), State::Dropping | State::Filling);
-        if owned && self.ask_to_be_woken(page, seen).is_ok() {
+        if owned && self.request_wake(page, seen).is_ok() {
             // The state and the waiting bit are in the low half.
-            #[expect(clippy::cast_possible_truncation, reason = "the half that is slept on")]
+            #[expect(clippy::cast_possible_truncation, reason = "the futex is the low half")]
             let low = seen.with_waiting().raw() as u32;
-            futex::wait(&self.words[page.0], low, LONGEST);
+            futex::wait(&self.words[page.0], low, MAX_SLEEP);
         }
     }
 
-    /// Wakes those who wait for a page of `range`: in a fault of theirs, or on its word.
+    /// Wakes the waiters of the pages of `range`: those in a page fault, and those on the page words.
     pub(crate) fn wake(&self, backing: &Backing, range: PageRange) -> Result<(), SysError> {
-        self.waited.forget(range);
+        self.waiter_log.remove(range);
         range.iter().for_each(|page| futex::wake_all(&self.words[page.0]));
         backing.wake(range)
     }
 
-    /// The pages that are to stay in memory.
+    /// How often each page is pinned.
     pub(crate) fn pins(&self) -> &Pins {
         &self.pins
     }
 
-    // The evictor.
+    // Steps of the evictor.
 
-    /// `Resident` to `Claimed`, if the word is still what it was when the page was chosen.
+    /// `Resident` to `Claimed`, if the word is still `seen`. The page is in the evictor's batch.
     pub(crate) fn claim(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
-        debug_assert!(seen.state() == State::Resident && !seen.is_engaged());
-        self.step(page, seen, seen.with_state(State::Claimed).with_engaged(true))
+        debug_assert!(seen.state() == State::Resident && !seen.is_in_batch());
+        self.step(page, seen, seen.with_state(State::Claimed).with_in_batch(true))
     }
 
-    /// Ends the evictor's business with a page that it has claimed and not dropped. The page is
-    /// resident again, with `change` made to its word if nobody had taken it back.
-    pub(crate) fn disengage(&self, page: PageIndex, change: impl Fn(Word) -> Word) {
+    /// Takes a page that the evictor has claimed and not dropped out of its batch. The page is resident
+    /// again, with `change` made to its word unless a fault took it back.
+    pub(crate) fn leave_batch(&self, page: PageIndex, change: impl Fn(Word) -> Word) {
         loop {
             let seen = self.load(page);
             let next = match seen.state() {
                 State::Claimed => change(seen.with_state(State::Resident)),
                 State::Resident => seen,
-                // Access is being given to a toucher, which takes a moment.
+                // A thread that serves a fault lifts the protection. It is done in microseconds.
                 _ => {
                     debug_assert_eq!(seen.state(), State::Filling);
                     thread::yield_now();
                     continue;
                 }
             };
-            if self.step(page, seen, next.with_engaged(false)).is_ok() {
+            if self.step(page, seen, next.with_in_batch(false)).is_ok() {
                 return;
             }
         }
     }
 
-    /// `Lost` to `Filling`: the caller makes sure that a toucher learns of it.
-    pub(crate) fn begin_repoison(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
+    /// `Lost` to `Filling`: the caller owns the page while it renews the poison.
+    pub(crate) fn begin_poison(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert_eq!(seen.state(), State::Lost);
         self.step(page, seen, seen.with_state(State::Filling))
     }
 
     /// `Filling` back to `Lost`.
-    pub(crate) fn finish_repoison(&self, page: PageIndex) -> Waiters {
+    pub(crate) fn finish_poison(&self, page: PageIndex) -> Waiters {
         self.leave(page, State::Filling, Word::lost())
     }
 
-    /// `Claimed` to `Dropping`: the copy is in the store; false if the page was taken back.
+    /// `Claimed` to `Dropping`: the copy is in the store. False if a fault took the page back.
     pub(crate) fn publish(&self, page: PageIndex, handle: Handle) -> bool {
         let seen = self.load(page);
         seen.state() == State::Claimed
             && self.step(page, seen, seen.with_state(State::Dropping).with_handle(handle)).is_ok()
     }
 
-    /// `Dropping` to `Stored`: the old page is punched.
+    /// `Dropping` to `Stored`: the page is punched.
     pub(crate) fn finish_drop(&self, page: PageIndex) -> Waiters {
         self.count_out(page);
         self.stored.fetch_add(1, Ordering::Relaxed);
@@ -315,26 +315,24 @@ impl PageTable {
         self.leave(page, State::Dropping, seen.with_state(State::Stored))
     }
 
-    /// `Dropping` to `Resident`: the page could not be punched and is as good as ever.
+    /// `Dropping` to `Resident`: the kernel refused the punch, and the memory still has the bytes.
     pub(crate) fn abort_drop(&self, page: PageIndex) -> Waiters {
         self.leave(page, State::Dropping, Word::resident(self.now()).with_failure(self.now()))
     }
 
-    // The allocator.
+    // Steps of a release.
 
-    /// Takes the page in order to release it: to `Filling`, from any state in which nobody else is
-    /// at work on it.
+    /// `Resident`, `Stored` or `Lost` to `Filling`: the caller owns the page in order to release it.
     ///
-    /// A page that the evictor has claimed has to wait until the evictor is done with it, even if
-    /// it was taken back: he may be about to lock it in memory, which would put a new page where
-    /// one has just been released.
+    /// A page in the evictor's batch is busy, even if a fault took it back: the evictor may be about to lock
+    /// it in memory, which would put a new page where one has just been released.
     pub(crate) fn begin_release(&self, page: PageIndex) -> Release {
         let mut seen = self.load(page);
         loop {
             match seen.state() {
                 State::Empty => return Release::Empty,
                 State::Claimed | State::Dropping | State::Filling => return Release::Busy,
-                State::Resident if seen.is_engaged() => return Release::Busy,
+                State::Resident if seen.is_in_batch() => return Release::Busy,
                 State::Resident | State::Stored | State::Lost => {
                     match self.step(page, seen, seen.with_state(State::Filling)) {
                         Ok(()) => return Release::Taken(seen),
@@ -345,7 +343,7 @@ impl PageTable {
         }
     }
 
-    /// `Filling` to `Empty`: the page, which was `was`, is released.
+    /// `Filling` to `Empty`: the page, whose word was `was`, is released.
     pub(crate) fn finish_release(&self, page: PageIndex, was: Word) -> Waiters {
         match was.state() {
             State::Stored => drop(self.stored.fetch_sub(1, Ordering::Relaxed)),
@@ -355,13 +353,14 @@ impl PageTable {
         self.leave(page, State::Filling, Word::EMPTY)
     }
 
-    /// `Filling` back to `was`, a page in memory or a lost one: it could not be released.
+    /// `Filling` back to `was`, a resident page or a lost one: the kernel refused the release.
     pub(crate) fn abort_release(&self, page: PageIndex, was: Word) -> Waiters {
         debug_assert!(matches!(was.state(), State::Resident | State::Lost));
         self.leave(page, State::Filling, was)
     }
 
-    /// Checks the sums against the words. Holds only while nothing else is going on.
+    /// Checks the words, and the counters against the words. The caller makes sure that no thread works on
+    /// the arena meanwhile.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (mut resident, mut stored, mut lost) = (0, 0, 0);
         let extent = self.extent();
@@ -371,21 +370,21 @@ impl PageTable {
                 let word = self.load(page);
                 match word.state() {
                     State::Empty => {}
-                    State::Resident if word.is_engaged() => {
-                        return Err(format!("{page:?} is engaged with nobody at work"));
+                    State::Resident if word.is_in_batch() => {
+                        return Err(format!("{page:?} is still in a batch"));
                     }
                     State::Resident => here += 1,
                     State::Stored => stored += 1,
                     State::Lost => lost += 1,
-                    owned => return Err(format!("{page:?} is {owned:?} with nobody at work")),
+                    owned => return Err(format!("{page:?} is still {owned:?}")),
                 }
                 if word.waiting() {
-                    return Err(format!("{page:?} has a waiter in {word:?}"));
+                    return Err(format!("{page:?} still has a waiter: {word:?}"));
                 }
             }
             let counted = self.in_memory[region.start.0 / REGION_PAGES].load(Ordering::Relaxed);
             if counted as usize != here {
-                return Err(format!("{region:?}: {counted} pages counted in memory, {here} are"));
+                return Err(format!("{region:?}: {counted} pages counted in memory, found {here}"));
             }
             resident += here;
         }

@@ -1,15 +1,14 @@
-//! Pages that are to stay in memory, and how often that was asked for.
+//! The count of pins of each page.
 //!
-//! A count per page beside the page's word, because it has to outlive what the word says: a page that
-//! is freed and handed out again while somebody's pin on it lasts is a mistake of theirs, and must
-//! not undo another's pin.
+//! The count is not in the page word, because a release resets the word. A program that frees a pinned page
+//! makes a mistake. That mistake must not end a later pin of the same page.
 //!
 //! # How a pin and an eviction meet
 //!
-//! Who pins raises the count first and looks at the word then; the evictor claims the word first
-//! and looks at the count then. With sequentially consistent accesses one of them sees the other:
-//! the pinner takes the page back, or the evictor gives it up. Watching pages works alike: the
-//! evictor looks at the counts, watches what is not pinned, and looks again.
+//! A thread that pins raises the count, then reads the word. The evictor claims the page, then reads the
+//! count. The accesses are sequentially consistent, so one of the two sees the other: the pinning thread
+//! takes the page back, or the evictor gives it up. Arming follows the same rule: the evictor reads the
+//! counts, arms the pages that are not pinned, reads the counts again, and unprotects pages pinned meanwhile.
 
 use crate::prim::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 use crate::prim::{PageIndex, PageRange};
@@ -20,7 +19,7 @@ use crate::sys::memory::LazySlice;
 #[derive(Debug)]
 pub(crate) struct Pins {
     counts: LazySlice<AtomicU32>,
-    /// Pins there are, each as often as it has pages: nobody looks at the counts while it is zero.
+    /// The sum of the counts. While it is zero, no thread reads the counts.
     total: AtomicUsize,
 }
 
@@ -38,7 +37,7 @@ impl Pins {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes back what [`add`](Self::add) did.
+    /// Pins each page of `range` once less.
     pub(crate) fn remove(&self, range: PageRange) {
         for page in range.iter() {
             self.counts[page.0].fetch_sub(1, Ordering::SeqCst);
@@ -46,24 +45,22 @@ impl Pins {
         self.total.fetch_sub(range.pages(), Ordering::SeqCst);
     }
 
-    /// Whether anything is pinned at all.
+    /// Whether any page is pinned.
     pub(crate) fn any(&self) -> bool {
         fence(Ordering::SeqCst);
         self.total.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether the page is pinned.
     pub(crate) fn has(&self, page: PageIndex) -> bool {
         self.any() && self.counts[page.0].load(Ordering::SeqCst) > 0
     }
 
-    /// Pins there are, each as often as it has pages.
+    /// The sum of all pages' counts.
     pub(crate) fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Calls `visit` with each run of pages in `range` that are all pinned, or all not pinned, in
-    /// order.
+    /// Calls `visit` in order with each run of `range` in which all pages are pinned, or none is.
     pub(crate) fn runs<E>(
         &self,
         range: PageRange,
@@ -88,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pins_are_counted_page_by_page() {
+    fn overlapping_pins_are_counted_per_page() {
         let pins = Pins::new(1000).unwrap();
         assert!(!pins.any());
         pins.add(PageRange::new(10, 20));
@@ -98,11 +95,11 @@ mod tests {
         assert!(!pins.has(PageIndex(14)) && pins.has(PageIndex(15)) && !pins.has(PageIndex(30)));
         let mut runs = Vec::new();
         let all = PageRange::new(0, 100);
-        let mut note = |run: PageRange, pinned| {
+        let mut push = |run: PageRange, pinned| {
             runs.push((run.start.0, run.end.0, pinned));
             Ok::<_, ()>(())
         };
-        pins.runs(all, &mut note).unwrap();
+        pins.runs(all, &mut push).unwrap();
         assert_eq!(runs, [(0, 15, false), (15, 30, true), (30, 100, false)]);
         pins.remove(PageRange::new(15, 30));
         assert_eq!((pins.any(), pins.total()), (false, 0));

@@ -9,7 +9,7 @@ fn table() -> PageTable {
 fn fill(table: &PageTable) {
     let was = table.load(PAGE);
     table.begin_fill(PAGE, was).unwrap();
-    assert!(table.extent().end > PAGE, "its toucher may free it before `finish_fill`");
+    assert!(table.extent().end > PAGE, "the faulting thread may free it before `finish_fill`");
     assert_eq!(table.finish_fill(PAGE, was), Waiters(false));
 }
 
@@ -20,7 +20,7 @@ fn store(table: &PageTable, handle: u64) {
 }
 
 #[test]
-fn a_whole_life() {
+fn a_page_is_counted_in_each_state_of_its_life() {
     let table = table();
     fill(&table);
     table.check().unwrap();
@@ -38,21 +38,21 @@ fn a_whole_life() {
 }
 
 #[test]
-fn a_toucher_beats_the_evictor_and_the_evictor_notices() {
+fn publish_fails_on_a_claimed_page_that_a_fault_took_back() {
     let table = table();
     fill(&table);
     table.claim(PAGE, table.load(PAGE)).unwrap();
     assert_eq!(table.begin_release(PAGE), Release::Busy);
     let was = table.load(PAGE);
-    table.begin_lift(PAGE, was).unwrap();
+    table.begin_unprotect(PAGE, was).unwrap();
     assert!(!table.publish(PAGE, Handle::from_raw(1)));
-    assert_eq!(table.finish_lift(PAGE, was), Waiters(false));
+    assert_eq!(table.finish_unprotect(PAGE, was), Waiters(false));
     assert!(!table.publish(PAGE, Handle::from_raw(1)));
-    // Until the evictor is done the page cannot be released, though it was taken back.
+    // The page was taken back, but it cannot be released until it leaves the evictor's batch.
     assert_eq!(table.load(PAGE).state(), State::Resident);
     assert_eq!(table.begin_release(PAGE), Release::Busy);
     table.check().unwrap_err();
-    table.disengage(PAGE, |_| panic!("it was taken back"));
+    table.leave_batch(PAGE, |_| panic!("a fault took it back"));
     table.check().unwrap();
     assert!(matches!(table.begin_release(PAGE), Release::Taken(_)));
 }
@@ -67,46 +67,46 @@ fn a_claim_fails_on_a_page_touched_since_it_was_chosen() {
     assert_eq!(table.claim(PAGE, chosen).unwrap_err().tick(), Tick::new(5));
 }
 
-/// A lift that is late must not take the protection from under an evictor who relies on it.
+/// A thread that is late must not lift a protection on which an eviction relies.
 #[test]
 fn a_page_whose_protection_is_being_lifted_cannot_be_claimed() {
     let table = table();
     fill(&table);
     let seen = table.load(PAGE);
-    table.begin_lift(PAGE, seen).unwrap();
+    table.begin_unprotect(PAGE, seen).unwrap();
     assert_eq!(table.claim(PAGE, seen).unwrap_err().state(), State::Filling);
-    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
-    assert_eq!(table.finish_lift(PAGE, seen), Waiters(true));
+    table.request_wake(PAGE, table.load(PAGE)).unwrap();
+    assert_eq!(table.finish_unprotect(PAGE, seen), Waiters(true));
     table.claim(PAGE, table.load(PAGE)).unwrap();
-    assert!(table.begin_lift(PAGE, seen).is_err(), "it is claimed now");
+    assert!(table.begin_unprotect(PAGE, seen).is_err(), "the page is claimed now");
 }
 
 #[test]
-fn who_leaves_an_owned_state_learns_of_waiters() {
+fn leaving_an_owned_state_reports_its_waiters() {
     let table = table();
     fill(&table);
     table.claim(PAGE, table.load(PAGE)).unwrap();
     assert!(table.publish(PAGE, Handle::from_raw(3)));
     assert_eq!(table.begin_release(PAGE), Release::Busy);
-    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
-    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
+    table.request_wake(PAGE, table.load(PAGE)).unwrap();
+    table.request_wake(PAGE, table.load(PAGE)).unwrap();
     assert_eq!(table.finish_drop(PAGE), Waiters(true));
     let stored = table.load(PAGE);
     assert!(!stored.waiting());
     table.begin_fill(PAGE, stored).unwrap();
-    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
+    table.request_wake(PAGE, table.load(PAGE)).unwrap();
     assert_eq!(table.finish_fill(PAGE, stored), Waiters(true));
     table.check().unwrap();
 }
 
 #[test]
-fn a_lost_page_can_only_be_released() {
+fn a_lost_page_is_counted_until_it_is_released() {
     let table = table();
     fill(&table);
     store(&table, 9);
     let was = table.load(PAGE);
     table.begin_fill(PAGE, was).unwrap();
-    assert_eq!(table.lose(PAGE, was), Waiters(false));
+    assert_eq!(table.mark_lost(PAGE, was), Waiters(false));
     assert_eq!((table.lost(), table.stored()), (1, 0));
     table.check().unwrap();
     let Release::Taken(was) = table.begin_release(PAGE) else { panic!() };
@@ -116,12 +116,12 @@ fn a_lost_page_can_only_be_released() {
 }
 
 #[test]
-fn what_the_check_is_for() {
+fn check_finds_a_claimed_page_and_a_wrong_counter() {
     let table = table();
     fill(&table);
     table.claim(PAGE, table.load(PAGE)).unwrap();
     assert!(table.check().unwrap_err().contains("Claimed"));
-    table.disengage(PAGE, |word| word.with_failure(Tick::new(1)));
+    table.leave_batch(PAGE, |word| word.with_failure(Tick::new(1)));
     assert_eq!(table.load(PAGE).failures(), 1);
     table.check().unwrap();
     table.count_in(PAGE);
@@ -129,16 +129,16 @@ fn what_the_check_is_for() {
 }
 
 #[test]
-fn regions_are_counted_apart() {
+fn pages_in_memory_are_counted_per_region() {
     let table = table();
-    assert_eq!((table.memory_of(0), table.memory_of(1)), (0, 0));
+    assert_eq!((table.pages_in_memory(0), table.pages_in_memory(1)), (0, 0));
     for page in [PAGE, PageIndex(PAGE.0 + 1), PageIndex(3)] {
         table.begin_fill(page, Word::EMPTY).unwrap();
         let _ = table.finish_fill(page, Word::EMPTY);
     }
-    assert_eq!((table.memory_of(0), table.memory_of(1)), (1, 2));
+    assert_eq!((table.pages_in_memory(0), table.pages_in_memory(1)), (1, 2));
     store(&table, 8);
-    assert_eq!((table.memory_of(0), table.memory_of(1)), (1, 1));
+    assert_eq!((table.pages_in_memory(0), table.pages_in_memory(1)), (1, 1));
 }
 
 #[test]
@@ -153,9 +153,9 @@ fn a_stored_page_can_be_released_and_is_no_longer_counted() {
     table.check().unwrap();
 }
 
-/// A touch that is noted late must change nothing: the word has another owner by then.
+/// A touch that the evictor records late must change nothing: the page may have an owner by then.
 #[test]
-fn only_resident_pages_are_touched() {
+fn touch_changes_the_tick_of_resident_pages_only() {
     let table = table();
     fill(&table);
     store(&table, 8);
@@ -170,19 +170,19 @@ fn only_resident_pages_are_touched() {
 }
 
 #[test]
-fn who_mourns_a_page_owns_it_and_a_late_one_does_not() {
+fn one_thread_at_a_time_renews_the_poison_of_a_lost_page() {
     let table = table();
     fill(&table);
     store(&table, 8);
     let was = table.load(PAGE);
     table.begin_fill(PAGE, was).unwrap();
-    let _ = table.lose(PAGE, was);
+    let _ = table.mark_lost(PAGE, was);
     let lost = table.load(PAGE);
-    table.begin_repoison(PAGE, lost).unwrap();
+    table.begin_poison(PAGE, lost).unwrap();
     assert_eq!(table.load(PAGE).state(), State::Filling);
-    assert_eq!(table.begin_repoison(PAGE, lost).unwrap_err().state(), State::Filling);
-    table.ask_to_be_woken(PAGE, table.load(PAGE)).unwrap();
-    assert_eq!(table.finish_repoison(PAGE), Waiters(true));
+    assert_eq!(table.begin_poison(PAGE, lost).unwrap_err().state(), State::Filling);
+    table.request_wake(PAGE, table.load(PAGE)).unwrap();
+    assert_eq!(table.finish_poison(PAGE), Waiters(true));
     assert_eq!(table.load(PAGE).state(), State::Lost);
     table.check().unwrap();
 }

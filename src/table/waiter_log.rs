@@ -1,96 +1,96 @@
-//! Pages that somebody waits for, for who looks whether their owners go on.
+//! Pages that threads wait for. The watchdog reads them to find owners that make no progress.
 
 use super::{PageTable, State, Word};
 use crate::prim::pack::Field;
 use crate::prim::sync::plain::{AtomicU64, Ordering};
 use crate::prim::{PageIndex, PageRange};
 
-/// Places for pages. Owning one takes microseconds, so that few are waited for at a time.
-pub(crate) const PLACES: usize = 16;
+/// Entries of the log. A thread owns a page for microseconds, so few pages have waiters at a time.
+pub(crate) const WAITER_LOG_ENTRIES: usize = 16;
 
-/// The page's number and one, zero being a free place; and how many pages were noted before, so that
-/// one that is waited for again is not taken for one that is waited for still.
+/// An entry: the page's number plus one (zero is a free entry), and the number of entries made before. The
+/// latter tells a page with new waiters from a page that still has the old ones.
 const PAGE: Field = Field::lowest(33);
-const NOTED: Field = PAGE.then(31);
+const SEQUENCE: Field = PAGE.then(31);
 
-/// Pages that were found owned by who needed them, until their waiters are woken.
+/// Pages whose owners have waiters, from the first waiter until the owner wakes.
 ///
-/// A hint, and no part of the protocol: where all places are taken, a further page is left out, and
-/// one that was noted too late stays until somebody [looks](PageTable::waited).
+/// A hint, and no part of the protocol. A page is left out while all entries are in use. An entry made after
+/// the wake stays until [`PageTable::waiter_sample`] reads it.
 #[derive(Debug, Default)]
 pub(super) struct WaiterLog {
-    places: [AtomicU64; PLACES],
-    noted: AtomicU64,
+    entries: [AtomicU64; WAITER_LOG_ENTRIES],
+    sequence: AtomicU64,
 }
 
-/// A page that was waited for. Two that are equal say that its owner has not gone on in between.
+/// A page with waiters. Between two equal samples its owner has made no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WaiterSample {
-    place: u64,
+    entry: u64,
     word: Word,
 }
 
 impl WaiterSample {
     pub(crate) fn page(self) -> PageIndex {
-        page_in(self.place)
+        page_in(self.entry)
     }
 }
 
-/// The page in a place that is taken.
-fn page_in(place: u64) -> PageIndex {
+/// The page in an entry that is in use.
+fn page_in(entry: u64) -> PageIndex {
     #[expect(clippy::cast_possible_truncation, reason = "33 bits, on a 64-bit machine")]
-    PageIndex(PAGE.get(place) as usize - 1)
+    PageIndex(PAGE.get(entry) as usize - 1)
 }
 
 impl WaiterLog {
-    /// Somebody waits for the owner of `page`.
-    pub(super) fn note(&self, page: PageIndex) {
-        let is_there = |place: &AtomicU64| {
-            let seen = place.load(Ordering::Relaxed);
+    /// Records that a thread waits for the owner of `page`.
+    pub(super) fn record(&self, page: PageIndex) {
+        let has_page = |entry: &AtomicU64| {
+            let seen = entry.load(Ordering::Relaxed);
             seen != 0 && page_in(seen) == page
         };
-        if self.places.iter().any(is_there) {
+        if self.entries.iter().any(has_page) {
             return;
         }
-        let noted = self.noted.fetch_add(1, Ordering::Relaxed) & NOTED.max();
-        let ours = NOTED.set(PAGE.set(0, page.0 as u64 + 1), noted);
-        for place in &self.places {
-            if place.compare_exchange(0, ours, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) & SEQUENCE.max();
+        let new = SEQUENCE.set(PAGE.set(0, page.0 as u64 + 1), sequence);
+        for entry in &self.entries {
+            if entry.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return;
             }
         }
     }
 
-    /// Those who wait for pages of `range` are woken.
-    pub(super) fn forget(&self, range: PageRange) {
-        for place in &self.places {
-            let seen = place.load(Ordering::Relaxed);
+    /// Frees the entries of the pages of `range`, whose waiters the caller wakes.
+    pub(super) fn remove(&self, range: PageRange) {
+        for entry in &self.entries {
+            let seen = entry.load(Ordering::Relaxed);
             if seen != 0 && (range.start..range.end).contains(&page_in(seen)) {
-                free(place, seen);
+                free(entry, seen);
             }
         }
     }
 }
 
-fn free(place: &AtomicU64, seen: u64) {
-    // If not, somebody else has freed it, and it may be another page's by now.
-    let _ = place.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
+fn free(entry: &AtomicU64, seen: u64) {
+    // If this fails, another thread has freed the entry, and it may be another page's by now.
+    let _ = entry.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 impl PageTable {
-    /// The page in that place, of [`PLACES`], if it is waited for still.
-    pub(crate) fn waited(&self, place: usize) -> Option<WaiterSample> {
-        let place = &self.waited.places[place];
-        let seen = place.load(Ordering::Relaxed);
+    /// The page in this entry, if it has waiters still. `entry` is below [`WAITER_LOG_ENTRIES`].
+    pub(crate) fn waiter_sample(&self, entry: usize) -> Option<WaiterSample> {
+        let entry = &self.waiter_log.entries[entry];
+        let seen = entry.load(Ordering::Relaxed);
         if seen == 0 {
             return None;
         }
         let word = self.load(page_in(seen));
         let owned = matches!(word.state(), State::Filling | State::Dropping);
         if owned && word.waiting() {
-            return Some(WaiterSample { place: seen, word });
+            return Some(WaiterSample { entry: seen, word });
         }
-        free(place, seen);
+        free(entry, seen);
         None
     }
 }
@@ -104,49 +104,49 @@ mod tests {
         table.begin_fill(page, Word::EMPTY).unwrap();
     }
 
-    fn ask(table: &PageTable, page: PageIndex) {
-        table.ask_to_be_woken(page, table.load(page)).unwrap();
+    fn wait_for(table: &PageTable, page: PageIndex) {
+        table.request_wake(page, table.load(page)).unwrap();
     }
 
     #[test]
-    fn a_page_is_there_for_as_long_as_it_is_waited_for() {
+    fn the_log_has_a_page_while_a_thread_waits_for_it() {
         let table = PageTable::new(1000).unwrap();
         let page = PageIndex(77);
         own(&table, page);
-        assert_eq!(table.waited(0), None, "owned, but nobody waits");
-        ask(&table, page);
-        let first = table.waited(0).unwrap();
+        assert_eq!(table.waiter_sample(0), None, "the page has an owner, and no waiter");
+        wait_for(&table, page);
+        let first = table.waiter_sample(0).unwrap();
         assert_eq!(first.page(), page);
-        ask(&table, page);
+        wait_for(&table, page);
         assert_eq!(
-            (table.waited(0), table.waited(1)),
+            (table.waiter_sample(0), table.waiter_sample(1)),
             (Some(first), None),
-            "the same, for another"
+            "a second waiter adds no entry"
         );
         // Its owner leaves, and wakes.
         let _ = table.abort_fill(page, Word::EMPTY);
-        table.waited.forget(page.only());
+        table.waiter_log.remove(page.only());
         own(&table, page);
-        ask(&table, page);
-        let again = table.waited(0).unwrap();
+        wait_for(&table, page);
+        let again = table.waiter_sample(0).unwrap();
         assert_eq!((again.word, again.page()), (first.word, page));
-        assert_ne!(again, first, "nothing tells them apart but this");
+        assert_ne!(again, first, "only the sequence number differs");
     }
 
     #[test]
-    fn a_place_is_given_back_and_one_that_was_taken_too_late_too() {
+    fn an_entry_is_free_again_after_the_wake_and_after_a_sample_without_waiters() {
         let table = PageTable::new(1000).unwrap();
-        for n in 0..PLACES + 5 {
+        for n in 0..WAITER_LOG_ENTRIES + 5 {
             own(&table, PageIndex(n));
-            ask(&table, PageIndex(n));
+            wait_for(&table, PageIndex(n));
         }
-        let there = |place: usize| table.waited(place).map(|sight| sight.page().0);
-        assert!((0..PLACES).all(|place| there(place) == Some(place)));
+        let sampled = |entry: usize| table.waiter_sample(entry).map(|sample| sample.page().0);
+        assert!((0..WAITER_LOG_ENTRIES).all(|entry| sampled(entry) == Some(entry)));
         let _ = table.abort_fill(PageIndex(3), Word::EMPTY);
-        assert_eq!(there(3), None);
-        table.waited.forget(PageRange::new(5, 8));
-        assert!((5..8).all(|place| there(place).is_none()));
-        ask(&table, PageIndex(PLACES));
-        assert_eq!(there(3), Some(PLACES));
+        assert_eq!(sampled(3), None);
+        table.waiter_log.remove(PageRange::new(5, 8));
+        assert!((5..8).all(|entry| sampled(entry).is_none()));
+        wait_for(&table, PageIndex(WAITER_LOG_ENTRIES));
+        assert_eq!(sampled(3), Some(WAITER_LOG_ENTRIES));
     }
 }

@@ -4,17 +4,21 @@ use crate::prim::pack::Field;
 use crate::prim::{Handle, Tick};
 use core::fmt;
 
-/// Where a page's bytes are, and who may change that.
+/// The state of a page.
 ///
-/// | state      | where the bytes are       | a fault on it means                    | who leaves it                          |
-/// |------------|---------------------------|----------------------------------------|----------------------------------------|
-/// | `Empty`    | nowhere: never written, or freed | fill it with zeros              | a fault, or the allocator populating   |
-/// | `Resident` | in memory                 | own it, lift the protection            | a fault, release; the evictor by claiming |
-/// | `Claimed`  | in memory, being compressed | the same: the evictor finds its claim gone | evictor or fault, whoever's compare-and-swap wins |
-/// | `Dropping` | in the store, the old page not yet punched | set the waiting bit; the evictor wakes | the evictor alone     |
-/// | `Stored`   | in the store              | own it, fill it                        | a fault, prefetch, peek, release       |
-/// | `Filling`  | owned: being filled, given access to, or released | set the waiting bit; the owner wakes | its owner alone   |
-/// | `Lost`     | nowhere any more: the store's copy is bad | SIGBUS                 | release                                |
+/// | state      | where the bytes are         | what a fault does            | the thread that leaves it                   |
+/// |------------|-----------------------------|------------------------------|---------------------------------------------|
+/// | `Empty`    | nowhere; reads as zeros     | owns it, fills in zeros      | serves a fault, or populates                |
+/// | `Resident` | in memory                   | owns it, unprotects it       | serves a fault, or releases; the evictor    |
+/// | `Claimed`  | in memory                   | takes it back, unprotects it | serves a fault, or restores; the evictor    |
+/// | `Dropping` | in the store; punch follows | waits                        | its owner, the evictor                      |
+/// | `Stored`   | in the store                | owns it, restores it         | serves a fault, restores, peeks or releases |
+/// | `Filling`  | as before, or on their way  | waits                        | its owner                                   |
+/// | `Lost`     | nowhere; not restorable     | renews the poison; SIGBUS    | serves a fault, or releases                 |
+///
+/// A thread restores ahead of a touch for `ensure`, pins and prefetches. A thread takes a step by a
+/// compare-and-swap of the word; of two threads that try, one succeeds. A thread that waits sets the waiting
+/// bit, and the owner wakes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
@@ -36,30 +40,33 @@ impl State {
             3 => Self::Dropping,
             4 => Self::Stored,
             5 => Self::Filling,
-            // Seven is never written; a word that has it has been overwritten by a stranger.
+            // No code writes 7. Memory corruption can.
             _ => Self::Lost,
         }
     }
 
-    /// Whether the page's memory is held in this state.
+    /// Whether a page in this state has memory.
     pub(crate) const fn in_memory(self) -> bool {
         matches!(self, Self::Resident | Self::Claimed | Self::Dropping)
     }
 }
 
-/// A page's state, when it was last seen touched, and what else that state needs.
+/// A page's state, the tick of its last noticed touch, and the data of that state.
 ///
 /// ```text
 /// bits  0..3   state
-/// bit   3      waiting: somebody met Filling or Dropping and must be woken by who leaves it
-/// bits  4..24  tick: when the page was last seen touched
-/// bits 24..64  Claimed, Resident, and Filling that came from them: when to try again to compress
-///              it (20), how often it failed (4), engaged: the evictor has claimed it and is not
-///              done with it yet, whoever may have taken it back (1)
-///              Dropping, Stored, and Filling that came from Stored: the store's handle (40)
+/// bit   3      waiting: the owner of a Filling or Dropping page must wake threads when it leaves
+/// bits  4..24  tick of the last noticed touch
+/// bits 24..64  Resident, Claimed, and Filling that came from them:
+///                20 bits: the tick at which the evictor may try again to compress the page
+///                 4 bits: failures to compress it, in a row
+///                 1 bit:  in batch: the page is in the evictor's batch, even if a fault took it
+///                         back meanwhile
+///              Dropping, Stored, and Filling that came from Stored:
+///                40 bits: the store's handle
 /// ```
 ///
-/// All zero is an `Empty` page, so that a table of zeros is a table of empty pages.
+/// Zero is the word of an `Empty` page, so a table of zeros is a table of empty pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Word(u64);
 
@@ -69,14 +76,13 @@ const TICK: Field = WAITING.then(Tick::BITS);
 const HANDLE: Field = TICK.then(Handle::BITS);
 const RETRY: Field = TICK.then(Tick::BITS);
 const FAILURES: Field = RETRY.then(4);
+const IN_BATCH: Field = FAILURES.then(1);
 
-const ENGAGED: Field = FAILURES.then(1);
+const _: () = assert!(HANDLE.end() == 64 && IN_BATCH.end() <= 64);
 
-const _: () = assert!(HANDLE.end() == 64 && ENGAGED.end() <= 64);
-
-/// Ticks that a page is left alone for after it did not compress once.
+/// Ticks for which the evictor leaves a page alone after the first failure to compress it.
 const FIRST_PAUSE: u32 = 8;
-/// Failures after which the pause grows no more.
+/// The pause doubles with each failure up to this one.
 const MOST_FAILURES: u32 = 10;
 
 impl Word {
@@ -90,7 +96,7 @@ impl Word {
         self.0
     }
 
-    /// A page that was touched at `now` and has not been compressed in vain.
+    /// A resident page that was touched at `now` and has no failures.
     pub(crate) const fn resident(now: Tick) -> Self {
         Self(TICK.set(State::Resident as u64, now.raw() as u64))
     }
@@ -116,26 +122,26 @@ impl Word {
         Handle::from_raw(HANDLE.get(self.0))
     }
 
-    /// How often in a row the page did not compress.
+    /// Failures in a row to compress the page.
     pub(crate) const fn failures(self) -> u32 {
         FAILURES.get_u32(self.0)
     }
 
-    /// Whether the page, which did not compress the last time, is to be left alone at `now`.
+    /// Whether the pause after the page's last failure to compress lasts at `now`.
     pub(crate) const fn is_backing_off(self, now: Tick) -> bool {
-        // No pause is longer; what seems to be further ahead is a time long gone.
+        // No pause is longer. A retry tick that seems further ahead has passed: ticks wrap around.
         let ahead = now.age_at(Tick::new(RETRY.get(self.0)));
         self.failures() > 0 && ahead > 0 && ahead <= FIRST_PAUSE << MOST_FAILURES
     }
 
-    /// Whether the evictor is not done with the resident or claimed page.
-    pub(crate) const fn is_engaged(self) -> bool {
+    /// Whether the resident or claimed page is in the evictor's batch.
+    pub(crate) const fn is_in_batch(self) -> bool {
         debug_assert!(matches!(self.state(), State::Resident | State::Claimed));
-        ENGAGED.get(self.0) == 1
+        IN_BATCH.get(self.0) == 1
     }
 
-    pub(crate) const fn with_engaged(self, engaged: bool) -> Self {
-        Self(ENGAGED.set(self.0, engaged as u64))
+    pub(crate) const fn with_in_batch(self, in_batch: bool) -> Self {
+        Self(IN_BATCH.set(self.0, in_batch as u64))
     }
 
     pub(crate) const fn with_state(self, state: State) -> Self {
@@ -154,8 +160,8 @@ impl Word {
         Self(HANDLE.set(self.0, handle.raw()))
     }
 
-    /// The word of a resident page that did not compress once more: it is left alone for a time
-    /// that doubles with each failure.
+    /// The word of a resident page after one more failure to compress it. The evictor leaves the page
+    /// alone for a pause that doubles with each failure.
     pub(crate) const fn with_failure(self, now: Tick) -> Self {
         let failures = self.failures();
         let pause = FIRST_PAUSE << failures;
@@ -182,13 +188,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_are_an_empty_page() {
+    fn a_word_of_zero_is_an_empty_page() {
         assert_eq!(Word::EMPTY.state(), State::Empty);
         assert!(!Word::EMPTY.waiting());
     }
 
     #[test]
-    fn a_failure_backs_off_for_longer_each_time_and_not_for_ever() {
+    fn the_back_off_doubles_with_each_failure_up_to_a_limit() {
         let now = Tick::new(u64::from(Tick::MAX_AGE) - 3);
         let mut word = Word::resident(now);
         assert!(!word.is_backing_off(now));
@@ -203,13 +209,16 @@ mod tests {
         }
         assert!(word.is_backing_off(now.after((8 << 10) - 1)));
         assert!(!word.is_backing_off(now.after(8 << 10)));
-        assert!(!word.is_backing_off(now.after(Tick::MAX_AGE / 2 + 9000)), "long ago, not ahead");
+        assert!(
+            !word.is_backing_off(now.after(Tick::MAX_AGE / 2 + 9000)),
+            "a retry tick that has passed counts as one ahead"
+        );
         assert_eq!(word.tick(), now);
         assert_eq!(word.state(), State::Resident);
     }
 
     #[test]
-    fn the_handle_takes_the_place_of_the_failures() {
+    fn a_handle_overwrites_the_failures_and_keeps_the_tick() {
         let now = Tick::new(9);
         let handle = Handle::from_raw((1 << Handle::BITS) - 1);
         let word = Word::resident(now).with_failure(now).with_handle(handle);

@@ -175,11 +175,8 @@ fn a_stopped_process_can_be_read() {
                 revents: 0,
             };
             // SAFETY: one pollfd.
-            assert_eq!(
-                unsafe { libc::poll(&raw mut ready, 1, 300) },
-                0,
-                "a stopped process has served it"
-            );
+            let answers = unsafe { libc::poll(&raw mut ready, 1, 300) };
+            assert_eq!(answers, 0, "a stopped process has served it");
             drop(_go_on);
             told.read_exact(&mut byte).unwrap();
             assert_eq!(byte, [0]);

@@ -13,7 +13,7 @@ const MOST_FAILURES: u32 = 10;
 pub(crate) struct Page {
     pub(crate) state: State,
     pub(crate) waiting: bool,
-    pub(crate) engaged: bool,
+    pub(crate) in_batch: bool,
     tick: u32,
     failures: u32,
     retry: u32,
@@ -34,7 +34,7 @@ impl Page {
     pub(crate) const EMPTY: Self = Self {
         state: State::Empty,
         waiting: false,
-        engaged: false,
+        in_batch: false,
         tick: 0,
         failures: 0,
         retry: 0,
@@ -56,8 +56,8 @@ impl Page {
         Self { waiting: true, ..self }
     }
 
-    pub(crate) fn engaged(self, engaged: bool) -> Self {
-        Self { engaged, ..self }
+    pub(crate) fn in_batch(self, in_batch: bool) -> Self {
+        Self { in_batch, ..self }
     }
 
     pub(crate) fn dropping(self, handle: u64) -> Self {
@@ -87,8 +87,8 @@ impl Page {
         assert_eq!(found, (self.state, self.waiting, self.tick), "{word:?}, {self:?}");
         match self.state {
             State::Resident | State::Claimed => {
-                let found = (word.is_engaged(), word.failures());
-                assert_eq!(found, (self.engaged, self.failures), "{word:?}, {self:?}");
+                let found = (word.is_in_batch(), word.failures());
+                assert_eq!(found, (self.in_batch, self.failures), "{word:?}, {self:?}");
                 let backing_off = word.is_backing_off(Tick::new(now.into()));
                 assert_eq!(backing_off, self.is_backing_off(now), "{word:?}, {self:?}");
             }

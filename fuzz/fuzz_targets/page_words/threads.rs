@@ -25,11 +25,11 @@ struct Seen {
 enum Business {
     None,
     Filling(Seen),
-    Lifting(Seen),
-    Mourning,
+    Unprotecting(Seen),
+    Poisoning,
     Releasing(Seen),
     /// Claimed. The other thread may have taken the page back since.
-    Engaged,
+    InBatch,
     Dropping,
 }
 
@@ -100,7 +100,7 @@ impl Threads {
     /// Acts on a word read before. Succeeds if the page has not changed since.
     fn act(&mut self, thread: usize, at: usize, seen: Seen, how: usize) {
         let page = PAGES[at];
-        let claims = thread == EVICTOR && how % 8 > 5 && !seen.page.engaged;
+        let claims = thread == EVICTOR && how % 8 > 5 && !seen.page.in_batch;
         let (done, next, business) = match seen.page.state {
             State::Empty | State::Stored => {
                 self.extent = self.extent.max(page.0 + 1);
@@ -108,19 +108,19 @@ impl Threads {
                 (done, seen.page.to(State::Filling), Business::Filling(seen))
             }
             State::Resident if claims => {
-                let claimed = seen.page.to(State::Claimed).engaged(true);
-                (self.table.claim(page, seen.word), claimed, Business::Engaged)
+                let claimed = seen.page.to(State::Claimed).in_batch(true);
+                (self.table.claim(page, seen.word), claimed, Business::InBatch)
             }
             State::Resident | State::Claimed => {
-                let done = self.table.begin_lift(page, seen.word);
-                (done, seen.page.to(State::Filling), Business::Lifting(seen))
+                let done = self.table.begin_unprotect(page, seen.word);
+                (done, seen.page.to(State::Filling), Business::Unprotecting(seen))
             }
             State::Lost => {
-                let done = self.table.begin_repoison(page, seen.word);
-                (done, seen.page.to(State::Filling), Business::Mourning)
+                let done = self.table.begin_poison(page, seen.word);
+                (done, seen.page.to(State::Filling), Business::Poisoning)
             }
             State::Filling | State::Dropping => {
-                let done = self.table.ask_to_be_woken(page, seen.word);
+                let done = self.table.request_wake(page, seen.word);
                 if seen.page.waiting {
                     return assert_eq!(done, Ok(()));
                 }
@@ -145,11 +145,11 @@ impl Threads {
             Release::Empty => assert_eq!(page.state, State::Empty),
             Release::Busy => {
                 let owned = [State::Claimed, State::Dropping, State::Filling];
-                assert!(page.engaged || owned.contains(&page.state), "{page:?}");
+                assert!(page.in_batch || owned.contains(&page.state), "{page:?}");
             }
             Release::Taken(word) => {
                 let free = [State::Resident, State::Stored, State::Lost];
-                assert!(!page.engaged && free.contains(&page.state), "{page:?}");
+                assert!(!page.in_batch && free.contains(&page.state), "{page:?}");
                 page.assert_is(word, self.now);
                 self.pages[at] = page.to(State::Filling);
                 self.business[thread][at] = Business::Releasing(Seen { word, page });
@@ -164,17 +164,17 @@ impl Threads {
         let (before, counted) = (self.pages[at], self.counted[at]);
         let (Waiters(woken), next, counted) = match self.business[thread][at] {
             Business::None => return,
-            Business::Engaged => return self.evict(at, how),
+            Business::InBatch => return self.evict(at, how),
             Business::Filling(Seen { word, page: was }) => match how % 4 {
                 0 => (table.abort_fill(page, word), was, counted),
-                1 if was.state == State::Stored => (table.lose(page, word), Page::LOST, Lost),
+                1 if was.state == State::Stored => (table.mark_lost(page, word), Page::LOST, Lost),
                 _ => (table.finish_fill(page, word), Page::resident(now), InMemory),
             },
-            Business::Lifting(Seen { word, page: was }) => {
+            Business::Unprotecting(Seen { word, page: was }) => {
                 let next = was.to(State::Resident).touched(now);
-                (table.finish_lift(page, word), next, counted)
+                (table.finish_unprotect(page, word), next, counted)
             }
-            Business::Mourning => (table.finish_repoison(page), Page::LOST, counted),
+            Business::Poisoning => (table.finish_poison(page), Page::LOST, counted),
             Business::Releasing(Seen { word, page: was }) => match how % 4 {
                 0 if was.state != State::Stored => (table.abort_release(page, word), was, counted),
                 _ => (table.finish_release(page, word), Page::EMPTY, Nowhere),
@@ -201,14 +201,14 @@ impl Threads {
                 self.business[EVICTOR][at] = Business::Dropping;
             }
         } else if page.state != State::Filling {
-            // `disengage` would wait if the other thread were filling the page.
+            // `leave_batch` would wait if the other thread were filling the page.
             let fails = how % 4 == 1;
-            self.table.disengage(PAGES[at], |word| {
+            self.table.leave_batch(PAGES[at], |word| {
                 assert_eq!(page.state, State::Claimed, "it was taken back");
                 if fails { word.with_failure(Tick::new(now.into())) } else { word }
             });
             let failed = fails && page.state == State::Claimed;
-            let page = page.to(State::Resident).engaged(false);
+            let page = page.to(State::Resident).in_batch(false);
             self.pages[at] = if failed { page.failed(now) } else { page };
             self.business[EVICTOR][at] = Business::None;
         }
@@ -220,7 +220,7 @@ impl Threads {
         let found = (self.table.resident(), self.table.stored(), self.table.lost());
         assert_eq!(found, (count(Counted::InMemory), count(Counted::Stored), count(Counted::Lost)));
         let in_first = self.counted[..2].iter().filter(|c| **c == Counted::InMemory).count();
-        let regions = (self.table.memory_of(0), self.table.memory_of(1));
+        let regions = (self.table.pages_in_memory(0), self.table.pages_in_memory(1));
         assert_eq!(regions, (in_first, count(Counted::InMemory) - in_first));
         assert_eq!(self.table.extent().pages(), self.extent);
         for (at, page) in self.pages.iter().enumerate() {

@@ -225,8 +225,8 @@ fn a_page_that_is_taken_back_in_the_middle_of_a_batch_stays() {
             before(script, name, move |_| {
                 let seen = core.table.load(page);
                 if seen.state() == State::Claimed {
-                    core.table.begin_lift(page, seen).unwrap();
-                    let _ = core.table.finish_lift(page, seen);
+                    core.table.begin_unprotect(page, seen).unwrap();
+                    let _ = core.table.finish_unprotect(page, seen);
                 }
                 Ok(())
             });
