@@ -118,7 +118,7 @@ mod tests {
     #[test]
     #[cfg(feature = "allocator-api2")]
     fn arenas_take_each_form() {
-        use crate::{Arena, ArenaError};
+        use crate::arena::{Arena, ArenaError};
         let arena = Arena::builder().plain_memory_fallback(true).reserve(64 << 20).build().unwrap();
         let mut text = allocator_api2::vec::Vec::new_in(&arena);
         text.extend_from_slice(b"a text");
