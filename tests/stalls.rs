@@ -95,7 +95,7 @@ fn a_stuck_handler_is_reported_each_time() {
         let words = [
             "handler thermo-fault0 (thread ",
             "leaving messages unread",
-            "goes on, after",
+            "makes progress again after",
             "wchan",
         ];
         assert!(contains_all(&output, &words), "{setup}: {}", text(&output));

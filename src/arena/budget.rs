@@ -20,8 +20,8 @@ pub(super) struct Budget {
     core: Arc<Core>,
     limits: Limits,
     mailbox: Arc<Mailbox>,
-    /// The last plan brought the arena below half of its excess at most. To wait for the evictor would be
-    /// in vain.
+    /// The evictor's last cycle evicted less than half of the pages above the limit. Threads do not wait
+    /// for it then.
     cannot_keep_limit: AtomicBool,
 }
 
@@ -68,8 +68,8 @@ impl Budget {
         }
     }
 
-    /// Has the evictor evict if the arena is above its limit. If it is far above, waits until the evictor has
-    /// caught up, for 20 ms at most: a thread that brings pages in must not outrun the evictor for long.
+    /// Has the evictor evict if the arena is above its limit. If the arena is far above, waits until the
+    /// evictor has caught up, for 20 ms at most: a thread that brings pages in must not outrun it for long.
     ///
     /// For a thread that has just brought pages in, and owns none. Neither allocates nor locks, so a signal
     /// handler may call it. The evictor must not: it would wait for itself.
@@ -102,7 +102,7 @@ impl Budget {
         self.core.counters.limit_wait_nanos.add(nanos);
     }
 
-    /// The evictor notes whether it could evict what it had to.
+    /// Notes whether the evictor's last cycle fell short of the limit. Only the evictor calls this.
     pub(super) fn set_cannot_keep_limit(&self, cannot: bool) {
         self.cannot_keep_limit.store(cannot, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The moving parts of an arena that swaps: table, store, tracker, resolver, and their threads.
+//! The parts of an arena that swaps: table, store, tracker, resolver, and their threads.
 
 use super::budget::Budget;
 use super::builder::Config;
@@ -42,12 +42,12 @@ pub(super) struct Engine {
 struct Threads {
     evictor: Option<EvictorThread>,
     handlers: Vec<JoinHandle>,
-    /// The last to end, so that it can tell of those whose end is waited for.
+    /// Ends last, so that it can report another thread that does not end.
     watchdog: Option<Watchdog>,
 }
 
 impl Engine {
-    /// All parts, and the evictor, which a thread is yet to be [started](Self::start) for.
+    /// All parts, and the evictor, which [`start`](Self::start) gives a thread.
     pub(super) fn new(
         config: &Config,
         tracker: Tracker,
@@ -82,14 +82,14 @@ impl Engine {
         Ok((Self { core, resolver, mailbox, budget, inline, stopped, threads }, evictor))
     }
 
-    /// Starts the threads. Should that fail, dropping the engine stops those that have been started.
+    /// Starts the threads. If that fails, dropping the engine stops those that have started.
     pub(super) fn start(
         &self,
         config: &Config,
         evictor: Evictor,
         heap: Weak<Heap>,
     ) -> Result<(), BuildError> {
-        // The keeper starts them, so that they share its descriptor table.
+        // The keeper starts the threads, so that they share its descriptor table.
         let started = self.core.backing.keeper().call(|| self.start_threads(config, evictor, heap));
         started.map_err(|e| SysError::from_io("pthread_create", &e).into())
     }
@@ -109,7 +109,7 @@ impl Engine {
             let filled = move || budget.keep_limit();
             threads.handlers.push(handler::spawn(number, resolver, interrupt, filled)?);
         }
-        // Where there is no time, nothing can take too long.
+        // Simulated threads have no clock, so they cannot stall.
         if !cfg!(thermocline_sim) {
             let (resolver, progress) = (Arc::clone(&self.resolver), Arc::clone(evictor.progress()));
             threads.watchdog = Some(Watchdog::spawn(config, resolver, progress)?);
@@ -121,12 +121,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the arena has been brought to a stand.
+    /// Whether [`stop`](Self::stop) has brought every stored page back.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Brings the stored pages of `range` back, and says how many.
+    /// Brings the stored pages of `range` back, and returns how many.
     pub(super) fn prefetch(&self, range: PageRange) -> Result<usize, ArenaError> {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
@@ -134,7 +134,7 @@ impl Engine {
         self.restore(range, EmptyPages::Leave).map(|outcome| outcome.restored)
     }
 
-    /// Brings the pages of `range` back that are stored.
+    /// Brings the stored pages of `range` back.
     fn restore(&self, range: PageRange, empty: EmptyPages) -> Result<RestoreOutcome, ArenaError> {
         let _in_library = InLibraryGuard::enter();
         // In parts, so that a long range exceeds a limit by a part at most.
@@ -150,7 +150,7 @@ impl Engine {
             self.budget.keep_limit();
             match result {
                 Ok(_) => {}
-                // It was stopped in between, so the kernel gives zeros by itself.
+                // The arena stopped meanwhile, so the kernel fills empty pages by itself.
                 Err(_) if self.is_stopped() => return Ok(RestoreOutcome::default()),
                 Err(e) => return Err(fill_error(e)),
             }
@@ -167,19 +167,19 @@ impl Engine {
 
     /// Makes sure that the pages of `range` can be touched without a fault.
     pub(super) fn ensure(&self, range: PageRange) -> Result<(), ArenaError> {
-        if self.is_resident(range) { Ok(()) } else { self.restore_all(range) }
+        if self.is_resident(range) { Ok(()) } else { self.make_resident(range) }
     }
 
     #[cold]
-    fn restore_all(&self, range: PageRange) -> Result<(), ArenaError> {
+    fn make_resident(&self, range: PageRange) -> Result<(), ArenaError> {
         match self.restore(range, EmptyPages::Populate)?.lost {
             0 => Ok(()),
             _ => Err(ArenaError::Lost),
         }
     }
 
-    /// Copies `bytes`, which lie in the arena from `offset` on, to `buffer` if any of them are stored,
-    /// and leaves those there.
+    /// Reads `bytes`, which begin at `offset` of the arena, and leaves stored pages stored. Copies the
+    /// bytes to `buffer` unless all of them are in memory.
     pub(super) fn peek<'a>(
         &self,
         offset: usize,
@@ -208,43 +208,42 @@ impl Engine {
         Ok(Peek::Copied(buffer))
     }
 
-    /// Brings the pages of `range` back and keeps them, until they are removed from the pins.
+    /// Pins the pages of `range` and brings them back.
     pub(super) fn pin(&self, range: PageRange) -> Result<(), ArenaError> {
         self.core.table.pins().add(range);
-        let pinned = self.settle(range);
+        let pinned = self.make_pinned_resident(range);
         if pinned.is_err() {
             self.core.table.pins().remove(range);
         }
         pinned
     }
 
-    /// Waits until all of `range`, which is pinned, is in memory and nobody's business but the
-    /// program's.
-    fn settle(&self, range: PageRange) -> Result<(), ArenaError> {
+    /// Brings the pinned pages of `range` back, and waits until the evictor is done with them.
+    fn make_pinned_resident(&self, range: PageRange) -> Result<(), ArenaError> {
         loop {
             if self.is_stopped() {
                 return Ok(());
             }
-            self.restore_all(range)?;
-            let settled = |page| {
+            self.make_resident(range)?;
+            let is_done = |page| {
                 let word = self.core.table.load(page);
                 word.state() == State::Resident && !word.is_in_batch()
             };
-            if range.iter().all(settled) {
+            if range.iter().all(is_done) {
                 break;
             }
-            // The evictor gives up what it had claimed, at the end of its batch.
+            // At the end of its batch the evictor gives up pinned pages that it had claimed.
             thread::sleep(Duration::from_micros(50));
         }
-        // The evictor claims none of these any more, so that it relies on no protection of theirs.
+        // The evictor claims none of these pages any more, so it does not rely on their protection.
         match self.core.isolation.admit(range) {
             Err(_) if self.is_stopped() => Ok(()),
             result => result.map_err(ArenaError::Sys),
         }
     }
 
-    /// Has the pages of `range` brought back in the background. A hint: dropped where many wait.
-    pub(super) fn will_need(&self, range: PageRange) -> Result<(), ArenaError> {
+    /// Asks the evictor to bring the pages of `range` back. Drops the request if its queue is full.
+    pub(super) fn request_prefetch(&self, range: PageRange) -> Result<(), ArenaError> {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
@@ -252,8 +251,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Has the pages of `range` evicted in the background. A hint: dropped where many wait.
-    pub(super) fn make_cold(&self, range: PageRange) -> Result<(), ArenaError> {
+    /// Asks the evictor to evict the pages of `range`. Drops the request if its queue is full.
+    pub(super) fn request_eviction(&self, range: PageRange) -> Result<(), ArenaError> {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }
@@ -261,7 +260,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Changes the limits, and has the evictor look where there is more in memory than may be now.
+    /// Changes the limits, and has the evictor evict if the arena is above them now.
     pub(super) fn change_limits(&self, change: impl FnOnce(&Limits)) -> Result<(), ArenaError> {
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
@@ -270,17 +269,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Pages' worth of memory beyond the limits.
+    /// Pages, and pages' worth of the store's bytes, above the limits.
     pub(super) fn excess(&self) -> usize {
         if self.is_stopped() { 0 } else { self.budget.excess() }
     }
 
-    /// Evicts everything that is not touched meanwhile.
+    /// Evicts every page that the program does not touch meanwhile.
     pub(super) fn evict_now(&self) -> Result<Evicted, ArenaError> {
         self.mailbox.ask(Command::EvictNow)
     }
 
-    /// Checks table and store on the evictor's thread, so that nothing is being evicted meanwhile.
+    /// Checks table and store on the evictor's thread, so that no eviction is under way.
     pub(super) fn check(&self) -> Result<(), String> {
         let core = Arc::clone(&self.core);
         let check = move || {
@@ -299,8 +298,8 @@ impl Engine {
         }
     }
 
-    /// Brings the arena to a stand: everything stored is brought back, and the memory is ordinary
-    /// memory from then on.
+    /// Stops the arena: brings every stored page back, and makes the memory ordinary memory from then
+    /// on.
     pub(super) fn stop(&self) -> Result<(), ArenaError> {
         let mut threads = self.threads.lock();
         if self.is_stopped() {
@@ -309,9 +308,9 @@ impl Engine {
         drop(threads.evictor.take());
         let all = self.core.table.extent();
         self.resolver.restore(all, EmptyPages::Leave).map_err(fill_error)?;
-        // Nothing is stored and nothing can be any more. Who faults from here on touches an empty
-        // page, and waits until nobody is registered for it and the kernel fills it by itself. The
-        // handlers go first: one that was late could take the page from under that thread.
+        // No page is stored, and none can be any more. A thread that faults from here on touches an
+        // empty page, and waits until the page is not registered any more and the kernel fills it.
+        // The handlers end first: a late one could take such a page away from the faulting thread.
         self.stopped.store(true, Ordering::Release);
         self.join_handlers(&mut threads);
         if let Some((inline, _)) = &self.inline {
@@ -319,9 +318,9 @@ impl Engine {
         }
         self.resolver.renew_poison_of_lost_pages();
         if let Err(e) = self.core.backing.unregister() {
-            event::abort_process("cannot let go of an arena's memory", &e);
+            event::abort_process("cannot unregister an arena's memory", &e);
         }
-        // Nothing is left in it, and the evictor's thread, which trims it otherwise, is no more.
+        // The store is empty, and the evictor, which otherwise trims it, has ended.
         self.core.store.trim();
         drop(threads.watchdog.take());
         Ok(())
@@ -335,17 +334,17 @@ impl Pager for Engine {
         }
         let populated = self.resolver.populate(range);
         self.budget.keep_limit();
-        // It may have been stopped in between, so that the kernel gives zeros by itself.
+        // If the arena stopped meanwhile, the kernel fills empty pages by itself.
         populated.is_ok() || self.is_stopped()
     }
 
     fn forget(&self, range: PageRange) {
-        // Should it fail, a stored copy is kept for longer than it is needed.
+        // On an error a stored copy stays for longer than it is needed.
         let _ = self.resolver.forget(range);
     }
 
     fn is_likely_resident(&self, range: PageRange) -> bool {
-        // Where both ends are, the rest is too, nearly always.
+        // If both ends are resident, the pages between them nearly always are.
         let ends = [range.start, PageIndex(range.end.0 - 1)];
         let is_resident = |page| self.core.table.load(page).state() == State::Resident;
         self.core.table.lost() == 0 && ends.into_iter().all(is_resident)
@@ -353,12 +352,12 @@ impl Pager for Engine {
 
     fn resident(&self, range: PageRange) -> usize {
         let is_resident = |page: &PageIndex| self.core.table.load(*page).state() == State::Resident;
-        // Beyond it all is empty.
+        // Pages beyond the extent are empty.
         range.intersection(self.core.table.extent()).iter().filter(is_resident).count()
     }
 
     fn release(&self, range: PageRange) -> Result<(), SysError> {
-        // The words of a stopped arena do not know what the kernel filled by itself.
+        // A page that the kernel has filled in a stopped arena is still empty by its word.
         let stopped = self.is_stopped();
         self.resolver.release(range)?;
         if stopped { self.core.backing.discard(range) } else { Ok(()) }
@@ -366,7 +365,7 @@ impl Pager for Engine {
 
     fn presence(&self, page: PageIndex) -> Presence {
         match self.core.table.load(page).state() {
-            // The words of a stopped arena do not know what the kernel filled by itself.
+            // A page that the kernel has filled in a stopped arena is still empty by its word.
             State::Empty if self.is_stopped() => Presence::Resident,
             State::Empty => Presence::Empty,
             State::Resident | State::Claimed => Presence::Resident,
@@ -411,8 +410,7 @@ fn fill_error(error: FillError) -> ArenaError {
 }
 
 impl Engine {
-    /// Ends the threads for good. Nobody can touch the memory any more, so nothing has to be brought
-    /// back.
+    /// Ends the threads. No thread can touch the memory any more, so no page has to come back.
     pub(super) fn shut_down(&self) {
         let mut threads = self.threads.lock();
         drop(threads.evictor.take());
@@ -423,7 +421,7 @@ impl Engine {
     fn join_handlers(&self, threads: &mut Threads) {
         self.core.backing.keeper().raise_interrupt();
         for handler in threads.handlers.drain(..) {
-            // A handler that panics aborts the process, so there is no result to look at.
+            // A handler thread that panics aborts the process.
             let _ = handler.join();
         }
     }

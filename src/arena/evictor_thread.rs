@@ -1,4 +1,4 @@
-//! The thread that looks and evicts.
+//! The evictor thread: when it scans, evicts, releases free memory and executes commands.
 
 use super::budget::Budget;
 use super::builder::Config;
@@ -15,7 +15,7 @@ use crate::sys::thread::JoinHandle;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// The running thread; dropping it stops it at the end of what it is doing.
+/// The running thread. Dropping this ends the thread after its present work.
 #[derive(Debug)]
 pub(super) struct EvictorThread {
     thread: Option<JoinHandle>,
@@ -23,7 +23,7 @@ pub(super) struct EvictorThread {
 }
 
 impl EvictorThread {
-    /// Starts it; called on the keeper's thread, whose descriptors it shares.
+    /// Starts the thread. The keeper must call this, because the evictor shares its descriptor table.
     pub(super) fn spawn(
         config: &Config,
         evictor: Evictor,
@@ -42,10 +42,10 @@ impl EvictorThread {
             started: Instant::now(),
             cycles: 0,
             pause: SHORTEST_PAUSE,
-            sweep: None,
-            warned: false,
+            next_sweep: None,
+            has_reported_sigbus: false,
         };
-        // A panic may leave pages claimed, and their touchers waiting.
+        // A panic may leave pages claimed, and threads that wait for them.
         let failed = "the evictor failed";
         let thread = sys::thread::spawn("thermo-evict", failed, || thread.run())?;
         Ok(Self { thread: Some(thread), mailbox })
@@ -71,28 +71,28 @@ struct Loop {
     config: Config,
     started: Instant,
     cycles: u64,
-    /// How long to leave an arena alone that is above its limit and gives nothing away.
+    /// The time to the next early cycle, if the arena is above its limit and a cycle evicts no page.
     pause: Duration,
-    /// When to go on with giving free memory back, if that is not done.
-    sweep: Option<Instant>,
-    /// Whether [`Self::check_sigbus_handler`] has had something to say.
-    warned: bool,
+    /// The time of the heap's next sweep, if the last one left free memory.
+    next_sweep: Option<Instant>,
+    /// Whether [`Self::check_sigbus_handler`] has reported another SIGBUS handler.
+    has_reported_sigbus: bool,
 }
 
-/// The shortest pause: a thread that writes fresh pages is done with some of them by then.
+/// The shortest pause. By then a thread that writes new pages has finished with some of them.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
-/// The pause between steps of giving free memory back, each of which takes a millisecond.
+/// The pause between two sweeps of the heap. A sweep takes about a millisecond.
 const SWEEP_PAUSE: Duration = Duration::from_millis(8);
 
 impl Loop {
     fn run(mut self) {
         self.evictor.progress().set_thread(sys::thread::id());
         let mut due = self.started + self.config.scan_interval;
-        // When to look before that, if somebody has asked for it.
+        // The time of the next early cycle, if a thread has requested one.
         let mut early = None;
         while !self.mailbox.is_stopping() {
-            let next = [early, self.sweep].into_iter().flatten().fold(due, Instant::min);
+            let next = [early, self.next_sweep].into_iter().flatten().fold(due, Instant::min);
             self.mailbox.wait(next.saturating_duration_since(Instant::now()));
             let now = Instant::now();
             if self.mailbox.take_scan_request() && early.is_none() {
@@ -100,13 +100,13 @@ impl Loop {
             }
             if now >= due {
                 self.cycle();
-                // A whole interval after the last was due, unless that has passed already.
+                // An interval after the last one was due, or at once if that time has passed.
                 due = (due + self.config.scan_interval).max(Instant::now());
             } else if early.is_some_and(|early| now >= early) {
-                early = self.look_early();
-            } else if self.sweep.is_some_and(|sweep| now >= sweep) {
+                early = self.cycle_early();
+            } else if self.next_sweep.is_some_and(|sweep| now >= sweep) {
                 let more = self.heap.upgrade().is_some_and(|heap| heap.sweep());
-                self.sweep = more.then(|| Instant::now() + SWEEP_PAUSE);
+                self.next_sweep = more.then(|| Instant::now() + SWEEP_PAUSE);
             }
             while !self.mailbox.is_stopping()
                 && let Some(command) = self.mailbox.take()
@@ -117,9 +117,9 @@ impl Loop {
         self.mailbox.close();
     }
 
-    /// Looks because there is more in memory than may be, and says when to look again if there still
-    /// is: at once where something went, after pauses that double where nothing did.
-    fn look_early(&mut self) -> Option<Instant> {
+    /// Runs a cycle because the arena is above its limit. Returns the time of the next early cycle if the
+    /// arena is still above it: at once if this one evicted pages, otherwise after a pause that doubles.
+    fn cycle_early(&mut self) -> Option<Instant> {
         if self.cycle() > 0 {
             self.pause = SHORTEST_PAUSE;
             return self.budget.is_over_limit().then(Instant::now);
@@ -132,15 +132,15 @@ impl Loop {
     fn execute(&mut self, command: Command) {
         let all = self.resolver.core.table.all();
         match command {
-            // Who asked may be gone, and who left a hint does not wait to hear.
+            // Dropped answers: the thread that asked may have ended, and no thread waits for a hint.
             Command::EvictNow(reply) => drop(reply.send(self.evictor.evict_all(self.now(), all))),
             Command::EvictRange(range) => drop(self.evictor.evict_all(self.now(), range)),
             Command::Restore(range) => self.restore(range),
-            Command::Run(what) => what(),
+            Command::Run(call) => call(),
         }
     }
 
-    /// The arena's time, in ticks since it was built. Under zeal each cycle is a tick.
+    /// Ticks since the arena was built. Under zeal each cycle is a tick.
     fn now(&self) -> Tick {
         if self.config.zeal {
             return Tick::new(self.cycles);
@@ -148,31 +148,31 @@ impl Loop {
         self.config.clock.tick_at(self.started.elapsed())
     }
 
-    /// Looks and evicts once, and says how many pages went.
+    /// Scans and evicts once. Returns how many pages went.
     fn cycle(&mut self) -> usize {
         self.cycles += 1;
         self.check_sigbus_handler();
         self.resolver.core.counters.scans.add(1);
-        self.release_what_is_free();
+        self.release_free_memory();
         let now = self.now();
         if self.config.zeal {
             return self.evictor.evict_all(now, self.resolver.core.table.all()).pages;
         }
         let over = self.budget.pages_over_limit();
         let (plan, enough) = self.plan(now, false);
-        // If it is not enough, only the resting regions are left.
+        // If the plan does not reach the limit, scan the resting regions too.
         let plan = if enough { plan } else { self.plan(now, true).0 };
         let done = plan.map(|plan| self.evictor.execute(now, plan)).unwrap_or_default();
         self.evictor.trim();
-        // Threads that bring pages in wait for the evictor only while that helps.
+        // Threads that bring pages in wait for the evictor only while it keeps up.
         self.budget.set_cannot_keep_limit(done.pages < over / 2);
         done.pages
     }
 
-    /// Looks who was touched, and makes a plan of it; false if it will not bring the arena below
-    /// its limit.
+    /// Scans and plans. False if the plan does not bring the arena below its limit. With `all` it scans
+    /// resting regions too.
     fn plan(&mut self, now: Tick, all: bool) -> (Option<EvictionPlan>, bool) {
-        // What the kernel refused has been counted, and the regions that it concerns rest.
+        // The evictor counts each refusal of the kernel, and lets its region rest.
         let _ = self.evictor.scan(now, all);
         let resident = self.resolver.core.table.resident();
         let limit = self.budget.limit();
@@ -182,32 +182,36 @@ impl Loop {
         (plan, plan.map_or(0, |plan| plan.pages) >= self.budget.pages_over_limit())
     }
 
-    /// Gives back freed memory, if it has been free for a while or there is more than may be.
-    fn release_what_is_free(&mut self) {
+    /// Gives freed memory back that has been free for a while, or all of it if the arena is above its
+    /// limit.
+    fn release_free_memory(&mut self) {
         let Some(heap) = self.heap.upgrade() else {
-            self.sweep = None;
+            self.next_sweep = None;
             return;
         };
-        self.sweep = heap.tick().then(|| Instant::now() + SWEEP_PAUSE);
+        self.next_sweep = heap.tick().then(|| Instant::now() + SWEEP_PAUSE);
         if self.budget.is_over_limit() {
             heap.release_dirty();
         }
     }
 
     fn restore(&self, range: PageRange) {
-        // A hint: what cannot be brought back now is brought back when it is touched.
+        // A hint: on an error the pages come back when the program touches them.
         if let Ok(brought) = self.resolver.restore(range, EmptyPages::Leave) {
             self.resolver.core.counters.prefetched_pages.add(brought.restored as u64);
         }
     }
 
-    /// Says so, once, when the program has installed a SIGBUS handler of its own after ours.
+    /// Reports, once, that the program has installed a SIGBUS handler after the library's.
     fn check_sigbus_handler(&mut self) {
-        if self.config.fault_mode == FaultMode::Inline && !self.warned && !sigbus::is_installed() {
-            self.warned = true;
+        if self.config.fault_mode == FaultMode::Inline
+            && !self.has_reported_sigbus
+            && !sigbus::is_installed()
+        {
+            self.has_reported_sigbus = true;
             event::report(format_args!(
-                "another handler for SIGBUS has been installed; for what is not its own it has to \
-                 call the one that it has replaced (see FaultMode::Inline)"
+                "another handler for SIGBUS has been installed; for addresses that are not its \
+                 own it has to call the handler that it replaced (see FaultMode::Inline)"
             ));
         }
     }

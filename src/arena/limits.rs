@@ -1,17 +1,17 @@
-//! How much may be in memory. Read on every fault, changed now and then.
+//! An arena's limits. Every fault reads them, and the program may change them at any time.
 
 use super::{Arena, ArenaError};
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::plain::{AtomicUsize, Ordering};
 use crate::prim::{BATCH_PAGES, PAGE_SIZE};
 
-/// The least that can be asked for, in bytes: a batch of pages.
+/// The lowest limit, in bytes: a batch of pages.
 pub(super) const LEAST: usize = BATCH_PAGES * PAGE_SIZE;
 
-/// The most that [`Limits::tolerance`] is.
+/// The highest value of [`Limits::tolerance`].
 const MOST_TOLERATED: usize = (4 << 20) / PAGE_SIZE;
 
-/// In pages; as many as there can be where there is no limit.
+/// The limits in pages. `usize::MAX` means that there is no limit.
 #[derive(Debug)]
 pub(super) struct Limits {
     resident: AtomicUsize,
@@ -28,21 +28,22 @@ impl Limits {
         Self { resident, memory }
     }
 
-    /// How many pages may be in memory while the store holds so many bytes, if there is a limit.
+    /// How many pages may be in memory while the store holds `stored` bytes, if there is a limit.
     pub(super) fn resident(&self, stored: usize) -> Option<usize> {
-        // Neither tells anything about other memory. Who changes one has the evictor look after that.
+        // Relaxed: no other data depends on the limits. The thread that changes one rings the evictor
+        // afterwards.
         let resident = self.resident.load(Ordering::Relaxed);
         let memory = self.memory.load(Ordering::Relaxed);
         if memory == usize::MAX {
             return (resident != usize::MAX).then_some(resident);
         }
-        // However full the store is, a batch of pages can be worked with.
+        // The arena needs a batch of pages to work with, however full the store is.
         let beside = memory.saturating_sub(stored.div_ceil(PAGE_SIZE)).max(BATCH_PAGES);
         Some(resident.min(beside))
     }
 
-    /// How many pages, and pages' worth of the store's bytes, there are above the limits. Unlike what
-    /// may be resident this knows no least: what cannot be evicted counts too.
+    /// How many pages, and pages' worth of the store's bytes, are above the limits. Unlike
+    /// [`resident`](Self::resident) this leaves no room for a batch: pages that cannot go count too.
     pub(super) fn excess(&self, resident: usize, stored: usize) -> usize {
         let memory = self.memory.load(Ordering::Relaxed);
         let together = resident.saturating_add(stored.div_ceil(PAGE_SIZE));
@@ -75,37 +76,37 @@ impl Limits {
 }
 
 impl Arena {
-    /// Changes the [resident limit](crate::Builder::resident_limit), or does away with it. What is
-    /// above a lower one is evicted right after, in the background.
+    /// Changes the [resident limit](crate::Builder::resident_limit); `None` removes it. If the arena
+    /// is above the new limit, the evictor begins to evict right after, in the background.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::LimitTooLow`] below 256 KiB, [`ArenaError::NotSwapping`] where nothing is ever
-    /// evicted, [`ArenaError::ForkedChild`] in a fork. The limit stays what it was.
+    /// [`ArenaError::LimitTooLow`] below 256 KiB, [`ArenaError::NotSwapping`] if the arena evicts
+    /// nothing, [`ArenaError::ForkedChild`] in a child after fork. The limit is then unchanged.
     pub fn set_resident_limit(&self, bytes: Option<usize>) -> Result<(), ArenaError> {
         self.set_limit(bytes, Limits::set_resident)
     }
 
-    /// Changes the [memory limit](crate::Builder::memory_limit), or does away with it. What is
-    /// above a lower one is evicted right after, in the background.
+    /// Changes the [memory limit](crate::Builder::memory_limit); `None` removes it. If the arena is
+    /// above the new limit, the evictor begins to evict right after, in the background.
     ///
-    /// A program that has a bound for all of its memory, such as that of a container, can give an
-    /// arena what the rest of it leaves, and adjust that every now and then.
+    /// A program with a bound on all of its memory, such as a container's, can give the arena the
+    /// part that the rest of the program does not use, and adjust the limit from time to time.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::LimitTooLow`] below 256 KiB, [`ArenaError::NotSwapping`] where nothing is ever
-    /// evicted, [`ArenaError::ForkedChild`] in a fork. The limit stays what it was.
+    /// [`ArenaError::LimitTooLow`] below 256 KiB, [`ArenaError::NotSwapping`] if the arena evicts
+    /// nothing, [`ArenaError::ForkedChild`] in a child after fork. The limit is then unchanged.
     pub fn set_memory_limit(&self, bytes: Option<usize>) -> Result<(), ArenaError> {
         self.set_limit(bytes, Limits::set_memory)
     }
 
-    /// Bytes in memory beyond the limits, at the moment. 0 where there is no limit.
+    /// Bytes in memory above the limits at the moment. 0 if there is no limit.
     ///
-    /// The evictor is at work on them, but memory can be written faster than it can be compressed, and
-    /// what does not compress stays. A program with a hard bound behind its limit looks at this, which
-    /// costs a few loads: it lets those wait who write while this is high, and gives something up if
-    /// it stays so.
+    /// The evictor works to bring them down, but a program can write memory faster than the evictor
+    /// compresses it, and incompressible pages stay. A program with a hard bound above its limit can
+    /// poll this, which costs a few loads: while the value is high it lets its writers wait, and if
+    /// the value stays high it frees memory.
     #[must_use]
     pub fn excess_bytes(&self) -> u64 {
         self.inner.engine().map_or(0, |engine| (engine.excess() * PAGE_SIZE) as u64)
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_store_holds_is_not_left_for_pages() {
+    fn bytes_in_the_store_count_against_the_memory_limit() {
         let mib = 1 << 20;
         assert_eq!(Limits::new(None, None).resident(mib), None);
         let resident = Limits::new(Some(mib), None);

@@ -1,8 +1,8 @@
 //! Commands to the evictor.
 //!
 //! A handler thread and a signal handler may ring too, so ringing must not wait. A signal handler may interrupt
-//! a thread of the program that is ringing, and touch an evicted page; then the handler thread that serves the
-//! page rings next. So the mailbox is a futex, flags and a lock-free queue, and not a channel.
+//! a thread of the program while it rings, and touch an evicted page; then the handler thread that serves the
+//! page rings too. So the mailbox is a futex, flags and a lock-free queue, and not a channel.
 
 use super::error::ArenaError;
 use crate::evict::Evicted;
@@ -14,18 +14,18 @@ use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::time::Duration;
 
-/// The most commands that wait. A further hint is dropped, a further request waits for its turn.
+/// The capacity of the queue. A full queue drops hints, and lets requests wait.
 const QUEUE: usize = 64;
 
 /// A request to the evictor.
 pub(super) enum Command {
     /// Evict every page that the program does not touch meanwhile, and answer.
     EvictNow(Sender<Evicted>),
-    /// Evict those of these pages that the program does not touch meanwhile.
+    /// Evict the pages of this range that the program does not touch meanwhile.
     EvictRange(PageRange),
     /// Bring these pages back.
     Restore(PageRange),
-    /// Call this between cycles.
+    /// Call this function between cycles.
     Run(Box<dyn FnOnce() + Send>),
 }
 

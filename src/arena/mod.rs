@@ -256,8 +256,8 @@ impl Arena {
         let (offset, len) = self.inner.locate(&range)?;
         let engine = self.inner.engine()?;
         match advice {
-            Advice::Cold => engine.make_cold(PageRange::within(offset, len)),
-            Advice::WillNeed => engine.will_need(PageRange::touching(offset, len)),
+            Advice::Cold => engine.request_eviction(PageRange::within(offset, len)),
+            Advice::WillNeed => engine.request_prefetch(PageRange::touching(offset, len)),
         }
     }
 

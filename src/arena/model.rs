@@ -1,9 +1,9 @@
-//! Every order in which two or three threads can meet on one or two pages, by a model checker.
+//! Two or three threads on one or two pages, in every order of their steps, by the model checker loom.
 //!
-//! The real table, resolver, evictor, trackers and store run on the simulated kernel; the words and
-//! all locks are loom's, so that what an ordering does not promise does not hold either. SeqCst
-//! accesses are AcqRel to it, and fences are what they are. Orders with more than so many
-//! preemptions are left out: `LOOM_MAX_PREEMPTIONS`.
+//! The real table, resolver, evictor, trackers and store run on the simulated kernel. The page words and
+//! all locks are loom's, so a guarantee that a memory ordering does not give does not hold here. Loom
+//! treats SeqCst accesses as AcqRel, and models fences as such. `LOOM_MAX_PREEMPTIONS` bounds the
+//! preemptions of an order; loom leaves out orders with more.
 
 use crate::alloc::BlockMap;
 use crate::evict::Evictor;
@@ -21,7 +21,7 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// An arena of some pages whose touchers are served inline.
+/// An arena of a few pages, with inline faults.
 struct World {
     kernel: Arc<Kernel>,
     core: Arc<Core>,
@@ -54,8 +54,8 @@ impl World {
         Arc::new(world)
     }
 
-    /// Fills a page: with one word over and over, which takes no room in the store, or, where `value`
-    /// is above 100, with something that compresses.
+    /// Fills a page: with one repeated word, which takes no room in the store, or, if `value` is above
+    /// 100, with bytes that compress.
     fn write(&self, page: usize, value: u8) {
         let word = [value, 0, 0, 0, value, 0, 0, 0];
         let written = self.kernel.write(PageIndex(page), |bytes| {
@@ -82,7 +82,7 @@ impl World {
         self.core.table.all()
     }
 
-    /// In the tick that pages were touched in, so that a touch changes no word.
+    /// Evicts in the tick in which the pages were touched, so that a touch changes no word.
     fn evict(&self) -> usize {
         let mut evictor = self.evictor.lock().unwrap().take().unwrap();
         let pages = evictor.evict_all(Tick::new(0), self.all()).pages;
@@ -110,10 +110,10 @@ impl World {
     }
 }
 
-/// What a thread does.
+/// The steps of one thread.
 type Part = fn(&World);
 
-/// Runs the parts, the first of them in the thread that checks, in every order.
+/// Runs the parts in every order: the first in the checking thread, each other in a thread of its own.
 fn check(test: &str, pages: usize, slabs: usize, before: Part, parts: &'static [Part]) {
     for tracker in [Tracker::Zap, Tracker::Rwp] {
         let mut model = loom::model::Builder::new();
@@ -140,7 +140,7 @@ fn check(test: &str, pages: usize, slabs: usize, before: Part, parts: &'static [
         let bound = model.preemption_bound.unwrap_or(0);
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{test} with {tracker}: orders={orders} preemptions<={bound}");
-        // Fewer would mean that the parts never meet.
+        // With fewer orders the parts would never meet.
         assert!(orders > 20, "{test} with {tracker}: {orders} orders");
     }
 }
@@ -198,7 +198,7 @@ fn evict_and_prefetch() {
     check("evict_and_prefetch", 2, 0, nothing, &[evict, |world| world.prefetch()]);
 }
 
-/// Where it is stored, or in memory.
+/// Reads the first page where it is: in the store or in memory.
 fn peek(world: &World) {
     let mut bytes = [0; PAGE_SIZE];
     match world.resolver.peek(PageIndex(0), 0..8, &mut bytes) {
@@ -228,7 +228,7 @@ fn evict_and_free() {
     check("evict_and_free", 1, 0, nothing, &[evict, |world| world.release(0)]);
 }
 
-/// What was taken back from the evictor is not free before he is done with it.
+/// A page that a touch took back from the evictor is not free before the evictor is done with it.
 #[test]
 fn evict_touch_and_free() {
     check(
@@ -243,7 +243,7 @@ fn evict_touch_and_free() {
     );
 }
 
-/// A block is read by one who has seen no more than the word.
+/// A thread that has seen only the page word reads the block.
 #[test]
 fn evict_and_prefetch_a_block() {
     let before = |world: &World| world.write(0, 101);
@@ -261,21 +261,21 @@ fn free_and_prefetch() {
     );
 }
 
-/// Pins the first page, and waits until it is nobody's business but the program's.
+/// Pins the first page, brings it back, and waits until the evictor is done with it.
 fn pin(world: &World) {
     let page = PageIndex(0).only();
     world.core.table.pins().add(page);
-    let settled = || {
+    let is_done = || {
         let word = world.core.table.load(page.start);
         word.state() == State::Resident && !word.is_in_batch()
     };
     while {
         world.resolver.restore(page, EmptyPages::Populate).unwrap();
-        !settled()
+        !is_done()
     } {
         thread::yield_now();
     }
-    // Claimed, it is about to be given up.
+    // If it is claimed, the evictor is about to give it up.
     let word = world.core.table.load(page.start);
     assert!(!matches!(word.state(), State::Dropping | State::Stored), "pinned, and {word:?}");
     world.read(0);
@@ -287,7 +287,7 @@ fn evict_and_pin() {
     check("evict_and_pin", 1, 0, nothing, &[evict, pin]);
 }
 
-/// The slot that a fault frees is what the evictor looks for.
+/// The fault frees the slot that the evictor needs.
 #[test]
 fn fault_and_compaction() {
     let before = |world: &World| {

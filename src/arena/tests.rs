@@ -147,7 +147,7 @@ fn a_handler_thread_that_fails_aborts_the_process_and_says_why() {
         let (arena, bytes) = stored(Setup::parse("zap/handler"));
         // In the descriptor table of the arena's threads, which a thread of the program cannot change.
         let backing = &arena.inner.engine().unwrap().core.backing;
-        backing.keeper().call(|| backing.uffds()[0].sabotage());
+        backing.keeper().call(|| backing.uffds()[0].replace_file());
         println!("read {}", read(bytes, 0));
         return;
     }

@@ -1,18 +1,18 @@
-//! The thread that tells of others that do not go on.
+//! The watchdog: the thread that finds and reports stalls.
 //!
-//! A thread of the arena that dies takes the process with it, and says why. One that is stuck, in the
-//! kernel or for want of a processor, would leave threads parked on pages in silence. Neither the
-//! evictor nor a handler could tell of it: each may be the one that is stuck, and the evictor sleeps
-//! for up to an hour. So there is a thread for it, which sleeps, takes no lock, touches no arena and
-//! needs nobody. It looks at
+//! A thread of the arena that panics aborts the process and reports why. A thread that is stuck, in the
+//! kernel or without a processor to run on, would leave threads waiting for pages without a report. The
+//! evictor and the handler threads cannot report it: each may be the stuck one, and the evictor may sleep
+//! for an hour. The watchdog takes no lock, touches no arena memory and depends on no other thread. It
+//! checks
 //!
-//! * each handler: at which message it is, and whether its descriptor has some that it does not read;
+//! * each handler thread: its present message, and whether its descriptor has unread messages;
 //! * the evictor, while it has claimed pages;
-//! * pages whose owner somebody waits for, whoever that is: a thread that prefetches or releases,
-//!   or that serves its own touch.
+//! * each page with waiters, because its owner may be any thread: one that prefetches or releases, or one
+//!   that serves its own touch.
 
 use super::builder::Config;
-use super::stall::{StallDetector, Verdict, is_punctual, period};
+use super::stall::{StallDetector, StallEvent, is_on_time, period};
 use crate::fault::{FaultMode, Resolver};
 use crate::prim::PageIndex;
 use crate::stats::{Progress, Seen};
@@ -25,7 +25,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The running thread; dropping it ends it.
+/// The running thread. Dropping this ends the thread.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     thread: Option<JoinHandle>,
@@ -33,7 +33,7 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts it; called on the keeper's thread, whose descriptors it shares.
+    /// Starts the thread. The keeper must call this, because the watchdog shares its descriptor table.
     pub(super) fn spawn(
         config: &Config,
         resolver: Arc<Resolver>,
@@ -41,15 +41,15 @@ impl Watchdog {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(Bell::new());
         let now = Instant::now();
-        // Touches that are served inline send no messages.
+        // With inline faults there are no handler threads.
         let inline = config.fault_mode == FaultMode::Inline;
         let handlers = if inline { 0 } else { config.handler_threads };
-        let mut rounds = Rounds {
+        let mut checks = Checks {
             resolver,
             evictor,
-            of_handlers: (0..handlers).map(|_| StallDetector::new(now)).collect(),
-            of_evictor: StallDetector::new(now),
-            of_pages: (0..WAITER_LOG_ENTRIES).map(|_| StallDetector::new(now)).collect(),
+            handlers: (0..handlers).map(|_| StallDetector::new(now)).collect(),
+            evictor_stall: StallDetector::new(now),
+            pages: (0..WAITER_LOG_ENTRIES).map(|_| StallDetector::new(now)).collect(),
             aborts: config.abort_on_stall,
         };
         let (stopped, period) = (Arc::clone(&stop), period(config.stall_limit));
@@ -58,7 +58,7 @@ impl Watchdog {
             let mut before = Instant::now();
             while !stopped.wait(period) {
                 let now = Instant::now();
-                rounds.look(now, is_punctual(now.duration_since(before), period));
+                checks.run(now, is_on_time(now.duration_since(before), period));
                 before = now;
             }
         })?;
@@ -76,52 +76,53 @@ impl Drop for Watchdog {
     }
 }
 
-struct Rounds {
+/// A stall detector for each thread of the arena and for each sampled page with waiters.
+struct Checks {
     resolver: Arc<Resolver>,
     evictor: Arc<Progress>,
-    /// What each is at, and whether there are messages that it has not read.
-    of_handlers: Vec<StallDetector<(Seen, bool)>>,
-    of_evictor: StallDetector<Seen>,
-    of_pages: Vec<StallDetector<WaiterSample>>,
+    /// The page that each handler thread is at, and whether it leaves messages unread.
+    handlers: Vec<StallDetector<(Seen, bool)>>,
+    evictor_stall: StallDetector<Seen>,
+    pages: Vec<StallDetector<WaiterSample>>,
     aborts: bool,
 }
 
-impl Rounds {
-    fn look(&mut self, now: Instant, punctual: bool) {
+impl Checks {
+    fn run(&mut self, now: Instant, on_time: bool) {
         let resolver = &self.resolver;
-        let report = Report { resolver, aborts: self.aborts };
-        for (number, suspicion) in self.of_handlers.iter_mut().enumerate() {
+        let reporter = Reporter { resolver, aborts: self.aborts };
+        for (number, detector) in self.handlers.iter_mut().enumerate() {
             let progress = resolver.progress(number);
             let seen = progress.seen();
             let unread = resolver.core.backing.uffds()[number].has_messages();
-            // Whether there are more is no matter while it is at one.
-            let at = match seen.page() {
+            // While it serves a message, it need not read the next ones.
+            let work = match seen.page() {
                 Some(_) => Some((seen, false)),
                 None => unread.then_some((seen, true)),
             };
-            let handler = Stuck::Handler { number, thread: progress.thread(), page: seen.page() };
-            report.tell(&handler, suspicion.look(at, now, punctual));
+            let handler = Suspect::Handler { number, thread: progress.thread(), page: seen.page() };
+            reporter.report(&handler, detector.check(work, now, on_time));
         }
         let seen = self.evictor.seen();
-        let evictor = Stuck::Evictor { thread: self.evictor.thread(), page: seen.page() };
-        let at = seen.page().map(|_| seen);
-        report.tell(&evictor, self.of_evictor.look(at, now, punctual));
-        for (place, suspicion) in self.of_pages.iter_mut().enumerate() {
+        let evictor = Suspect::Evictor { thread: self.evictor.thread(), page: seen.page() };
+        let work = seen.page().map(|_| seen);
+        reporter.report(&evictor, self.evictor_stall.check(work, now, on_time));
+        for (place, detector) in self.pages.iter_mut().enumerate() {
             let waited = resolver.core.table.waiter_sample(place);
             let page = waited.map(WaiterSample::page);
-            report.tell(&Stuck::Owner { page }, suspicion.look(waited, now, punctual));
+            reporter.report(&Suspect::Owner { page }, detector.check(waited, now, on_time));
         }
     }
 }
 
-/// Who is stuck, and at which page; at none, where it is about going on.
-enum Stuck {
+/// A thread that may be stuck, and the page that it is at, if any.
+enum Suspect {
     Handler { number: usize, thread: u32, page: Option<PageIndex> },
     Evictor { thread: u32, page: Option<PageIndex> },
     Owner { page: Option<PageIndex> },
 }
 
-impl fmt::Display for Stuck {
+impl fmt::Display for Suspect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handler { number, thread, .. } => {
@@ -130,55 +131,56 @@ impl fmt::Display for Stuck {
             Self::Evictor { thread, .. } => {
                 write!(f, "the evictor thermo-evict (thread {thread})")
             }
-            Self::Owner { .. } => f.write_str("the owner of a page that others wait for"),
+            Self::Owner { .. } => f.write_str("the owner of a page with waiters"),
         }
     }
 }
 
-struct Report<'a> {
+struct Reporter<'a> {
     resolver: &'a Resolver,
     aborts: bool,
 }
 
-impl Report<'_> {
-    fn tell(&self, who: &Stuck, found: Verdict) {
+impl Reporter<'_> {
+    fn report(&self, suspect: &Suspect, event: Option<StallEvent>) {
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
-        match found {
-            Verdict::Nothing => {}
-            Verdict::GoesOn(stood) => {
-                event::report(format_args!("{who} goes on, after {}", seconds(stood)));
+        match event {
+            None => {}
+            Some(StallEvent::Ended(time)) => {
+                event::report(format_args!(
+                    "{suspect} makes progress again after {}",
+                    seconds(time)
+                ));
             }
-            Verdict::Stalled(stood) => {
+            Some(StallEvent::Began(time)) => {
                 self.resolver.core.counters.stalls.add(1);
-                let at = self.at(who);
-                let stall = format!("{who} has been {at} for {}", seconds(stood));
+                let work = self.work_of(suspect);
+                let stall = format!("{suspect} has been {work} for {}", seconds(time));
                 if self.aborts {
-                    event::abort_process(
-                        "a stall, and Builder::abort_on_stall was asked for",
-                        &stall,
-                    );
+                    event::abort_process("a stall, and Builder::abort_on_stall is set", &stall);
                 }
                 event::report(format_args!(
-                    "{stall}; touches of evicted pages wait for it. What a thread is doing is in wchan, \
-                     status and stack of /proc/{}/task/THREAD, and in a debugger",
+                    "{stall}; touches of evicted pages wait for it. To see what the thread does, read \
+                     wchan, status and stack in /proc/{}/task/THREAD, or attach a debugger",
                     std::process::id()
                 ));
             }
         }
     }
 
-    /// What somebody is at.
-    fn at(&self, who: &Stuck) -> String {
+    /// What the thread is doing, for a report.
+    fn work_of(&self, suspect: &Suspect) -> String {
         let state = |page| self.resolver.core.table.load(page).state();
-        match *who {
-            Stuck::Handler { page: None, .. } => "leaving messages unread".to_owned(),
-            Stuck::Handler { page: Some(page), .. } | Stuck::Evictor { page: Some(page), .. } => {
+        match *suspect {
+            Suspect::Handler { page: None, .. } => "leaving messages unread".to_owned(),
+            Suspect::Handler { page: Some(page), .. }
+            | Suspect::Evictor { page: Some(page), .. } => {
                 format!("at page {} ({:?})", page.0, state(page))
             }
-            Stuck::Owner { page: Some(page) } => {
+            Suspect::Owner { page: Some(page) } => {
                 format!("keeping page {} {:?}", page.0, state(page))
             }
-            Stuck::Evictor { page: None, .. } | Stuck::Owner { page: None } => String::new(),
+            Suspect::Evictor { page: None, .. } | Suspect::Owner { page: None } => String::new(),
         }
     }
 }

@@ -17,7 +17,7 @@ enum ItemState {
     /// Detached, and its bytes are in the batch.
     Detached,
     Compressed(Handle),
-    /// Known to be as it was when it was detached.
+    /// The page is as it was when it was detached.
     Intact(Handle),
     Dropping,
     /// Dropped, or no longer claimed.
@@ -97,8 +97,8 @@ impl Batch {
         self.items.clear();
         progress.end();
         self.turn = self.turn.wrapping_add(1);
-        // The batch took some hundred microseconds, so other threads may wait for the processor. This is std's
-        // yield, because the simulation need not try an order of steps here.
+        // The batch took some hundred microseconds, and other threads may wait for the processor. This is std's
+        // yield, so the simulation tries no orders of steps here.
         std::thread::yield_now();
     }
 }
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_made_of_neighbours_in_picked_states() {
+    fn a_run_consists_of_neighbours_in_picked_states() {
         let pages = [3, 4, 5, 9, 10].map(PageIndex);
         let states = [
             ItemState::Claimed,

@@ -17,7 +17,7 @@ use crate::track::Core;
 use batch::Batch;
 use std::sync::Arc;
 
-/// What became of pages that the evictor was to evict. A page has 4096 bytes.
+/// The outcome for the pages that the evictor was to evict. A page has 4096 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -40,7 +40,7 @@ pub struct Evicted {
 #[derive(Debug)]
 pub(crate) struct Evictor {
     core: Arc<Core>,
-    /// The page of the batch that the evictor is at.
+    /// The page that the evictor is at, for the watchdog.
     progress: Arc<Progress>,
     /// A [`RegionSchedule`] for each region.
     schedule: LazySlice<AtomicU64>,
@@ -60,7 +60,7 @@ impl Evictor {
         Ok(Self { core, progress: Arc::default(), schedule, interval, batch, cursor: 0 })
     }
 
-    /// The page that the evictor is at while it owns pages.
+    /// The page that the evictor is at while it has claimed pages.
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
@@ -165,8 +165,8 @@ impl Evictor {
         armed.and(pins.runs(range, admit))
     }
 
-    /// The ages of the pages that could go: pages in memory that are armed, do not back off and are not pinned.
-    /// A plan must not count on any other page.
+    /// The ages of the evictable pages: they are in memory and armed, do not back off and are not pinned. A plan
+    /// must not count on any other page.
     pub(crate) fn ages(&self, now: Tick) -> AgeHistogram {
         let mut ages = AgeHistogram::default();
         let table = &self.core.table;
@@ -199,7 +199,7 @@ impl Evictor {
         done
     }
 
-    /// Gives back the memory that the store does not need.
+    /// Gives spare memory of the store back to the system.
     pub(crate) fn trim(&self) {
         self.core.store.trim();
     }
@@ -227,7 +227,7 @@ impl Evictor {
         if table.pins().has(page) || table.claim(page, word).is_err() {
             return false;
         }
-        // A thread that pins it from here on finds it claimed, and takes it back.
+        // A thread that pins the page from here on finds it claimed, and takes it back.
         let pinned = table.pins().has(page);
         if pinned {
             table.leave_batch(page, |word| word);

@@ -1,4 +1,4 @@
-//! The evictor by itself, on memory that this thread alone touches.
+//! The evictor without its thread, on memory that only the test touches.
 
 #![allow(unsafe_code)]
 
@@ -11,11 +11,11 @@ use crate::store::Decompressor;
 use crate::sys::backing::{Content, FaultDelivery};
 use crate::track::Tracker;
 
-/// Three regions, of which the last one is not full.
+/// Three regions; the last one is not full.
 const PAGES: usize = 2 * REGION_PAGES + 100;
 const ALL: PageRange = PageRange::new(0, PAGES);
 
-/// Of an order that leaves out what is idle for longest.
+/// `all_from` of a plan under which no page must go: an age above the largest.
 const NONE: u32 = Tick::MAX_AGE + 1;
 
 struct Fixture {
@@ -23,7 +23,7 @@ struct Fixture {
     core: Arc<Core>,
 }
 
-/// The words of a page, which are those of no other page.
+/// A word of a page. No other page has it.
 fn word_of(page: PageIndex, i: usize) -> u64 {
     (page.0 * 10_000 + i / 8) as u64
 }
@@ -35,7 +35,7 @@ impl Fixture {
         Self::on(Core::new(bytes, kind, 0, delivery, store_limit).unwrap(), zeal)
     }
 
-    /// All pages are in memory, of tick 0, and hold their words.
+    /// A fixture whose pages are all in memory, with tick 0 and their words.
     fn on(core: Core, zeal: bool) -> Self {
         let core = Arc::new(core);
         let evictor = Evictor::new(Arc::clone(&core), 1, zeal).unwrap();
@@ -91,9 +91,9 @@ impl Fixture {
     fn execute(&mut self, now: u64, all_from: u32, some_from: u32, pages: usize) -> Evicted {
         let done =
             self.evictor.execute(Tick::new(now), EvictionPlan { all_from, some_from, pages });
-        // Whatever happened, nothing is left half done.
-        let settled = |page| matches!(self.state(page), State::Resident | State::Stored);
-        assert!((0..PAGES).all(settled));
+        // After any outcome no page is in an intermediate state.
+        let is_final = |page| matches!(self.state(page), State::Resident | State::Stored);
+        assert!((0..PAGES).all(is_final));
         self.core.table.check().unwrap();
         let words = ALL.iter().map(|page| self.core.table.load(page));
         let handles = words.filter(|word| word.state() == State::Stored).map(Word::handle);
@@ -109,17 +109,17 @@ fn each(test: &str, run: impl Fn(Fixture)) {
 }
 
 #[test]
-fn what_is_idle_for_long_enough_goes_and_what_was_touched_stays() {
-    each("what_is_idle_for_long_enough_goes", |mut it| {
+fn idle_pages_go_and_touched_pages_stay() {
+    each("idle_pages_go", |mut it| {
         it.scan(1);
         assert_eq!(it.core.counters.armed_pages.get(), PAGES as u64);
-        assert_eq!(it.core.counters.scanned_pages.get(), 0, "nothing was watched before");
+        assert_eq!(it.core.counters.scanned_pages.get(), 0, "no page was armed before");
         it.touch(3);
         it.touch(700);
         it.scan(2);
         assert_eq!(it.core.counters.scanned_pages.get(), PAGES as u64);
-        assert_eq!(it.core.counters.armed_pages.get(), PAGES as u64 + 2, "the touched ones anew");
-        // The third region, which was found quiet, is looked at again at tick 4.
+        assert_eq!(it.core.counters.armed_pages.get(), PAGES as u64 + 2, "the touched ones again");
+        // The third region was quiet; its next scan is due at tick 4.
         it.scan(5);
         let ages = it.evictor.ages(Tick::new(5));
         assert_eq!([0, 3, 4, 5].map(|age| ages.at_least(age)), [PAGES, PAGES, PAGES - 2, 0]);
@@ -131,7 +131,7 @@ fn what_is_idle_for_long_enough_goes_and_what_was_touched_stays() {
         assert!(it.core.counters.freezes.get() >= (PAGES / BATCH_PAGES) as u64);
         assert!(it.core.counters.freeze_nanos.get() >= it.core.counters.longest_freeze_nanos.get());
         assert!(it.core.counters.longest_freeze_nanos.get() > 0);
-        // Younger ones go where so many are wanted.
+        // Younger pages go only as far as the plan wants more.
         assert_eq!(it.execute(5, NONE, 4, 1).pages, 0);
         assert_eq!(it.execute(5, NONE, 3, 1).pages, 1);
         assert_eq!(it.stored().len(), PAGES - 1);
@@ -139,19 +139,15 @@ fn what_is_idle_for_long_enough_goes_and_what_was_touched_stays() {
 }
 
 #[test]
-fn a_touch_after_the_last_look_keeps_a_page() {
-    each("a_touch_after_the_last_look", |mut it| {
+fn a_page_touched_after_the_last_scan_stays() {
+    each("a_page_touched_after_the_last_scan", |mut it| {
         (1..4).for_each(|now| it.scan(now));
         it.touch(9);
         it.touch(2 * REGION_PAGES);
         let scanned = it.core.counters.scanned_pages.get();
         it.scan(4);
-        assert_eq!(
-            it.core.counters.scanned_pages.get(),
-            scanned,
-            "quiet, and looked at again later"
-        );
-        // What is not fresh is looked at before anything goes.
+        assert_eq!(it.core.counters.scanned_pages.get(), scanned, "quiet regions are not due");
+        // The evictor scans a region that was not scanned just now before any of its pages goes.
         let done = it.execute(4, 3, 3, usize::MAX);
         assert_eq!(done, Evicted { pages: PAGES - 2, ..Evicted::default() });
         assert_eq!(it.core.table.load(PageIndex(9)).tick(), Tick::new(4));
@@ -160,8 +156,8 @@ fn a_touch_after_the_last_look_keeps_a_page() {
 }
 
 #[test]
-fn no_more_pages_go_than_were_ordered_and_the_next_order_goes_on_there() {
-    each("no_more_pages_go_than_were_ordered", |mut it| {
+fn a_plan_evicts_no_more_pages_than_it_says_and_the_next_one_continues_there() {
+    each("a_plan_evicts_no_more_pages", |mut it| {
         it.scan(1);
         it.scan(3);
         let mut gone = 0;
@@ -171,10 +167,10 @@ fn no_more_pages_go_than_were_ordered_and_the_next_order_goes_on_there() {
             let done = it.execute(3, NONE, 1, pages);
             assert_eq!(done, Evicted { pages, ..Evicted::default() });
             gone += pages;
-            // From the first page on without a gap: none is passed over.
+            // The stored pages have no gap, from the first page on.
             assert_eq!(it.stored(), (0..gone).collect::<Vec<_>>());
         }
-        // The first region has something again, but it is not its turn.
+        // The first region has an evictable page again, but another region is next.
         let page = PageIndex(20);
         let word = it.core.table.load(page);
         it.core.table.begin_fill(page, word).unwrap();
@@ -188,22 +184,22 @@ fn no_more_pages_go_than_were_ordered_and_the_next_order_goes_on_there() {
         assert_eq!(it.execute(5, NONE, 1, 1).pages, 1);
         assert_eq!(it.state(20), State::Resident);
         assert_eq!(it.state(gone), State::Stored);
-        // After the last region comes the first.
+        // The first region follows the last.
         assert_eq!(it.execute(5, NONE, 1, PAGES).pages, PAGES - gone);
         assert_eq!(it.stored().len(), PAGES);
     });
 }
 
 #[test]
-fn an_order_takes_all_of_the_old_and_some_of_the_young() {
-    each("an_order_takes_all_of_the_old", |mut it| {
+fn a_plan_evicts_all_old_pages_before_young_ones() {
+    each("a_plan_evicts_all_old_pages", |mut it| {
         it.scan(1);
         (0..REGION_PAGES).for_each(|page| it.touch(page));
         it.scan(3);
         it.scan(5);
         let ages = it.evictor.ages(Tick::new(5));
         assert_eq!(ages.at_least(4), PAGES - REGION_PAGES);
-        // The young are those of the first region, which comes first where age makes no difference.
+        // The young pages lie in the first region, with which the evictor begins.
         let old = PAGES - REGION_PAGES;
         assert_eq!(it.execute(5, 4, 2, 50).pages, 50);
         assert!(it.stored().iter().all(|page| *page >= REGION_PAGES));
@@ -215,8 +211,8 @@ fn an_order_takes_all_of_the_old_and_some_of_the_young() {
 }
 
 #[test]
-fn pinned_pages_neither_count_nor_go() {
-    each("pinned_pages_neither_count_nor_go", |mut it| {
+fn pinned_pages_have_no_age_and_stay() {
+    each("pinned_pages_have_no_age", |mut it| {
         let pinned = PageRange::new(10, 20);
         it.scan(1);
         it.core.table.pins().add(pinned);
@@ -228,7 +224,7 @@ fn pinned_pages_neither_count_nor_go() {
         assert!(pinned.iter().all(|page| it.state(page.0) == State::Resident));
         assert!(pinned.iter().all(|page| !it.core.table.load(page).is_in_batch()));
         it.core.table.pins().remove(pinned);
-        // They count as touched when they are watched again.
+        // They count as touched when they are armed again.
         it.scan(8);
         it.scan(12);
         assert_eq!(it.execute(12, 4, 4, usize::MAX).pages, 10);
@@ -236,8 +232,8 @@ fn pinned_pages_neither_count_nor_go() {
 }
 
 #[test]
-fn what_does_not_compress_stays_and_is_left_alone_for_a_while() {
-    each("what_does_not_compress_stays", |mut it| {
+fn an_incompressible_page_stays_and_backs_off() {
+    each("an_incompressible_page_stays", |mut it| {
         let mut noise = 1u64;
         for i in 0..PAGE_SIZE / 8 {
             noise ^= noise << 13;
@@ -262,8 +258,8 @@ fn what_does_not_compress_stays_and_is_left_alone_for_a_while() {
 }
 
 #[test]
-fn a_full_store_ends_an_order_and_what_does_not_fit_stays() {
-    for kind in common::trackers("a_full_store_ends_an_order") {
+fn a_full_store_ends_a_plan_and_the_other_pages_stay() {
+    for kind in common::trackers("a_full_store_ends_a_plan") {
         let mut it = Fixture::new(kind, 64 << 10, false);
         it.scan(1);
         it.scan(4);
@@ -271,7 +267,10 @@ fn a_full_store_ends_an_order_and_what_does_not_fit_stays() {
         assert!(done.store_full && done.pages > 0 && done.pages < PAGES);
         assert_eq!(it.stored(), (0..done.pages).collect::<Vec<_>>());
         let full = it.core.counters.store_full_pages.get();
-        assert!(full >= 1 && full <= BATCH_PAGES as u64, "one batch has found out: {full}");
+        assert!(
+            full >= 1 && full <= BATCH_PAGES as u64,
+            "only one batch met the full store: {full}"
+        );
         let again = it.execute(4, 2, 1, usize::MAX);
         assert!(again.store_full && again.pages == 0);
         assert_eq!(it.stored().len(), done.pages);
@@ -279,21 +278,25 @@ fn a_full_store_ends_an_order_and_what_does_not_fit_stays() {
 }
 
 #[test]
-fn zeal_makes_batches_of_a_few_pages() {
-    for kind in common::trackers("zeal_makes_batches") {
+fn zeal_varies_the_size_of_batches() {
+    for kind in common::trackers("zeal_varies_the_size") {
         let mut it = Fixture::new(kind, 64 << 20, true);
         it.scan(1);
         it.scan(4);
         assert_eq!(it.execute(4, 2, 2, BATCH_PAGES + 8).pages, BATCH_PAGES + 8);
-        assert_eq!(it.core.counters.freezes.get(), 3, "of a whole batch, one page, and seven");
+        assert_eq!(
+            it.core.counters.freezes.get(),
+            3,
+            "of a whole batch, of one page, and of seven"
+        );
         assert_eq!(it.evictor.evict_all(Tick::new(4), ALL).pages, PAGES - BATCH_PAGES - 8);
         assert_eq!(it.stored().len(), PAGES);
     }
 }
 
 #[test]
-fn evicting_all_takes_what_is_neither_watched_nor_old_and_nothing_outside() {
-    each("evicting_all_takes_what_is_neither_watched_nor_old", |mut it| {
+fn evict_all_takes_unarmed_and_young_pages_of_its_range_alone() {
+    each("evict_all_takes_unarmed_and_young_pages", |mut it| {
         let within = PageRange::new(100, REGION_PAGES + 7);
         let done = it.evictor.evict_all(Tick::new(2), within);
         assert_eq!(done, Evicted { pages: within.pages(), ..Evicted::default() });
@@ -303,19 +306,19 @@ fn evicting_all_takes_what_is_neither_watched_nor_old_and_nothing_outside() {
 }
 
 #[test]
-fn hot_regions_are_left_alone_for_a_while_and_not_counted() {
-    each("hot_regions_are_left_alone", |mut it| {
+fn hot_regions_rest_and_their_pages_have_no_age() {
+    each("hot_regions_rest", |mut it| {
         let hot = REGION_PAGES as u64;
         for now in 1..4 {
             it.scan(now);
             (0..REGION_PAGES).for_each(|page| it.touch(page));
         }
-        // Found hot at ticks 2 and 3: it rests.
+        // The scans at ticks 2 and 3 found the region hot, so it rests.
         let armed = it.core.counters.armed_pages.get();
         assert_eq!(armed, PAGES as u64 + hot, "armed at ticks 1 and 2");
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), PAGES - REGION_PAGES);
         assert_eq!(it.execute(3, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
-        // A look at everything watches it all the same.
+        // A scan of all regions arms it all the same.
         it.evictor.scan(Tick::new(3), true).unwrap();
         assert_eq!(it.core.counters.armed_pages.get(), armed + hot);
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), REGION_PAGES);
@@ -323,21 +326,21 @@ fn hot_regions_are_left_alone_for_a_while_and_not_counted() {
 }
 
 #[test]
-fn progress_is_over_when_a_batch_is() {
-    each("progress_is_over", |mut it| {
+fn progress_names_no_page_after_a_batch() {
+    each("progress_names_no_page", |mut it| {
         let before = it.evictor.progress().seen();
         it.scan(1);
         it.scan(4);
         it.execute(4, 2, 2, 3);
         let after = it.evictor.progress().seen();
-        assert_ne!(after, before, "it has come to pages");
-        assert_eq!(after.page(), None, "and is at none any more");
+        assert_ne!(after, before, "the evictor was at pages");
+        assert_eq!(after.page(), None, "the evictor is at no page");
     });
 }
 
 #[test]
-fn memory_that_the_store_can_spare_is_given_back() {
-    each("memory_that_the_store_can_spare", |mut it| {
+fn trim_gives_spare_memory_of_the_store_back() {
+    each("trim_gives_spare_memory", |mut it| {
         let spare = |it: &Fixture| {
             let bytes: Vec<u8> = (0..PAGE_SIZE / 8).flat_map(|i| (i / 8).to_ne_bytes()).collect();
             let put = it.core.store.put(&mut crate::store::Compressor::new(), &bytes, 0);
@@ -355,8 +358,8 @@ fn memory_that_the_store_can_spare_is_given_back() {
 }
 
 #[test]
-fn where_nothing_is_old_enough_nothing_is_looked_at() {
-    each("where_nothing_is_old_enough", |mut it| {
+fn a_region_without_old_pages_is_not_scanned() {
+    each("a_region_without_old_pages", |mut it| {
         it.scan(1);
         it.scan(3);
         let scanned = it.core.counters.scanned_pages.get();

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counting_begins_with_the_oldest() {
+    fn pages_of_at_least_an_age_are_counted() {
         let mut ages = AgeHistogram::default();
         for age in [0, 0, 3, 10, 500, Tick::MAX_AGE] {
             ages.add(age);

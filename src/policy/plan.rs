@@ -14,12 +14,12 @@ pub(crate) struct EvictionPlan {
     pub(crate) pages: usize,
 }
 
-/// What a plan is made from.
+/// The input of a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Situation<'a> {
-    /// The ages of the pages that could go.
+    /// The ages of the evictable pages.
     pub(crate) ages: &'a AgeHistogram,
-    /// Pages in memory, including those that cannot go.
+    /// Pages in memory, evictable or not.
     pub(crate) resident: usize,
     /// The most pages that may be in memory, if there is a limit.
     pub(crate) limit: Option<usize>,
@@ -54,7 +54,7 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Option<EvictionPlan> {
         older += pages;
         all_from = age;
     }
-    // Everything that can go is not enough.
+    // All evictable pages together are too few.
     (older > 0).then_some(EvictionPlan { all_from: 0, some_from: 0, pages: older })
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_cannot_go_do_not_keep_the_others() {
+    fn a_plan_takes_all_evictable_pages_when_they_are_too_few() {
         let ages = ages(&[0, 3]);
         let situation = Situation { ages: &ages, resident: 50, limit: Some(10), cold_age: 100 };
         assert_eq!(plan(&situation), Some(EvictionPlan { all_from: 0, some_from: 0, pages: 2 }));
@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plan_asks_for_what_is_there(
+        fn a_plan_asks_for_existing_pages_and_for_enough_of_them(
             list in proptest::collection::vec(0u32..2000, 0..200),
             stuck in 0usize..50,
             limit: Option<u8>,

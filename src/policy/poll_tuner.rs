@@ -134,7 +134,7 @@ mod tests {
     fn the_tuner_finds_the_faster_mode_and_keeps_it() {
         assert!(polls(10_000, 5_000) > 9_900);
         let tries = polls(5_000, 10_000);
-        assert!((3..50).contains(&tries), "{tries}: tried again, and ever more seldom");
+        assert!((3..50).contains(&tries), "{tries} tries of the slower mode, ever more seldom");
         assert!(polls(5_000, RARE * 10) < 50, "the tuner remembers a mode that is far slower");
         assert_eq!(polls(RARE + 1, 1), 0, "polling does not pay for rare messages");
     }

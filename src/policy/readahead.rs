@@ -1,7 +1,7 @@
 //! Which stored pages to bring back together with a touched one.
 //!
-//! To bring sixteen pages back in one call costs a fault's entry, its exit and its calls once. A page that is
-//! brought back and then not touched costs its decompression, and memory. So:
+//! If one fault brings sixteen pages back, its entry, exit and system calls are paid for once. A page that comes
+//! back and is not touched costs its decompression, and memory. So:
 //!
 //! * *Streams.* For each part of the arena [`Readahead`] remembers the last few runs that were brought back. A
 //!   fault next to the end of a run continues it in the same direction. From the second time on the window
@@ -25,14 +25,14 @@ const HISTORIES: usize = 64;
 /// Runs in a history: a cache line, less the word that says which run to forget next.
 const RUNS: usize = 7;
 
-/// A run that was brought back: its first page, its length in pages, how often it continued another run, and
-/// whether it goes down rather than up. A word of zero is no run.
+/// A run that was brought back: its first page, its length in pages, how often it has been continued, and
+/// whether it goes down. A word of zero is no run.
 const FIRST: Field = Field::lowest(40);
 const LEN: Field = FIRST.then(8);
 const STREAK: Field = LEN.then(4);
 const DOWN: Field = STREAK.then(1);
 
-/// A fault that leaves out fewer pages than this continues the run before it.
+/// A fault continues a run if fewer pages than this lie between them.
 const NEAR: usize = 2;
 
 /// log2 of the largest window.
@@ -189,11 +189,11 @@ impl Readahead {
         (len > 0 && same_tick).then(|| PageRange::new(first, first + len))
     }
 
-    /// Learns that of a sample `hits` pages were touched and `misses` were not.
+    /// Takes note that `hits` pages of a sample were touched and `misses` were not.
     pub(crate) fn learn(&self, hits: u64, misses: u64) {
         self.tuner.hits.fetch_add(hits, Ordering::Relaxed);
         self.tuner.misses.fetch_add(misses, Ordering::Relaxed);
-        // Misses are a reason to act at once.
+        // Many misses lower the level without waiting for the end of the turn.
         if self.tuner.misses.load(Ordering::Relaxed) >= u64::from(TURN / 2) {
             self.reconsider();
         }
@@ -209,7 +209,7 @@ impl Readahead {
         let level = if misses > hits {
             level.saturating_sub(1)
         } else if misses * 4 <= hits && continued >= begun * if level < LARGEST { 3 } else { 1 } {
-            // Below the first level, which misses have cut down, more hits are needed to rise.
+            // Misses have pushed the level below the first one. To rise again it needs more continued runs.
             level + 1
         } else {
             level

@@ -6,8 +6,8 @@
 //! * In a *hot* region nearly every page is touched between two scans. It rests for one scan interval, then
 //!   for three, up to 31. While it rests its pages are not armed and count as touched.
 //! * In a *quiet* region no page is touched. It stays armed, and the evictor scans it only every second
-//!   interval, then every fourth, up to every sixteenth. The evictor notices a touch that much later, and still
-//!   in time: it scans a region again before it chooses pages of it.
+//!   interval, then every fourth, up to every sixteenth. The evictor notices a touch that much later, which
+//!   does no harm: it scans a region again before it chooses pages of it.
 
 use crate::prim::Tick;
 use crate::prim::pack::Field;
@@ -48,7 +48,7 @@ impl RegionSchedule {
 
     /// Whether the time to scan or arm the region has come.
     pub(crate) fn is_due(self, now: Tick, interval: u32) -> bool {
-        // No wait is longer than the longest rest. A due tick further ahead is one of long ago.
+        // No wait is longer than the longest rest. A tick further ahead is in the past: ticks turn over.
         let ahead = now.age_at(Tick::new(DUE.get(self.0)));
         self.0 == 0 || ahead == 0 || ahead > interval << MAX_HOT_LEVEL
     }
@@ -99,7 +99,7 @@ impl RegionSchedule {
         let hot = HOT.get(word);
         let word = HOT.set(word, (hot + 1).min(MAX_HOT_LEVEL));
         if hot == 0 {
-            // One scan is no habit.
+            // One scan does not make a region hot.
             return Self(word).due_after(now, interval);
         }
         Self(ARMED.set(word, 0)).due_after(now, ((1 << hot) - 1) * interval)
@@ -145,7 +145,7 @@ mod tests {
             let mut region = RegionSchedule::default();
             let mut now = Tick::new(u64::from(Tick::MAX_AGE) - 10);
             assert!(region.is_due(now, interval));
-            // From the second scan on an interval armed, then the rest.
+            // From the second scan on: an interval armed, then the rest.
             let rests = [2, 1, 4, 8, 16, 32, 32, 32];
             assert_eq!(waits(&mut region, &mut now, interval, 500), rests);
             assert_eq!(region.armed_for(now), None);
@@ -153,7 +153,7 @@ mod tests {
             region = region.scanned(now.after(1), interval, 100, 512);
             assert_eq!(region.armed_for(now.after(2)), Some(2));
             region = region.scanned(now.after(2), interval, 512, 512);
-            assert!(region.is_armed(), "one scan is no habit");
+            assert!(region.is_armed(), "one scan does not make a region hot");
         }
     }
 

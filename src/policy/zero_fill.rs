@@ -5,10 +5,10 @@ use crate::prim::sync::plain::{AtomicU64, Ordering};
 use crate::prim::units::index;
 use crate::prim::{PageIndex, PageRange};
 
-/// Chooses the pages to populate at a first touch: growing windows while a thread writes memory from one end
-/// to the other, one page otherwise.
+/// Chooses the pages to populate at a first touch: windows that double while first touches come in ascending
+/// order, one page otherwise.
 ///
-/// All faults share it without a lock. A race costs a window that is too small.
+/// All faults share it without a lock. A race makes a window too small, and does no other harm.
 #[derive(Debug, Default)]
 pub(crate) struct ZeroFillWindow {
     /// The end of the last window.

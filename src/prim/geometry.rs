@@ -1,4 +1,4 @@
-//! How memory is divided: every size that more than one room relies on.
+//! The sizes that more than one room relies on.
 
 /// log2 of [`PAGE_SIZE`].
 pub(crate) const PAGE_SHIFT: u32 = 12;
@@ -15,9 +15,9 @@ pub(crate) const REGION_PAGES: usize = 1 << REGION_SHIFT;
 /// Bytes in a region: 2 MiB.
 pub(crate) const REGION_BYTES: usize = REGION_PAGES * PAGE_SIZE;
 
-/// Pages that are evicted together, at most. They are locked in memory meanwhile, and dropped while the
-/// arena is frozen.
+/// The most pages that are evicted together. Under `rwp` they are locked in memory meanwhile, and the evictor
+/// drops them during a freeze.
 pub(crate) const BATCH_PAGES: usize = 64;
 
-/// Pages that one call brings back, at most.
+/// The most pages that one call brings back.
 pub(crate) const READAHEAD_PAGES: usize = 16;

@@ -1,9 +1,9 @@
-//! Pages, runs of pages and time, each a type of its own, so that none is taken for another.
+//! Pages, runs of pages, ticks and handles: a type for each, so that the compiler tells them apart.
 
 use super::geometry::{PAGE_SHIFT, PAGE_SIZE};
 use core::fmt;
 
-/// A count or an index, of which there are never more than memory can hold.
+/// A count or an index as `usize`, which has 64 bits.
 #[inline]
 pub(crate) const fn index(n: u64) -> usize {
     const { assert!(usize::BITS == 64, "thermocline needs 64-bit addresses") };
@@ -29,7 +29,7 @@ impl PageIndex {
         self.0 << PAGE_SHIFT
     }
 
-    /// The run that holds this page alone.
+    /// The range of this page alone.
     pub(crate) const fn only(self) -> PageRange {
         PageRange { start: self, end: Self(self.0 + 1) }
     }
@@ -41,7 +41,7 @@ impl fmt::Debug for PageIndex {
     }
 }
 
-/// A run of neighbouring pages; `end` is the first page after it.
+/// A range of neighbouring pages. `end` is the first page after it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageRange {
     pub(crate) start: PageIndex,
@@ -111,21 +111,21 @@ impl fmt::Debug for PageRange {
     }
 }
 
-/// A point in an arena's time, counted in scan intervals modulo 2^[`Tick::BITS`].
+/// A point in an arena's time, counted in quanta of its age clock, modulo 2^[`Tick::BITS`].
 ///
-/// Only differences mean anything. A page idle for a whole turn of the clock looks young once,
-/// which costs nothing but a delay.
+/// Only differences have a meaning. When the clock has turned over, a page that was idle for a whole
+/// turn seems young again. Its eviction is then late, and nothing else happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Tick(u32);
 
 impl Tick {
     /// Bits of a tick: twelve days at one tick a second.
     pub(crate) const BITS: u32 = 20;
-    /// The longest time that can be told apart from a shorter one.
+    /// The largest age.
     pub(crate) const MAX_AGE: u32 = (1 << Self::BITS) - 1;
 
     pub(crate) const fn new(ticks: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "masked first: the clock turns over")]
+        #[expect(clippy::cast_possible_truncation, reason = "masked before: the clock turns over")]
         let turned = (ticks & Self::MAX_AGE as u64) as u32;
         Self(turned)
     }
@@ -145,8 +145,8 @@ impl Tick {
     }
 }
 
-/// Where a stored page's bytes are: a token that the store gives out and takes back, and that
-/// nobody else looks into. It fits in [`Handle::BITS`] bits.
+/// Where the store keeps a page's bytes. Only the store reads the bits, of which there are
+/// [`Handle::BITS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handle(u64);
 
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_bytes() {
+    fn a_byte_range_has_pages_that_it_touches_and_pages_within_it() {
         assert_eq!(PageRange::touching(0, 1), PageRange::new(0, 1));
         assert_eq!(PageRange::touching(4095, 2), PageRange::new(0, 2));
         assert!(PageRange::touching(5000, 0).is_empty());
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_turn_over() {
+    fn age_is_right_when_ticks_turn_over() {
         let before = Tick::new(u64::from(Tick::MAX_AGE));
         assert_eq!(before.age_at(before.after(3)), 3);
         assert_eq!(before.after(1).raw(), 0);

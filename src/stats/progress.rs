@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beginning_the_same_page_again_changes_what_is_seen() {
+    fn beginning_the_same_page_again_changes_the_snapshot() {
         let progress = Progress::default();
         assert_eq!(progress.seen().page(), None);
         let last = PageIndex((1 << 32) - 1);

@@ -1,8 +1,8 @@
 //! An arena's memory, together with the descriptors that deliver its faults.
 //!
-//! The seam between kinds of memory. Everything above speaks of pages, counted from the arena's start; how
-//! pages are read, filled, discarded and protected is decided here. There is one kind so far: shared memory, a
-//! memfd. What works on shared memory alone is in [`SharedBacking`].
+//! The seam between kinds of memory. Its callers name pages, counted from the arena's start; this module
+//! decides how to read, fill, discard and protect them. There is one kind so far: shared memory, a memfd.
+//! [`SharedBacking`] has the calls that work on shared memory alone.
 
 mod fill;
 mod plain;
@@ -18,7 +18,7 @@ use super::memory::SharedMemory;
 use super::pagemap::{PageFilter, Pagemap};
 use super::stripes::Stripes;
 use super::uapi::{UFFD_FEATURE_POISON, UFFD_FEATURE_SIGBUS};
-use super::uffd::{Kind, Outcome, Uffd};
+use super::uffd::{CallTarget, Outcome, Uffd};
 use crate::prim::sync::{Mutex, MutexGuard, thread};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
@@ -53,7 +53,8 @@ pub(crate) struct Backing {
     /// Makes the calls of threads in whose table a descriptor's number means another file.
     keeper: Keeper,
     counters: Arc<Counters>,
-    /// False from `unregister` on. Held while a part is registered anew, which must not happen after that.
+    /// False from `unregister` on. A thread that registers a part anew holds the lock meanwhile, because it
+    /// must not register after that.
     registered: Mutex<bool>,
 }
 
@@ -86,7 +87,7 @@ impl Backing {
         Ok(Arc::new(this))
     }
 
-    /// The same memory, for what works on shared memory alone.
+    /// The same memory, with the calls that work on shared memory alone.
     pub(crate) fn shared(self: &Arc<Self>) -> SharedBacking {
         SharedBacking::new(Arc::clone(self))
     }
@@ -95,7 +96,7 @@ impl Backing {
         self.for_parts(range, |uffd, start, len| uffd.register(start, len, self.mode))
     }
 
-    /// The descriptors. The first one stands for what they all have in common.
+    /// The descriptors. They have the same features and route.
     pub(crate) fn uffds(&self) -> &[Uffd] {
         &self.uffds
     }
@@ -119,7 +120,7 @@ impl Backing {
         PageRange::within(0, self.memory.len())
     }
 
-    /// The page that an address lies in, if it lies in the arena.
+    /// The page of an address, if the address lies in the arena.
     pub(crate) fn page_of(&self, address: u64) -> Option<PageIndex> {
         self.memory.offset_of(index(address)).map(PageIndex::containing)
     }
@@ -132,7 +133,7 @@ impl Backing {
     ) -> Result<(), SysError> {
         self.stripes.parts(range).try_for_each(|(descriptor, part)| {
             let (start, len) = (self.memory.address(part), part.bytes());
-            self.with_uffd(descriptor, Kind::Descriptor, |uffd| call(uffd, start, len))
+            self.with_uffd(descriptor, CallTarget::Descriptor, |uffd| call(uffd, start, len))
         })
     }
 
@@ -141,12 +142,12 @@ impl Backing {
     fn for_first_part(
         &self,
         range: PageRange,
-        kind: Kind,
+        target: CallTarget,
         call: impl Fn(&Uffd, u64, usize) -> Result<Outcome, SysError> + Sync,
     ) -> Result<Outcome, SysError> {
         let (descriptor, part) = self.stripes.first_part(range);
         let (start, len) = (self.memory.address(part), part.bytes());
-        match self.with_uffd(descriptor, kind, |uffd| call(uffd, start, len))? {
+        match self.with_uffd(descriptor, target, |uffd| call(uffd, start, len))? {
             Outcome::Done if part != range => Ok(Outcome::Partial(part.bytes())),
             outcome => Ok(outcome),
         }
@@ -158,13 +159,13 @@ impl Backing {
     fn with_uffd<R: Send>(
         &self,
         descriptor: usize,
-        kind: Kind,
+        target: CallTarget,
         call: impl Fn(&Uffd) -> Result<R, SysError> + Sync,
     ) -> Result<R, SysError> {
         let uffd = &self.uffds[descriptor];
-        if uffd.is_usable(kind) {
+        if uffd.is_usable(target) {
             let result = call(uffd);
-            if result.is_ok() || uffd.is_ours() {
+            if result.is_ok() || uffd.is_original() {
                 return result;
             }
         }
@@ -187,7 +188,7 @@ impl Backing {
     /// The kernel may do a part of a piece, or none while the address space changes. On older kernels (6.1 for
     /// one) a call must stay within one mapping, and the program may have cut the arena's mapping to pieces
     /// (mlock, mprotect, madvise on a part of it). Then the pieces become shorter. `otherwise` decides about
-    /// every other outcome at a page: to go on after so many pages, or to stop.
+    /// every other outcome at a page: to go on after the number of pages that it returns, or to stop.
     fn in_pieces<E: From<SysError>>(
         range: PageRange,
         call: impl Fn(PageRange) -> Result<Outcome, SysError>,
@@ -222,7 +223,7 @@ impl Backing {
         name: &'static str,
         call: impl Fn(&Uffd, u64, usize) -> Result<Outcome, SysError> + Sync,
     ) -> Result<(), SysError> {
-        let call = |piece| self.for_first_part(piece, Kind::Pages, &call);
+        let call = |piece| self.for_first_part(piece, CallTarget::Pages, &call);
         // Protection fills no pages, so every other outcome means that the range is gone.
         let (_, stopped) = Self::in_pieces(range, call, |_, outcome| match outcome {
             Outcome::NoMemory => Err(SysError::no_memory(name)),
@@ -290,9 +291,10 @@ impl Backing {
     pub(crate) fn poison(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
         if self.uffds[0].has(UFFD_FEATURE_POISON) {
-            // Any other outcome: the page exists or is poisoned already, is no longer registered, as after
-            // the mapping below, or the kernel has no memory. In each case the mapping replaces the page.
-            if self.for_first_part(range, Kind::Descriptor, Uffd::poison)? == Outcome::Done {
+            // Any other outcome means that the page exists, is poisoned already, is no longer registered (as
+            // after the mapping below), or that the kernel has no memory. In each case the mapping replaces
+            // the page.
+            if self.for_first_part(range, CallTarget::Descriptor, Uffd::poison)? == Outcome::Done {
                 return Ok(());
             }
         }
@@ -335,7 +337,7 @@ impl Backing {
 #[cfg(test)]
 #[cfg(not(thermocline_sim))]
 impl Backing {
-    /// Takes a page away as on kernels without `UFFDIO_POISON`.
+    /// Makes a page inaccessible as on kernels without `UFFDIO_POISON`.
     pub(crate) fn map_inaccessible(&self, page: PageIndex) {
         self.memory.map_inaccessible(page.only()).unwrap();
     }

@@ -78,7 +78,7 @@ fn free(entry: &AtomicU64, seen: u64) {
 }
 
 impl PageTable {
-    /// The page in this entry, if it has waiters still. `entry` is below [`WAITER_LOG_ENTRIES`].
+    /// The page in this entry, if it still has waiters. `entry` is below [`WAITER_LOG_ENTRIES`].
     pub(crate) fn waiter_sample(&self, entry: usize) -> Option<WaiterSample> {
         let entry = &self.waiter_log.entries[entry];
         let seen = entry.load(Ordering::Relaxed);

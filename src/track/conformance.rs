@@ -1,4 +1,4 @@
-//! One test for every tracker: what the contracts of [`Watch`] and [`Protection`] promise.
+//! The contracts of [`Watch`] and [`Protection`], tested on each tracker.
 
 #![allow(unsafe_code)]
 
@@ -16,11 +16,11 @@ use std::thread;
 const PAGES: usize = 64;
 const ALL: PageRange = PageRange::new(0, PAGES);
 
-/// Memory with every page present and unwatched, a tracker, and a thread that lets everybody
-/// through who has to wait.
+/// Memory whose pages are all present and not armed, a tracker, and a handler thread that lifts the protection
+/// of each page with a waiter.
 ///
-/// That thread takes the place of the page table: while `evicting` is locked it lifts nothing, as a
-/// resolver lifts nothing that is claimed without taking it.
+/// The lock `evicting` takes the place of the page words: while the test holds it, the handler thread lifts no
+/// protection. The resolver likewise lifts no protection of a claimed page before it has taken the page back.
 struct Fixture {
     watch: Arc<dyn Watch>,
     protection: Arc<dyn Protection>,
@@ -54,7 +54,7 @@ impl Fixture {
                     for message in &buf[..got] {
                         let page = backing.page_of(message.address).unwrap();
                         messages.fetch_add(1, Ordering::SeqCst);
-                        let _nobody_evicts = evicting.lock();
+                        let _not_evicting = evicting.lock();
                         protection.lift(page.only()).unwrap();
                     }
                 }
@@ -78,10 +78,10 @@ impl Fixture {
         unsafe { self.at(page).write_volatile(value) }
     }
 
-    /// The bytes of a page of the application's view, for system calls.
+    /// Bytes of a page of the program's view, for system calls.
     #[allow(clippy::mut_from_ref, reason = "memory that belongs to no Rust object")]
     fn bytes(&self, page: usize) -> &mut [u8] {
-        // SAFETY: within the mapping; the tests let nothing else near the page meanwhile.
+        // SAFETY: within the mapping; no test accesses the page in another way meanwhile.
         unsafe { core::slice::from_raw_parts_mut(self.at(page), 64) }
     }
 
@@ -125,25 +125,25 @@ fn each(test: &str, run: impl Fn(Fixture)) {
 }
 
 #[test]
-fn reads_and_writes_are_seen_and_neighbours_are_not_touched() {
-    each("reads_and_writes_are_seen", |it| {
+fn the_watch_sees_reads_and_writes_and_no_neighbours() {
+    each("the_watch_sees_reads_and_writes", |it| {
         it.arm();
         assert_eq!(it.touched(), [0; 0]);
         it.read(5);
         it.write(9, 1);
-        assert_eq!(it.touched(), [5, 9], "and no other, however the kernel reads around");
-        assert_eq!(it.touched(), [5, 9], "looking changes nothing");
+        assert_eq!(it.touched(), [5, 9], "no neighbour, although the kernel may fault around");
+        assert_eq!(it.touched(), [5, 9], "a scan changes no page");
         it.watch.arm(PageRange::new(0, 8)).unwrap();
-        assert_eq!(it.touched(), [9], "what is not armed again stays touched");
+        assert_eq!(it.touched(), [9], "a page that is not armed again stays touched");
         it.read(4);
         assert_eq!(it.touched(), [4, 9]);
-        assert_eq!(it.messages(), 0, "a touch that is only watched is no message");
+        assert_eq!(it.messages(), 0, "the kernel sends no message for a touch of an armed page");
     });
 }
 
 #[test]
-fn what_came_in_unarmed_counts_as_touched() {
-    each("what_came_in_unarmed", |it| {
+fn pages_that_come_in_unarmed_count_as_touched() {
+    each("pages_that_come_in_unarmed", |it| {
         it.arm();
         it.shared.discard(PageRange::new(7, 9)).unwrap();
         let bytes = vec![3; 2 * PAGE_SIZE];
@@ -157,8 +157,8 @@ fn what_came_in_unarmed_counts_as_touched() {
 }
 
 #[test]
-fn system_calls_are_seen_and_other_views_are_not() {
-    each("system_calls_are_seen", |it| {
+fn the_watch_sees_system_calls_and_no_accesses_of_other_views() {
+    each("the_watch_sees_system_calls", |it| {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
         it.arm();
         writer.write_all(it.bytes(3)).unwrap();
@@ -209,13 +209,13 @@ fn held_pages_stay_intact_until_they_are_touched() {
         it.protection.freeze(ALL).unwrap();
         assert_eq!(it.intact(range), [10, 11, 13, 14, 15, 16, 17, 18, 19]);
         it.write(17, 9);
-        assert_eq!(it.messages(), 1, "a writer of a held page has to be let through");
+        assert_eq!(it.messages(), 1, "a writer of a held page waits for a handler thread");
         assert!(!it.intact(range).contains(&17));
         it.protection.thaw(ALL).unwrap();
         it.protection.release(range).unwrap();
         it.write(18, 8);
         it.write(10, 8);
-        assert_eq!(it.messages(), 1, "after release nobody waits");
+        assert_eq!(it.messages(), 1, "after release no thread waits");
         assert_eq!((it.read(17), it.read(18)), (9, 8));
     });
 }
@@ -249,7 +249,7 @@ fn a_touch_during_freeze_is_never_missed() {
             let mut checked = 0;
             for round in 0..rounds {
                 let evicting = it.evicting.lock();
-                // In every second round the writer is at rest, so that something is intact.
+                // In every second round the writer pauses, so that pages are intact.
                 pause.store(round % 2 == 0, Ordering::Relaxed);
                 it.arm();
                 it.hold(range);
@@ -266,13 +266,13 @@ fn a_touch_during_freeze_is_never_missed() {
                 it.protection.release(range).unwrap();
                 drop(evicting);
             }
-            assert!(checked > 0, "no page was ever intact: the test has seen nothing");
+            assert!(checked > 0, "no page was ever intact, so the test has checked none");
         });
     });
 }
 
-/// Whatever takes a page out of the page table (reclaim by the kernel, for one) takes a mark in it
-/// along. The page must not pass for untouched while it can be changed unseen.
+/// A page that leaves the page table, by the kernel's reclaim for example, loses the mark in its entry. It must
+/// not count as untouched while the program can change it unseen.
 #[test]
 fn a_lost_mark_is_never_taken_for_an_untouched_page() {
     each("a_lost_mark", |it| {
@@ -281,7 +281,7 @@ fn a_lost_mark_is_never_taken_for_an_untouched_page() {
         it.shared.empty_page_table(PageRange::new(2, 4)).unwrap();
         it.write(3, 7);
         assert_eq!(it.touched(), [3]);
-        // Held, a page without a mark gets one.
+        // `hold` gives a page without a mark a new one.
         it.arm();
         it.shared.empty_page_table(PageRange::new(2, 4)).unwrap();
         it.hold(range);
@@ -292,7 +292,7 @@ fn a_lost_mark_is_never_taken_for_an_untouched_page() {
         assert_eq!(it.messages(), before + 1);
         it.protection.thaw(ALL).unwrap();
         it.protection.release(range).unwrap();
-        // Lost while held, and written: it is not intact.
+        // A page that loses its mark while it is held and is then written is not intact.
         it.arm();
         it.hold(range);
         it.shared.empty_page_table(PageRange::new(5, 6)).unwrap();
@@ -305,8 +305,8 @@ fn a_lost_mark_is_never_taken_for_an_untouched_page() {
 }
 
 #[test]
-fn releasing_what_was_dropped_leaves_an_ordinary_missing_page() {
-    each("releasing_what_was_dropped", |it| {
+fn release_of_dropped_pages_leaves_ordinary_missing_pages() {
+    each("release_of_dropped_pages", |it| {
         let range = PageRange::new(0, 4);
         it.arm();
         it.hold(range);

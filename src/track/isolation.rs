@@ -1,4 +1,4 @@
-//! How the evictor may rely on a page's copy.
+//! How the evictor makes sure that the copy of a page is good before it drops the page.
 
 use crate::prim::PageRange;
 use crate::sys::backing::SharedBacking;
@@ -38,13 +38,13 @@ impl Isolation {
         Self { shared, protection }
     }
 
-    /// Detaches `run`, pages that are claimed and in memory, and copies their bytes to `bytes`. A run that
-    /// cannot be detached is as it was.
+    /// Detaches `run`, pages that are claimed and in memory, and copies their bytes to `bytes`. On an error
+    /// the run is as it was.
     pub(crate) fn detach(&self, run: PageRange, bytes: &mut [u8]) -> Result<(), SysError> {
         self.protection.hold(run)?;
         let read = self.shared.read(run, bytes);
         if read.is_err() {
-            // What the read met matters more than what this does.
+            // The caller gets the error of the read.
             let _ = self.protection.release(run);
         }
         read
@@ -96,8 +96,8 @@ impl Isolation {
 
 /// Stops or notices touches of pages in place.
 pub(crate) trait Protection: Send + Sync + fmt::Debug {
-    /// Prepares `range`, pages that are claimed and in memory, for being read and dropped. Holds
-    /// none of them if it fails.
+    /// Holds `range`, pages that are claimed and in memory, so that the evictor can read and drop them.
+    /// Holds none of them if it fails.
     fn hold(&self, range: PageRange) -> Result<(), SysError>;
 
     /// Makes sure that no held page of `within` can be changed unnoticed until `thaw`. From here on a thread
@@ -105,14 +105,13 @@ pub(crate) trait Protection: Send + Sync + fmt::Debug {
     fn freeze(&self, within: PageRange) -> Result<(), SysError>;
 
     /// Calls `visit` with each run of held pages in `range` that the program has not touched since they
-    /// were armed. Their bytes are what they were at any time since `hold`. A page whose mark was lost is left
-    /// out.
+    /// were armed. Their bytes have not changed since `hold`. Leaves out a page whose mark was lost.
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError>;
 
-    /// Ends what `freeze` began.
+    /// Ends the freeze.
     fn thaw(&self, within: PageRange) -> Result<(), SysError>;
 
-    /// Ends what `hold` began, for pages that were dropped as for those that stay.
+    /// Ends the hold, both of dropped pages and of pages that stay.
     fn release(&self, range: PageRange) -> Result<(), SysError>;
 
     /// Gives access to the pages of `range` and wakes their waiters.

@@ -1,8 +1,8 @@
 //! Which pages the program touched, and how pages become unreachable while they are evicted.
 //!
-//! Two things, each with a contract of its own: a [`Watch`] notices touches, an [`Isolation`] lets the evictor
-//! rely on a page not changing. Both come in two kinds, started together for a [`Tracker`]: `rwp` uses the
-//! kernel's read-write protection (Linux 7.3), `zap` empties the page table and reads it later (Linux 5.19).
+//! A [`Watch`] notices touches. An [`Isolation`] keeps pages unchanged while the evictor drops them, or finds out
+//! that they have changed. Each [`Tracker`] has its own kind of both: `rwp` uses the kernel's read-write
+//! protection (Linux 7.3), `zap` empties the page table and reads it later (Linux 5.19).
 
 mod isolation;
 mod parts;
@@ -78,7 +78,7 @@ impl Tracker {
 
 /// Notices touches.
 ///
-/// What it says is advice. Before the evictor drops a page, the [`Isolation`] makes sure that its copy is good.
+/// It may miss a touch. Before the evictor drops a page, the [`Isolation`] makes sure that its copy is good.
 pub(crate) trait Watch: Send + Sync + fmt::Debug {
     /// The tracker that this belongs to.
     fn tracker(&self) -> Tracker;
@@ -91,7 +91,7 @@ pub(crate) trait Watch: Send + Sync + fmt::Debug {
     fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError>;
 }
 
-/// Turns the runs that a scan names into those that it leaves out.
+/// Turns the runs that a scan names into the runs between them.
 struct Gaps<'a> {
     range: PageRange,
     next: usize,

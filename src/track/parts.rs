@@ -1,4 +1,4 @@
-//! The parts that every mechanism of an arena works on.
+//! The parts that eviction and faults share.
 
 use super::{Isolation, Tracker, Watch};
 use crate::stats::Counters;
@@ -22,7 +22,7 @@ pub(crate) struct Core {
 
 impl Core {
     /// Pages in `bytes` of address space, all of them empty. The store takes `store_limit` bytes at most.
-    /// `features` are wanted besides those that the tracker needs, a mask of `UFFD_FEATURE_*`.
+    /// Asks the kernel for `features`, a mask of `UFFD_FEATURE_*`, besides those that the tracker needs.
     pub(crate) fn new(
         bytes: usize,
         tracker: Tracker,

@@ -67,7 +67,7 @@ impl Protection for Rwp {
     fn hold(&self, range: PageRange) -> Result<(), SysError> {
         let held = self.0.lock(range).and_then(|()| self.map_unmapped(range));
         if held.is_err() {
-            // A failed `mlock` may have locked the range all the same, and only not filled it.
+            // A failed `mlock` may have locked the range without filling it.
             let _ = self.release(range);
         }
         held

@@ -27,7 +27,7 @@ extern "C" fn read_a_page(_: c_int) {
 
 #[test]
 fn signals_are_delivered_on_a_stack_in_pinned_memory() {
-    const TEST: &str = "signals_are_delivered_on_a_stack_in_pinned_memory";
+    const TEST: &str = "in_arena::signals_are_delivered_on_a_stack_in_pinned_memory";
     let handler = read_a_page as extern "C" fn(_) as usize;
     install(libc::SIGUSR2, handler, 0, &[]);
     install(libc::SIGURG, handler, libc::SA_ONSTACK, &[]);

@@ -1,4 +1,4 @@
-//! An engine on a simulated kernel, and what its memory has to hold.
+//! An engine on the simulated kernel, and the expected contents of its memory.
 
 use super::scenario::{Op, Scenario};
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
@@ -18,27 +18,27 @@ use crate::table::State;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// What a page has to read as.
+/// The expected contents of a page.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     bytes: Box<[u8]>,
     writes: u64,
-    /// It was given up, or not.
+    /// The page was forgotten, so it may read as zeros.
     may_be_zero: bool,
-    /// Who touched it got SIGBUS.
+    /// A touch of the page was SIGBUS.
     lost: bool,
 }
 
 pub(super) struct World {
     pub(super) kernel: Arc<Kernel>,
     pub(super) engine: Engine,
-    /// Driven by the main thread, where the engine's own thread does not.
+    /// The main thread uses the evictor, unless the engine's own thread does.
     evictor: Mutex<Option<(Evictor, Tick)>>,
     expected: Mutex<Vec<Expected>>,
     handlers: Mutex<(Vec<JoinHandle>, Arc<Event>)>,
 }
 
-/// What a page is filled with: text that compresses, one word over and over, or noise.
+/// The bytes that fill a page: compressible ones, one repeated word, or noise.
 fn content(page: usize, round: u64) -> Box<[u8]> {
     let mut seed = (page as u64 + 1) << 20 | (round + 1);
     let mut noise = || schedule::number_after(&mut seed).to_le_bytes();
@@ -64,7 +64,7 @@ impl World {
             memory_limit: None,
             clock: AgeClock::new(Duration::from_secs(1 << 30)),
             cold_ticks: 1,
-            // Never due: the engine's own thread does what it is asked for.
+            // No scan is ever due: the engine's own thread only executes commands.
             scan_interval: Duration::from_secs(1 << 30),
             store_limit: scenario.slabs * crate::store::SLAB_BYTES,
             fault_mode: scenario.faults,
@@ -132,8 +132,8 @@ impl World {
             Op::Free(from, to) => self.free(PageRange::new(from, to)),
             Op::Forget(from, to) => self.forget(PageRange::new(from, to)),
             Op::Pin(from, to) => self.pin(PageRange::new(from, to)),
-            Op::Cold(from, to) => drop(self.engine.make_cold(PageRange::new(from, to))),
-            Op::WillNeed(from, to) => drop(self.engine.will_need(PageRange::new(from, to))),
+            Op::Cold(from, to) => drop(self.engine.request_eviction(PageRange::new(from, to))),
+            Op::WillNeed(from, to) => drop(self.engine.request_prefetch(PageRange::new(from, to))),
             Op::Stop => {
                 if let Err(e) = self.engine.stop()
                     && self.kernel.cost() == Cost::Nothing
@@ -145,7 +145,7 @@ impl World {
         Kernel::phase("");
     }
 
-    /// Fails the run, unless what was injected may cost that much.
+    /// Fails the run, unless the injected outcomes may cost that much.
     fn allow(&self, cost: Cost, what: &str) {
         if self.kernel.cost() < cost {
             schedule::fail(what.to_owned());
@@ -161,12 +161,12 @@ impl World {
     fn write(&self, page: usize, whole: bool) {
         let touched = self.kernel.write(PageIndex(page), |bytes| {
             let expected = &mut lock(&self.expected)[page];
-            Self::compare(page, expected, bytes, "before it is written");
+            Self::compare(page, expected, bytes, "before the write");
             expected.writes += 1;
             if whole {
                 bytes.copy_from_slice(&content(page, expected.writes));
             } else {
-                // In both halves, so that a copy made in between is seen to be torn.
+                // In both halves, so that a copy made between the two writes is seen to be torn.
                 for at in [100, PAGE_SIZE - 100] {
                     bytes[at..at + 8].copy_from_slice(&expected.writes.to_le_bytes());
                 }
@@ -178,17 +178,17 @@ impl World {
 
     fn read(&self, page: usize) {
         let touched = self.kernel.read(PageIndex(page), |bytes| {
-            Self::compare(page, &mut lock(&self.expected)[page], bytes, "as it is read");
+            Self::compare(page, &mut lock(&self.expected)[page], bytes, "when read");
         });
         self.note_loss(page, touched);
     }
 
-    /// Nobody writes to a page that somebody peeks at: he has a reference to it.
+    /// The scenarios never write to a page during a peek, because the peeking thread holds a reference to it.
     fn peek(&self, page: usize) {
         let mut bytes = [0; PAGE_SIZE];
         match self.engine.resolver.peek(PageIndex(page), 0..PAGE_SIZE, &mut bytes) {
             Peeked::Stored => {
-                Self::compare(page, &mut lock(&self.expected)[page], &bytes, "as it is peeked at");
+                Self::compare(page, &mut lock(&self.expected)[page], &bytes, "when peeked at");
             }
             Peeked::InMemory => self.read(page),
             Peeked::Lost => self.note_loss(page, Err(Sigbus)),
@@ -201,7 +201,7 @@ impl World {
             expected.lost = false;
         }
         if expected.lost {
-            schedule::fail(format!("page {page} was lost and can be touched"));
+            schedule::fail(format!("page {page} was lost, and a touch of it succeeds"));
         }
         if *expected.bytes != *bytes {
             let at = bytes.iter().zip(&expected.bytes).position(|(a, b)| a != b).unwrap_or(0);
@@ -216,15 +216,15 @@ impl World {
         if touched == Err(Sigbus) {
             self.allow(Cost::Page, &format!("page {page} is SIGBUS"));
             let state = self.engine.core.table.load(PageIndex(page)).state();
-            let said = |what| self.kernel.said().iter().any(|line| line.contains(what));
-            if said("cannot be read") && state != State::Lost {
-                // What the kernel has swapped out and cannot bring back now.
+            let reported = |text| self.kernel.said().iter().any(|line| line.contains(text));
+            if reported("cannot be read") && state != State::Lost {
+                // The kernel has swapped the page out and cannot read it now.
                 return;
             }
-            let lost = said("is lost");
-            // An owner that mourns it may be at work.
+            let lost = reported("is lost");
+            // The owner that poisons the page may still be at work.
             if !lost || !matches!(state, State::Lost | State::Filling) {
-                schedule::fail(format!("page {page} is SIGBUS, {state:?}, and nobody has said so"));
+                schedule::fail(format!("page {page} is SIGBUS, {state:?}, without a report"));
             }
             lock(&self.expected)[page].lost = true;
         }
@@ -245,7 +245,7 @@ impl World {
         *lock(&self.evictor) = own;
     }
 
-    /// A look, a plan for so many pages in memory, and what comes of it.
+    /// A scan, a plan for at most `limit` pages in memory, and its execution.
     fn cycle(&self, limit: usize) {
         let Some((mut evictor, now)) = lock(&self.evictor).take() else { return };
         let now = now.after(1);
@@ -260,14 +260,14 @@ impl World {
         *lock(&self.evictor) = Some((evictor, now));
     }
 
-    /// Nobody else touches what is freed.
+    /// The scenarios never touch a page while it is freed.
     fn free(&self, range: PageRange) {
         let released = self.engine.release(range);
         if released.is_err() && self.kernel.cost() == Cost::Nothing && !self.kernel.has_injected() {
-            schedule::fail(format!("{range:?} is not released: {released:?}"));
+            schedule::fail(format!("cannot release {range:?}: {released:?}"));
         }
         for page in range.iter() {
-            // What a heap does before it gives pages that could not be released to somebody anew.
+            // As the heap does before it hands out pages that it could not release.
             let lost = if self.engine.presence(page) == Presence::Empty {
                 Ok(())
             } else {
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    /// What others have brought back meanwhile may stay what it was.
+    /// Pages that other threads bring back meanwhile may keep their bytes.
     fn forget(&self, range: PageRange) {
         lock(&self.expected)[range.start.0..range.end.0]
             .iter_mut()
@@ -291,7 +291,7 @@ impl World {
         self.engine.forget(range);
     }
 
-    /// Pins, and sees to it that what is pinned stays.
+    /// Pins pages, and checks that they stay in memory.
     fn pin(&self, range: PageRange) {
         let pinned = self.engine.pin(range);
         let is_pinned = pinned.is_ok();
@@ -300,7 +300,8 @@ impl World {
             for _ in 0..4 {
                 for page in range.iter() {
                     let word = self.engine.core.table.load(page);
-                    // Claimed, it is about to be given up; owned, a late message is being served.
+                    // If it is claimed, the evictor is about to give it up. If it is owned, the owner serves a
+                    // late message.
                     if matches!(word.state(), State::Dropping | State::Stored)
                         && !self.engine.is_stopped()
                     {
@@ -314,28 +315,28 @@ impl World {
         }
     }
 
-    /// All is as it has to be, with nobody at work.
+    /// Checks every structure and every page while no thread of a scenario runs.
     pub(super) fn verify(&self) {
         Kernel::phase("verify");
-        self.settle();
+        self.wait_for_consistency();
         for page in self.all().iter() {
             self.read(page.0);
         }
-        self.settle();
+        self.wait_for_consistency();
         if self.kernel.waiting() > 0 {
-            schedule::fail("somebody waits for a page".to_owned());
+            schedule::fail("a thread still waits for a page".to_owned());
         }
     }
 
-    /// Waits until all structures are whole.
-    fn settle(&self) {
+    /// Waits until table, memory and store agree.
+    fn wait_for_consistency(&self) {
         let check = || {
             self.engine.core.table.check()?;
             let table = &self.engine.core.table;
             for page in self.all().iter() {
                 let (word, held) = (table.load(page), self.kernel.holds(page));
                 let wrong = match word.state() {
-                    // A stopped arena's words do not know what the kernel has filled by itself.
+                    // A page that the kernel has filled in a stopped arena is still empty by its word.
                     State::Empty | State::Stored => held && !self.engine.is_stopped(),
                     State::Resident => !held,
                     _ => false,
@@ -355,7 +356,7 @@ impl World {
             if result.is_ok() {
                 break;
             }
-            // A toucher goes on before the one who served it is done.
+            // A faulting thread goes on before the thread that served it has finished.
             thread::yield_now();
             result = check();
         }
@@ -364,10 +365,10 @@ impl World {
         }
     }
 
-    /// The arena is ordinary memory, and holds what it held.
+    /// Checks that the stopped arena is ordinary memory with its contents.
     pub(super) fn verify_stopped(&self) {
         if !self.engine.is_stopped() {
-            schedule::fail("the arena does not stop".to_owned());
+            schedule::fail("the arena has not stopped".to_owned());
         }
         for page in self.all().iter() {
             self.write(page.0, false);

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 
 const REFUSED: SysError = SysError::range_gone("a test");
 
-/// What a tracker was asked for.
+/// A call on a watch or a protection.
 type Call = (&'static str, PageRange);
 type Before = Box<dyn FnMut(Call) -> Result<(), SysError> + Send>;
 
-/// A watch and a protection that note each call, and first do what the test wants then, or fail.
+/// A watch and a protection that record each call, and first run `before`, which may fail the call.
 struct Scripted {
     watch: Arc<dyn Watch>,
     protection: Arc<dyn Protection>,
@@ -30,7 +30,7 @@ impl Scripted {
         (self.before.lock().unwrap())((name, range))
     }
 
-    /// The protection's calls since the last time.
+    /// The protection's calls since the last `take_calls`.
     fn take_calls(&self) -> Vec<Call> {
         let mut calls = std::mem::take(&mut *self.calls.lock().unwrap());
         calls.retain(|(name, _)| !matches!(*name, "arm" | "touched"));
@@ -107,19 +107,19 @@ fn each(test: &str, run: impl Fn(Fixture, &Scripted)) {
     }
 }
 
-/// Does something before each call of this name.
+/// Runs `action` before each call of this name.
 fn before(
     script: &Scripted,
     name: &'static str,
-    mut what: impl FnMut(PageRange) -> Result<(), SysError> + Send + 'static,
+    mut action: impl FnMut(PageRange) -> Result<(), SysError> + Send + 'static,
 ) {
     *script.before.lock().unwrap() =
-        Box::new(move |(call, range)| if call == name { what(range) } else { Ok(()) });
+        Box::new(move |(call, range)| if call == name { action(range) } else { Ok(()) });
 }
 
 #[test]
-fn a_batch_is_held_frozen_found_intact_thawed_and_released() {
-    each("a_batch_is_held_frozen", |mut it, script| {
+fn a_batch_makes_its_calls_in_order() {
+    each("a_batch_makes_its_calls_in_order", |mut it, script| {
         it.core.table.pins().add(PageIndex(2).only());
         it.execute(4, 2, 2, 4);
         let [low, high, first] = [(0, 2), (3, 5), (0, 1)].map(|(a, b)| PageRange::new(a, b));
@@ -136,7 +136,7 @@ fn a_batch_is_held_frozen_found_intact_thawed_and_released() {
                 ("release", high),
             ]
         );
-        // No region is begun anew before the last one is done with.
+        // The next plan continues in the first region, and no batch has pages of two regions.
         it.execute(4, 2, 2, REGION_PAGES);
         let calls = script.take_calls();
         let begins = |call: &&Call| call.0 == "freeze";
@@ -146,7 +146,7 @@ fn a_batch_is_held_frozen_found_intact_thawed_and_released() {
     });
 }
 
-/// Every page of the order stays, is left alone for a while, and can go later.
+/// Every page that the plan names stays, backs off, and can go later.
 fn refused(name: &'static str) {
     each(name, |mut it, script| {
         before(script, name, |_| Err(REFUSED));
@@ -159,7 +159,7 @@ fn refused(name: &'static str) {
         assert_eq!(it.evictor.ages(Tick::new(4)).at_least(0), PAGES - done.refused);
         assert!(it.core.table.load(PageIndex(0)).is_backing_off(Tick::new(11)));
         let held = script.take_calls().iter().filter(|call| call.0 == "release").count();
-        assert_eq!(held > 0, name != "hold", "what was held is released");
+        assert_eq!(held > 0, name != "hold", "held pages are released");
         before(script, name, |_| Ok(()));
         it.scan(12);
         assert_eq!(it.execute(12, 2, 2, usize::MAX).pages, PAGES);
@@ -167,14 +167,14 @@ fn refused(name: &'static str) {
 }
 
 #[test]
-fn what_the_kernel_refuses_to_hold_freeze_or_look_at_stays_for_a_while() {
+fn pages_that_the_kernel_refuses_to_hold_freeze_or_check_stay_and_back_off() {
     ["hold", "freeze", "intact"].into_iter().for_each(refused);
 }
 
 #[test]
-fn a_refusal_concerns_its_own_run_alone() {
+fn a_refusal_affects_its_own_run_alone() {
     for name in ["hold", "intact"] {
-        each("a_refusal_concerns_its_own_run", |mut it, script| {
+        each("a_refusal_affects_its_own_run", |mut it, script| {
             let pinned = PageIndex(2);
             it.core.table.pins().add(pinned.only());
             before(
@@ -192,8 +192,8 @@ fn a_refusal_concerns_its_own_run_alone() {
 }
 
 #[test]
-fn a_release_that_fails_is_told_and_the_pages_are_gone_all_the_same() {
-    each("a_release_that_fails", |mut it, script| {
+fn a_failed_release_is_reported_and_its_pages_are_evicted() {
+    each("a_failed_release", |mut it, script| {
         before(script, "release", |_| Err(REFUSED));
         let done = it.execute(4, 2, 2, 5);
         assert_eq!(done, Evicted { pages: 5, refusal: Some(REFUSED), ..Evicted::default() });
@@ -203,8 +203,8 @@ fn a_release_that_fails_is_told_and_the_pages_are_gone_all_the_same() {
 }
 
 #[test]
-fn a_region_that_cannot_be_looked_at_rests() {
-    each("a_region_that_cannot_be_looked_at", |mut it, script| {
+fn a_region_whose_scan_fails_rests() {
+    each("a_region_whose_scan_fails", |mut it, script| {
         let region = PageRange::new(0, REGION_PAGES);
         before(script, "touched", move |range| if range == region { Err(REFUSED) } else { Ok(()) });
         assert_eq!(it.evictor.scan(Tick::new(5), true), Err(REFUSED));
@@ -216,11 +216,11 @@ fn a_region_that_cannot_be_looked_at_rests() {
     });
 }
 
-/// A toucher takes the page back before it is copied, or afterwards.
+/// A fault takes the page back before or after the evictor copies it.
 #[test]
-fn a_page_that_is_taken_back_in_the_middle_of_a_batch_stays() {
+fn a_page_that_a_fault_takes_back_during_a_batch_stays() {
     for name in ["hold", "freeze", "intact"] {
-        each("a_page_that_is_taken_back", |mut it, script| {
+        each("a_page_that_a_fault_takes_back", |mut it, script| {
             let (core, page) = (Arc::clone(&it.core), PageIndex(3));
             before(script, name, move |_| {
                 let seen = core.table.load(page);
@@ -241,8 +241,8 @@ fn a_page_that_is_taken_back_in_the_middle_of_a_batch_stays() {
 }
 
 #[test]
-fn a_page_that_is_pinned_while_it_is_being_watched_is_let_through_again() {
-    each("a_page_that_is_pinned_while_it_is_being_watched", |mut it, script| {
+fn a_page_that_is_pinned_while_it_is_armed_gets_its_access_back() {
+    each("a_page_that_is_pinned_while_it_is_armed", |mut it, script| {
         let (core, pinned) = (Arc::clone(&it.core), PageRange::new(5, 7));
         before(script, "arm", move |_| {
             if !core.table.pins().any() {

@@ -1,9 +1,9 @@
-//! Pages are put in place.
+//! Putting pages in place.
 
 use super::Backing;
 use crate::prim::PageRange;
 use crate::prim::sync::thread;
-use crate::sys::uffd::{Kind, Outcome, Uffd};
+use crate::sys::uffd::{CallTarget, Outcome, Uffd};
 use crate::sys::{SysError, event};
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Why pages could not be put in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FillError {
-    /// The kernel had no memory for them, for a long time.
+    /// The kernel had no memory for them for about five seconds.
     NoMemory,
     /// The kernel refused.
     Sys(SysError),
@@ -56,13 +56,13 @@ impl Backing {
         const PAUSES: u32 = 2500;
         let (mut pauses, mut strays) = (0, 0);
         let call = |piece: PageRange| match content {
-            Content::Zeros => self.for_first_part(piece, Kind::Pages, Uffd::zeropage),
+            Content::Zeros => self.for_first_part(piece, CallTarget::Pages, Uffd::zeropage),
             Content::Bytes(bytes) | Content::BytesWithoutWake(bytes) => {
                 debug_assert_eq!(range.bytes(), bytes.len());
                 let bytes = &bytes[piece.start.offset() - range.start.offset()..];
                 let wake = matches!(content, Content::Bytes(_));
                 let copy = |uffd: &Uffd, start, len| uffd.copy(start, &bytes[..len], wake);
-                self.for_first_part(piece, Kind::Pages, copy)
+                self.for_first_part(piece, CallTarget::Pages, copy)
             }
         };
         Self::in_pieces(range, call, |page, outcome| match outcome {

@@ -1,4 +1,4 @@
-//! What works on shared memory alone.
+//! The calls that work on shared memory alone.
 
 use super::Backing;
 use crate::prim::PageRange;
@@ -48,7 +48,7 @@ impl SharedBacking {
         self.0.memory.lock(range)
     }
 
-    /// Ends what [`lock`](Self::lock) began.
+    /// Unlocks the pages of `range`.
     pub(crate) fn unlock(&self, range: PageRange) -> Result<(), SysError> {
         self.0.memory.unlock(range)
     }

@@ -63,13 +63,13 @@ impl Descriptor {
     /// Whether the number refers to the original file in the calling thread's table.
     ///
     /// Another thread may change that right afterwards. Safe in a signal handler.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_original(&self) -> bool {
         stat(self.number).is_ok_and(|stat| identity(&stat) == self.identity)
     }
 
     /// The number, if it refers to the original file. Not safe in a signal handler.
     pub(crate) fn checked(&self, call: &'static str) -> Result<RawFd, SysError> {
-        if has_own_table() || self.is_ours() {
+        if has_own_table() || self.is_original() {
             Ok(self.number)
         } else {
             Err(SysError::new(call, libc::EBADF))
@@ -88,7 +88,7 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.is_original() {
             // SAFETY: the number refers to the original file, and is not used after this.
             drop(unsafe { OwnedFd::from_raw_fd(self.number) });
         }
@@ -162,10 +162,10 @@ mod tests {
     fn a_replaced_file_is_noticed_and_not_closed() {
         let open = || File::open("/dev/null").unwrap();
         let ours = Descriptor::new(File::open("/proc/self/maps").unwrap().into()).unwrap();
-        assert!(ours.is_ours());
+        assert!(ours.is_original());
         assert_eq!(ours.checked("test"), Ok(ours.number()));
         replace(&ours, &open());
-        assert!(!ours.is_ours());
+        assert!(!ours.is_original());
         assert_eq!(ours.checked("test").unwrap_err().errno(), libc::EBADF);
         assert_eq!(ours.metadata("test").unwrap_err().errno(), libc::EBADF);
         let number = ours.number();
@@ -180,6 +180,6 @@ mod tests {
         let ours = Descriptor::new(File::open("/proc/self/maps").unwrap().into()).unwrap();
         let copy = Descriptor { number: ours.number, identity: ours.identity };
         drop(ours);
-        assert!(!copy.is_ours());
+        assert!(!copy.is_original());
     }
 }

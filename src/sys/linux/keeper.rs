@@ -110,8 +110,8 @@ impl Keeper {
         let mut this = Self { requests, thread: Some(thread), has_own_table, interrupt: None };
         this.interrupt = Some(interrupt?);
         // The program may have closed the descriptors before the keeper had copied its table.
-        let all_ours = this.call(|| descriptors.iter().all(|kept| kept.is_ours()));
-        if all_ours { Ok(this) } else { Err(SysError::new("fstat(userfaultfd)", libc::EBADF)) }
+        let all_original = this.call(|| descriptors.iter().all(|kept| kept.is_original()));
+        if all_original { Ok(this) } else { Err(SysError::new("fstat(userfaultfd)", libc::EBADF)) }
     }
 
     /// Whether the keeper and the threads that it starts have a table that the program cannot change.

@@ -1,4 +1,4 @@
-//! An arena's memfd and its two mappings.
+//! An arena's memory: a memfd with two views.
 
 #![allow(unsafe_code)]
 
@@ -13,14 +13,16 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 pub(crate) use super::lazy::LazySlice;
 
-/// The shared backing: a memfd of fixed size, mapped twice.
+/// A memfd that cannot change its size, mapped twice.
 ///
-/// The application uses the first view. The second is never given to it and never registered with a
-/// userfaultfd; pages are locked and dropped through it (see [`SharedMemory::lock`] and
-/// [`SharedMemory::punch`]). The evictor reads the bytes through the descriptor, without a mapping. That
-/// was a fifth faster than reading through a second view with cold page tables, and it makes no page-table
-/// entries that a hole punch would have to clear. The kernel does the copying, so that no Rust reference
-/// exists to memory that the application may be writing.
+/// The program uses the first view. It never gets the second, which is never registered with a
+/// userfaultfd; the library locks and drops pages through it (see [`SharedMemory::lock`] and
+/// [`SharedMemory::punch`]).
+///
+/// The evictor reads the bytes through the descriptor and needs no mapping. That was a fifth faster than
+/// reading through a second view whose page tables are cold. It makes no page-table entries that a hole
+/// punch would have to clear. And because the kernel copies, no Rust reference ever exists to memory that
+/// the program may be writing.
 ///
 /// Threads of the program never read or change the file by its number, which may refer to another file.
 #[derive(Debug)]
@@ -34,13 +36,13 @@ impl SharedMemory {
     /// Reserves `len` bytes, a multiple of the page size, without allocating memory.
     pub(crate) fn new(len: usize) -> Result<Self, SysError> {
         let file = memfd(c"thermocline")?;
-        // Above the limit ftruncate fails and also sends SIGXFSZ.
+        // Above the limit ftruncate would fail and also send SIGXFSZ.
         if file_size_limit() < len as u64 {
             return Err(SysError::file_too_large("ftruncate(memfd), above RLIMIT_FSIZE"));
         }
         file.set_len(len as u64).map_err(|e| SysError::from_io("ftruncate(memfd)", &e))?;
         let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
-        // SAFETY: F_ADD_SEALS takes an integer and touches no memory of this process.
+        // SAFETY: F_ADD_SEALS takes an integer and accesses no memory of the process.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
             return Err(SysError::last("fcntl(F_ADD_SEALS)"));
         }
@@ -50,7 +52,7 @@ impl SharedMemory {
                 .no_reserve_swap()
                 .map_raw(&file)
                 .map_err(|e| SysError::from_io("mmap(memfd)", &e))?;
-            // A child with this mapping would fill holes with zeros, for its parent too.
+            // A child with this mapping would fill holes with zeros, also for its parent.
             advise(&view, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
             advise(&view, Advice::DontDump, "madvise(MADV_DONTDUMP)")?;
             // EINVAL if the kernel has no huge pages.
@@ -65,7 +67,7 @@ impl SharedMemory {
         &self.file
     }
 
-    /// The first byte of the application's view.
+    /// The first byte of the program's view.
     pub(crate) fn base(&self) -> *mut u8 {
         self.app.as_mut_ptr()
     }
@@ -75,45 +77,45 @@ impl SharedMemory {
         self.app.len()
     }
 
-    /// The address of the first byte of `range` in the application's view.
+    /// The address of the first byte of `range` in the program's view.
     pub(crate) fn address(&self, range: PageRange) -> u64 {
         debug_assert!(range.end.offset() <= self.len());
         (self.base().addr() + range.start.offset()) as u64
     }
 
-    /// The offset in the arena of an address in the application's view.
+    /// The offset in the arena of an address of the program's view.
     pub(crate) fn offset_of(&self, address: usize) -> Option<usize> {
         address.checked_sub(self.base().addr()).filter(|&offset| offset < self.len())
     }
 
     /// Copies the bytes of `range` to `buf`, which is as long as the range. A hole reads as zeros
-    /// and stays a hole. Neither faults nor counts as an access of the application's view.
+    /// and stays a hole. Neither faults nor counts as a touch.
     ///
-    /// For the evictor, which has a descriptor table of its own.
+    /// Only the evictor may call this: it has a descriptor table of its own.
     pub(crate) fn read(&self, range: PageRange, buf: &mut [u8]) -> Result<(), SysError> {
         debug_assert_eq!(range.bytes(), buf.len());
         let name = "pread(memfd)";
         read_exact_at(self.file.checked(name)?, buf, range.start.offset() as u64, name)
     }
 
-    /// Whether the page's bytes can be read: the kernel may have lost a swapped-out page.
+    /// Whether the kernel can read the page's bytes. It may have lost them when it swapped the page out.
     ///
-    /// Reads one byte by the descriptor's number and drops it. None if the number refers to another file in
-    /// the calling thread's table. Safe in a signal handler.
+    /// Reads one byte by the descriptor's number. None if the number refers to another file in the
+    /// calling thread's table. Safe in a signal handler.
     pub(crate) fn try_read(&self, page: PageIndex) -> Option<Result<(), SysError>> {
         let read =
             || read_exact_at(self.file.number(), &mut [0], page.offset() as u64, "pread(memfd)");
-        self.file.is_ours().then(read)
+        self.file.is_original().then(read)
     }
 
-    /// Gives the memory of `range` back to the system: every view reads zeros, or faults as
-    /// missing where it is registered. Wakes no thread.
+    /// Gives the memory of `range` back to the system. Afterwards a registered view faults as missing,
+    /// and any other view reads zeros. Wakes no thread.
     ///
     /// Any thread may call this: it names the pages by their addresses in the second view.
     pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
         match self.remove(range) {
-            // This call does not drop locked pages. `lock` or the program has locked them (mlockall(2)); the
-            // caller owns the pages, so that they need not stay locked.
+            // This call drops no locked pages. `lock` has locked them, or the program has locked all of its
+            // memory (`mlockall(2)`). The caller owns them, so they need not stay locked.
             Err(e) if e.errno() == libc::EINVAL => {
                 self.unlock(range)?;
                 self.remove(range)
@@ -126,9 +128,9 @@ impl SharedMemory {
     fn remove(&self, range: PageRange) -> Result<(), SysError> {
         loop {
             let (start, bytes) = (range.start.offset(), range.bytes());
-            // SAFETY: the call drops bytes that the application may need. The rules of page states keep them
-            // from being lost: the caller owns each dropped page, and its bytes are in the store or freed by
-            // the application.
+            // SAFETY: the call drops bytes that the program may rely on. By the rule of the page words no
+            // byte is lost: the caller owns these pages, and their bytes are in the store, or the program
+            // has freed them.
             let done =
                 unsafe { self.alias.unchecked_advise_range(UncheckedAdvice::Remove, start, bytes) };
             match done.map_err(|e| SysError::from_io("madvise(MADV_REMOVE)", &e)) {
@@ -140,7 +142,7 @@ impl SharedMemory {
 
     /// As [`punch`](Self::punch), but keeps locked pages locked until they are dropped.
     ///
-    /// For the evictor, which has a descriptor table of its own.
+    /// Only the evictor may call this: it has a descriptor table of its own.
     pub(crate) fn punch_locked(&self, range: PageRange) -> Result<(), SysError> {
         let name = "fallocate(PUNCH_HOLE)";
         let number = self.file.checked(name)?;
@@ -158,8 +160,8 @@ impl SharedMemory {
         }
     }
 
-    /// Removes `range` from the application's page table. The page cache keeps the pages; the next access
-    /// maps them again inside the kernel.
+    /// Takes the pages of `range` out of the program's page table. The page cache keeps the bytes, and
+    /// the kernel maps each page again at the next touch.
     pub(crate) fn zap(&self, range: PageRange) -> Result<(), SysError> {
         // SAFETY: on a shared mapping MADV_DONTNEED drops page-table entries, never contents.
         unsafe {
@@ -172,18 +174,18 @@ impl SharedMemory {
         .map_err(|e| SysError::from_io("madvise(MADV_DONTNEED)", &e))
     }
 
-    /// Maps the pages of `range`, all of which are in the page cache, into the application's view.
+    /// Maps the pages of `range`, all of which are in the page cache, into the program's view.
     pub(crate) fn map_in(&self, range: PageRange) -> Result<(), SysError> {
         self.app
             .advise_range(Advice::PopulateRead, range.start.offset(), range.bytes())
             .map_err(|e| SysError::from_io("madvise(MADV_POPULATE_READ)", &e))
     }
 
-    /// Keeps the pages of `range`, all of which are in the page cache, from being swapped out,
-    /// until [`unlock`](Self::unlock). Counts against `RLIMIT_MEMLOCK`.
+    /// Keeps the kernel from swapping the pages of `range` out until [`unlock`](Self::unlock). They
+    /// must be in the page cache. Counts against `RLIMIT_MEMLOCK`.
     pub(crate) fn lock(&self, range: PageRange) -> Result<(), SysError> {
         let at = self.alias.as_ptr().wrapping_add(range.start.offset());
-        // SAFETY: the range lies in a mapping of this arena; locking changes no contents.
+        // SAFETY: the range lies in the second view; locking changes no contents.
         if unsafe { libc::mlock(at.cast(), range.bytes()) } == 0 {
             Ok(())
         } else {
@@ -191,15 +193,15 @@ impl SharedMemory {
         }
     }
 
-    /// Ends what [`lock`](Self::lock) began, and unmaps the range from the second view.
+    /// Unlocks the pages of `range` and unmaps them from the second view.
     pub(crate) fn unlock(&self, range: PageRange) -> Result<(), SysError> {
         let at = self.alias.as_ptr().wrapping_add(range.start.offset());
         // SAFETY: as in `lock`.
         if unsafe { libc::munlock(at.cast(), range.bytes()) } != 0 {
             return Err(SysError::last("munlock"));
         }
-        // SAFETY: as in `zap`. A page that stayed mapped here would be treated as locked without the
-        // folio lock the next time, and would count twice in the process's resident size.
+        // SAFETY: as in `zap`. If the pages stayed mapped here, the next `mlock` would take them as locked
+        // without the folio lock, and they would count twice in the process's resident size.
         unsafe {
             self.alias.unchecked_advise_range(
                 UncheckedAdvice::DontNeed,
@@ -216,18 +218,19 @@ impl SharedMemory {
         Ok(meta.st_blocks.unsigned_abs() * 512)
     }
 
-    /// Makes every access to `range` a SIGBUS, for kernels without `UFFDIO_POISON`: maps an empty file in
-    /// place of the memory. This ends the registration of the range.
+    /// Makes every access to `range` a SIGBUS, on kernels without `UFFDIO_POISON`: maps an empty file
+    /// over the range. The range is not registered any more afterwards.
     ///
-    /// For the keeper, which has a descriptor table of its own: in the program's table the new file's number
-    /// could refer to another file by the time of the mapping.
+    /// Only the keeper may call this: it has a descriptor table of its own. In the program's table the
+    /// new file's number could refer to another file before the call that maps it.
     pub(crate) fn map_inaccessible(&self, range: PageRange) -> Result<(), SysError> {
         let empty = memfd(c"thermocline-lost")?;
         self.map_over(range, empty.as_raw_fd(), 0)
     }
 
-    /// Maps the memory again after [`map_inaccessible`](Self::map_inaccessible), or after poison. The
-    /// caller must register the range again. For the keeper, too.
+    /// Maps the memory again over a poisoned range, or over one that
+    /// [`map_inaccessible`](Self::map_inaccessible) replaced. The caller must register the range anew.
+    /// Only the keeper may call this.
     pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
         let number = self.file.checked("mmap(MAP_FIXED)")?;
         self.map_over(range, number, range.start.offset())?;
@@ -241,8 +244,8 @@ impl SharedMemory {
     }
 
     fn map_over(&self, range: PageRange, number: RawFd, offset: usize) -> Result<(), SysError> {
-        // SAFETY: the range lies in the application's view, so MAP_FIXED replaces only pages of this arena,
-        // all at once; the view keeps its bounds, so unmapping it later still frees all of it.
+        // SAFETY: the range lies in the program's view, so MAP_FIXED replaces only pages of that view,
+        // atomically. The view keeps its bounds, so unmapping it later still frees all of it.
         let mapped = unsafe {
             libc::mmap(
                 self.base().wrapping_add(range.start.offset()).cast(),
@@ -259,7 +262,7 @@ impl SharedMemory {
 
 fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // MFD_NOEXEC_SEAL avoids a warning in the log of kernels from 6.3; older ones refuse it.
+    // Without MFD_NOEXEC_SEAL, Linux 6.3 and later write a warning to their log. Older kernels refuse it.
     for flags in [flags | libc::MFD_NOEXEC_SEAL, flags] {
         // SAFETY: the name is a C string; the call returns a descriptor or -1.
         let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
@@ -274,7 +277,7 @@ fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
     Err(SysError::last("memfd_create"))
 }
 
-/// The most bytes that a file of this process may have.
+/// The largest file that this process may make, in bytes.
 fn file_size_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes one struct.
@@ -284,7 +287,7 @@ fn file_size_limit() -> u64 {
     }
 }
 
-/// Bytes of a base page.
+/// Bytes in a base page of the running kernel.
 pub(crate) fn system_page_size() -> usize {
     // SAFETY: takes and returns integers.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_neither_maps_nor_allocates_pages() {
+    fn reading_a_hole_gives_zeros_and_takes_no_memory() {
         let memory = SharedMemory::new(8 * PAGE_SIZE).unwrap();
         write(&memory, PAGE_SIZE, 7);
         let mut buf = vec![1; 2 * PAGE_SIZE];
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn zapping_keeps_bytes_and_punching_drops_them() {
+    fn a_zap_keeps_the_bytes_and_a_punch_drops_them() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         write(&memory, 0, 7);
         memory.zap(PageRange::new(0, 4)).unwrap();
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn locked_pages_are_dropped_by_address_and_by_descriptor() {
+    fn both_ways_to_punch_drop_locked_pages() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         let all = PageRange::new(0, 4);
         for punch in [SharedMemory::punch, SharedMemory::punch_locked] {
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_sealed() {
+    fn the_size_of_the_file_is_sealed() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         for bytes in [0, 8 * PAGE_SIZE as i64] {
             // SAFETY: takes integers; the seals keep the file unchanged.
@@ -353,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_view_is_accessible() {
+    fn a_restored_view_is_readable_with_its_old_bytes() {
         let memory = SharedMemory::new(4 * PAGE_SIZE).unwrap();
         write(&memory, PAGE_SIZE, 9);
         memory.map_inaccessible(PageRange::new(1, 2)).unwrap();

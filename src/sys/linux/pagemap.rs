@@ -1,6 +1,6 @@
-//! Finds mapped and touched pages, by `PAGEMAP_SCAN` or the pagemap file.
+//! Which pages are mapped, and which were touched: by `PAGEMAP_SCAN`, or by reading the pagemap file.
 //!
-//! `PAGEMAP_SCAN` exists since Linux 6.7 (`Documentation/admin-guide/mm/pagemap.rst`); every kernel has
+//! Linux 6.7 and later have `PAGEMAP_SCAN` (`Documentation/admin-guide/mm/pagemap.rst`). All kernels have
 //! the file.
 
 #![allow(unsafe_code)]
@@ -14,7 +14,7 @@ use crate::sys::uapi::{
 };
 use std::fs::File;
 
-/// The pages that a scan reports.
+/// Which pages a scan names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageFilter {
     /// Mapped in the page table.
@@ -34,13 +34,13 @@ pub(crate) struct Pagemap {
 }
 
 impl Pagemap {
-    /// Opens the file and tests which scans it supports.
+    /// Opens the file and finds out which scans the kernel has.
     pub(crate) fn open() -> Result<Self, SysError> {
         let file = File::open("/proc/self/pagemap")
             .map_err(|e| SysError::from_io("open(/proc/self/pagemap)", &e))?;
         let file = Descriptor::new(file.into())?;
         let mut this = Self { file, has_scan: true, has_accessed: true };
-        // An empty range: the kernel checks the masks before it walks the range.
+        // Scans an empty range: the kernel checks the masks before it walks the range.
         this.has_scan = this.scan_once(0, 0, PageFilter::Present, &mut []).is_ok();
         this.has_accessed =
             this.has_scan && this.scan_once(0, 0, PageFilter::Accessed, &mut []).is_ok();
@@ -61,26 +61,26 @@ impl Pagemap {
         self.has_accessed
     }
 
-    /// Calls `visit(start, end)` for each run of addresses in `[start, end)` that `looking` selects,
-    /// in order. A run may be reported in several parts.
+    /// Calls `visit(start, end)` for each run of addresses in `[start, end)` whose pages `filter` names, in
+    /// order. A run may come in pieces.
     pub(crate) fn scan(
         &self,
         start: u64,
         end: u64,
-        looking: PageFilter,
+        filter: PageFilter,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
-        if looking == PageFilter::Present && !self.has_scan {
+        if filter == PageFilter::Present && !self.has_scan {
             return self.scan_file(start, end, visit);
         }
         let mut regions = [PageRegion::default(); 16];
         let mut from = start;
         while from < end {
-            let (found, walked) = self.scan_once(from, end, looking, &mut regions)?;
+            let (found, walked) = self.scan_once(from, end, filter, &mut regions)?;
             for region in &regions[..found] {
                 visit(region.start, region.end);
             }
-            // Ensures progress: the kernel advances at least past the regions that it reported.
+            // The scan goes on after the reported regions at least, so that the loop ends.
             from = walked.max(regions[..found].last().map_or(end, |r| r.end));
         }
         Ok(())
@@ -90,10 +90,10 @@ impl Pagemap {
         &self,
         start: u64,
         end: u64,
-        looking: PageFilter,
+        filter: PageFilter,
         regions: &mut [PageRegion],
     ) -> Result<(usize, u64), SysError> {
-        let (mask, inverted) = match looking {
+        let (mask, inverted) = match filter {
             PageFilter::Present => (PAGE_IS_PRESENT, 0),
             PageFilter::Accessed => (PAGE_IS_ACCESSED, 0),
             PageFilter::Untouched => (PAGE_IS_PRESENT | PAGE_IS_ACCESSED, PAGE_IS_ACCESSED),
@@ -109,7 +109,7 @@ impl Pagemap {
             return_mask: PAGE_IS_PRESENT,
             ..Default::default()
         };
-        // If the number refers to another file, the call fails with ENOTTY.
+        // If the number refers to another file, the call answers ENOTTY.
         let (number, request) = (self.file.number(), PAGEMAP_SCAN as libc::Ioctl);
         // SAFETY: the argument is the struct that the request names, and `vec` points to
         // `vec_len` regions that are exclusively borrowed for the call.
@@ -126,12 +126,12 @@ impl Pagemap {
         end: u64,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
-        // Small, because a faulting thread scans too, and its stack may be small.
+        // Few, because the fault path calls this too, and its stack may be small.
         const ENTRIES: usize = 64;
         let mut bytes = [0u8; ENTRIES * 8];
         let page = 1u64 << PAGE_SHIFT;
         let name = "pread(/proc/self/pagemap)";
-        if !self.file.is_ours() {
+        if !self.file.is_original() {
             return Err(SysError::new(name, libc::EBADF));
         }
         let mut at = start;
@@ -166,13 +166,13 @@ mod tests {
     use crate::prim::{PAGE_SIZE, PageRange};
     use crate::sys::memory::SharedMemory;
 
-    /// Both ways of scanning must report the same pages.
+    /// Both ways name the same pages.
     #[test]
     fn scan_and_file_agree() {
         let pages = 3000;
         let memory = SharedMemory::new(pages * PAGE_SIZE).unwrap();
-        // On a read fault of unregistered memory the kernel maps neighbouring pages too (fault-around). On a
-        // write fault it maps one page.
+        // On a read the kernel would map neighbours too (fault-around), because the memory is not
+        // registered. A write to a hole maps one page alone.
         let touched = |page: usize| page.is_multiple_of(7) || (600..700).contains(&page);
         for page in (0..pages).filter(|&p| touched(p)) {
             // SAFETY: within the mapping, which only this test uses.
@@ -196,6 +196,9 @@ mod tests {
         };
         let expected: Vec<bool> = (0..pages).map(touched).collect();
         assert!(collect(true) == expected, "the pagemap file");
-        assert!(collect(false) == expected, "PAGEMAP_SCAN, or again the file");
+        assert!(
+            collect(false) == expected,
+            "PAGEMAP_SCAN, or the file if the kernel has no PAGEMAP_SCAN"
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! The userfaultfd descriptor: opening it, and its calls with their outcomes.
+//! The userfaultfd descriptor: how to open it, and its calls with their outcomes.
 //!
-//! See `ioctl_userfaultfd(2)`, and for details that the page omits `mm/userfaultfd.c` of Linux 7.3.
+//! See `ioctl_userfaultfd(2)`, and where that is silent `mm/userfaultfd.c` of Linux 7.3.
 
 #![allow(unsafe_code)]
 
@@ -14,9 +14,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 pub use crate::sys::route::DescriptorRoute;
 pub(crate) use crate::sys::{outcome::Outcome, route::OpenError};
 
-/// What a call changes. It decides the harm that the call can do by a number that refers to another file.
+/// What a call changes. This decides what the call could do by a number that refers to another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CallTarget {
     /// Pages of the process and their protection.
     Pages,
     /// State of the descriptor: registrations, waiters, the mode.
@@ -32,7 +32,7 @@ pub(crate) struct Uffd {
 }
 
 impl Uffd {
-    /// The features that this kernel offers to this process, as a temporary descriptor reports them.
+    /// The route and the features that this kernel offers to this process, by a temporary descriptor.
     pub(crate) fn supported() -> Result<(DescriptorRoute, u64), OpenError> {
         let (fd, route) = open_descriptor()?;
         let mut api = UffdioApi { api: UFFD_API, ..Default::default() };
@@ -42,15 +42,15 @@ impl Uffd {
         }
     }
 
-    /// Opens a descriptor with exactly `features`.
+    /// Opens a descriptor and asks for exactly `features`.
     pub(crate) fn open(features: u64) -> Result<Self, SysError> {
         let (fd, route) = open_descriptor().map_err(|e| e.system_call)?;
         Self::with_features(fd, route, features)
     }
 
-    /// Opens a descriptor for faults of user code only, with exactly `features`.
+    /// Opens a descriptor for the faults of user code alone, and asks for exactly `features`.
     pub(crate) fn open_for_user_mode(features: u64) -> Result<Self, SysError> {
-        // A sandbox may forbid the call but not the device.
+        // A sandbox may forbid the system call and allow the device.
         match open_syscall(OPEN_FLAGS | UFFD_USER_MODE_ONLY) {
             Ok(fd) => Self::with_features(fd, DescriptorRoute::UserModeOnly, features),
             Err(_) => Self::open(features),
@@ -67,22 +67,22 @@ impl Uffd {
         &self.fd
     }
 
-    /// Whether the calling thread may make `call` by the descriptor's number without a check.
+    /// Whether the calling thread may make a call by the descriptor's number.
     ///
-    /// The arena's own threads always may. A thread that serves its own fault need not check before a call
-    /// that places pages or changes protection: if the number refers to another file, the call fails, or it
-    /// has the same effect, if that file is another userfaultfd of this process.
-    pub(crate) fn is_usable(&self, call: Kind) -> bool {
+    /// The arena's own threads always may. A faulting thread that serves itself may make calls that put
+    /// pages in place or change protection without a check: if the number refers to another file, such a
+    /// call fails, or that file is another userfaultfd of this process and the call works all the same.
+    pub(crate) fn is_usable(&self, target: CallTarget) -> bool {
         if self.has(UFFD_FEATURE_SIGBUS) {
-            call == Kind::Pages || self.fd.is_ours()
+            target == CallTarget::Pages || self.fd.is_original()
         } else {
-            descriptor::has_own_table() || self.fd.is_ours()
+            descriptor::has_own_table() || self.fd.is_original()
         }
     }
 
-    /// Whether the descriptor's number refers to the original file in the calling thread's table.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.fd.is_ours()
+    /// Whether the number refers to the original file in the calling thread's table.
+    pub(crate) fn is_original(&self) -> bool {
+        self.fd.is_original()
     }
 
     pub(crate) fn route(&self) -> DescriptorRoute {
@@ -106,19 +106,19 @@ impl Uffd {
         ioctl(self.fd.number(), UFFDIO_UNREGISTER, &mut arg, "ioctl(UFFDIO_UNREGISTER)")
     }
 
-    /// Wakes the threads that wait for a page of the range. They repeat their accesses.
+    /// Wakes the threads that wait for a page of the range. They repeat their access, and may fault again.
     pub(crate) fn wake(&self, start: u64, len: usize) -> Result<(), SysError> {
         let mut arg = UffdioRange { start, len: len as u64 };
         ioctl(self.fd.number(), UFFDIO_WAKE, &mut arg, "ioctl(UFFDIO_WAKE)")
     }
 
-    /// Places new pages with the bytes of `src` at `dst`, and wakes the waiters if `wake` is set.
+    /// Puts new pages with the bytes of `src` at `dst`, and wakes the waiters if `wake` is set.
     pub(crate) fn copy(&self, dst: u64, src: &[u8], wake: bool) -> Result<Outcome, SysError> {
         let mut arg = UffdioCopy {
             dst,
             src: src.as_ptr().addr() as u64,
             len: src.len() as u64,
-            // Without messages no thread waits in the kernel.
+            // With SIGBUS there are no messages, and no thread waits in the kernel.
             mode: if wake && !self.has(UFFD_FEATURE_SIGBUS) {
                 0
             } else {
@@ -176,10 +176,11 @@ impl Uffd {
         outcome(done, 0)
     }
 
-    /// Switches read-write protection to async mode (`true`: the kernel lifts it at the access, without a
-    /// message, and wakes every waiter) or to sync mode (`false`: accesses wait for the arena).
+    /// Switches read-write protection to async mode (`true`) or to sync mode (`false`), Linux 7.3.
     ///
-    /// When the call returns, no access in the previous mode is under way (Linux 7.3).
+    /// In async mode the kernel lifts the protection of a touched page and sends no message; the switch
+    /// to it wakes every waiter. In sync mode an access to a protected page waits for the library. When
+    /// the call returns, no access is under way any more in the mode before.
     pub(crate) fn set_rwp_async(&self, on: bool) -> Result<(), SysError> {
         let (enable, disable) =
             if on { (UFFD_FEATURE_RWP_ASYNC, 0) } else { (0, UFFD_FEATURE_RWP_ASYNC) };
@@ -187,7 +188,7 @@ impl Uffd {
         ioctl(self.fd.number(), UFFDIO_SET_MODE, &mut arg, "ioctl(UFFDIO_SET_MODE)")
     }
 
-    /// Whether the descriptor has unread messages.
+    /// Whether there are unread messages.
     pub(crate) fn has_messages(&self) -> bool {
         let mut fd = libc::pollfd { fd: self.fd.number(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one initialised pollfd; the call does not wait.
@@ -195,7 +196,7 @@ impl Uffd {
         ready > 0 && fd.revents & libc::POLLIN != 0
     }
 
-    /// Reads waiting messages into `messages`. Zero means that there are none.
+    /// Reads messages into `messages` and returns how many. Does not wait.
     pub(crate) fn read(&self, messages: &mut [UffdMsg]) -> Result<usize, SysError> {
         loop {
             // SAFETY: the kernel writes whole messages, at most as many bytes as the slice has, and any bytes
@@ -204,7 +205,7 @@ impl Uffd {
                 libc::read(self.fd.number(), messages.as_mut_ptr().cast(), size_of_val(messages))
             };
             match usize::try_from(got) {
-                // A userfaultfd never returns zero: the number refers to another file.
+                // The kernel never answers zero, so the number refers to another file.
                 Ok(0) => return Err(SysError::new("read(userfaultfd)", libc::EBADF)),
                 Ok(bytes) => return Ok(bytes / size_of::<UffdMsg>()),
                 Err(_) => match SysError::last("read(userfaultfd)") {
@@ -219,10 +220,11 @@ impl Uffd {
 
 #[cfg(test)]
 impl Uffd {
-    /// Makes the descriptor's number refer to another file, as a program with a double close may do.
-    pub(crate) fn sabotage(&self) {
+    /// Makes the number refer to another file, as a program may do that closes descriptors which it has
+    /// not opened.
+    pub(crate) fn replace_file(&self) {
         let other = File::open("/dev/null").unwrap();
-        // SAFETY: both are open descriptors; the file at the second is closed.
+        // SAFETY: both are open descriptors; the call closes the second one's file.
         assert!(unsafe { libc::dup2(other.as_raw_fd(), self.fd.number()) } >= 0);
     }
 }
@@ -233,7 +235,7 @@ impl AsRawFd for Uffd {
     }
 }
 
-// Non-blocking: otherwise poll(2) reports POLLERR.
+/// Non-blocking, because otherwise poll(2) answers POLLERR.
 const OPEN_FLAGS: i32 = libc::O_CLOEXEC | libc::O_NONBLOCK;
 
 fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
@@ -248,7 +250,7 @@ fn open_descriptor() -> Result<(OwnedFd, DescriptorRoute), OpenError> {
     };
     match open_syscall(flags | UFFD_USER_MODE_ONLY) {
         Ok(fd) => Ok((fd, DescriptorRoute::UserModeOnly)),
-        // This call needs no privilege, so its error is the one to report.
+        // The process has too many files, which is the error to report: this open needs no privilege.
         Err(e) if e.is_too_many_files() => Err(OpenError { device, system_call: e }),
         Err(_) => Err(OpenError { device, system_call }),
     }
@@ -280,12 +282,12 @@ fn own(fd: i32, call: &'static str) -> Result<OwnedFd, SysError> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// `arg` must be the struct whose size is part of `request`; the callers above pair them.
+/// Makes an ioctl. `arg` must be the struct that `request` names and whose size it encodes.
 fn ioctl<T>(fd: RawFd, request: u32, arg: &mut T, call: &'static str) -> Result<(), SysError> {
     debug_assert_eq!((request >> 16) as usize & 0x3fff, size_of::<T>());
-    // SAFETY: `arg` is a live, exclusively borrowed struct of the size that the request encodes, the
-    // number of bytes that the kernel reads and writes there. The memory that its fields refer to is
-    // arena memory (raw to Rust) or a slice that is borrowed during the call.
+    // SAFETY: `arg` is a live, exclusively borrowed struct of the size that the request encodes, and
+    // the kernel reads and writes no more bytes than that. The struct's fields name arena memory, to
+    // which no Rust object belongs, or a slice that is borrowed for the call.
     let done = unsafe { libc::ioctl(fd, request as libc::Ioctl, core::ptr::from_mut(arg)) };
     if done == 0 { Ok(()) } else { Err(SysError::last(call)) }
 }

@@ -1,4 +1,4 @@
-//! The simulated memfd, and the application's view of it.
+//! The simulated memfd, and the program's view of it.
 
 use super::kernel::BASE;
 use super::{Call, Entry, Injected, Kernel, Page};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub(crate) use super::lazy::LazySlice;
 
-/// The memory of the only arena.
+/// The memory of the only arena of a simulated kernel.
 #[derive(Debug)]
 pub(in crate::sys) struct SharedMemory {
     kernel: Arc<Kernel>,
@@ -26,7 +26,7 @@ impl SharedMemory {
         &super::descriptor::Descriptor
     }
 
-    /// Returns an address that no real mapping has.
+    /// An address at which no memory is.
     pub(crate) fn base(&self) -> *mut u8 {
         core::ptr::without_provenance_mut(BASE)
     }
@@ -44,8 +44,8 @@ impl SharedMemory {
         address.checked_sub(BASE).filter(|&offset| offset < self.len())
     }
 
-    /// Begins a call, and returns the injected error, if any. The caller of a punch does not see EINTR,
-    /// because the call is repeated.
+    /// Begins a call, which fails with an injected error. A punch repeats an interrupted call itself, so
+    /// it ignores EINTR.
     fn begin(&self, call: Call, name: &'static str, range: PageRange) -> Result<(), SysError> {
         match self.kernel.begin(call, range) {
             Some(Injected::Errno(libc::EINTR)) if call == Call::Punch => Ok(()),
@@ -69,7 +69,7 @@ impl SharedMemory {
         });
     }
 
-    /// Reads each page in two parts; the schedule may run another thread between them.
+    /// Reads each page in two halves. The page may change between them.
     pub(crate) fn read(&self, range: PageRange, buf: &mut [u8]) -> Result<(), SysError> {
         self.begin(Call::ReadBytes, "pread(memfd)", range)?;
         for (page, buf) in range.iter().zip(buf.chunks_mut(PAGE_SIZE)) {
@@ -88,8 +88,8 @@ impl SharedMemory {
         Some(self.begin(Call::TryRead, "pread(memfd)", page.only()))
     }
 
-    /// Unmaps and drops each page atomically: a thread that finds it unmapped waits until it is dropped
-    /// (`shmem_falloc_wait`).
+    /// Unmaps and drops each page in one step, because in the kernel a thread that finds the page unmapped
+    /// waits until it is dropped (`shmem_falloc_wait`).
     pub(crate) fn punch(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Punch, "fallocate(PUNCH_HOLE)", range)?;
         self.each(range, |_, page| {
@@ -103,7 +103,7 @@ impl SharedMemory {
         self.punch(range)
     }
 
-    /// Also removes poison, which is a marker as any other.
+    /// Also removes poison, which is a marker like any other.
     pub(crate) fn zap(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Zap, "madvise(MADV_DONTNEED)", range)?;
         self.kernel.walk(|| {
@@ -117,7 +117,7 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// The kernel itself touches the pages, so a handler has to restore a missing one.
+    /// The kernel itself touches the pages, so a missing page needs a handler thread.
     pub(crate) fn map_in(&self, range: PageRange) -> Result<(), SysError> {
         let name = "madvise(MADV_POPULATE_READ)";
         self.begin(Call::MapIn, name, range)?;
@@ -127,7 +127,7 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// Fills holes, as every access through the second view does.
+    /// Fills holes with zeros, as every access through the second view does.
     pub(crate) fn lock(&self, range: PageRange) -> Result<(), SysError> {
         self.begin(Call::Lock, "mlock", range)?;
         self.each(range, |_, page| {
@@ -162,7 +162,7 @@ impl SharedMemory {
     }
 }
 
-/// Bytes of a base page of the simulated system.
+/// Bytes in a base page of the simulated kernel.
 pub(crate) fn system_page_size() -> usize {
     PAGE_SIZE
 }

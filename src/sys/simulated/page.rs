@@ -1,6 +1,6 @@
 //! A page, and the kernel's state of it.
 
-/// An entry of the application's page table.
+/// An entry of the program's page table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// Empty.
@@ -37,7 +37,7 @@ impl Entry {
     }
 }
 
-/// A page of the memfd, and its entry in the application's view.
+/// A page of the memfd, and its entry in the program's view.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     /// The page cache's page; a hole if `None`.

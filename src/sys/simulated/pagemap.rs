@@ -7,7 +7,7 @@ use crate::prim::{PAGE_SIZE, PageRange};
 use crate::sys::error::SysError;
 use std::sync::Arc;
 
-/// The pages that a scan reports.
+/// Which pages a scan names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageFilter {
     Present,
@@ -35,12 +35,12 @@ impl Pagemap {
         true
     }
 
-    /// Scans page after page; the schedule may run other threads in between.
+    /// Reads one page after the other. Other threads may run in between.
     pub(crate) fn scan(
         &self,
         start: u64,
         end: u64,
-        looking: PageFilter,
+        filter: PageFilter,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), SysError> {
         let range = PageRange::within(index(start) - BASE, index(end - start));
@@ -49,7 +49,7 @@ impl Pagemap {
         }
         for page in range.iter() {
             let entry = self.0.with(|state| state.page(page).entry);
-            let found = match (looking, entry) {
+            let found = match (filter, entry) {
                 (PageFilter::Present, Entry::Present { .. }) => true,
                 (PageFilter::Accessed, Entry::Present { read_write, .. }) => !read_write,
                 (PageFilter::Untouched, Entry::Present { read_write, .. }) => read_write,

@@ -15,12 +15,12 @@ pub(crate) use crate::sys::{outcome::Outcome, route::OpenError};
 
 /// What a call changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CallTarget {
     Pages,
     Descriptor,
 }
 
-/// The features of the simulated kernel.
+/// The features that the simulated kernel offers.
 const FEATURES: u64 = UFFD_FEATURE_MISSING_SHMEM
     | UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | UFFD_FEATURE_WP_HUGETLBFS_SHMEM
@@ -63,11 +63,11 @@ impl Uffd {
         &super::descriptor::Descriptor
     }
 
-    pub(crate) fn is_usable(&self, _: Kind) -> bool {
+    pub(crate) fn is_usable(&self, _: CallTarget) -> bool {
         true
     }
 
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_original(&self) -> bool {
         true
     }
 
@@ -79,7 +79,7 @@ impl Uffd {
         self.features & feature == feature
     }
 
-    /// Begins a call, and returns the injected error, if any.
+    /// Begins a call. Gives the injected outcome, an errno as an error.
     fn begin(&self, call: Call, range: PageRange) -> Result<Option<Injected>, i32> {
         match self.kernel.begin(call, range) {
             Some(Injected::Errno(errno)) => Err(errno),
@@ -92,10 +92,10 @@ impl Uffd {
         call: Call,
         name: &'static str,
         range: PageRange,
-        what: impl FnOnce(),
+        effect: impl FnOnce(),
     ) -> Result<(), SysError> {
         self.begin(call, range).map_err(|errno| SysError::new(name, errno))?;
-        what();
+        effect();
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Uffd {
         })
     }
 
-    /// Changes page after page, each with a result of its own, and returns the outcome of the call.
+    /// Calls `one` for each page in turn until one fails. Gives the outcome that the kernel would report.
     fn each(
         &self,
         (call, name): (Call, &'static str),
@@ -169,7 +169,7 @@ impl Uffd {
         }
         match stopped {
             None => Ok(Outcome::Done),
-            // The kernel reports the pages done, and not why it stopped.
+            // The kernel reports the pages that are done, and not the error that stopped the call.
             Some(_) if done > 0 => {
                 let bytes = i64::try_from(done * PAGE_SIZE).unwrap_or(i64::MAX);
                 outcome(Err(SysError::new(name, libc::EAGAIN)), bytes)
@@ -198,8 +198,8 @@ impl Uffd {
         })
     }
 
-    /// Places a page where neither the page table nor the page cache has one. Replaces a marker of write
-    /// protection, which is not a page.
+    /// Puts a page in place unless the page table or the page cache has one. Replaces a marker of write
+    /// protection.
     fn put(&self, state: &mut State, at: PageIndex, bytes: &[u8]) -> Result<(), i32> {
         self.owns(state, at)?;
         let page = state.page(at);
@@ -252,7 +252,7 @@ impl Uffd {
         })
     }
 
-    /// Fails as a whole, or changes all pages; the schedule may run other threads between two pages.
+    /// Protects all pages or none. Other threads may run between two pages.
     fn protect(
         &self,
         name: (Call, &'static str),
@@ -260,9 +260,9 @@ impl Uffd {
         wake: bool,
         change: impl Fn(Entry) -> Entry,
     ) -> Result<Outcome, SysError> {
-        let all_ours =
+        let owned =
             self.kernel.with(|state| range.iter().try_for_each(|page| self.owns(state, page)));
-        if let Err(errno) = all_ours {
+        if let Err(errno) = owned {
             return outcome(Err(SysError::new(name.1, errno)), 0);
         }
         self.each(name, range, wake, |state, page| {

@@ -71,7 +71,7 @@ impl<'a> Worker<'a> {
         match &mut self.pace {
             Some(pace) => {
                 pace.begin(start);
-                self.send_what_is_due()?;
+                self.send_due_requests()?;
             }
             None => {
                 for n in 0..self.connections.len() {
@@ -142,7 +142,7 @@ impl<'a> Worker<'a> {
     /// Sends the requests that depend on time and not on replies.
     fn resume(&mut self) -> Result<(), BoxError> {
         if self.pace.is_some() {
-            return self.send_what_is_due();
+            return self.send_due_requests();
         }
         while let Some(&(ready, n)) = self.thinking.front() {
             let left = ready.saturating_duration_since(Instant::now());
@@ -169,7 +169,7 @@ impl<'a> Worker<'a> {
     }
 
     /// With a fixed rate: sends all requests that are due, as far as connections have room.
-    fn send_what_is_due(&mut self) -> Result<(), BoxError> {
+    fn send_due_requests(&mut self) -> Result<(), BoxError> {
         let Some(pace) = &mut self.pace else { return Ok(()) };
         let now = Instant::now();
         let connections = self.connections.len();
