@@ -171,7 +171,7 @@ fn print_readiness(
 
 fn print_summary(out: &mut dyn Write, server: &Server) -> Result<(), BoxError> {
     let totals = server.totals_since_start();
-    let saved = figures::arena(server).stats().saved_bytes() as u64;
+    let saved = figures::arena(server).stats().saved_bytes();
     writeln!(
         out,
         "stopped after {} commands from {} connections; {} of memory were saved at the end",
