@@ -35,15 +35,29 @@ const _: () = assert!(DICTIONARY.end() == u64::BITS);
 /// No codec has number 0, so that a header of zeros is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Codec {
+    /// An LZ4 block of the whole page.
     Lz4 = 1,
+    /// An LZ4 block of the page's bytes before its zero tail, then their number (16 bits, little-endian).
+    ///
+    /// `lz4_flex` decodes a long run of zeros byte by byte. A page whose last three quarters are zeros takes
+    /// a sixth of the time so.
+    Lz4ZeroTail = 2,
 }
+
+/// Zero bytes at a page's end from which [`Codec::Lz4ZeroTail`] pays.
+const MIN_ZERO_TAIL: usize = 128;
+
+/// Bytes that [`Codec::Lz4ZeroTail`] appends.
+const TAIL_BYTES: usize = size_of::<u16>();
 
 impl Codec {
     /// The codec that `header` names. [`Corrupt`] if there is no such codec.
     fn of(header: u64) -> Result<Self, Corrupt> {
         const LZ4: u64 = Codec::Lz4 as u64;
+        const LZ4_ZERO_TAIL: u64 = Codec::Lz4ZeroTail as u64;
         match CODEC.get(header) {
             LZ4 => Ok(Self::Lz4),
+            LZ4_ZERO_TAIL => Ok(Self::Lz4ZeroTail),
             _ => Err(Corrupt),
         }
     }
@@ -124,6 +138,12 @@ pub(super) fn same_filled(page: &[u8; PAGE_SIZE]) -> Option<u32> {
     .then_some(half)
 }
 
+/// Bytes of the zeros at the page's end, in whole words.
+fn zero_tail(page: &[u8; PAGE_SIZE]) -> usize {
+    let words = page.as_chunks::<8>().0.iter().rev();
+    words.take_while(|word| **word == [0; 8]).count() * size_of::<Chunk>()
+}
+
 /// Fills `out` with copies of `word`.
 pub(super) fn fill(out: &mut [u8], word: u32) {
     let bytes = word.to_ne_bytes();
@@ -158,14 +178,27 @@ impl Compressor {
         if let Some(word) = same_filled(page) {
             return Compressed::SameFilled(word);
         }
-        let Some(len) = self.encoder.encode(page, &mut self.block) else {
+        let Some((codec, len)) = self.encode(page) else {
             return Compressed::Incompressible;
         };
         let padded = len.next_multiple_of(size_of::<Chunk>());
         self.block[len..padded].fill(0);
         let header = LENGTH.set(CHECKSUM.set(0, checksum(page, tag)), len as u64);
-        let header = DICTIONARY.set(CODEC.set(header, Codec::Lz4 as u64), NO_DICTIONARY);
+        let header = DICTIONARY.set(CODEC.set(header, codec as u64), NO_DICTIONARY);
         Compressed::Block(Block { header, chunks: self.block[..padded].as_chunks().0 })
+    }
+
+    /// Writes the page's block to the buffer. Returns its codec and its length, or `None` if it is too long.
+    fn encode(&mut self, page: &[u8; PAGE_SIZE]) -> Option<(Codec, usize)> {
+        let used = PAGE_SIZE - zero_tail(page);
+        if PAGE_SIZE - used < MIN_ZERO_TAIL {
+            return Some((Codec::Lz4, self.encoder.encode(page, &mut self.block)?));
+        }
+        let len = self.encoder.encode(&page[..used], &mut self.block)?;
+        let end = len + TAIL_BYTES;
+        #[expect(clippy::cast_possible_truncation, reason = "at most a page")]
+        self.block[len..end].copy_from_slice(&(used as u16).to_le_bytes());
+        (end <= lz4::MAX).then_some((Codec::Lz4ZeroTail, end))
     }
 }
 
@@ -200,6 +233,13 @@ impl Decompressor {
         }
         match Codec::of(header)? {
             Codec::Lz4 => lz4::decode(block, page).map_err(|lz4::Malformed| Corrupt)?,
+            Codec::Lz4ZeroTail => {
+                let (block, used) = block.split_last_chunk().ok_or(Corrupt)?;
+                let used = usize::from(u16::from_le_bytes(*used));
+                let (bytes, tail) = page.split_at_mut_checked(used).ok_or(Corrupt)?;
+                lz4::decode(block, bytes).map_err(|lz4::Malformed| Corrupt)?;
+                tail.fill(0);
+            }
         }
         if is_copy(header, tag, page) { Ok(()) } else { Err(Corrupt) }
     }
@@ -224,8 +264,8 @@ mod tests {
         };
         assert_eq!(decode(header), Ok(page));
         for codec in 0..=CODEC.max() {
-            let known = codec == Codec::Lz4 as u64;
-            assert_eq!(decode(CODEC.set(header, codec)).is_ok(), known, "codec {codec}");
+            let own = codec == CODEC.get(header);
+            assert_eq!(decode(CODEC.set(header, codec)).is_ok(), own, "codec {codec}");
         }
         for dictionary in 0..=DICTIONARY.max() {
             let known = dictionary == NO_DICTIONARY;
@@ -233,5 +273,43 @@ mod tests {
         }
         assert_eq!(decode(LENGTH.set(header, LENGTH.max())), Err(Corrupt));
         assert_eq!(decode(0), Err(Corrupt));
+    }
+
+    #[test]
+    fn pages_with_every_length_of_zero_tail_come_back() {
+        let (mut compressor, mut decompressor) = (Compressor::new(), Decompressor::new());
+        let mut page: [u8; PAGE_SIZE] = core::array::from_fn(|i| (i / 4 % 251) as u8 | 1);
+        for used in (1..=PAGE_SIZE).rev() {
+            page[used..].fill(0);
+            let Compressed::Block(block) = compressor.compress(&page, 3) else { panic!("{used}") };
+            let (header, chunks) = (block.header(), block.chunks());
+            decompressor.chunks()[..chunks.len()].copy_from_slice(chunks);
+            // No byte of the page may be one that lay there before.
+            let mut out = [0xEE; PAGE_SIZE];
+            assert_eq!(decompressor.decompress(header, 3, &mut out), Ok(()), "{used}");
+            assert!(out == page, "{used}");
+            let codec =
+                if PAGE_SIZE - used < MIN_ZERO_TAIL { Codec::Lz4 } else { Codec::Lz4ZeroTail };
+            assert_eq!(CODEC.get(header), codec as u64, "{used}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_length_before_the_zero_tail_is_refused() {
+        let mut page = [0; PAGE_SIZE];
+        page[..40].fill(9);
+        let mut compressor = Compressor::new();
+        let Compressed::Block(block) = compressor.compress(&page, 3) else { panic!("no block") };
+        let (header, chunks) = (block.header(), block.chunks());
+        let at = block.bytes() - HEADER - TAIL_BYTES;
+        let mut decompressor = Decompressor::new();
+        for used in (0..=u16::MAX).step_by(7).chain([39, 40, 41, 4096, 4097, u16::MAX]) {
+            decompressor.chunks()[..chunks.len()].copy_from_slice(chunks);
+            let bytes = decompressor.chunks().as_flattened_mut();
+            bytes[at..at + TAIL_BYTES].copy_from_slice(&used.to_le_bytes());
+            let decoded = decompressor.decompress(header, 3, &mut [0; PAGE_SIZE]);
+            assert_eq!(decoded.is_ok(), used == 40, "{used}");
+        }
+        assert_eq!(decompressor.decompress(LENGTH.set(header, 1), 3, &mut page), Err(Corrupt));
     }
 }

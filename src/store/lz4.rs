@@ -1,4 +1,4 @@
-//! LZ4 blocks of exactly one page, by `lz4_flex`.
+//! LZ4 blocks of a page, or of a page's first bytes, by `lz4_flex`.
 //!
 //! A faulting thread decodes in its signal handler. `decompress_into` allocates nothing and calls
 //! nothing that recurses. It checks each length and each offset of a block before it copies, and
@@ -23,7 +23,7 @@ pub(super) const MAX: usize = PAGE / 4 * 3 - 8;
 /// Bytes of the buffer that [`Encoder::encode`] writes to. `lz4_flex` refuses a smaller one.
 pub(super) const ROOM: usize = get_maximum_output_size(PAGE);
 
-/// Not a block, or a block of more or less than a page.
+/// Not a block, or a block of more or fewer bytes than expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -39,17 +39,18 @@ impl Encoder {
         Self { table: CompressTable::large() }
     }
 
-    /// Writes the block of `page` to `out` and returns its length, or `None` if it exceeds [`MAX`].
-    pub(super) fn encode(&mut self, page: &[u8; PAGE], out: &mut [u8; ROOM]) -> Option<usize> {
-        let len = compress_into_with_table(page, out, &mut self.table).ok()?;
+    /// Writes the block of `bytes`, a page at most, to `out`. Returns its length, or `None` if it exceeds
+    /// [`MAX`].
+    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut [u8; ROOM]) -> Option<usize> {
+        let len = compress_into_with_table(bytes, out, &mut self.table).ok()?;
         (len <= MAX).then_some(len)
     }
 }
 
-/// Decodes a block that makes exactly one page. After an error, the content of `page` is unspecified.
-pub(super) fn decode(block: &[u8], page: &mut [u8; PAGE]) -> Result<(), Malformed> {
-    match decompress_into(block, page) {
-        Ok(PAGE) => Ok(()),
+/// Decodes a block of exactly `out.len()` bytes. After an error, the content of `out` is unspecified.
+pub(super) fn decode(block: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
+    match decompress_into(block, out) {
+        Ok(len) if len == out.len() => Ok(()),
         _ => Err(Malformed),
     }
 }
