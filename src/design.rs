@@ -298,9 +298,11 @@
 //! 64 KiB, in a slot of 64 bytes or a multiple, up to three quarters of a page. A page that does not fit there
 //! stays in memory. The evictor tries it again after a pause, which doubles each time.
 //!
-//! A block begins with a header: the checksum, the block's length, and which codec and dictionary made it. The
-//! codec is LZ4's block format. Encoder and decoder are the library's own, for exactly one page and in safe
-//! Rust. Any LZ4 library reads their output: tests and fuzzing compare them with `lz4_flex`.
+//! A block begins with a header: the checksum, the block's length, and which codec and dictionary made it.
+//! There are two codecs, LZ4 blocks of the whole page and of the bytes before the page's zero tail. `lz4_flex`
+//! encodes and decodes them, in its build with raw pointers unless another crate of the program selects its
+//! safe code. Decoding allocates nothing, because it runs in a signal handler. Tests and fuzzing compare it
+//! with a plain decoder.
 //!
 //! The evictor takes slots under a lock. Any thread frees slots without one.
 //!
