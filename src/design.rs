@@ -148,8 +148,8 @@
 //!   the contents would be lost, so the type of a backing says whether it is shared, and `zap` starts on a
 //!   shared one only.
 //!
-//! Ages are counted in ticks. A tick is a fixed quantum of time. It does not depend on the scan interval, nor
-//! on how often the evictor scans early because of a limit.
+//! Ages are counted in ticks. A tick is a fixed quantum of time, the shortest scan interval. It does not depend
+//! on how often the evictor scans a region, which may be less often, nor on early scans because of a limit.
 //!
 //! The evictor schedules scans region by region, 2 MiB each:
 //!

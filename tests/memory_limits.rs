@@ -116,6 +116,31 @@ fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
     }
 }
 
+/// As above, with a fault for each page.
+#[test]
+fn faults_do_not_wait_for_an_evictor_that_cannot_keep_the_limit() {
+    for setup in setups("faults_do_not_wait_for_an_evictor_that_cannot_keep_the_limit") {
+        for zeal in [false, true] {
+            let arena = quiet(setup).memory_limit(4 << 20).zeal(zeal).build().unwrap();
+            let mut noise = 1u64;
+            let pages = Pages::new(&arena, scaled(4096, 2048));
+            // At no page's neighbour, so that no fault populates more than its page.
+            for page in (0..pages.count).map(|i| i * 1013 % pages.count) {
+                for word in 0..PAGE / 8 {
+                    noise ^= noise << 13;
+                    noise ^= noise >> 7;
+                    noise ^= noise << 17;
+                    pages.write(page, word, noise);
+                }
+            }
+            let stats = arena.stats();
+            assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
+            assert!(stats.faults > pages.count as u64 / 2, "{setup}: {stats}");
+            assert!(stats.limit_waits < stats.faults / 8, "{setup}, zeal {zeal}: {stats}");
+        }
+    }
+}
+
 #[test]
 fn excess_bytes_counts_the_bytes_above_the_limits() {
     for setup in setups("excess_bytes_counts_the_bytes_above_the_limits") {

@@ -269,7 +269,7 @@ impl Builder {
             let allowed = "from a millisecond to an hour";
             return invalid("scan_interval", format!("{interval:?}"), allowed);
         }
-        // The quantum of ages is the shortest interval that there may be.
+        // The quantum of ages is the shortest scan interval.
         let clock = AgeClock::new(interval);
         let Some(cold_ticks) = clock.ticks(age).filter(|_| age >= interval) else {
             let allowed = "from one to 524287 scan intervals";

@@ -64,8 +64,8 @@ impl Engine {
         let core = Core::new(config.reserve, tracker, features, delivery, config.store_limit)?;
         let core = Arc::new(core);
         let resolver = Arc::new(Resolver::new(Arc::clone(&core), map));
-        let scan_ticks = config.clock.ticks(config.scan_interval).unwrap_or(1);
-        let evictor = Evictor::new(Arc::clone(&core), scan_ticks, config.zeal)?;
+        // The quantum of ages is the scan interval.
+        let evictor = Evictor::new(Arc::clone(&core), 1, config.zeal)?;
         let mailbox = Arc::new(Mailbox::new());
         let limits = Limits::new(config.resident_limit, config.memory_limit);
         let budget = Arc::new(Budget::new(Arc::clone(&core), limits, Arc::clone(&mailbox)));

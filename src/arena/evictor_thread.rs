@@ -155,14 +155,15 @@ impl Loop {
         self.resolver.core.counters.scans.add(1);
         self.release_free_memory();
         let now = self.now();
-        if self.config.zeal {
-            return self.evictor.evict_all(now, self.resolver.core.table.all()).pages;
-        }
         let over = self.budget.pages_over_limit();
-        let (plan, enough) = self.plan(now, false);
-        // If the plan does not reach the limit, scan the resting regions too.
-        let plan = if enough { plan } else { self.plan(now, true).0 };
-        let done = plan.map(|plan| self.evictor.execute(now, plan)).unwrap_or_default();
+        let done = if self.config.zeal {
+            self.evictor.evict_all(now, self.resolver.core.table.all())
+        } else {
+            let (plan, enough) = self.plan(now, false);
+            // If the plan does not reach the limit, scan the resting regions too.
+            let plan = if enough { plan } else { self.plan(now, true).0 };
+            plan.map(|plan| self.evictor.execute(now, plan)).unwrap_or_default()
+        };
         self.evictor.trim();
         // Threads that bring pages in wait for the evictor only while it keeps up.
         self.budget.set_cannot_keep_limit(done.pages < over / 2);

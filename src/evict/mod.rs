@@ -55,6 +55,7 @@ impl Evictor {
     /// An evictor that scans the arena every `interval` ticks. With `zeal` batches have many pages, one page,
     /// and a few pages in turn.
     pub(crate) fn new(core: Arc<Core>, interval: u32, zeal: bool) -> Result<Self, SysError> {
+        debug_assert!((1..=RegionSchedule::MAX_INTERVAL).contains(&interval));
         let schedule = LazySlice::new(core.table.all().pages().div_ceil(REGION_PAGES))?;
         let batch = Batch::new(zeal);
         Ok(Self { core, progress: Arc::default(), schedule, interval, batch, cursor: 0 })

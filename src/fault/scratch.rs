@@ -13,6 +13,7 @@ use crate::table::Word;
 use crossbeam::utils::CachePadded;
 use std::collections::VecDeque;
 use std::sync::TryLockError;
+use std::time::Duration;
 
 /// A run of at most [`READAHEAD_PAGES`] pages that one thread owns: the word that each had before, and room
 /// for the bytes of each.
@@ -92,8 +93,8 @@ fn tag(page: PageIndex) -> u64 {
     page.0 as u64
 }
 
-/// A scratch buffer for each processor (2 to 64). That is enough, because a thread that holds one does not
-/// block, except while the kernel has no memory.
+/// A scratch buffer for each processor (2 to 64). That is enough, because a thread that holds one rarely blocks:
+/// while the kernel has no memory, or while the keeper makes a call for it.
 #[derive(Debug)]
 pub(super) struct ScratchPool(Box<[CachePadded<Mutex<Scratch>>]>);
 
@@ -108,7 +109,12 @@ impl ScratchPool {
     /// Tries the buffers in turn and skips those in use. Begins with the one that is warm in this processor's
     /// cache.
     pub(super) fn with<T>(&self, body: impl FnOnce(&mut Scratch) -> T) -> T {
+        /// Rounds after which the thread sleeps, so that it does not keep the holders, or the keeper that they
+        /// wait for, off the processor. A holder is done in microseconds if it does not block.
+        const ROUNDS: u32 = 32;
+        const PAUSE: Duration = Duration::from_micros(50);
         let first = cpu::current();
+        let mut round = 0;
         loop {
             for i in 0..self.0.len() {
                 match self.0[(first + i) % self.0.len()].try_lock() {
@@ -118,7 +124,12 @@ impl ScratchPool {
                     Err(TryLockError::WouldBlock) => {}
                 }
             }
-            thread::yield_now();
+            if round < ROUNDS {
+                round += 1;
+                thread::yield_now();
+            } else {
+                thread::sleep(PAUSE);
+            }
         }
     }
 }

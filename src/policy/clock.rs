@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Turns time into ticks of one fixed length, the quantum.
 ///
-/// The quantum does not depend on how often the evictor scans. A scan interval may change, and differ from
-/// region to region, and an age still says how long ago the last noticed touch was.
+/// The quantum is the shortest scan interval, and never changes. So the evictor may scan less often, or some
+/// regions less often than other ones, and an age still says how long ago the last noticed touch was.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AgeClock {
     quantum: Duration,

@@ -34,6 +34,9 @@ const DUE: Field = SINCE.then(Tick::BITS);
 pub(crate) struct RegionSchedule(u64);
 
 impl RegionSchedule {
+    /// The longest scan interval: the longest rest must be far shorter than a turn of the clock.
+    pub(crate) const MAX_INTERVAL: u32 = Tick::MAX_AGE >> (MAX_HOT_LEVEL + 1);
+
     pub(crate) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }

@@ -5,29 +5,27 @@
 //! on in further bytes, up to the first byte below 255. The match repeats decoded bytes: two bytes
 //! behind the literals say how far back it begins. The last sequence ends with its literals.
 
-use super::lz4::PAGE;
-
-/// The page that `block` decodes to, or `None` if it is not a block of exactly one page.
-pub(super) fn decode(block: &[u8]) -> Option<[u8; PAGE]> {
+/// The bytes that `block` decodes to, or `None` if it is not a block of exactly `len` bytes.
+pub(super) fn decode(block: &[u8], len: usize) -> Option<Vec<u8>> {
     let mut input = block.iter().copied();
-    let mut page = Vec::with_capacity(PAGE);
+    let mut out = Vec::with_capacity(len);
     loop {
         let token = usize::from(input.next()?);
         let literals = length(&mut input, token >> 4)?;
-        if literals > input.len() || literals > PAGE - page.len() {
+        if literals > input.len() || literals > len - out.len() {
             return None;
         }
-        page.extend(input.by_ref().take(literals));
+        out.extend(input.by_ref().take(literals));
         if input.len() == 0 {
-            return page.try_into().ok();
+            return (out.len() == len).then_some(out);
         }
         let offset = usize::from(u16::from_le_bytes([input.next()?, input.next()?]));
         let length = 4 + length(&mut input, token & 15)?;
-        if offset == 0 || offset > page.len() || length > PAGE - page.len() {
+        if offset == 0 || offset > out.len() || length > len - out.len() {
             return None;
         }
         for _ in 0..length {
-            page.push(page[page.len() - offset]);
+            out.push(out[out.len() - offset]);
         }
     }
 }

@@ -10,16 +10,22 @@ fn encode(encoder: &mut Encoder, page: &Page) -> Option<Vec<u8>> {
     encoder.encode(page, &mut out).map(|len| out[..len].to_vec())
 }
 
-/// Decodes `block`, and checks the result against the plain decoder. No byte of the page may be one that
-/// lay there before.
-fn check(block: &[u8]) -> Result<Page, Malformed> {
-    let expected = lz4_reference::decode(block).ok_or(Malformed);
+/// Decodes `block` to `len` bytes, and checks the result against the plain decoder. No byte of the result may
+/// be one that lay there before, and no byte behind it may change.
+fn check_len(block: &[u8], len: usize) -> Result<Vec<u8>, Malformed> {
+    let expected = lz4_reference::decode(block, len).ok_or(Malformed);
     for before in [0x00, 0xFF] {
-        let mut page = [before; PAGE];
-        let decoded = decode(block, &mut page).map(|()| page);
-        assert!(decoded == expected, "{} bytes: {block:?}", block.len());
+        let mut out = vec![before; len + 64];
+        let decoded = decode(block, &mut out[..len]).map(|()| out[..len].to_vec());
+        assert!(decoded == expected, "{len} bytes of {}: {block:?}", block.len());
+        assert!(out[len..].iter().all(|byte| *byte == before), "{len}: {block:?}");
     }
     expected
+}
+
+/// Decodes a block of a page, and checks it.
+fn check(block: &[u8]) -> Result<Page, Malformed> {
+    check_len(block, PAGE).map(|page| page.try_into().unwrap())
 }
 
 /// Appends a sequence.
@@ -223,14 +229,15 @@ proptest! {
     #[test]
     fn damaged_blocks(
         page in patchwork(),
-        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+        used in prop_oneof![0..40usize, 0..=PAGE],
     ) {
-        let mut block = compress(&page);
+        let mut block = compress(&page[..used]);
         for (index, byte) in changes {
             let i = index.index(block.len());
             block[i] = byte;
         }
-        let _ = check(&block);
+        let _ = (check_len(&block, used), check(&block));
     }
 
     /// Both decoders agree on sequences with arbitrary lengths and offsets.
@@ -253,7 +260,10 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
-        let _ = check(&bytes);
+    fn arbitrary_bytes(
+        bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+        len in prop_oneof![0..40usize, 0..=PAGE],
+    ) {
+        let _ = (check_len(&bytes, len), check(&bytes));
     }
 }
