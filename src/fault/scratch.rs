@@ -17,8 +17,8 @@ use std::sync::TryLockError;
 /// A run of at most [`READAHEAD_PAGES`] pages that one thread owns: the word that each had before, and room
 /// for the bytes of each.
 ///
-/// The page's place in the run is the place of its word and of its bytes. So bytes stay where they were
-/// decoded, also if the kernel gets a part of the run only.
+/// A page has the same place in the run, among the words and among the bytes. So bytes stay where they were
+/// decoded, even if the kernel gets only a part of the run.
 #[derive(Debug)]
 pub(super) struct Scratch {
     decompressor: Decompressor,
@@ -105,8 +105,8 @@ impl ScratchPool {
 
     /// Runs `body` with a buffer. The calling thread must have its signals blocked.
     ///
-    /// Tries the buffers in turn and skips those in use. Begins with the one that is warm in this processor's
-    /// cache.
+    /// Tries the buffers in turn and skips those in use. Begins with the buffer that this processor's cache most
+    /// probably holds.
     pub(super) fn with<T>(&self, body: impl FnOnce(&mut Scratch) -> T) -> T {
         let first = cpu::current();
         loop {
