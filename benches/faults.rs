@@ -1,5 +1,5 @@
-//! The time of a touch of an evicted page, by fault mode, order of the touches and number of threads. And
-//! the time of a scan for cold pages.
+//! The time of a touch of an evicted page, by fault mode, order of the touches and number of threads; and the
+//! time of a scan for cold pages.
 //!
 //! ```text
 //! cargo bench --bench faults -- --quick
@@ -22,7 +22,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Touches without pauses: a handler thread that spins for the next fault does not fall asleep.
+/// Touches without pauses: a handler thread that polls for the next message does not fall asleep.
 fn orders(criterion: &mut Criterion) {
     let orders = [
         ("random", shuffled(PAGES, 0)),

@@ -53,9 +53,9 @@ fn pages(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One thread touches stored pages, one at a time. It needs one handler thread. But the number of handler
-/// threads influences on which processor one wakes, and waking a sleeping processor takes longer than
-/// the rest of the fault.
+/// One thread touches stored pages, one at a time. One handler thread is enough for it. But the number of
+/// handler threads influences on which processor a handler thread wakes, and to wake a sleeping processor
+/// takes longer than the rest of the fault.
 fn refaults(criterion: &mut Criterion) {
     let order = shuffled(PAGES, 0);
     let mut group = criterion.benchmark_group("refault");

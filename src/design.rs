@@ -4,9 +4,9 @@
 #![doc = include_str!("design/states.svg")]
 //!
 //! An arena is a range of addresses, in pages of 4 KiB. Each page has a *page word*: an atomic of 64 bits
-//! in a table outside the arena. The word holds the page's state, the tick of the page's last noticed touch,
-//! and the store's handle while the store has the bytes. A thread takes a step by a compare-and-swap of the
-//! word. A thread that loses the race reads the word again.
+//! in a table outside the arena. The word holds the page's state, the tick (a point in time) of the page's last
+//! noticed touch, and the store's handle while the store has the bytes. A thread moves a page from one state to
+//! the next by a compare-and-swap of the word: a *step*. A thread that loses the race reads the word again.
 //!
 //! # The life of a page
 //!
@@ -16,19 +16,20 @@
 //!    zeros in place (`UFFDIO_ZEROPAGE`). The page is *filling* meanwhile and *resident* afterwards.
 //! 3. **Watched.** The evictor, a thread of the arena, *arms* resident pages. From then on the kernel
 //!    remembers which of them the program touches. A *scan* asks the kernel for the touched pages, and the
-//!    evictor writes the present tick into their words. The *age* of a page is the ticks since then.
-//! 4. **Cold.** The evictor evicts a page when its age reaches the cold age. Where the arena is above a limit,
-//!    it evicts the oldest pages sooner.
+//!    evictor writes the present tick into their words. The *age* of a page is the number of ticks since the
+//!    one in its word.
+//! 4. **Cold.** The evictor evicts a page when its age reaches the cold age, an option of the arena. While the
+//!    arena is above a limit, the evictor evicts the oldest pages sooner.
 //! 5. **On its way out.** The evictor takes a batch of up to 64 pages of a region at a time. It *claims*
 //!    them, *detaches* them, compresses them into the store, and *commits*: it drops each page that no thread
 //!    has touched meanwhile, and the memory goes back to the system. A page that was touched meanwhile stays.
 //! 6. **Stored.** The compressed bytes lie in the store. The page has an address and no memory.
 //! 7. **Touched again.** The next touch is a *refault*. The thread that serves it takes the page to
 //!    *filling*, decompresses the bytes into a buffer, verifies their checksum, and has the kernel put
-//!    them in place (`UFFDIO_COPY`). It brings neighbours too, where it expects touches of them. The
+//!    them in place (`UFFDIO_COPY`). It brings neighbours back too if the program is likely to touch them. The
 //!    faulting thread repeats its instruction and finds the page *resident*.
-//! 8. **Freed.** The allocator releases the page: its memory, or its place in the store, is free, and the
-//!    page is *empty* again.
+//! 8. **Freed.** The program frees the block, and the allocator releases the page: gives its memory back to
+//!    the system, or its slot back to the store. The page is *empty* again.
 //!
 //! A page whose stored copy is damaged becomes *lost*, and a touch of it is SIGBUS until it is freed.
 //!
@@ -58,24 +59,26 @@
 //! | stall | a thread of the arena, or the owner of a page, makes no progress for the stall limit | hung task |
 //! | page word | 64 bits per page: state, waiting bit, tick, handle | page-table entry, swap entry |
 //! | empty | never written, or released; reads as zeros | no entry in page table or page cache |
-//! | filling | one thread fills the page, lifts its protection, reads its copy or releases it | locked (`PG_locked`) |
+//! | filling | one thread fills the page, lifts its protection, reads its stored copy, or releases the page | locked (`PG_locked`) |
 //! | resident | the bytes are in memory | present, or in the page cache |
-//! | claimed, claim | in memory; the evictor has reserved it, and a fault can take it back | isolated (`folio_isolate_lru`) |
+//! | claimed, claim | in memory; the evictor has reserved the page, and a fault can take the page back | isolated (`folio_isolate_lru`) |
 //! | dropping | the store has the bytes; the evictor is about to punch the page | reclaimed after writeback |
 //! | stored | the store has the bytes, and there is no memory | swapped out |
 //! | lost | the bytes cannot be restored | hwpoison |
-//! | owner | the thread that holds a page in filling or dropping, and alone leaves that state | lock holder |
+//! | owner | the thread that holds a page in filling or dropping; only this thread ends that state | lock holder |
 //! | waiter, wake | a thread that waits for an owner; the owner's call that ends the wait | wait queue, `UFFDIO_WAKE`, futex |
 //! | arm | begin to watch a page, so that the next touch is noticed | clear the accessed bit, set idle |
 //! | scan | ask the kernel which armed pages were touched | `PAGEMAP_SCAN`; idle page tracking, DAMON sampling |
 //! | rwp | arm by read-write protection | `UFFDIO_RWPROTECT` (Linux 7.3) |
 //! | zap | arm by emptying the page-table entry; the page cache keeps the bytes | `MADV_DONTNEED` (`zap_page_range_single`) |
+//! | tracker | a way to notice touches: rwp or zap | — |
 //! | scan interval | the time from one scan of an ordinary region to the next | aggregation interval (DAMON) |
 //! | tick | a fixed quantum of time, the unit of ages | generation (MGLRU) |
 //! | age | ticks since the last noticed touch | idle time; `age` (DAMON) |
 //! | cold age | the age from which a page is evicted in any case | `min_age` (DAMON_RECLAIM) |
 //! | region | 2 MiB, 512 pages: the unit of scanning | what one page table maps (PMD) |
-//! | rest | a hot region is neither armed nor scanned for some scan intervals | back-off |
+//! | rest | a hot region rests: for some scan intervals the evictor neither arms nor scans it | back-off |
+//! | back off | a page backs off: for a pause the evictor does not try to evict it again, because that failed | back-off |
 //! | batch | up to 64 pages of one region that are evicted together | folio batch |
 //! | detach | copy the bytes of a batch after making touches of it impossible or noticeable | unmap (`try_to_unmap`) |
 //! | commit | publish the handles of the unchanged pages and drop these pages | remove from the page cache |
@@ -84,9 +87,11 @@
 //! | punch | give pages of the memfd back to the system | hole punch (`fallocate(2)`, `MADV_REMOVE`) |
 //! | poison, heal | make an access SIGBUS; make the page an ordinary one again | `UFFDIO_POISON`, `PTE_MARKER_POISONED` |
 //! | zero fill | put zeros in place for a first touch | anonymous fault, `UFFDIO_ZEROPAGE` |
+//! | populate | give memory to empty pages before a touch | `MADV_POPULATE_WRITE` |
 //! | readahead | bring neighbours back with a refault | swap readahead |
-//! | stream, window | runs of refaults that continue each other; the pages that one refault brings | `file_ra_state` |
-//! | ensure, prefetch | bring a range back before a touch; ask the evictor to do so | `MADV_POPULATE_WRITE`, `MADV_WILLNEED` |
+//! | stream, window | refaults each of which continues the run of the one before; the pages that one refault brings back | `file_ra_state` |
+//! | ensure, prefetch | bring a range back before a touch; prefetch leaves empty pages empty | `MADV_POPULATE_WRITE`, `MADV_WILLNEED` |
+//! | advice | a hint to the evictor: evict a range now, or bring it back | `madvise(2)` |
 //! | pin | keep pages in memory until the guard is dropped | `mlock(2)`, `pin_user_pages` |
 //! | peek | read a stored page and leave it stored | — |
 //! | store | compressed pages, in memory outside the arena | zswap pool, zram |
@@ -95,15 +100,19 @@
 //! | same-filled page | a page of one repeated 32-bit word, kept in its handle | same page (zram) |
 //! | codec | a way to compress a page, with or without a dictionary | `comp_algorithm` (zram) |
 //! | arena, heap | a range of addresses with its threads; the allocator of its bytes | region; arena (glibc, jemalloc) |
+//! | backing, view | an arena's memfd with its descriptors; one of the two mappings of the memfd | shmem |
+//! | extent | the pages up to the last one that was ever filled; all pages beyond are empty | — |
+//! | plain memory | an arena that evicts nothing, because the system lacks what eviction needs | — |
+//! | zeal | an option for tests: evict every untouched page at each scan interval | GC zeal (SpiderMonkey) |
 //! | class, span, chunk | a slot size; chunks cut into slots of one class; 64 KiB | size class, span (tcmalloc), slab (jemalloc) |
 //! | bin | the spans of one class of one lane | bin (jemalloc) |
 //! | magazine | slots of one bin that a thread keeps for itself | magazine (Bonwick), thread cache |
 //! | lane | a part of the heap with pages of its own: hot, ordinary or cold | hot-cold allocation (tcmalloc) |
 //! | hole | a page of a span that no used slot reaches into | — |
 //! | dirty run | free pages that still have memory | dirty extent (jemalloc) |
-//! | trim | release holes and dirty runs now | `malloc_trim(3)` |
+//! | trim | release all holes and dirty runs at once | `malloc_trim(3)` |
 //! | stripe | a part of the arena whose faults go to one descriptor | — |
-//! | route | how the userfaultfd was opened: device or system call, with kernel faults or without | `/dev/userfaultfd`, `UFFD_USER_MODE_ONLY` |
+//! | route | how the userfaultfd was opened: by device or system call, with the faults of system calls or without | `/dev/userfaultfd`, `UFFD_USER_MODE_ONLY` |
 //! | delegated call | a descriptor call that the keeper makes for a thread of the program | — |
 //! | service stack | the library's stack on which the SIGBUS handler works | alternate stack (`sigaltstack(2)`) |
 //!
@@ -112,29 +121,29 @@
 //! | from                   | to                 | thread                                   | when                                         |
 //! |------------------------|--------------------|------------------------------------------|----------------------------------------------|
 //! | empty                  | filling            | faulting or handler thread; a caller that populates | first touch, or ahead of it       |
-//! | stored                 | filling            | faulting or handler thread; a caller of `ensure` or `peek`; the evictor for a prefetch | a touch, or ahead of it |
-//! | resident, claimed      | filling            | faulting or handler thread; for a claimed page `ensure` too | a fault: its server lifts the protection |
+//! | stored                 | filling            | faulting or handler thread; a caller of `ensure`, `prefetch`, `pin` or `peek`; the evictor for an advice | a touch, or ahead of it |
+//! | resident, claimed      | filling            | faulting or handler thread; for a claimed page also the threads that restore ahead of a touch | the thread lifts the protection |
 //! | filling                | resident           | its owner                                | the bytes are in place, or access is given   |
-//! | filling                | empty, stored      | its owner                                | the kernel has no memory now; after a peek   |
+//! | filling                | empty or stored    | its owner                                | the kernel has no memory now; after a peek   |
 //! | filling                | lost               | its owner                                | the copy is damaged, or the kernel refuses the page |
 //! | resident               | claimed            | evictor                                  | the page is to be evicted                    |
 //! | claimed                | resident           | evictor                                  | it cancels                                   |
 //! | claimed                | dropping           | evictor                                  | it publishes: the copy is good               |
 //! | dropping               | stored             | evictor                                  | the page is punched                          |
 //! | dropping               | resident           | evictor                                  | the kernel refused the punch                 |
-//! | resident, stored, lost | filling, empty     | allocator's caller, evictor              | release; if the kernel refuses, the page is as before |
-//! | lost                   | filling, lost      | faulting or handler thread               | a fault: poison does not outlast a zap, and is renewed |
+//! | resident, stored, lost | filling, then empty | the thread that frees or trims; evictor | release; if the kernel refuses, the page is as before |
+//! | lost                   | filling, then lost | faulting or handler thread               | a fault: the thread renews the poison, which a zap has removed |
 //!
-//! Filling and dropping have an owner, and only the owner leaves them. A thread that needs such a page sets
-//! the word's waiting bit; the owner sees the bit when it leaves the state, and wakes the waiters.
+//! A page in filling or dropping has an owner, and only the owner ends that state. A thread that needs such a
+//! page sets the word's waiting bit; the owner sees the bit when it ends the state, and wakes the waiters.
 //!
 //! A claimed page also has an *in-batch* bit, which stays until the evictor is done with the page, even if a
-//! fault has taken the page back. A release waits for it: the evictor may be about to lock the page in
-//! memory, which would put a new page where one was just released.
+//! fault has taken the page back. A release waits until the bit is clear: the evictor may be about to lock the
+//! page in memory, and the lock would put a new page where one was just released.
 //!
-//! A fault message has a flag: missing, write-protected, read-write-protected. The library ignores the flag.
-//! It says what the page was when the kernel wrote the message, which may be long ago. The word says what
-//! has to be done now.
+//! A fault message has a flag: missing, write-protected, read-write-protected. The library ignores the flag,
+//! which describes the page at the time when the kernel wrote the message. That may be long ago. The page word
+//! says what has to be done now.
 //!
 //! # How touches are noticed
 //!
@@ -145,11 +154,12 @@
 //!   access back at the first touch, and `PAGEMAP_SCAN` lists the pages that have it.
 //! * `zap` (Linux 5.19): `MADV_DONTNEED` empties the page-table entries. On shared memory the page cache keeps
 //!   the contents. A touch maps the page again, so the mapped pages are the touched ones. On private memory
-//!   the contents would be lost, so the type of a backing says whether it is shared, and `zap` starts on a
-//!   shared one only.
+//!   the contents would be lost. So a tracker starts on a `SharedBacking` only: that type stands for shared
+//!   memory.
 //!
-//! Ages are counted in ticks. A tick is a fixed quantum of time, the shortest scan interval. It does not depend
-//! on how often the evictor scans a region, which may be less often, nor on early scans because of a limit.
+//! Ages are counted in ticks. A tick is a fixed quantum of time, as long as the scan interval that the program
+//! chose. It does not depend on how often the evictor scans: early because of a limit, or seldom because a
+//! region rests.
 //!
 //! The evictor schedules scans region by region, 2 MiB each:
 //!
@@ -159,15 +169,16 @@
 //!   rests for one scan interval, then for 3, 7, up to 31. A resting region is not armed, so that touches of
 //!   hot memory cost no faults.
 //!
-//! A pure function in `policy` makes a plan from the ages of all pages that could go. Pages at the cold age
-//! go. Above a limit the oldest pages go, and a sixty-fourth of the limit more than necessary. If the plan does
-//! not bring the arena below its limit, the evictor scans the resting regions too and plans again.
+//! A pure function in `policy` makes a plan from the ages of all pages that the evictor may evict. The plan
+//! takes all pages at the cold age. If the arena is above a limit, the plan takes the oldest pages too, and a
+//! sixty-fourth of the limit more than necessary. If the plan does not bring the arena below its limit, the
+//! evictor scans the resting regions too and plans again.
 //!
 //! # How a page is evicted
 //!
-//! The evictor claims up to 64 pages of a region as a batch, run by run of neighbours. A fault on a claimed
-//! page takes the page back. The evictor then detaches the batch, compresses it and commits it. An `Isolation`,
-//! one per tracker and backing, offers `detach`, `commit` and `cancel`:
+//! The evictor claims up to 64 pages of a region, one by one: a batch. A fault on a claimed page takes the page
+//! back. The evictor then detaches the batch, one run of neighbours after the other, compresses it and commits
+//! it. An `Isolation` offers `detach`, `commit` and `cancel`. The tracker decides what these do:
 //!
 //! | step             | `rwp`                                               | `zap`                              |
 //! |------------------|-----------------------------------------------------|------------------------------------|
@@ -181,8 +192,8 @@
 //! | commit: thaw     | async mode, which wakes every waiter                | nothing to do                      |
 //! | cancel           | `munlock`                                           | lift the write protection, wake    |
 //!
-//! A page stays if it was touched, does not compress, or finds the store full, or if the kernel refuses a call
-//! about it. Cancel comes last in any case: it ends the detachment of every run, and each claim that is left.
+//! A page stays if a thread touched it, if it does not compress, if the store is full, or if the kernel refuses
+//! a call on it. Cancel comes last in any case: it ends the detachment of every run, and every remaining claim.
 //!
 //! * Detach under `rwp` locks pages (through a second mapping of the memfd, which the program never sees)
 //!   because the kernel keeps read-write protection in the entries of mapped pages only. It would lose the
@@ -191,14 +202,15 @@
 //! * Detach under `zap` stops writers only. That suffices: a reader cannot make a copy stale. The kernel keeps
 //!   write protection of shared memory in a marker (`PTE_MARKER_UFFD_WP`), so it covers unmapped pages and
 //!   outlasts swapping. A page that was read meanwhile is mapped; it is no longer cold, and stays.
-//! * Freeze comes after compress, so that no thread waits while pages are compressed. Under `rwp` a touch
-//!   during compress costs the faulting thread nothing and costs the evictor its work.
-//! * When `UFFDIO_SET_MODE` returns, no access is under way that could go unseen. From then to thaw a touch of
-//!   any armed page of the same descriptor waits, so nothing but check, publish and punch happens then.
+//! * Freeze comes after compress, so that no thread waits while the evictor compresses pages. Under `rwp` a
+//!   touch during compress does not wait; the evictor has then compressed the page for nothing.
+//! * When `UFFDIO_SET_MODE` returns, no access is under way that the check would miss. From then to thaw a
+//!   touch of any armed page of the same descriptor waits, so the evictor only checks, publishes and punches
+//!   in that time.
 //!
 //! # Where the descriptors are
 //!
-//! A userfaultfd's registration ends with its last descriptor; evicted pages then read as zeros
+//! A userfaultfd's registration ends when its last descriptor is closed; evicted pages then read as zeros
 //! (`userfaultfd_release` in `fs/userfaultfd.c`). A program may close any descriptor. So the *keeper*, a
 //! thread of the arena, has a descriptor table of its own (`CLOSE_RANGE_UNSHARE`) with copies of the arena's
 //! descriptors. It starts the arena's other threads, which share that table. A thread of the program uses the
@@ -216,31 +228,32 @@
 //!   further on. There are as many descriptors as handler threads, and the stripes belong to them in turn.
 //!   So threads that fault do not queue up for one descriptor, and no two handlers wake up for one message.
 //!   A handler sleeps, or first polls for the next message for up to 50 microseconds. Every 128 messages it
-//!   chooses the way in which they came faster; it does not poll when messages come seldom.
+//!   chooses the way in which the messages came faster. It does not poll if messages come seldom.
 //! * *As SIGBUS* in the faulting thread (`UFFD_FEATURE_SIGBUS`). The SIGBUS handler finds the arena by the
 //!   address in a table of atomics, does the work of a handler thread, and returns; the processor runs the
 //!   instruction again. An address outside every arena goes to the previous handler. The handler works on a
 //!   service stack from the library's pool, because the stack that the kernel has chosen may be smaller than
 //!   decompressing needs.
 //!
-//! A thread that finds the page owned waits. After a message the faulting thread waits in the kernel. Inline
-//! it waits on the page word: it polls for some microseconds, then sleeps by `futex(2)`. The owner wakes both.
+//! If another thread owns the page, the faulting thread waits: in the kernel, if a handler thread serves the
+//! fault; inline, on the page word, which it polls for some microseconds before it sleeps by `futex(2)`. The
+//! owner wakes the waiters of both kinds.
 //!
-//! One call, `UFFDIO_COPY`, puts a run of up to sixteen pages in place, from one of as many buffers as there
-//! are processors (2 to 64). The run is the touched page and its readahead:
+//! One call, `UFFDIO_COPY`, puts a run of up to sixteen pages in place. The bytes come from a buffer; there is a
+//! buffer for each processor, from 2 to 64 in all. The run is the touched page and its readahead:
 //!
 //! * The library remembers the last seven runs of each part of the arena. A fault at the end of a run
 //!   continues it as a stream. From the second continuation on the window doubles, up to sixteen pages.
 //! * While faults continue streams again and again, windows begin with more than one page.
-//! * Every sixteenth run with readahead is a sample: the thread that brings it arms the additional pages, and
-//!   the next sample scans them. Where untouched pages outnumber touched ones, windows begin and end
-//!   smaller, down to one page. The counters in [`Stats`](crate::Stats) are `readahead_pages`,
+//! * Every sixteenth run with readahead is a sample: the thread that brings it back arms the readahead pages,
+//!   and scans those of the previous sample. If untouched pages outnumber touched ones, all windows begin and
+//!   end smaller, down to one page. The counters in [`Stats`](crate::Stats) are `readahead_pages`,
 //!   `readahead_sampled_hits` and `readahead_sampled_misses`.
 //!
-//! A first touch right after the previous one populates a window that doubles each time, up to 2 MiB and the
-//! end of the block.
+//! A first touch of the page right after the previous window also populates the pages behind it. This window
+//! doubles each time, up to 2 MiB, and ends at the end of the block.
 //!
-//! A program that knows what it will touch need not fault. [`ensure`](crate::Arena::ensure) reads the words
+//! A program that knows its next touches can avoid the faults. [`ensure`](crate::Arena::ensure) reads the words
 //! and brings missing pages back in runs. [`peek`](crate::Arena::peek) owns a stored page while it
 //! decompresses, copies the bytes that were asked for, and leaves the page stored.
 //!
@@ -248,44 +261,45 @@
 //!
 //! Each page has a count of pins beside its word. A thread that pins raises the count, then brings the page
 //! back and waits until the evictor is done with it. The evictor claims a page, then reads the count, and
-//! gives the page up if it is pinned. The accesses are sequentially consistent, so one of the two sees the
-//! other. The evictor does not arm pinned pages either: during a freeze a system call cannot reach an armed
-//! page where the process may not serve faults of system calls.
+//! gives the page up if it is pinned. The accesses are sequentially consistent, so at least one of the two
+//! threads sees the other's write. The evictor does not arm pinned pages either: if the process may not serve
+//! faults of system calls, a system call cannot reach an armed page during a freeze.
 //!
 //! # Why no byte is ever wrong
 //!
 //! 1. *The evictor drops bytes only when their copy is in the store and no writer can reach them.* Between the
-//!    copy and the punch, the protection stops each writer, or the check of the commit sees it. A fault lifts
-//!    protection only while it owns the page (filling). So a message that is served late cannot lift
-//!    protection on which an eviction relies.
-//! 2. *Nothing of the library lives in an arena, and no lock of the library is held while arena memory is
-//!    touched.* The fault path takes no lock that a thread of the program could hold while it waits for a
+//!    copy and the punch, the protection stops each writer, or the check of the commit notices the write. A
+//!    thread that serves a fault lifts protection only while it owns the page (filling). So a thread that
+//!    serves an old message cannot lift protection on which an eviction relies.
+//! 2. *No data of the library lies in an arena, and no thread holds a lock of the library while it touches
+//!    arena memory.* The fault path takes no lock that a thread of the program could hold while it waits for a
 //!    page: it frees store slots without a lock, it reads the end of a block without a lock, and it rings the
 //!    evictor by a flag and a futex. This holds also where the process allocates from the arena
-//!    ([`ArenaAlloc`](crate::ArenaAlloc)). Each thread counts how deep it is inside the library, the
-//!    library's own threads from their first line on. An allocation inside the library comes from the system.
+//!    ([`ArenaAlloc`](crate::ArenaAlloc)). Each thread counts the calls of the library that it is inside of;
+//!    the library's own threads are inside from their first line on. An allocation inside the library comes
+//!    from the system.
 //! 3. *The fault path neither allocates nor panics.* Its buffers exist before the first fault. A thread of the
 //!    program that owns pages for a moment (`ensure`, `peek`, release) has its signals blocked meanwhile: a
 //!    signal handler that touched such a page would wait for the thread that it interrupted. The SIGBUS
 //!    handler runs with all signals blocked, and saves errno.
 //! 4. *An error on the way out leaves the page in memory, and is counted. An error on the way in is SIGBUS.*
 //!    Each page in a slab has a checksum (CRC-32) over its own bytes and its number. The store verifies it
-//!    before it gives the bytes back. One error is not SIGBUS: while the kernel has no memory, the faulting
+//!    before it gives the bytes back. There is one exception: while the kernel has no memory, the faulting
 //!    thread waits.
 //! 5. *A child after fork has no mapping of the arena* (`MADV_DONTFORK`).
 //! 6. *Stopping an arena brings everything back first.* A handler thread that fails aborts the process. The
 //!    watchdog, which does nothing else, finds one that is stuck. Five times in each
-//!    [stall limit](crate::Builder::stall_limit) it reads at which page each handler and the evictor is (they
-//!    write it with a relaxed store), which descriptors have unread messages, and which owners have waiters.
-//!    A check that comes late does not count: the cause that kept the watchdog from running has kept the
-//!    other threads too. An evictor that is stuck while it has claimed no page holds no thread up, and is not
-//!    reported.
+//!    [stall limit](crate::Builder::stall_limit) it checks three things: at which page each handler thread and
+//!    the evictor is (they write its number with a relaxed store), which descriptors have unread messages, and
+//!    which pages have waiters. A check that comes late does not count, because the other threads may not have
+//!    run either. If the evictor is stuck while it has claimed no page, no thread waits for it, and the
+//!    watchdog does not report it.
 //!
 //! # The calls on pages
 //!
 //! `sys::backing` owns the memfd, its two mappings and the descriptors. It decides how pages, counted from the
 //! arena's start, are read, filled, discarded, protected, poisoned and healed. The program uses the first
-//! mapping. The second is never registered with a userfaultfd; it serves to lock and to drop pages.
+//! mapping. The library never registers the second one with a userfaultfd, and locks and drops pages by it.
 //!
 //! The kernel may do a part of a call's range, or nothing while the address space changes (EAGAIN). On older
 //! kernels (6.1 for one) a range must lie in one mapping, and the program may have cut the arena's mapping into
@@ -295,14 +309,14 @@
 //! # The store
 //!
 //! A page that repeats one 32-bit word is kept in its page word. Every other page is a block in a slab of
-//! 64 KiB, in a slot of 64 bytes or a multiple, up to three quarters of a page. A page that does not fit there
+//! 64 KiB, in a slot of a multiple of 64 bytes, up to three quarters of a page. A page whose block is longer
 //! stays in memory. The evictor tries it again after a pause, which doubles each time.
 //!
 //! A block begins with a header: the checksum, the block's length, and which codec and dictionary made it.
-//! There are two codecs, LZ4 blocks of the whole page and of the bytes before the page's zero tail. `lz4_flex`
-//! encodes and decodes them, in its build with raw pointers unless another crate of the program selects its
-//! safe code. Decoding allocates nothing, because it runs in a signal handler. Tests and fuzzing compare it
-//! with a plain decoder.
+//! There are two codecs: an LZ4 block of the whole page, and one of the bytes before the page's zero tail.
+//! `lz4_flex` encodes and decodes both, in its build with raw pointers unless another crate of the program
+//! selects its safe code. Decoding allocates nothing, because it may run in a signal handler. Tests and
+//! fuzzing compare it with a plain decoder.
 //!
 //! The evictor takes slots under a lock. Any thread frees slots without one.
 //!
@@ -311,10 +325,10 @@
 //! All data of the allocator lie outside the arena, so that neither allocating nor freeing touches a stored
 //! page.
 //!
-//! * Up to 32 KiB there are eighty *classes*, eight to each power of two. A *span* is one or several chunks of
-//!   64 KiB, cut into slots of a class, with a bit for each free slot. A tag per chunk names its user. A class
-//!   of a lane has a *bin* with its spans, sorted by how full they are. The bin hands out from the fullest
-//!   first, so that the emptier ones may become empty.
+//! * Up to 32 KiB there are eighty *classes*, eight to each power of two. A *span* is one or several chunks
+//!   of 64 KiB, cut into slots of a class, with a bit for each free slot. Each chunk of a span has a tag that
+//!   leads to the span. Each class of each lane has a *bin* with its spans, sorted by how full they are. The
+//!   bin hands out slots of the fullest span first, so that emptier spans can become empty.
 //! * A thread has a *magazine* of slots for each bin. Allocating takes the last slot out and freeing puts one
 //!   in, with no lock and no read-modify-write. An empty or full magazine exchanges half of its slots with the
 //!   bin. A thread that ends gives all of its magazines back.
@@ -323,27 +337,27 @@
 //! * A [`Lane`](crate::Lane) cuts its spans and its runs from separate 2 MiB regions of its own. Where no
 //!   region is left, lanes share the free pages one by one.
 //! * A *hole* is a page of a span that no used slot reaches into. `trim` releases holes while the rest of the
-//!   span stays in use. So does the evictor, in spans that have handed out nothing for a while, in steps of
-//!   about a millisecond. Meanwhile the bin hands out none of the span's slots. Before the bin hands out a
-//!   slot in a released page, the library populates the page.
+//!   span stays in use. The evictor releases holes too, in spans that have handed out nothing for a while, in
+//!   steps of about a millisecond. While a thread releases a span's holes, the bin hands out none of the span's
+//!   slots. Before a thread gets a slot in a released page, the library populates the page.
 //! * Pages that become free are *dirty*. They keep their memory until 32 milliseconds have passed in which
-//!   allocations did not need that many of them. Then the heap releases them. It forgets the stored copies of
-//!   evicted pages among them, and brings none back.
+//!   allocations did not need that many of them. Then the heap releases them. If some of them are evicted, the
+//!   heap frees their stored copies, and brings no page back.
 //!
 //! # Without a kernel
 //!
 //! `sys` has two folders with the same file names: `linux` makes the calls, `simulated` is a kernel in
 //! memory. One place chooses between them. `prim` has a scheduler that decides which thread goes on at each
 //! access to a shared word and at each call. `scripts/simulate` runs the unchanged engine on the simulated
-//! kernel under this scheduler: each scenario once as it is, and once for each outcome that each of its calls
-//! may have and for each thread that may go on at each of its steps. The script prints a failure with the
-//! deviation that led to it, and the failure repeats.
+//! kernel under this scheduler: each scenario once as it is, then once more for each deviation: another
+//! outcome of one of its calls, or another thread that goes on at one of its steps. The script prints a failure
+//! with the deviation that led to it. The same deviation causes the same failure again.
 //!
 //! `scripts/loom` has a model checker do the same for two or three threads on one or two pages, in every order
 //! (up to a bound of preemptions), with the words' memory orderings as loom models them.
 //!
-//! `sys/simulated/mod.rs` lists what the simulation leaves out. The simulation is as right as its authors'
-//! reading of the kernel; the tests on real kernels check that reading.
+//! `sys/simulated/mod.rs` lists what the simulation leaves out. The simulation follows its authors' reading of
+//! the kernel; the tests on real kernels check that reading.
 //!
 //! # Modules
 #![doc = include_str!("design/rooms.svg")]
@@ -358,7 +372,7 @@
 //! | 3 `policy` | pure functions and types: eviction plan, ages, scan schedule, windows, poll and readahead tuners |
 //! | 4 `sys`    | the kernel: memory, userfaultfd, page maps, signals; the only module that names libc   |
 //! | 5 `table`  | the page words and their legal steps                                                  |
-//! | 6 `store`  | bytes in, handle out, bytes back; knows no page states                                 |
+//! | 6 `store`  | takes a page's bytes and returns a handle, and the reverse; knows no page states       |
 //! | 7 `alloc`  | which bytes are handed out, and to which lane                                          |
 //! | 8 `track`  | `Watch`: which pages were touched; `Isolation`: detach, commit, cancel; `Core`: the parts that `evict` and `fault` share |
 //! | 9 `evict`  | scan, claim, detach, compress, commit                                                 |
@@ -376,6 +390,6 @@
 //! * In the store 8 bytes a page, the rounding up to 64 bytes, and slots that nothing fits into for the
 //!   time being.
 //!
-//! Time: the evictor, which reads the words of all armed regions at each scan; as many handler threads as
-//! were asked for; the keeper, which sleeps until a call is posted; and the watchdog, which wakes up every
-//! other second to see whether the threads go on. For figures see the README.
+//! Time: the evictor, which reads the words of all armed regions at each scan; the handler threads (two by
+//! default); the keeper, which sleeps until a call is posted; and the watchdog, which by default wakes up every
+//! two seconds to check that the threads go on. For figures see the README.

@@ -1,7 +1,7 @@
 //! Memory whose cold pages are compressed in the background and come back when they are touched.
 //!
-//! A program whose data outgrows its memory, but that touches little of it at a time, allocates in an
-//! [`Arena`]. The arena learns which pages the program touches, compresses the cold ones and gives their
+//! A program that has more data than memory, and touches a small part of the data at a time, allocates in
+//! an [`Arena`]. The arena learns which pages the program touches, compresses the cold ones and gives their
 //! memory back to the system. A touch brings a page back; the program notices only the time that it takes.
 //! No root, no swap device, no change to the data structures: an arena is an allocator.
 //!
@@ -45,7 +45,7 @@
 //! | before        | none: [`BuildError`], or [plain memory](Builder::plain_memory_fallback) | - |
 //!
 //! A process needs no privilege for its own faults. System calls on evicted memory may need one: see the
-//! limits.
+//! [limits](#limits).
 //!
 //! # Limits
 //!
@@ -53,19 +53,21 @@
 //!   `EFAULT` where the process may only have a user-mode userfaultfd (no access to `/dev/userfaultfd`, the
 //!   sysctl `vm.unprivileged_userfaultfd` 0, no `CAP_SYS_PTRACE`), and always with [`FaultMode::Inline`].
 //!   [`pin`](Arena::pin) the memory before the call. [`Arena::serves_system_calls`] tells whether it fails.
-//!   It may also fail on a page in memory that no thread has touched for a scan interval: while the evictor
-//!   evicts the page, or, under [`Rwp`](Tracker::Rwp), other pages.
+//!   Such a call may also fail on a page in memory that no thread has touched for a scan interval: while the
+//!   evictor evicts that page, or, under [`Rwp`](Tracker::Rwp), while it evicts other pages.
 //! * **Pages that a device reads or writes by itself** (`O_DIRECT`, registered io_uring buffers, RDMA) have
 //!   to be [pinned](Arena::pin): the evictor does not notice the device.
-//! * **Descriptors.** An arena's threads keep its descriptors in a table of their own. So a program that
-//!   closes descriptors which it did not open only becomes slower. [`probe`] tells where a sandbox forbids
-//!   that table (`close_range(2)`); a program must not close those descriptors there.
+//! * **Descriptors.** An arena's threads keep its descriptors in a descriptor table of their own. So a
+//!   program that closes descriptors which it did not open only becomes slower. [`probe`] tells whether a
+//!   sandbox forbids that table (`close_range(2)`); in such a sandbox a program must not close descriptors
+//!   which it did not open.
 //! * **SIGBUS.** [`FaultMode::Inline`] is the default for a process that may serve faults of user code only.
 //!   With it, the library installs the process's SIGBUS handler, a thread that blocks SIGBUS must not touch
-//!   evicted memory, and stacks need room for a signal frame and 1 KiB more: see there.
+//!   evicted memory, and stacks need room for a signal frame and 1 KiB more. The documentation of
+//!   [`FaultMode::Inline`] has the details.
 //! * **Stacks in an arena**, of threads, of coroutines and for signals, have to be [pinned](Arena::pin) from
-//!   before their first use until after their last. The kernel writes a signal's frame to the stack like the
-//!   result of a system call: where the process may serve faults of user code only, and with
+//!   before their first use until after their last. The kernel writes a signal's frame to the stack as it
+//!   writes the result of a system call: where the process may serve faults of user code only, and with
 //!   [`FaultMode::Inline`], an evicted page there ends the process (SIGSEGV). When a thread ends, the kernel
 //!   writes to the top of its stack, and does not wait for a page in any mode: if that page was evicted a
 //!   moment before, `pthread_join` waits for ever.
@@ -73,21 +75,22 @@
 //!   their lock until their unlock, or until their owner has ended. The kernel walks the robust mutexes of a
 //!   thread when the thread ends, and does not wait for an evicted page in any mode: that mutex, and those
 //!   that the thread locked before it, stay locked.
-//! * **fork.** A child has no mapping of an arena: a touch of it there is SIGSEGV, an allocation fails, and
-//!   dropping it does nothing. `fork` followed by `exec` works, except with strings that lie in an arena
-//!   (`EFAULT`). A child may build arenas of its own: a daemon builds its arenas after its forks.
+//! * **fork.** A child has no mapping of its parent's arenas. In the child a touch of an arena is SIGSEGV, an
+//!   allocation fails, and dropping the arena does nothing. `fork` followed by `exec` works, except with
+//!   strings that lie in an arena (`EFAULT`). A child may build arenas of its own: a daemon builds its arenas
+//!   after its forks.
 //! * **exec.** `exec`, `posix_spawn` and [`Command`](std::process::Command) give their strings to a system
-//!   call. For strings in an arena, see above.
+//!   call. The limits on system calls and on `fork` apply to strings in an arena.
 //! * **Debuggers** cannot read evicted pages (`EIO`: gdb says "Cannot access memory"), and never wait for
 //!   them. With [`FaultMode::Inline`], tell gdb to `handle SIGBUS nostop noprint pass`. A
 //!   `process_vm_readv(2)` by another process behaves like a system call of this one. While this process is
-//!   stopped, no thread serves it: it waits until this process goes on or is killed.
-//! * **Core dumps** leave out arenas and their stores. So they are small, and lack the arenas' data.
+//!   stopped, no thread serves that call: it waits until this process goes on or is killed.
+//! * **Core dumps** leave out arenas and their stores. So dumps are small, and lack the arenas' data.
 //! * **dlclose.** An object that contains this library and has built an arena stays loaded for ever:
 //!   the process has addresses of its code.
-//! * **Errors of a refault.** If a page's stored copy is damaged (by its CRC-32), or the kernel refuses to
-//!   put it back, a touch of the page is SIGBUS, and a line on standard error says so. While the kernel has
-//!   no memory for the page, the faulting thread waits. A handler thread that fails aborts the process with
+//! * **Errors of a refault.** If a page's stored copy does not match its checksum, or the kernel refuses to
+//!   put the page back, a touch of the page is SIGBUS, and a line on standard error says so. While the kernel
+//!   has no memory for the page, the faulting thread waits. A handler thread that fails aborts the process with
 //!   the reason, because the program would hang. The watchdog reports and counts a handler thread that is
 //!   stuck ([`Builder::stall_limit`]), and aborts the process if the program chose
 //!   [`Builder::abort_on_stall`].
@@ -103,9 +106,10 @@
 //!
 //! # When not to use it
 //!
-//! When the program touches all its data all the time, or the data does not compress; when microseconds for
-//! the first touch of a cold page are too much; when the data is better left on disk and read when needed;
-//! or when the machine's own swap to zram, which needs root but no change to the program, does as well.
+//! * The program touches all of its data all the time, or the data does not compress.
+//! * The first touch of a cold page may not take microseconds.
+//! * The data can stay on disk.
+//! * The machine's own swap to zram is good enough. It needs root, but no change to the program.
 //!
 //! # Fault modes
 //!
@@ -115,22 +119,22 @@
 //! | [`Inline`](FaultMode::Inline)   | the thread itself serves it, several times as fast | `EFAULT`, unless pinned |
 //!
 //! [`Auto`](FaultMode::Auto), the default, is `Handler` where that serves system calls, else `Inline`.
-//! Choose `Inline` for speed, if the program gives no evicted memory to system calls. A program that knows
-//! its next touches calls [`ensure`](Arena::ensure) and has no fault at all.
+//! Choose `Inline` for speed if the program gives no evicted memory to system calls. A program that knows
+//! which memory it touches next can call [`ensure`](Arena::ensure), and then has no fault at all.
 //!
 //! # Reading once
 //!
 //! [`Arena::peek`] reads stored bytes without a refault: no page comes back, and the evictor need not evict
-//! another one for it. A program that knows which data it reads seldom needs no memory for it.
+//! another page to make room. So data that the program reads seldom, by `peek`, takes no memory uncompressed.
 //!
 //! # Memory limits
 //!
 //! [`Builder::memory_limit`] bounds the pages in memory and the store together,
 //! [`Builder::resident_limit`] the pages alone. Both are goals of the evictor, and can change at any time
 //! ([`Arena::set_memory_limit`]). A thread that brings pages in waits for the evictor if the arena is far
-//! above its limit: by more than a quarter of the limit, or 4 MiB. A wait ends after 20 ms, or at once if
-//! the evictor finds nothing to evict; [`Stats::limit_waits`] counts the waits. [`Arena::excess_bytes`] is
-//! the evictor's backlog.
+//! above its limit: by more than a quarter of the limit or 4 MiB, whichever is less. A wait ends after 20 ms,
+//! or at once if the evictor finds nothing to evict; [`Stats::limit_waits`] counts the waits.
+//! [`Arena::excess_bytes`] is the evictor's backlog.
 //!
 //! # Lanes
 //!

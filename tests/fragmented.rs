@@ -1,5 +1,5 @@
-//! A heap in which most blocks were freed at random, so that nearly every span has a live block. After a trim
-//! it holds the pages with a live byte, and little more.
+//! A heap in which the test has freed most blocks at random, so that nearly every span has a live block. After a
+//! trim the heap holds the pages with a live byte, and little more.
 
 #![allow(missing_docs, unsafe_code)]
 
@@ -139,7 +139,7 @@ fn trim_releases_the_holes_of_plain_memory() {
     check_trim(&arena, "plain");
 }
 
-/// Trim drops the stored pages of a hole, and restores no page for that.
+/// Trim drops the stored pages of a hole without restoring them.
 #[test]
 fn trim_drops_evicted_holes_without_restoring_them() {
     for setup in setups("trim_drops_evicted_holes_without_restoring_them") {
@@ -181,7 +181,7 @@ fn holes_are_released_after_a_while() {
     }
 }
 
-/// An idle thread keeps its cache of few blocks. Each of these may hold the two pages on which it lies.
+/// An idle thread keeps its cache of few blocks. Each of these blocks may keep the two pages on which it lies.
 #[test]
 fn an_idle_thread_keeps_only_the_pages_of_its_cached_blocks() {
     for setup in setups("an_idle_thread_keeps_only_the_pages_of_its_cached_blocks") {

@@ -166,7 +166,7 @@ fn files_are_short() {
 fn named_tests(page: &str) -> impl Iterator<Item = (&str, &str)> {
     let quoted = page.split('`').skip(1).step_by(2);
     let tests = quoted.filter_map(|name| name.rsplit_once("::"));
-    // Before the name of a method stands a type.
+    // A method's name comes after a type, which begins with a capital letter.
     tests.filter(|(place, test)| place.starts_with(char::is_lowercase) && test.contains('_'))
 }
 

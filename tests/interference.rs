@@ -26,7 +26,7 @@ fn stopping_while_pages_are_touched_for_the_first_time() {
                 for number in 0..4usize {
                     let touched = &touched;
                     scope.spawn(move || {
-                        // Backwards, so that no page is populated ahead; two threads for each page.
+                        // Backwards, so that no page is populated ahead. Two threads touch each page.
                         for page in (0..pages.count).rev().skip(number / 2).step_by(2) {
                             pages.write(page, number, page as u64 + 1);
                             touched.fetch_add(1, Ordering::Relaxed);
@@ -87,8 +87,8 @@ fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
         let evicted = arena.evict_now().unwrap();
         match setup.tracker {
             Tracker::Zap => {
-                // The kernel removes no locked page from a page table, and refuses the whole range of a
-                // call that contains one.
+                // The kernel removes no locked page from a page table, and refuses a call whose range contains
+                // a locked page.
                 let refused = evicted.refusal.is_some() && arena.stats().kernel_errors > 0;
                 assert!(refused, "{setup}: {evicted:?}\n{}", arena.stats());
                 assert!(evicted.pages >= 4096 - 512 - 8, "{evicted:?}");
@@ -102,8 +102,8 @@ fn locked_pages_do_not_keep_the_rest_from_being_evicted() {
     }
 }
 
-/// Threads touch pages during their eviction and free them at once. The evictor, which has lost these pages,
-/// must not create memory at their addresses.
+/// Threads touch pages while they are evicted, and free them at once. The touch has taken the pages back from
+/// the evictor, which must then not create memory at their addresses.
 #[test]
 fn freeing_pages_that_were_just_taken_back() {
     for setup in setups("freeing_pages_that_were_just_taken_back") {

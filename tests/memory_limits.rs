@@ -50,7 +50,7 @@ fn read_all(pages: Pages<'_>, seed: usize) -> usize {
     (0..pages.count).filter(|n| !pages.is_right((n * step + seed) % pages.count)).count()
 }
 
-/// A fault restores pages faster than the evictor evicts them, so readers have to wait for it.
+/// Faults restore pages faster than the evictor evicts them, so readers have to wait for the evictor.
 #[test]
 fn fast_readers_stay_near_the_memory_limit() {
     const MIB: usize = 1 << 20;
@@ -94,7 +94,7 @@ fn fast_readers_stay_near_the_memory_limit() {
     }
 }
 
-/// The evictor cannot evict data that does not compress, so waiting for it would only cost time.
+/// The evictor cannot evict data that does not compress, so a thread that waits for the evictor only loses time.
 #[test]
 fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
     for setup in setups("a_limit_that_cannot_be_kept_makes_no_thread_wait") {

@@ -1,5 +1,6 @@
-//! Random programs against a plain model, in arenas of all kinds. For more programs of one thread, with
-//! another seed: `THERMOCLINE_SEED=7 THERMOCLINE_CASES=1000 cargo test --test model programs_of`.
+//! Random programs, compared with a plain model, in arenas of all kinds.
+//! `THERMOCLINE_SEED=7 THERMOCLINE_CASES=1000 cargo test --test model programs_of` runs more programs of one
+//! thread, from another seed.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]
@@ -313,7 +314,7 @@ fn small_and_busy(setup: Setup) -> Arena {
     builder.reserve(512 << 20).build().unwrap()
 }
 
-/// One arena for all programs. proptest prints the shortest program that fails.
+/// All programs run in one arena. proptest prints the shortest program that fails.
 #[test]
 fn programs_of_one_thread_do_what_the_model_does() {
     for setup in setups("model::programs_of_one_thread") {

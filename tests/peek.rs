@@ -78,8 +78,8 @@ fn peeking_at_resident_memory_returns_it_in_place() {
     }
 }
 
-/// `peek` holds pages while it reads them. Threads that touch, evict or free these pages wait that long, and
-/// no thread reads wrong bytes.
+/// `peek` owns pages while it reads them. Threads that touch, evict or free these pages wait until it has read
+/// them, and no thread reads wrong bytes.
 #[test]
 fn peeking_while_other_threads_touch_evict_and_free() {
     for setup in setups("peeking_while_other_threads_touch_evict_and_free") {
@@ -90,7 +90,7 @@ fn peeking_while_other_threads_touch_evict_and_free() {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     arena.evict_now().unwrap();
-                    // Freed while it is stored, and then allocated again.
+                    // These pages are freed while they are stored, and then allocated again.
                     let some = fill(&arena, 4);
                     arena.evict_now().unwrap();
                     let mut buffer = Vec::new();

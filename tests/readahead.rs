@@ -38,9 +38,9 @@ fn shuffled(bound: usize) -> impl Iterator<Item = usize> {
 
 /// Pages that faults restored between two readings of the figures.
 struct Since {
-    /// Touched pages.
+    /// Pages that were touched.
     faults: usize,
-    /// Their neighbours.
+    /// Neighbours that came back with them.
     brought: usize,
 }
 
@@ -101,7 +101,7 @@ fn random_touches_cause_little_readahead() {
         let since = touch(pages, touched.iter().copied());
         assert!(since.brought * 20 < touched.len(), "{setup}: {}", arena.stats());
         assert!(since.faults * 20 > touched.len() * 19, "{setup}: {}", arena.stats());
-        // Earlier readahead makes no difference.
+        // The history of earlier faults makes no difference.
         let rest: BTreeSet<usize> = touched.into_iter().collect();
         arena.prefetch(pages.range()).unwrap();
         evict(&arena, count());

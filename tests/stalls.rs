@@ -24,7 +24,7 @@ use thermocline::{Arena, Builder};
 
 const PAGES: usize = 500;
 
-/// Short, but longer under emulation, where woken threads run late.
+/// The stall limit: short, but longer under emulation, where woken threads run late.
 fn limit() -> Duration {
     Duration::from_millis(scaled(100, 500))
 }
@@ -50,10 +50,10 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs `test` in a child for each setup that `which` picks. Returns the outputs of those that may trace.
 fn children(test: &str, which: impl Fn(Setup) -> bool) -> Vec<(Setup, Output)> {
-    // One test at a time, because one starves the other.
+    // One test at a time: two of them would starve each other.
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut outputs = Vec::new();
-    // Under emulation only the last setup, with the newest tracker.
+    // Under emulation it runs only the last setup, which has the newest tracker.
     let setups = setups(test).into_iter().rev().filter(|setup| which(*setup));
     for setup in setups.take(scaled(usize::MAX, 1)) {
         let output = in_child(test, &setup.to_string());
@@ -120,7 +120,7 @@ fn abort_on_stall_ends_the_process_of_a_stuck_handler() {
     }
 }
 
-/// Captures standard error of this process until it is dropped, and then writes it there.
+/// Captures the standard error of this process until it is dropped. It then writes the text to the real one.
 struct Captured {
     lines: File,
     stderr: OwnedFd,
@@ -197,7 +197,7 @@ fn a_stuck_evictor_is_reported() {
     }
 }
 
-/// A thread of the program that restores pages which another thread touches.
+/// The owner is a thread of the program that restores pages which another thread touches.
 #[test]
 fn a_stuck_owner_of_a_page_is_reported() {
     const TEST: &str = "a_stuck_owner_of_a_page_is_reported";

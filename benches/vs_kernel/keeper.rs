@@ -1,8 +1,9 @@
-//! Swap on a zram device of the benchmark's own, which is removed however the benchmark ends.
+//! Swap on a zram device of the benchmark's own. A second process removes the device, however the benchmark
+//! ends.
 //!
-//! A second process, the keeper, sets up the device, and removes it when its standard input ends. That
-//! happens when [`Swap`] is dropped, and also when the benchmark panics or a signal kills it. The keeper
-//! has a process group of its own and ignores the signals that ask a process to end.
+//! This process, the keeper (not an arena's keeper thread), sets up the device, and removes it when its
+//! standard input ends. That happens when [`Swap`] is dropped, and also when the benchmark panics or a signal
+//! kills it. The keeper has a process group of its own and ignores the signals that ask a process to end.
 
 use crate::Trouble;
 use crate::common::PAGE;

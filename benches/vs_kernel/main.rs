@@ -1,5 +1,5 @@
-//! Compares an arena with the kernel's own swap to zram: the same data and order of touches, in turn in
-//! one run.
+//! Compares an arena with the kernel's own swap to zram: the same data and the same order of touches. It
+//! measures the two sides in turn, in one run.
 //!
 //! ```text
 //! cargo bench --bench vs_kernel
@@ -7,7 +7,7 @@
 //! scripts/boot --bench 7.3
 //! ```
 //!
-//! 1. [`sides`] are private anonymous memory that `MADV_PAGEOUT` swaps to a zram device
+//! 1. The [`sides`] are private anonymous memory that `MADV_PAGEOUT` swaps to a zram device
 //!    ([`keeper`]), and arenas that `evict_now` empties. Both hold the same [`data`].
 //! 2. [`compare`] evicts and touches both again and again, and [`measure`] takes the times.
 //! 3. At the end the benchmark compares every byte.

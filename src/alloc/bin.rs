@@ -21,8 +21,8 @@ pub(super) const CHUNK_SHIFT: u32 = PAGE_SHIFT + CHUNK_PAGES.ilog2();
 /// Lists of spans that have a free slot, by how many eighths of their slots are used.
 const FULLNESS_LISTS: usize = 8;
 
-/// The most slots of `class` in a magazine, and in a bin's transfer cache: 32 KiB, but from 2 to 128
-/// slots.
+/// The most slots of `class` in a magazine, and in a bin's transfer cache: 32 KiB of slots, but at least 2
+/// and at most 128 slots.
 pub(super) const fn magazine_limit(class: Class) -> usize {
     let slots = (32 << 10) / class.size as usize;
     if slots > 128 {
@@ -54,7 +54,7 @@ pub(super) struct Bin {
     transfer_cache: Vec<u64>,
     /// Slots that the spans count as used.
     used: usize,
-    /// Whether the transfer cache or an empty span was there at the last tick and nothing was taken from
+    /// Whether the transfer cache or an empty span had slots at the last tick, and no thread has taken any of
     /// them since.
     idle: bool,
     /// Places of spans that may have holes, each once: a slot was freed or pages were populated since the
@@ -224,7 +224,7 @@ impl Bin {
         Some(place)
     }
 
-    /// The index in `spans` of the span that holds a slot of this bin.
+    /// The place of the span that holds this slot of the bin.
     fn place_of(&self, offset: u64, map: &BlockMap) -> Option<u32> {
         let chunk = index(offset >> CHUNK_SHIFT);
         let tag = map.tag(chunk).filter(|tag| tag.bin() == self.number)?;
@@ -269,7 +269,7 @@ impl Bin {
     /// Keeps or removes a span that has lost its last used slot.
     fn keep_or_remove(&mut self, place: u32, map: &BlockMap, emptied: &mut Vec<PageRange>) {
         self.empty += 1;
-        // See `empty`. Longer spans are always removed.
+        // The bin keeps one empty span (see `empty`), but none that is longer than a chunk.
         if self.empty > 1 || self.class.pages as usize > CHUNK_PAGES {
             emptied.push(self.remove(place, map));
         }

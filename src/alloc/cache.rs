@@ -4,7 +4,7 @@
 //! and Vmem", 2001). Allocating pops the last one, freeing pushes one; a thread exchanges half a
 //! magazine with the bin when its magazine is empty or full. Magazines begin small and grow when they
 //! are found empty or full, within one budget for all magazines of a thread. The thread also caches a
-//! few large blocks, of 1 MiB together (blocks.rs).
+//! few large blocks, of 1 MiB together (cache/blocks.rs).
 //!
 //! # Concurrency
 //!
@@ -34,11 +34,11 @@ use core::cell::{Cell, RefCell};
 use core::ptr;
 use std::sync::{Arc, Weak};
 
-/// A magazine's head: how many slots it holds,
+/// Field of a magazine's head: how many slots the magazine holds.
 const LEN: Field = Field::lowest(16);
-/// how many it may hold,
+/// Field of a magazine's head: how many slots the magazine may hold.
 const CAPACITY: Field = LEN.then(16);
-/// and the index of the word of its first slot.
+/// Field of a magazine's head: the index of the word of its first slot.
 const START: Field = CAPACITY.then(32);
 
 /// Bytes that all magazines of a thread together may grow by.
@@ -80,7 +80,7 @@ pub(super) struct ThreadCache {
     words: LazySlice<AtomicU64>,
     /// Bytes that the magazines have grown by.
     grown: AtomicU64,
-    /// The large block that goes next to make room, modulo [`MAX_BLOCKS`].
+    /// The large block that the thread gives up next to make room, modulo [`MAX_BLOCKS`].
     next_block: AtomicU32,
     /// The words of the large blocks at the heap's last tick.
     blocks_at_tick: [AtomicU64; MAX_BLOCKS],
@@ -177,6 +177,8 @@ impl ThreadCache {
     }
 }
 
+/// Pops a slot of `bin`, if the magazine has one.
+///
 /// # Safety
 ///
 /// `words` must be those of a cache of this thread, and `bin` less than [`BINS`].
@@ -196,6 +198,8 @@ unsafe fn pop(words: *const AtomicU64, bin: usize) -> Option<u64> {
     Some(unsafe { &*words.add(index(START.get(seen)) + len - 1) }.load(Ordering::Relaxed))
 }
 
+/// Pushes a slot of `bin`; false if the magazine is full.
+///
 /// # Safety
 ///
 /// See [`pop`].

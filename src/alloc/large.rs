@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 /// Pages of a large block that are populated when it is allocated: 2 MiB.
 ///
-/// The pages behind them are populated on touch. Readahead serves a program that writes from one end
-/// to the other, and a block with few touched pages takes no more memory than these.
+/// The pages behind them are populated on touch: in growing windows if the program writes from one end to
+/// the other, page by page if it touches few of them.
 const POPULATED: usize = crate::prim::REGION_PAGES;
 
 impl Heap {
@@ -107,7 +107,7 @@ impl Heap {
                 None => self.flush_block_at(obstacle)?,
             }
         };
-        // If there is no memory for it now, the touch asks again.
+        // If there is no memory for the pages now, their touch asks again.
         self.populate_front(added.range);
         Some((added.range, added.clean))
     }

@@ -1,6 +1,6 @@
 //! The allocator: which bytes of the arena belong to which block.
 //!
-//! Works in offsets from the arena's start and keeps its metadata outside the arena: neither
+//! It works with offsets from the arena's start and keeps its metadata outside the arena: neither
 //! allocating nor freeing touches an arena page. It does not know page states; a [`Pager`] gives
 //! memory to pages and takes it back.
 //!
@@ -100,8 +100,8 @@ pub(crate) struct Heap {
     clock: Clock,
     /// How often [`trim`](Self::trim) asked all threads to flush their caches.
     trim_requests: AtomicU32,
-    /// Held while free pages are in no list because a thread gives them back to the system. An
-    /// allocation that finds no room waits for it and tries again.
+    /// A thread holds this lock while it gives free pages back to the system, which are then in no list. An
+    /// allocation that finds no room waits for the lock and tries again.
     reclaiming: Mutex<Sweep>,
     pager: Arc<dyn Pager>,
 }

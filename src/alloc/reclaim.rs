@@ -1,7 +1,9 @@
 //! Reclaim: giving free memory back to the system.
 //!
 //! The heap gives back dirty runs, and holes: pages without a used slot in spans that are in use
-//! (span.rs). It gives back all of them at once in [`Heap::trim`], and idle ones in [`Heap::tick`].
+//! (span.rs). It gives back all of them at once in [`Heap::trim`], and idle ones in [`Heap::tick`]. In this
+//! room a *tick* is such a call, which the evictor makes at each of its cycles, and an *epoch* is 32 ms
+//! (clock.rs). These two are not the ticks of ages.
 //!
 //! # Holes
 //!
@@ -9,8 +11,8 @@
 //! The sweep defers spans with a slot allocated since the last search. It works in steps of bounded
 //! length.
 //!
-//! No thread holds a bin's lock while it calls a pager. So that no slot in a hole is allocated
-//! meanwhile, the bin takes the span out of its lists until the pager returns.
+//! No thread holds a bin's lock while it calls a pager. Until the pager returns, the span is in none of the
+//! bin's lists, so that no thread allocates a slot in a hole.
 
 use super::bin::Holes;
 use super::boundary::Run;
@@ -44,9 +46,9 @@ impl Default for Sweep {
 /// The cost at which a step of a sweep ends, about a millisecond. The unit is the search of one span.
 const STEP_COST: usize = 5000;
 
-/// The cost of a call to release pages,
+/// The cost of a call that releases pages, without its pages.
 const CALL_COST: usize = 15;
-/// and of each of the pages.
+/// The cost of each page that a call releases.
 const PAGE_COST: usize = 3;
 
 /// The most spans to search while a bin is locked.

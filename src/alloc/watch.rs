@@ -33,7 +33,7 @@ impl Heap {
     }
 }
 
-/// Aborts the process: the program frees memory that it has not, or with another layout.
+/// Aborts the process: the program frees memory that it does not have, or frees it with another layout.
 #[cold]
 pub(crate) fn bad_free(offset: usize, layout: Layout) -> ! {
     event::report(format_args!(

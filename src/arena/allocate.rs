@@ -53,13 +53,14 @@ impl Arena {
         self.inner.allocate_zeroed(Lane::Default, layout)
     }
 
-    /// Frees a block of any [lane](Lane). It does not touch the block, so an evicted one stays evicted.
+    /// Frees a block of any [lane](Lane). It does not touch the block, so evicted pages stay evicted.
     ///
-    /// Free pages keep their memory as long as allocations take it again within a tenth of a second, up to
-    /// 128 MiB and a quarter of the memory in use. Evicted pages that become free give up their place in
-    /// the store. The arena also gives back a page of small blocks, once all of them are free and no block
-    /// near it was allocated for a while: see [`hole_bytes`](crate::Stats::hole_bytes). The evictor does
-    /// all this every scan interval; plain memory has no evictor. [`trim`](Self::trim) does it at once.
+    /// Free pages keep their memory while allocations need as many of them within an epoch of 32 ms,
+    /// up to 128 MiB (or an eighth of the lower limit, if that is less) and a quarter of the memory in
+    /// use. Evicted pages that become free give up their place in the store. The arena also gives back
+    /// a page of small blocks, once all of them are free and no block near it was allocated for a
+    /// while: see [`hole_bytes`](crate::Stats::hole_bytes). The evictor does all this every scan
+    /// interval; plain memory has no evictor. [`trim`](Self::trim) does it at once.
     ///
     /// A thread caches 1 to 2 MiB of small blocks and 1 MiB of larger ones. Each of these small blocks
     /// keeps its one or two pages in memory.
@@ -80,7 +81,7 @@ impl Arena {
     /// Gives back all free memory at once, and returns its bytes: every page in which no byte belongs to a
     /// block. In plain memory, the bytes include pages that were never touched.
     ///
-    /// Other threads give back the blocks in their caches when they next refill or flush one.
+    /// Other threads give back the blocks in their caches when they next find a cache empty or full.
     pub fn trim(&self) -> u64 {
         if self.inner.generation.is_current() { self.inner.parts.heap.trim() as u64 } else { 0 }
     }

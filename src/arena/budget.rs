@@ -7,11 +7,11 @@ use crate::track::Core;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The longest time that a thread waits, each time that it has brought pages in.
+/// The longest time that a thread waits after it has brought pages in.
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// How long a waiting thread sleeps before it checks again. The evictor evicts a batch in about twice that.
 const WAIT_STEP: Duration = Duration::from_micros(200);
-/// With no more pages in memory than this the evictor has nothing to give: 4 MiB.
+/// With at most this many pages in memory (4 MiB) no thread waits: the evictor would find little to evict.
 const FEW_PAGES: usize = 1024;
 
 /// How much memory an arena may take, and takes.
@@ -71,8 +71,8 @@ impl Budget {
     /// Has the evictor evict if the arena is above its limit. If the arena is far above, waits until the
     /// evictor has caught up, for 20 ms at most: a thread that brings pages in must not outrun it for long.
     ///
-    /// For a thread that has just brought pages in, and owns none. Neither allocates nor locks, so a signal
-    /// handler may call it. The evictor must not: it would wait for itself.
+    /// The caller has just brought pages in, and owns none. Neither allocates nor locks, so a signal handler
+    /// may call it. The evictor must not call it: it would wait for itself.
     pub(super) fn keep_limit(&self) {
         if !self.is_over_limit() {
             return;

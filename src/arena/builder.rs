@@ -78,12 +78,12 @@ impl Builder {
     /// Bytes of address space, which bound the sum of all blocks. From 2 MiB to 16 TiB, rounded up to
     /// 2 MiB; 64 GiB by default. Unused address space costs nothing.
     ///
-    /// The arena takes this address space twice, and that of the [store](Self::store_limit). `RLIMIT_AS`
-    /// (`ulimit -v`) bounds all of it. `vm.overcommit_memory=2` bounds the store, to about half of the
-    /// machine's memory. If the bytes of this option do not fit, `build` fails with
-    /// [`BuildError::AddressSpace`]. Without this option, `build` halves the default until it fits, and
-    /// then once more, to leave address space for the program; it fails below 64 MiB.
-    /// [`Stats::reserved_bytes`] has the result.
+    /// The arena takes this address space twice, and also the bytes of the [store](Self::store_limit).
+    /// `RLIMIT_AS` (`ulimit -v`) bounds all of it. `vm.overcommit_memory=2` bounds the store, to about half
+    /// of the machine's memory. If the bytes of this option do not fit, `build` fails with
+    /// [`BuildError::AddressSpace`]. Without this option, if the default does not fit, `build` halves it
+    /// until it fits, and then once more, to leave address space for the program. Below 64 MiB `build`
+    /// fails. [`Stats::reserved_bytes`] has the result.
     ///
     /// [`Stats::reserved_bytes`]: crate::Stats::reserved_bytes
     pub fn reserve(mut self, bytes: usize) -> Self {
@@ -94,10 +94,10 @@ impl Builder {
     /// Bytes of pages that may be in memory uncompressed. Above the limit the evictor evicts the oldest
     /// pages, at any age. At least 256 KiB; none by default. [`Arena::set_resident_limit`] changes it.
     ///
-    /// It is a goal, not a bound: a touch brings its page back at once, and the evictor evicts the surplus
-    /// right after. A thread that brings pages in waits for the evictor if the surplus is more than a
-    /// quarter of the limit, or 4 MiB: for 20 ms at most each time, and only while the evictor finds pages
-    /// to evict.
+    /// The limit is a goal, not a bound: a touch brings its page back at once, and the evictor evicts the
+    /// surplus right after. A thread that brings pages in waits for the evictor if the surplus is more than
+    /// a quarter of the limit or 4 MiB, whichever is less. It waits for 20 ms at most each time, and only
+    /// while the evictor finds pages to evict.
     pub fn resident_limit(mut self, bytes: usize) -> Self {
         self.resident_limit = Some(bytes);
         self
@@ -107,16 +107,17 @@ impl Builder {
     /// the oldest pages, at any age. At least 256 KiB; none by default. [`Arena::set_memory_limit`] changes
     /// it.
     ///
-    /// It is a goal like the [resident limit](Self::resident_limit), and applies besides that. The arena
-    /// can keep to it only if the data compresses well enough.
+    /// The limit is a goal like the [resident limit](Self::resident_limit). A program may set both. The arena
+    /// can keep to this limit only if the data compresses well enough.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = Some(bytes);
         self
     }
 
-    /// The age at which the evictor evicts a page without a limit or an advice. At least one scan interval,
-    /// at most half a million; a minute by default. Ages are imprecise: the evictor scans memory without
-    /// touches every sixteenth interval, and always before it evicts it, and hot memory up to every 32nd.
+    /// The age at which the evictor evicts a page in any case; a limit or an advice may evict it sooner. At
+    /// least one scan interval, at most half a million; a minute by default. Ages are imprecise: the evictor
+    /// scans memory without touches as seldom as every sixteenth interval, but always before it evicts that
+    /// memory. It scans hot memory as seldom as every 32nd interval.
     pub fn cold_age(mut self, age: Duration) -> Self {
         self.cold_age = age;
         self
@@ -151,16 +152,16 @@ impl Builder {
         self
     }
 
-    /// Handler threads, with [`FaultMode::Handler`], each for a part of the memory. From 1 to 64; 2 by
-    /// default. More help if many threads touch evicted pages at the same time.
+    /// The number of handler threads with [`FaultMode::Handler`]; each serves a part of the memory. From 1 to
+    /// 64; 2 by default. A larger number helps if many threads touch evicted pages at the same time.
     pub fn handler_threads(mut self, threads: usize) -> Self {
         self.handler_threads = threads;
         self
     }
 
-    /// Whether the arena works as plain memory, which is never evicted, where the system lacks what
-    /// eviction needs. [`Arena::swapping`] tells whether it does, and why. Off by default: `build` fails
-    /// with the reason and the remedy.
+    /// Whether the arena works as plain memory, which is never evicted, if the system lacks what eviction
+    /// needs. [`Arena::swapping`] tells whether it works as plain memory, and why. Off by default: then
+    /// `build` fails with the reason and the remedy.
     pub fn plain_memory_fallback(mut self, on: bool) -> Self {
         self.plain_memory_fallback = on;
         self
@@ -168,9 +169,9 @@ impl Builder {
 
     /// The time without progress after which the watchdog reports a stall: of a thread of the arena, or of
     /// the owner of a page with a waiter. From a tenth of a second to an hour; ten seconds by default. The
-    /// watchdog writes a line with the thread and the page to standard error, and another one when the thread
-    /// makes progress; [`Stats::stalls`] counts it. Such a thread is stuck in the kernel, gets no processor,
-    /// waits for memory that the kernel does not have, or has met a bug.
+    /// watchdog writes a line with the thread and the page to standard error, and another one when the
+    /// thread makes progress; [`Stats::stalls`] counts the stall. Such a thread is stuck in the kernel,
+    /// gets no processor, waits for memory that the kernel does not have, or has met a bug.
     ///
     /// Time does not count while the whole process or the machine is stopped, or gets no processor. It does
     /// count while a debugger stops a single thread.
@@ -182,30 +183,30 @@ impl Builder {
     }
 
     /// Whether the watchdog aborts the process at the first [stall](Self::stall_limit), after the line
-    /// that says why. For a process that a supervisor restarts: a supervisor notices that a process has
-    /// ended, not that it hangs. Off by default: a stall is reported and counted.
+    /// that says why. This helps if a supervisor restarts the process: a supervisor notices that a process
+    /// has ended, but not that it hangs. Off by default: then the watchdog reports and counts a stall.
     pub fn abort_on_stall(mut self, on: bool) -> Self {
         self.abort_on_stall = on;
         self
     }
 
-    /// Whether freed bytes that are in memory are overwritten with `0xdb`, so that a test finds a use
-    /// after free sooner. Every allocation and every free takes a lock then. For tests; off by default.
+    /// Whether the arena overwrites freed bytes that are in memory with `0xdb`, so that a test finds a use
+    /// after free sooner. Then every allocation and every free takes a lock. For tests; off by default.
     pub fn poison_freed(mut self, on: bool) -> Self {
         self.poison_freed = on;
         self
     }
 
     /// Whether the evictor evicts, every scan interval, all pages that no thread touches meanwhile, in
-    /// batches of 64, of 7 and of single pages in turn. A short test of a program then meets what would
-    /// otherwise take days to happen. For tests only, off by default: it ignores the cold age and the
-    /// limits on work.
+    /// batches of 64 pages, of one and of 7 in turn. A short test then meets cases that would otherwise take
+    /// days to happen. For tests only, off by default: with zeal the evictor ignores the cold age and the
+    /// limits.
     pub fn zeal(mut self, on: bool) -> Self {
         self.zeal = on;
         self
     }
 
-    /// Reserves the address space, opens the descriptor and starts the threads.
+    /// Reserves the address space, opens the descriptors and starts the threads.
     ///
     /// # Errors
     ///
@@ -327,7 +328,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// The most dirty pages: 128 MiB, or an eighth of the lower limit.
+    /// The most dirty pages: 128 MiB, or an eighth of the lower limit if that is less.
     pub(super) fn most_dirty(&self) -> usize {
         let most = (128 << 20) / PAGE_SIZE;
         let limits = [self.resident_limit, self.memory_limit].into_iter().flatten();
@@ -335,7 +336,7 @@ impl Config {
     }
 }
 
-/// Inline is faster. It is the choice where a system call on evicted memory fails with handlers too.
+/// `Auto` means inline, which is faster, if system calls on evicted memory would fail with handler threads too.
 fn choose_fault_mode(asked: FaultMode, probe: &Probe) -> FaultMode {
     match (asked, probe.route()) {
         (FaultMode::Auto, Some(route)) if !route.serves_system_calls() => FaultMode::Inline,

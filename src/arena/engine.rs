@@ -1,4 +1,4 @@
-//! The parts of an arena that swaps: table, store, tracker, resolver, and their threads.
+//! The parts of an arena that evicts: table, store, tracker, resolver, and their threads.
 
 use super::budget::Budget;
 use super::builder::Config;
@@ -47,7 +47,7 @@ struct Threads {
 }
 
 impl Engine {
-    /// All parts, and the evictor, which [`start`](Self::start) gives a thread.
+    /// Makes all parts, and the evictor, for which [`start`](Self::start) starts a thread.
     pub(super) fn new(
         config: &Config,
         tracker: Tracker,
@@ -310,7 +310,8 @@ impl Engine {
         self.resolver.restore(all, EmptyPages::Leave).map_err(fill_error)?;
         // No page is stored, and none can be any more. A thread that faults from here on touches an
         // empty page, and waits until the page is not registered any more and the kernel fills it.
-        // The handlers end first: a late one could take such a page away from the faulting thread.
+        // The handler threads end first: one that serves an old message could take such a page away from
+        // the faulting thread.
         self.stopped.store(true, Ordering::Release);
         self.join_handlers(&mut threads);
         if let Some((inline, _)) = &self.inline {

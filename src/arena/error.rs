@@ -17,9 +17,9 @@ pub enum BuildError {
     InvalidOption {
         /// The builder's method.
         option: &'static str,
-        /// What was given.
+        /// The value that the program gave.
         given: String,
-        /// What is allowed.
+        /// The values that are allowed.
         allowed: &'static str,
     },
     /// The system's pages are not 4 KiB, the only size that the library supports.
@@ -44,7 +44,7 @@ pub enum BuildError {
         /// The missing capability, with the reason and the remedy.
         lacking: Capability,
     },
-    /// The process has the most arenas with [`FaultMode::Inline`](crate::FaultMode::Inline) that it can
+    /// The process has as many arenas with [`FaultMode::Inline`](crate::FaultMode::Inline) as a process can
     /// have. [`FaultMode::Handler`](crate::FaultMode::Handler) has no such bound.
     TooManyInline {
         /// The most that a process can have.
@@ -54,7 +54,7 @@ pub enum BuildError {
     /// its handler threads, or one with [`FaultMode::Inline`](crate::FaultMode::Inline), and five more while
     /// it starts.
     TooManyDescriptors {
-        /// The error of opening one.
+        /// The error of opening a descriptor.
         error: SysError,
         /// The handler threads of the options; zero with inline faults.
         handler_threads: usize,
@@ -77,7 +77,8 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// Whether the system lacks a capability. Otherwise an option is wrong, or a call failed.
+    /// Whether the error means that the system lacks a capability. If not, an option is wrong, or a call
+    /// failed.
     pub(super) fn is_about_system(&self) -> bool {
         matches!(self, Self::NoUserfaultfd { .. } | Self::TrackerUnavailable { .. })
     }
@@ -169,8 +170,8 @@ pub enum ArenaError {
     NotSwapping,
     /// The range does not lie in the arena.
     OutsideArena,
-    /// The kernel has had no memory for the pages for several seconds. The pages that came back before
-    /// stay in memory; the rest is still stored.
+    /// The kernel has had no memory for the pages for several seconds. The pages that came back before that
+    /// stay in memory; the other pages are still stored.
     NoMemory,
     /// The stored copy of some of the pages is damaged: a touch of one is SIGBUS. All other pages of the
     /// range are in memory.

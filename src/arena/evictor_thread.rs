@@ -71,7 +71,7 @@ struct Loop {
     config: Config,
     started: Instant,
     cycles: u64,
-    /// The time to the next early cycle, if the arena is above its limit and a cycle evicts no page.
+    /// The time to the next early cycle, while the arena is above its limit and cycles evict no page.
     pause: Duration,
     /// The time of the heap's next sweep, if the last one left free memory.
     next_sweep: Option<Instant>,
@@ -79,7 +79,7 @@ struct Loop {
     has_reported_sigbus: bool,
 }
 
-/// The shortest pause. By then a thread that writes new pages has finished with some of them.
+/// The shortest pause. After it a thread that writes new pages has finished with some of them.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// The pause between two sweeps of the heap. A sweep takes about a millisecond.
@@ -183,8 +183,8 @@ impl Loop {
         (plan, plan.map_or(0, |plan| plan.pages) >= self.budget.pages_over_limit())
     }
 
-    /// Gives freed memory back that has been free for a while, or all of it if the arena is above its
-    /// limit.
+    /// Gives memory back to the system that has been free for a while, or all free memory if the arena is
+    /// above its limit.
     fn release_free_memory(&mut self) {
         let Some(heap) = self.heap.upgrade() else {
             self.next_sweep = None;

@@ -2,14 +2,15 @@
 //!
 //! # What must not come from the arena
 //!
-//! The library's own allocations, see [`InLibraryGuard`]. A thread that allocates inside the library gets
-//! memory from the system. A block's address tells which allocator frees it, inside the library or not.
-//! That holds in a forked child too, which keeps the arena's addresses empty.
+//! The library's own allocations must not come from the arena, see [`InLibraryGuard`]. A thread that
+//! allocates inside the library gets memory from the system. A block's address tells which allocator frees
+//! it, inside the library or not. That holds in a forked child too, which keeps the arena's addresses
+//! empty.
 //!
 //! # What must not happen in an allocator
 //!
-//! It must not unwind. [`within`] aborts instead. Two things can panic: an assertion about a mistake of the
-//! program, and the program's function that builds an arena.
+//! An allocator must not unwind. [`within`] aborts instead. Two things can panic: an assertion about a
+//! mistake of the program, and the program's function that builds an arena.
 
 #![allow(unsafe_code)]
 
@@ -55,10 +56,9 @@ use std::sync::Arc;
 /// * The system ([`System`]): smaller blocks, all blocks from before the arena serves, and the library's
 ///   own allocations.
 ///
-/// A large block has pages of its own, or shares them with blocks of its size, so the evictor evicts it
-/// when the program does not use it. The smaller the blocks of the arena are, the more used and unused
-/// ones share a page, and the more buffers of system calls (see the limits) lie in it. 4096 is a good
-/// start.
+/// A large block has pages of its own, or shares them with blocks of its size, so the evictor can evict it
+/// when the program does not use it. With a smaller `at_least`, used and unused blocks share a page more
+/// often, and more buffers of system calls (see the limits) lie in the arena. 4096 is a good start.
 ///
 /// # Safe uses
 ///
@@ -84,7 +84,7 @@ pub struct ArenaAlloc {
     at_least: usize,
     build: Option<fn() -> Option<Arena>>,
     phase: AtomicU8,
-    /// The arena, which this never drops; null until it serves.
+    /// The arena, which the allocator never drops; null until the arena serves.
     inner: AtomicPtr<Inner>,
     /// The arena's memory. `serve` writes the length last: memory of length zero contains no address.
     base: AtomicUsize,
@@ -123,8 +123,8 @@ impl ArenaAlloc {
     /// `build` runs once, in the first thread that allocates a large block, perhaps before `main`. Its own
     /// allocations come from the system, and so do those of other threads meanwhile. It runs inside an
     /// allocation: it must take no lock that the program may hold while it allocates, and a panic in it
-    /// aborts the process. The allocator does not check that the arena serves system calls; if it does
-    /// not, they may fail.
+    /// aborts the process. The allocator does not check that the arena serves system calls. If it does
+    /// not serve them, system calls on large blocks may fail.
     ///
     /// ```
     /// use thermocline::{Arena, ArenaAlloc};
@@ -164,8 +164,8 @@ impl ArenaAlloc {
     /// Like [`start`](Self::start), but takes an arena that does not serve system calls too: for a program
     /// that gives large blocks to no system call, or [pins](Arena::pin) them before.
     ///
-    /// That is harder than it seems: the standard library reads files into blocks that it has
-    /// allocated, and writes strings.
+    /// That is harder than it seems: the standard library gives blocks to system calls, for example to read
+    /// a file or to write a string.
     ///
     /// # Errors
     ///
@@ -347,7 +347,7 @@ fn pointer(block: Option<NonNull<[u8]>>) -> *mut u8 {
     block.map_or(ptr::null_mut(), |block| block.cast().as_ptr())
 }
 
-/// Does work inside the library: its allocations come from the system, and a panic aborts.
+/// Does `work` inside the library: its allocations come from the system, and a panic aborts.
 #[inline]
 fn within<T>(work: impl FnOnce() -> T) -> T {
     struct Bomb;

@@ -43,7 +43,8 @@ impl Limits {
     }
 
     /// How many pages, and pages' worth of the store's bytes, are above the limits. Unlike
-    /// [`resident`](Self::resident) this leaves no room for a batch: pages that cannot go count too.
+    /// [`resident`](Self::resident) this leaves no room for a batch: pages that the evictor cannot evict count
+    /// too.
     pub(super) fn excess(&self, resident: usize, stored: usize) -> usize {
         let memory = self.memory.load(Ordering::Relaxed);
         let together = resident.saturating_add(stored.div_ceil(PAGE_SIZE));
@@ -52,7 +53,7 @@ impl Limits {
     }
 
     /// By how many pages the arena may exceed its limits before threads that bring pages in wait for the
-    /// evictor: a quarter of the lower limit, from a batch to 4 MiB.
+    /// evictor: a quarter of the lower limit, but at least a batch and at most 4 MiB.
     pub(super) fn tolerance(&self) -> usize {
         let resident = self.resident.load(Ordering::Relaxed);
         let memory = self.memory.load(Ordering::Relaxed);
@@ -105,8 +106,8 @@ impl Arena {
     ///
     /// The evictor works to bring them down, but a program can write memory faster than the evictor
     /// compresses it, and incompressible pages stay. A program with a hard bound above its limit can
-    /// poll this, which costs a few loads: while the value is high it lets its writers wait, and if
-    /// the value stays high it frees memory.
+    /// call this often: it costs a few loads. While the value is high, the program lets its writers wait. If
+    /// the value stays high, the program frees memory.
     #[must_use]
     pub fn excess_bytes(&self) -> u64 {
         self.inner.engine().map_or(0, |engine| (engine.excess() * PAGE_SIZE) as u64)

@@ -1,8 +1,9 @@
 //! Commands to the evictor.
 //!
-//! A handler thread and a signal handler may ring too, so ringing must not wait. A signal handler may interrupt
-//! a thread of the program while it rings, and touch an evicted page; then the handler thread that serves the
-//! page rings too. So the mailbox is a futex, flags and a lock-free queue, and not a channel.
+//! A thread rings the evictor's bell to wake the evictor. Handler threads and signal handlers ring too, so
+//! ringing must not wait. A signal handler may interrupt a thread of the program while that thread rings, and
+//! touch an evicted page; then the handler thread that serves the page rings too. So the mailbox is a futex,
+//! flags and a lock-free queue, and not a channel.
 
 use super::error::ArenaError;
 use crate::evict::Evicted;
@@ -14,7 +15,7 @@ use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::time::Duration;
 
-/// The capacity of the queue. A full queue drops hints, and lets requests wait.
+/// The capacity of the queue. If it is full, hints are lost, and requests wait.
 const QUEUE: usize = 64;
 
 /// A request to the evictor.
@@ -46,7 +47,7 @@ pub(super) struct Mailbox {
     queue: ArrayQueue<Command>,
     scan_requested: AtomicBool,
     stop: AtomicBool,
-    /// The evictor no longer reads.
+    /// The evictor no longer reads the queue.
     closed: AtomicBool,
     bell: Bell,
 }
@@ -71,7 +72,7 @@ impl Mailbox {
         }
     }
 
-    /// Whether the evictor no longer reads.
+    /// Whether the evictor no longer reads the queue.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }

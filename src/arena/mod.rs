@@ -126,7 +126,7 @@ impl PartialEq for Arena {
 impl Eq for Arena {}
 
 struct Inner {
-    /// Never dropped in a forked child, which has neither the mappings nor the threads.
+    /// A forked child never drops them: it has neither the mappings nor the threads.
     parts: ManuallyDrop<Parts>,
     /// The first byte. Every allocation uses it and the heap's number, so both are here.
     base: Base,
@@ -212,15 +212,15 @@ impl Arena {
         self.inner.parts.engine.as_deref().and_then(route)
     }
 
-    /// The threads that serve faults: [`Handler`](FaultMode::Handler) or [`Inline`](FaultMode::Inline), also
-    /// if the option was [`Auto`](FaultMode::Auto). None if the arena works as plain memory.
+    /// The mode in which threads serve faults: [`Handler`](FaultMode::Handler) or [`Inline`](FaultMode::Inline),
+    /// even if the option was [`Auto`](FaultMode::Auto). None if the arena works as plain memory.
     #[must_use]
     pub fn fault_mode(&self) -> Option<FaultMode> {
         self.inner.parts.engine.as_ref().map(|_| self.inner.config.fault_mode)
     }
 
-    /// Whether a system call on evicted memory waits for the page. If not, it fails with `EFAULT`:
-    /// [`pin`](Self::pin) the memory before.
+    /// Whether a system call on evicted memory waits for the page. If not, the call fails with `EFAULT`:
+    /// [`pin`](Self::pin) the memory first.
     #[must_use]
     pub fn serves_system_calls(&self) -> bool {
         match (self.fault_mode(), self.route()) {
@@ -229,21 +229,22 @@ impl Arena {
         }
     }
 
-    /// Evicts the pages of any age that no thread touches meanwhile, and returns when they are evicted.
+    /// Evicts all pages, of any age, that no thread touches meanwhile, and returns when they are evicted.
     ///
     /// The evictor skips for a while pages that did not compress, and pages for which a system call failed.
     /// [`Evicted`] does not count skipped pages.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::NotSwapping`] in plain memory, [`ArenaError::ForkedChild`] in a forked child.
+    /// [`ArenaError::NotSwapping`] in plain memory and in a stopped arena, [`ArenaError::ForkedChild`] in a
+    /// forked child.
     pub fn evict_now(&self) -> Result<Evicted, ArenaError> {
         let _in_library = InLibraryGuard::enter();
         self.inner.engine()?.evict_now()
     }
 
-    /// Tells the evictor how the program is going to use `range`. It returns at once. The evictor follows
-    /// the advice in the background, and drops it if it has too much work.
+    /// Tells the evictor how the program is going to use `range`, and returns at once. The evictor follows
+    /// the advice in the background. If too many requests wait for the evictor, the advice is lost.
     ///
     /// [`Advice::Cold`] applies to pages that lie in the range with all their bytes,
     /// [`Advice::WillNeed`] to pages with any byte in it.
@@ -251,7 +252,7 @@ impl Arena {
     /// # Errors
     ///
     /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] in plain
-    /// memory, [`ArenaError::ForkedChild`] in a forked child.
+    /// memory and in a stopped arena, [`ArenaError::ForkedChild`] in a forked child.
     pub fn advise(&self, range: impl MemoryRange, advice: Advice) -> Result<(), ArenaError> {
         let (offset, len) = self.inner.locate(&range)?;
         let engine = self.inner.engine()?;
@@ -262,13 +263,13 @@ impl Arena {
     }
 
     /// Brings back all stored pages and ends the arena's threads. All blocks stay valid, in ordinary memory;
-    /// the machine needs room for them. To stop again has no effect.
+    /// the machine needs memory for all of them. A second stop has no effect.
     ///
     /// # Errors
     ///
     /// [`ArenaError::NoMemory`] if the kernel has no memory for the pages, [`ArenaError::Sys`] if a system
-    /// call fails. Then no data is lost, and a touch still brings a page back. But the arena evicts no more;
-    /// the program may try again. [`ArenaError::NotSwapping`] in plain memory,
+    /// call fails. Then no data is lost, and a touch still brings a page back. But the arena evicts nothing any
+    /// more. The program may try again. [`ArenaError::NotSwapping`] in plain memory,
     /// [`ArenaError::ForkedChild`] in a forked child.
     pub fn stop(&self) -> Result<(), ArenaError> {
         let _in_library = InLibraryGuard::enter();

@@ -7,15 +7,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 impl Arena {
-    /// Brings the evicted pages of `range` back in this thread, in runs, and returns their number. Then all
-    /// pages of the range that were ever written are in memory, and count as touched now. Except for
-    /// damaged pages: a touch of one is SIGBUS.
+    /// Brings the evicted pages of `range` back in the calling thread, in runs, and returns their number. Then
+    /// all pages of the range that were ever written are in memory, and count as touched now. A page whose
+    /// stored copy is damaged does not come back: a touch of it is SIGBUS.
     ///
     /// # Errors
     ///
-    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] in plain
-    /// memory, [`ArenaError::NoMemory`] if the kernel has none for several seconds, [`ArenaError::Sys`] if
-    /// a system call fails, [`ArenaError::ForkedChild`] in a forked child.
+    /// [`ArenaError::OutsideArena`] if any byte lies elsewhere, [`ArenaError::NotSwapping`] in plain memory
+    /// and in a stopped arena, [`ArenaError::NoMemory`] if the kernel has none for several seconds,
+    /// [`ArenaError::Sys`] if a system call fails, [`ArenaError::ForkedChild`] in a forked child.
     pub fn prefetch(&self, range: impl MemoryRange) -> Result<usize, ArenaError> {
         let (offset, len) = self.inner.locate(&range)?;
         self.inner.engine()?.prefetch(PageRange::touching(offset, len))
@@ -23,10 +23,10 @@ impl Arena {
 
     /// Brings all pages of `range` into memory, so that the program can touch them without a fault.
     ///
-    /// It costs one load per page that is in memory already; such a page does not count as touched. This
-    /// thread brings stored pages back in runs, without a signal or a message, and populates pages that
-    /// were never written. The evictor may evict the pages again: before a system call, [`pin`](Self::pin)
-    /// them. In plain memory it does nothing.
+    /// If all pages are in memory already, the call costs one load per page, and the pages do not count as
+    /// touched. Otherwise the calling thread brings stored pages back in runs, without a signal or a message,
+    /// populates pages that were never written, and counts all pages as touched. The evictor may evict the
+    /// pages again: before a system call, [`pin`](Self::pin) them. In plain memory the call does nothing.
     ///
     /// ```
     /// use allocator_api2::vec::Vec;
@@ -59,9 +59,10 @@ impl Arena {
         }
     }
 
-    /// Whether all pages of `range` are in memory at this moment. It costs a load per page. True in plain
-    /// memory; false for memory outside the arena and for pages that were never written. It may be false
-    /// for a moment, also for pinned pages, while a fault or the evictor works on a page.
+    /// Whether all pages of `range` are in memory at this moment. The call costs a load per page. True in
+    /// plain memory; false for memory outside the arena and for pages that were never written. The result may
+    /// be false for a moment, also for pinned pages, while the evictor or a thread that serves a fault works
+    /// on a page.
     #[must_use]
     pub fn is_resident(&self, range: impl MemoryRange) -> bool {
         let Ok((offset, len)) = self.inner.locate(&range) else {
@@ -74,12 +75,12 @@ impl Arena {
         }
     }
 
-    /// Reads `bytes`, and leaves stored pages stored: it decompresses them into `buffer`, and they do not
-    /// count as touched. It replaces the buffer's contents. If all bytes are in memory, it copies none.
+    /// Reads `bytes`, and leaves stored pages stored: decompresses them into `buffer`, whose contents it
+    /// replaces. The pages do not count as touched. If all bytes are in memory, it copies none.
     ///
     /// This is for data that the program reads once in a long time. To bring a page back takes a page of
-    /// memory, for which the evictor may have to evict another, and later a compression; a peek takes
-    /// neither. A program that counts its reads can peek first, and move data that it reads often to
+    /// memory, so the evictor may have to evict another page, and later it compresses this page again. A peek
+    /// needs neither. A program that counts its reads can peek first, and move data that it reads often to
     /// [`Lane::Hot`](crate::Lane::Hot).
     ///
     /// ```
@@ -155,7 +156,7 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// As for [`ensure`](Self::ensure). Then no page is pinned.
+    /// As for [`ensure`](Self::ensure). After an error no page is pinned.
     pub fn pin(&self, range: impl MemoryRange) -> Result<PinGuard, ArenaError> {
         let (offset, len) = self.inner.locate(&range)?;
         let pages = PageRange::touching(offset, len);
@@ -171,7 +172,7 @@ impl Arena {
 /// The result of [`Arena::peek`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek<'a> {
-    /// The bytes themselves: all of them are in memory, or were a moment ago.
+    /// The bytes in the arena: all of them are in memory, or were a moment ago.
     InMemory(&'a [u8]),
     /// A copy: some of the bytes are stored.
     Copied(&'a [u8]),
@@ -189,8 +190,8 @@ impl Deref for Peek<'_> {
 
 /// Keeps pages in memory until it is dropped. Made by [`Arena::pin`].
 ///
-/// It keeps the arena's memory alive, not the blocks in it: the arena may allocate a block again that the
-/// program has freed while it was pinned.
+/// The guard keeps the arena's memory alive, not the blocks in it: if the program frees a pinned block, the
+/// arena may allocate its memory again.
 #[must_use = "the memory is pinned for as long as the guard lives"]
 pub struct PinGuard {
     inner: Arc<Inner>,

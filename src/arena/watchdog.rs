@@ -95,7 +95,7 @@ impl Checks {
             let progress = resolver.progress(number);
             let seen = progress.seen();
             let unread = resolver.core.backing.uffds()[number].has_messages();
-            // While it serves a message, it need not read the next ones.
+            // While the handler thread serves a message, it need not read the next ones.
             let work = match seen.page() {
                 Some(_) => Some((seen, false)),
                 None => unread.then_some((seen, true)),

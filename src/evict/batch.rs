@@ -37,7 +37,7 @@ pub(super) struct Batch {
     compressed: Vec<PageRange>,
     bytes: Box<[u8]>,
     compressor: Compressor,
-    /// Sizes that batches have in turn.
+    /// The sizes of batches, used in turn.
     sizes: &'static [usize],
     turn: usize,
 }
@@ -74,8 +74,8 @@ impl Batch {
         self.items.len() >= self.sizes[self.turn % self.sizes.len()]
     }
 
-    /// Evicts the pages of the batch as far as possible, and empties the batch. A page about which the kernel
-    /// refuses something stays in memory, and backs off.
+    /// Evicts the pages of the batch as far as possible, and empties the batch. A page on which the kernel
+    /// refuses a call stays in memory, and backs off.
     ///
     /// Nothing here allocates. While the batch owns pages, other threads wait for it, and one of them may hold
     /// a lock of the allocator.
@@ -212,7 +212,7 @@ impl Flush<'_> {
         self.batch.compressed = runs;
     }
 
-    /// Ends the detachment, and every claim that is left.
+    /// Ends the detachment, and every remaining claim.
     fn cancel(&mut self) {
         for run in self.batch.detached.drain(..) {
             if let Err(e) = self.core.isolation.cancel(run) {
@@ -225,7 +225,7 @@ impl Flush<'_> {
         }
     }
 
-    /// Backs out of items about which the kernel refused something. They back off.
+    /// Backs out of the items on which the kernel refused a call. Their pages back off.
     fn refuse(&mut self, items: Range<usize>, error: SysError) {
         self.done.refusal = Some(error);
         for i in items {
@@ -238,7 +238,7 @@ impl Flush<'_> {
         }
     }
 
-    /// Gives up the claim on item `i`, unless its page was dropped or given up before. Frees its copy. The
+    /// Gives up the claim on item `i`, and frees its copy, unless its page was dropped or given up before. The
     /// page is resident again, with `change` made to its word unless a faulting thread took it back.
     fn back_out(&mut self, i: usize, change: impl Fn(Word) -> Word) {
         let Item { page, state } = self.batch.items[i];

@@ -47,7 +47,7 @@ pub(crate) struct Evictor {
     /// Ticks from one scan of the arena to the next.
     interval: u32,
     batch: Batch,
-    /// The region to begin with: the one after the last plan's last page.
+    /// The number of the region at which the next sweep begins.
     cursor: usize,
 }
 
@@ -166,8 +166,8 @@ impl Evictor {
         armed.and(pins.runs(range, admit))
     }
 
-    /// The ages of the evictable pages: they are in memory and armed, do not back off and are not pinned. A plan
-    /// must not count on any other page.
+    /// The ages of the evictable pages: those that are in memory and armed, do not back off and are not
+    /// pinned. A plan must not count on any other page.
     pub(crate) fn ages(&self, now: Tick) -> AgeHistogram {
         let mut ages = AgeHistogram::default();
         let table = &self.core.table;
@@ -214,7 +214,8 @@ impl Evictor {
         done
     }
 
-    /// The page's word, if the page may go: it is in memory, is at least `min_age` old, and does not back off.
+    /// The page's word, if the evictor may evict the page: it is in memory, at least `min_age` old, and does not
+    /// back off.
     fn may_go(&self, page: PageIndex, now: Tick, armed_for: u32, min_age: u32) -> Option<Word> {
         let word = self.core.table.load(page);
         let idle = word.tick().age_at(now).min(armed_for);
@@ -236,7 +237,7 @@ impl Evictor {
         !pinned
     }
 
-    /// Claims and evicts pages of `within` that are at least `min_age` old, until `most` have gone in total.
+    /// Claims and evicts pages of `within` that are at least `min_age` old, until `done` has `most` pages.
     fn sweep(
         &mut self,
         now: Tick,
@@ -250,8 +251,8 @@ impl Evictor {
         regions.rotate_left(first);
         for (region, range) in regions {
             let pages = range.intersection(within);
-            // A page younger than a tick may have been touched since it was armed, so it has to be armed anew.
-            // A region that was not scanned just now has to be scanned before its pages count as old.
+            // Before its pages count as old, a region has to be scanned in this tick. With `min_age` 0 the scan
+            // comes in any case: a page younger than a tick may have been touched since it was armed.
             if min_age > 0 {
                 let Some(armed_for) = self.schedule(region).armed_for(now) else { continue };
                 if !pages.iter().any(|page| self.may_go(page, now, armed_for, min_age).is_some()) {

@@ -1,8 +1,8 @@
 //! The handler threads, which read fault messages from the descriptors.
 //!
-//! Each descriptor has a thread of its own, so that no two wake up for one message. Waking up is nine tenths
-//! of the time of a fault. So a thread whose messages follow each other closely polls for the next one
-//! before it sleeps, if that is faster ([`PollTuner`]).
+//! Each descriptor has a thread of its own, so that no two wake up for one message. To wake up a
+//! sleeping thread takes nine tenths of the time of a fault. So a thread whose messages follow each other
+//! closely polls for the next message before it sleeps, if that is faster ([`PollTuner`]).
 
 use super::{Resolved, Resolver};
 use crate::policy::{POLL_LIMIT, PollTuner, WaitMode};
@@ -66,7 +66,7 @@ fn serve(
         }
         for message in &messages[..got] {
             serve_one(resolver, progress, message)?;
-            // Belongs to the page: it may ring the evictor, and wait for it.
+            // This may ring the evictor and wait for it. `progress` still names the page meanwhile.
             filled();
         }
         tuner.served(got, Instant::now());
@@ -90,10 +90,11 @@ fn serve_one(resolver: &Resolver, progress: &Progress, message: &UffdMsg) -> Res
     Ok(())
 }
 
-/// Polls for messages for up to [`POLL_LIMIT`], and says how many came.
+/// Polls for messages for up to [`POLL_LIMIT`], and returns how many came.
 ///
-/// No more threads of the arena poll at a time than there are processors. A thread that polls yields its
-/// processor to every other thread that wants it, and keeps it awake for the faulting thread.
+/// At most as many threads of the arena poll at a time as there are processors. A polling thread yields its
+/// processor to every other thread that can run. If there is none, it keeps the processor awake for the
+/// faulting thread.
 fn poll(
     uffd: &Uffd,
     polling: &AtomicUsize,

@@ -1,7 +1,7 @@
 //! Serves a fault in the faulting thread, from its SIGBUS handler.
 //!
-//! No thread has to wake up, which is nine tenths of the time of a fault that a sleeping handler thread
-//! serves. The code here runs in a signal handler, see [`Serve`].
+//! No handler thread has to wake up. Waking up takes nine tenths of the time of a fault that a sleeping handler
+//! thread serves. The code here runs in a signal handler, see [`Serve`].
 
 use super::{Resolved, Resolver};
 use crate::prim::PageIndex;

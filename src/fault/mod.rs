@@ -42,28 +42,28 @@ pub enum FaultMode {
     /// [`Handler`](Self::Handler) if it may serve those of system calls too.
     #[default]
     Auto,
-    /// A handler thread of the arena, which the kernel tells of each fault. The faulting thread waits until
-    /// the handler thread wakes up, which takes most of the time of a fault. While faults follow each other
-    /// closely, handler threads stay awake. System calls on evicted memory work if the process has the
-    /// privilege to serve their faults (see [`DescriptorRoute`](crate::DescriptorRoute)).
+    /// A handler thread of the arena, to which the kernel sends a message for each fault. The faulting thread
+    /// waits until the handler thread wakes up, which takes most of the time of a fault. While faults follow
+    /// each other closely, handler threads stay awake. System calls on evicted memory work if the process has
+    /// the privilege to serve their faults (see [`DescriptorRoute`](crate::DescriptorRoute)).
     ///
     /// Without that privilege, a signal on a stack in an evicted page ends the process (SIGSEGV): the kernel
-    /// writes the signal frame, and such a write counts as one of a system call.
+    /// writes the signal frame, and such a write counts as a write of a system call.
     /// [`pin`](crate::Arena::pin) stacks that lie in an arena, those of coroutines too.
     Handler,
     /// The faulting thread itself, in a SIGBUS handler (`UFFD_FEATURE_SIGBUS`). A fault is served several
     /// times as fast, and faulting threads do not wait for each other. The conditions:
     ///
     /// * A system call on memory that is evicted, or is being evicted, fails with `EFAULT`, whether the
-    ///   process has privileges or not. [`pin`](crate::Arena::pin) memory before passing it to a system call.
+    ///   process has privileges or not. [`pin`](crate::Arena::pin) the memory before it goes to a system call.
     /// * The arena installs the process's SIGBUS handler. That handler passes a SIGBUS outside all arenas on
     ///   to the handler that was installed when the first such arena was built. A program that installs
     ///   another handler later must call the replaced one (`oldact` of `sigaction(2)`) for each SIGBUS that
     ///   the new handler does not serve. A line on standard error reminds of it. Install the new handler with
     ///   `SA_SIGINFO`, and, if other signal handlers touch evicted memory, with `SA_NODEFER` or with all
     ///   signals in its mask.
-    /// * A program that ignored SIGBUS no longer passes that setting on through `exec`, which resets a
-    ///   handled signal to its default.
+    /// * If the program ignored SIGBUS before, a program that it runs by `exec` does not ignore SIGBUS: `exec`
+    ///   resets a handled signal to its default.
     /// * A thread that has SIGBUS blocked must not touch evicted memory: the kernel ends the process
     ///   (`signal(7)`, "a signal generated as a result of executing an instruction").
     /// * The handler starts on the thread's alternate signal stack (`sigaltstack(2)`), or on the thread's
@@ -78,7 +78,7 @@ pub enum FaultMode {
     ///   because it cannot write a signal frame to an evicted page.
     /// * Go's runtime allows a C library only handlers that start on the alternate stack
     ///   (`SA_ONSTACK`), because a goroutine's own stack is small and lies in Go's heap. The library's handler
-    ///   does so in every build. Go's SIGBUS handler is then the previous handler.
+    ///   starts there in every build. Go's SIGBUS handler is then the previous handler.
     Inline,
 }
 

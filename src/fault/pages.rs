@@ -19,7 +19,7 @@ impl Resolver {
         if was.state() == State::Stored {
             self.core.store.free(was.handle());
         }
-        // Before the word says lost: a touch in between would fault on a missing page without an owner.
+        // Poisons before the word says lost: a touch in between would fault on a missing page without an owner.
         self.poison(page);
         self.wake(page.only(), self.core.table.mark_lost(page, was));
     }
@@ -65,7 +65,7 @@ impl Resolver {
 
     /// Makes every page of `range` empty, and frees its memory or its slot in the store.
     ///
-    /// No block in use may reach into the pages: a thread that still touches a page reads zeros.
+    /// No block in use may reach into the pages: after the release a touch reads zeros.
     pub(crate) fn release(&self, range: PageRange) -> Result<(), SysError> {
         // Pages beyond the extent are empty.
         let range = range.intersection(self.core.table.extent());
@@ -78,7 +78,7 @@ impl Resolver {
                 drop(blocked);
                 left.start.0 += released;
                 if released == 0 {
-                    // The page has another owner, or is in the evictor's batch, for a short time.
+                    // For a short time the page has another owner, or is in the evictor's batch.
                     thread::yield_now();
                 }
             }
@@ -114,8 +114,8 @@ impl Resolver {
             }
         }
         let run = PageRange::new(range.start.0, range.start.0 + taken.len());
-        // One punch for neighbours. An empty page is not owned: another thread may be filling it, so a punch
-        // must not reach it.
+        // One punch for neighbours. The caller does not own an empty page: another thread may be filling it,
+        // so a punch must not reach it.
         let mut result = Ok(());
         let mut start = run.start.0;
         let alike = |a: &Word, b: &Word| (a.state() == State::Empty) == (b.state() == State::Empty);

@@ -75,9 +75,9 @@ impl Resolver {
         owned.then_some(seen)
     }
 
-    /// Decodes the pages of the run from `page` on, upwards and downwards, up to the next damaged one.
-    /// Returns the decoded part of the run. Makes the rest stored again: a damaged page there is lost when it
-    /// is touched. If `page` itself is damaged, it is lost, and the part is empty.
+    /// Decodes the pages of the run from `page` on, upwards and downwards, up to the next damaged page.
+    /// Returns the decoded part of the run. Makes the other pages stored again: a damaged one becomes lost at
+    /// its next touch. If `page` itself is damaged, it becomes lost, and the decoded part is empty.
     pub(super) fn decode_around(&self, page: PageIndex, scratch: &mut Scratch) -> PageRange {
         let run = scratch.run();
         let mut intact = PageRange { start: page, end: page };
@@ -134,7 +134,7 @@ impl Resolver {
             if done == intact.pages() {
                 self.sample(page, intact);
             }
-            // After arming: a faulting thread that went on earlier could touch the pages unnoticed.
+            // Wakes after arming: a faulting thread that went on earlier could touch the pages unnoticed.
             // `finish_restored` wakes the threads that wait on the page words.
             if let Err(e) = self.core.backing.wake(intact) {
                 event::abort_process("cannot wake the waiters of a page", &e);
@@ -151,7 +151,7 @@ impl Resolver {
         if page < in_place.end {
             return (Resolved::Restored, in_place);
         }
-        // `page` alone, because the kernel's error may concern a neighbour.
+        // Tries `page` alone, because the kernel's error may concern a neighbour.
         loop {
             match self.copy_in(page.only(), scratch, true).1 {
                 None => {
@@ -199,8 +199,8 @@ impl Resolver {
         self.wake(page.only(), self.core.table.abort_fill(page, scratch.word(page)));
     }
 
-    /// Scans the previous sample, and makes a sample of the readahead pages of `run`, which is restored
-    /// for `page`. The caller must own the run: then no eviction relies on how its pages are armed.
+    /// Scans the previous sample, and makes a sample of the readahead pages of `run`, which a fault on `page`
+    /// has restored. The caller must own the run, so that no eviction relies on whether its pages are armed.
     fn sample(&self, page: PageIndex, run: PageRange) {
         let now = self.core.table.now();
         if let Some(sample) = self.readahead.take_sample(now) {
@@ -279,8 +279,8 @@ impl Resolver {
         Ok(outcome)
     }
 
-    /// Restores the leading run of stored pages of `range`, up to a damaged one. A first page that is damaged
-    /// is lost. `range` has at most [`READAHEAD_PAGES`] pages.
+    /// Restores the leading run of stored pages of `range`, up to a damaged page. If the first page is damaged,
+    /// it becomes lost. `range` has at most [`READAHEAD_PAGES`] pages.
     fn restore_run(&self, range: PageRange, scratch: &mut Scratch) -> (usize, Option<FillError>) {
         scratch.begin(range.start);
         let stored = range.iter().map_while(|page| self.own_stored(page));

@@ -18,8 +18,8 @@ use std::time::Duration;
 /// A run of at most [`READAHEAD_PAGES`] pages that one thread owns: the word that each had before, and room
 /// for the bytes of each.
 ///
-/// The page's place in the run is the place of its word and of its bytes. So bytes stay where they were
-/// decoded, also if the kernel gets a part of the run only.
+/// A page has the same place in the run, among the words and among the bytes. So bytes stay where they were
+/// decoded, even if the kernel gets only a part of the run.
 #[derive(Debug)]
 pub(super) struct Scratch {
     decompressor: Decompressor,
@@ -106,8 +106,8 @@ impl ScratchPool {
 
     /// Runs `body` with a buffer. The calling thread must have its signals blocked.
     ///
-    /// Tries the buffers in turn and skips those in use. Begins with the one that is warm in this processor's
-    /// cache.
+    /// Tries the buffers in turn and skips those in use. Begins with the buffer that this processor's cache most
+    /// probably holds.
     pub(super) fn with<T>(&self, body: impl FnOnce(&mut Scratch) -> T) -> T {
         /// Rounds after which the thread sleeps, so that it does not keep the holders, or the keeper that they
         /// wait for, off the processor. A holder is done in microseconds if it does not block.

@@ -48,7 +48,7 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Option<EvictionPlan> {
     let mut all_from = Tick::MAX_AGE + 1;
     for (age, pages) in situation.ages.oldest_first() {
         if older + pages >= over {
-            // Of this age only some have to go.
+            // Only some of the pages of this age have to go.
             return Some(EvictionPlan { all_from, some_from: age, pages: over });
         }
         older += pages;

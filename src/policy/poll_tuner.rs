@@ -32,9 +32,9 @@ const RARE: u64 = 200_000;
 
 /// Finds the faster wait mode by trying both.
 ///
-/// The faster one depends on the machine and on how many threads fault. A processor that polls is not idle,
-/// so it needs no time to wake up. But its thread keeps the other threads off that processor, and the faulting
-/// thread may have to wake up an idle one.
+/// The faster mode depends on the machine and on how many threads fault. A processor on which a thread polls is
+/// not idle, so it needs no time to wake up. But the polling thread keeps other threads off that processor, and
+/// the faulting thread may have to wake up an idle processor.
 #[derive(Debug)]
 pub(crate) struct PollTuner {
     mode: WaitMode,

@@ -1,7 +1,7 @@
 //! Which stored pages to bring back together with a touched one.
 //!
-//! If one fault brings sixteen pages back, its entry, exit and system calls are paid for once. A page that comes
-//! back and is not touched costs its decompression, and memory. So:
+//! If one fault brings sixteen pages back, they share the cost of its entry, exit and system calls. A page that
+//! comes back and is not touched costs its decompression, and memory. So:
 //!
 //! * *Streams.* For each part of the arena [`Readahead`] remembers the last few runs that were brought back. A
 //!   fault next to the end of a run continues it in the same direction. From the second time on the window
@@ -22,7 +22,7 @@ use crossbeam::utils::CachePadded;
 
 /// Histories. Regions whose numbers are equal modulo this share one.
 const HISTORIES: usize = 64;
-/// Runs in a history: a cache line, less the word that says which run to forget next.
+/// Runs in a history: one word each, and one more for the run to forget next, fill a cache line.
 const RUNS: usize = 7;
 
 /// A run that was brought back: its first page, its length in pages, how often it has been continued, and
@@ -56,8 +56,8 @@ struct StreamHistory {
 
 /// Sets the size of windows for the whole arena.
 ///
-/// Level 0 brings no page along. At level [`LARGEST`], the first one, windows begin with one page and may grow
-/// to the largest. At twice [`LARGEST`] every run begins with the largest window.
+/// At level 0 a fault brings back no neighbour. At level [`LARGEST`], the initial one, windows begin with one
+/// page and may grow to the largest. At twice [`LARGEST`] every run begins with the largest window.
 #[derive(Debug)]
 struct ReadaheadTuner {
     level: AtomicU32,
@@ -79,7 +79,7 @@ pub(crate) struct ReadaheadPlan {
     down: bool,
     /// How often the run has been continued in the same direction.
     streak: u32,
-    /// The run of the history that it continues.
+    /// The index in the history of the run that this one continues.
     continues: Option<usize>,
 }
 
@@ -146,7 +146,7 @@ impl Readahead {
         plan
     }
 
-    /// Remembers that `run` was brought back by `plan`.
+    /// Remembers that a fault with this `plan` brought `run` back.
     pub(crate) fn note(&self, plan: ReadaheadPlan, run: PageRange) {
         let down = u64::from(plan.down);
         let word = FIRST.set(0, run.start.0 as u64);
@@ -209,7 +209,8 @@ impl Readahead {
         let level = if misses > hits {
             level.saturating_sub(1)
         } else if misses * 4 <= hits && continued >= begun * if level < LARGEST { 3 } else { 1 } {
-            // Misses have pushed the level below the first one. To rise again it needs more continued runs.
+            // Below the initial level, to which misses have lowered it, the level needs more continued runs to
+            // rise again.
             level + 1
         } else {
             level

@@ -1,13 +1,13 @@
 //! When the evictor scans a region again.
 //!
-//! A scan costs a walk through the page table, and an armed page costs its next touch a fault inside the
-//! kernel. So the evictor does neither where it would learn nothing:
+//! A scan walks through the page table, and the next touch of an armed page is a fault inside the kernel. So the
+//! evictor neither scans nor arms where it would learn nothing:
 //!
 //! * In a *hot* region nearly every page is touched between two scans. It rests for one scan interval, then
 //!   for three, up to 31. While it rests its pages are not armed and count as touched.
 //! * In a *quiet* region no page is touched. It stays armed, and the evictor scans it only every second
-//!   interval, then every fourth, up to every sixteenth. The evictor notices a touch that much later, which
-//!   does no harm: it scans a region again before it chooses pages of it.
+//!   interval, then every fourth, up to every sixteenth. The evictor then notices a touch later, which
+//!   does no harm: it scans a region again before it evicts pages of the region.
 
 use crate::prim::Tick;
 use crate::prim::pack::Field;

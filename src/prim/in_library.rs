@@ -1,9 +1,9 @@
 //! Whether this thread runs code of the library.
 //!
-//! The program's global allocator may be an arena. The library's own allocations must not come from it: a
-//! fault would need memory that faults itself, and a thread that holds the heap's lock would take it
-//! again. So allocations of a thread inside the library come from the system. Threads of the library are
-//! inside for all of their life, threads of the program during a call.
+//! The program's global allocator may be an arena. The library's own allocations must not come from it: to
+//! serve a fault would need memory that faults too, and a thread that holds the heap's lock would take the
+//! lock again. So allocations of a thread inside the library come from the system. A thread of the library is
+//! inside for all of its life, a thread of the program during a call of the library.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

@@ -113,8 +113,8 @@ impl fmt::Debug for PageRange {
 
 /// A point in an arena's time, counted in quanta of its age clock, modulo 2^[`Tick::BITS`].
 ///
-/// Only differences have a meaning. When the clock has turned over, a page that was idle for a whole
-/// turn seems young again. Its eviction is then late, and nothing else happens.
+/// Only differences have a meaning. The clock wraps around: a page that was idle for all of its 2^[`Tick::BITS`]
+/// ticks seems young again. Its eviction is then late, and nothing else happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Tick(u32);
 

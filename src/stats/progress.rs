@@ -6,13 +6,14 @@ use crate::prim::pack::Field;
 use crate::prim::sync::plain::{AtomicU32, AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 
-/// Whether the thread works on a page, on which, and a count of its pages: by the count, the watchdog
-/// tells a thread that came to the same page again from one that is still there.
+/// Whether the thread works on a page, the page, and a count of its pages. By the count the watchdog tells
+/// a thread that has come to the same page again from a thread that is still there.
 const BUSY: Field = Field::lowest(1);
 const PAGE: Field = BUSY.then(32);
 const STEPS: Field = PAGE.then(31);
 
-/// One thread writes it, with two stores per page; the watchdog reads it now and then.
+/// The page that a thread works on. That thread writes it, with two stores per page; the watchdog reads it
+/// now and then.
 ///
 /// It has a cache line of its own. No code relies on its order with other accesses.
 #[derive(Debug, Default)]

@@ -25,8 +25,8 @@ macro_rules! stats {
             ///
             /// A handler thread starts the clock when it has read the message, and stops it a moment after
             /// the faulting thread can go on; the time in which the handler thread wakes up is not part of
-            /// it. Served inline, the clock runs inside the signal handler; to enter and to leave it takes
-            /// the faulting thread a microsecond or two more.
+            /// it. With inline faults the clock runs inside the signal handler; to enter and to leave the
+            /// handler takes the faulting thread a microsecond or two more.
             pub refault_time: LatencyHistogram,
         }
 
@@ -144,25 +144,25 @@ stats! {
         freezes: Count,
         /// Nanoseconds of all freezes, from the end of the copies to the drop of the pages.
         ///
-        /// Meanwhile a thread waits that touches an armed page (under read-write protection), or a page
-        /// that the evictor drops (under zapped page tables).
+        /// During a freeze a thread waits if it touches an armed page (under `rwp`), or a page that the
+        /// evictor drops (under `zap`).
         freeze_nanos: Nanoseconds,
         /// Waits for the evictor of threads that had brought pages in.
         ///
-        /// A thread waits where the arena is above its limit by more than a quarter of it, or 4 MiB. It is a
-        /// thread of the program, or a handler thread that serves a fault of one.
+        /// A thread waits while the arena is above its limit by more than a quarter of the limit or 4 MiB,
+        /// whichever is less. The thread is one of the program, or a handler thread that serves a fault.
         limit_waits: Count,
         /// Nanoseconds of all those waits. A single wait ends after 20 ms, or a moment later.
         limit_wait_nanos: Nanoseconds,
         /// Calls on a userfaultfd that the keeper made for a thread of the program.
         ///
-        /// The program had closed or replaced the arena's descriptor. The thread waits four microseconds
-        /// where the keeper is awake, and tens where it has to be woken.
+        /// The program had closed or replaced the arena's descriptor. The thread waits four microseconds if
+        /// the keeper is awake, and tens of microseconds if it sleeps.
         delegated_calls: Count,
         /// Stalls: a thread of the arena, or the owner of a page with a waiter, made no progress.
         ///
-        /// See the [stall limit](crate::Builder::stall_limit). Each writes a line to standard error, and
-        /// deserves attention.
+        /// See the [stall limit](crate::Builder::stall_limit). For each stall the watchdog writes a line to
+        /// standard error.
         stalls: Count,
     }
     maxima {
@@ -172,7 +172,7 @@ stats! {
 }
 
 impl Stats {
-    /// Bytes of memory that eviction saves: the stored pages', less the store's.
+    /// Bytes of memory that eviction saves: the bytes of stored pages, less those of the store.
     #[must_use]
     pub fn saved_bytes(&self) -> u64 {
         self.stored_bytes.saturating_sub(self.store_bytes)

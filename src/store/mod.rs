@@ -57,8 +57,8 @@ impl Store {
         Ok(Self { slabs: Slabs::new(limit / SLAB_BYTES)?, payload: AtomicUsize::new(0) })
     }
 
-    /// Stores a page. [`get`](Self::get) must have the same `tag`: so no page ever gets the bytes of
-    /// another page.
+    /// Stores a page. [`get`](Self::get) fails with another `tag`, so no page ever gets the bytes of
+    /// another page. A same-filled page has no tag: its handle is its content.
     pub(crate) fn put(&self, compressor: &mut Compressor, page: &[u8], tag: u64) -> Put {
         match compressor.compress(page, tag) {
             Compressed::SameFilled(word) => {
@@ -152,7 +152,7 @@ impl Store {
         (KIND.get(handle.raw()) == IN_SLAB).then(|| slab::SlotId::from_raw(SLOT.get(handle.raw())))
     }
 
-    /// Checks the counts of the slabs, and that the slots of `handles` are those in use. So it finds a
+    /// Checks the counts of the slabs, and that the slots of `handles` are those in use. This finds a
     /// handle that was lost or freed twice. No other thread may use the store meanwhile.
     pub(crate) fn check(&self, handles: impl Iterator<Item = Handle>) -> Result<(), String> {
         self.slabs.check(handles.filter_map(Self::slot))

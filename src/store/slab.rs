@@ -1,8 +1,8 @@
 //! Slabs of equally large slots, in memory of their own.
 //!
 //! A slab is 64 KiB and belongs to one size class while any of its slots is in use. A thread takes a slot
-//! under a lock. Any thread may free a slot, without a lock: a fault must never wait for a lock, and a
-//! signal handler may fault while its thread holds it.
+//! under a lock. Any thread may free a slot, without a lock: a thread that serves a fault must never wait for
+//! that lock, because a signal handler may fault while the thread that it interrupted holds it.
 //!
 //! Freeing clears the slot's bit, decrements the slab's count of live slots and pushes the slab onto the
 //! freed stack, a Treiber stack with one link per slab. Any thread pushes; the thread that holds the lock
@@ -102,7 +102,7 @@ struct Lists {
 impl Slabs {
     /// At most `limit` slabs.
     pub(super) fn new(limit: usize) -> Result<Self, SysError> {
-        // A handle's bits are the limit. Links have 32 bits and reach further.
+        // The bits of a handle limit the number of slabs. Links have 32 bits, enough for more slabs.
         let limit = limit.min((1 << (Handle::BITS - 1)) / GRANULES_PER_SLAB);
         let memory = LazySlice::new(limit * SLAB_BYTES / 8)?;
         memory.keep_private()?;
@@ -145,7 +145,7 @@ impl Slabs {
         let id = self
             .take_slot_of_class(&mut lists, class)
             .or_else(|| self.take_slot_of_new_slab(&mut lists, class))
-            // No slab is left: a larger slot will do.
+            // No slab is left, so the block gets a larger slot.
             .or_else(|| {
                 (class + 1..=CLASSES).find_map(|c| self.take_slot_of_class(&mut lists, c))
             })?;

@@ -1,7 +1,7 @@
 //! An arena's memory, together with the descriptors that deliver its faults.
 //!
-//! The seam between kinds of memory. Its callers name pages, counted from the arena's start; this module
-//! decides how to read, fill, discard and protect them. There is one kind so far: shared memory, a memfd.
+//! This module hides the kind of memory from its callers. They name pages, counted from the arena's start; the
+//! module decides how to read, fill, discard and protect them. There is one kind so far: shared memory, a memfd.
 //! [`SharedBacking`] has the calls that work on shared memory alone.
 
 mod fill;
@@ -182,8 +182,8 @@ impl Backing {
         self.keeper.call(&call)
     }
 
-    /// Makes a call on `range`, in as many pieces as it takes. Gives the pages that are done and the error that
-    /// stopped it.
+    /// Makes a call on `range`, in as many pieces as it takes. Returns the number of pages that are done, and
+    /// the error that stopped it.
     ///
     /// The kernel may do a part of a piece, or none while the address space changes. On older kernels (6.1 for
     /// one) a call must stay within one mapping, and the program may have cut the arena's mapping to pieces

@@ -2,9 +2,9 @@
 //!
 //! One descriptor that many threads fault through is a bottleneck: they queue on its lock, and one
 //! handler thread at a time reads from it. So neighbouring stripes of the arena belong to different
-//! descriptors. An arena fills from its start. Stripes are short there (a region of 2 MiB) and
-//! grow with their distance from it, sixteen to each doubling, so that a terabyte is a few hundred
-//! mappings and not a million.
+//! descriptors. An arena fills from its start. Stripes are short there (a region of 2 MiB). Further on they
+//! are longer, sixteen stripes to each doubling of the distance, so that a terabyte is a few hundred mappings
+//! and not a million.
 
 use crate::prim::{PageRange, REGION_PAGES};
 

@@ -42,15 +42,15 @@ pub(crate) struct Waiters(pub(crate) bool);
 pub(crate) enum Release {
     /// The page is empty already.
     Empty,
-    /// The page has another owner, or is in the evictor's batch. Try again soon.
+    /// The page has another owner, or is in the evictor's batch. The caller must try again soon.
     Busy,
-    /// The caller owns the page, and must finish or abort the release. The word is the one before.
+    /// The caller owns the page, and must finish or abort the release. Has the page's word from before.
     Taken(Word),
 }
 
 /// The words of all pages of an arena.
 ///
-/// It takes eight bytes a page, four a region, and four for each page near a pinned one. The memory is
+/// The table takes eight bytes a page, four a region, and four for each page near a pinned one. The memory is
 /// reserved lazily.
 #[derive(Debug)]
 pub(crate) struct PageTable {
@@ -154,8 +154,8 @@ impl PageTable {
     /// `Empty` or `Stored` to `Filling`: the caller owns the page in order to fill it.
     pub(crate) fn begin_fill(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert!(matches!(seen.state(), State::Empty | State::Stored));
-        // First: once the kernel has filled the page, the faulting thread may go on and free it before
-        // `finish_fill`. A release ends at the extent.
+        // The extent grows before the step: once the kernel has filled the page, the faulting thread may go on
+        // and free it before `finish_fill`, and a release covers pages below the extent only.
         if self.extent.load(Ordering::Relaxed) <= page.0 {
             self.extent.fetch_max(page.0 + 1, Ordering::AcqRel);
         }
@@ -196,7 +196,7 @@ impl PageTable {
     }
 
     /// `Filling` to `Resident`: the protection is lifted. If the page was claimed, the evictor sees in the
-    /// word that it is not any more.
+    /// word that its claim has ended.
     pub(crate) fn finish_unprotect(&self, page: PageIndex, was: Word) -> Waiters {
         let next = was.with_state(State::Resident).with_tick(self.now());
         self.leave(page, State::Filling, next)
@@ -289,7 +289,7 @@ impl PageTable {
         }
     }
 
-    /// `Lost` to `Filling`: the caller owns the page while it renews the poison.
+    /// `Lost` to `Filling`: the caller, which serves a fault, owns the page while it renews the poison.
     pub(crate) fn begin_poison(&self, page: PageIndex, seen: Word) -> Result<(), Word> {
         debug_assert_eq!(seen.state(), State::Lost);
         self.step(page, seen, seen.with_state(State::Filling))

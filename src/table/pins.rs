@@ -6,9 +6,10 @@
 //! # How a pin and an eviction meet
 //!
 //! A thread that pins raises the count, then reads the word. The evictor claims the page, then reads the
-//! count. The accesses are sequentially consistent, so one of the two sees the other: the pinning thread
-//! takes the page back, or the evictor gives it up. Arming follows the same rule: the evictor reads the
-//! counts, arms the pages that are not pinned, reads the counts again, and unprotects pages pinned meanwhile.
+//! count. The accesses are sequentially consistent, so at least one of the two sees the other's write: the
+//! pinning thread takes the page back, or the evictor gives it up. Arming follows the same rule: the evictor
+//! reads the counts, arms the pages that are not pinned, reads the counts again, and unprotects pages pinned
+//! meanwhile.
 
 use crate::prim::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 use crate::prim::{PageIndex, PageRange};

@@ -8,15 +8,15 @@ use crate::prim::{PageIndex, PageRange};
 /// Entries of the log. A thread owns a page for microseconds, so few pages have waiters at a time.
 pub(crate) const WAITER_LOG_ENTRIES: usize = 16;
 
-/// An entry: the page's number plus one (zero is a free entry), and the number of entries made before. The
-/// latter tells a page with new waiters from a page that still has the old ones.
+/// An entry: the page's number plus one (zero is a free entry), and the number of entries made before. By the
+/// second number the watchdog tells new waiters of a page from the waiters that it saw before.
 const PAGE: Field = Field::lowest(33);
 const SEQUENCE: Field = PAGE.then(31);
 
-/// Pages whose owners have waiters, from the first waiter until the owner wakes.
+/// Pages whose owners have waiters, from the first waiter until the owner wakes the waiters.
 ///
-/// A hint, and no part of the protocol. A page is left out while all entries are in use. An entry made after
-/// the wake stays until [`PageTable::waiter_sample`] reads it.
+/// The log is a hint, and no part of the protocol. It leaves a page out while all entries are in use. An entry
+/// made after the wake stays until [`PageTable::waiter_sample`] reads it.
 #[derive(Debug, Default)]
 pub(super) struct WaiterLog {
     entries: [AtomicU64; WAITER_LOG_ENTRIES],

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 /// Makes the pages of a batch unreachable, or known to be unchanged, while they are evicted.
 ///
-/// 1. The evictor claims the pages in the page table and [detaches](Self::detach) them run by run.
-/// 2. It compresses the bytes that it got.
-/// 3. It [commits](Self::commit) the runs. A page whose bytes are no longer those that were compressed stays.
-/// 4. It [cancels](Self::cancel) every detached run, which lets the program touch the pages that stay.
+/// 1. The evictor claims the pages in their page words, and [detaches](Self::detach) them run by run.
+/// 2. It compresses the copied bytes.
+/// 3. It [commits](Self::commit) the runs. A page stays if its bytes may have changed since the copy.
+/// 4. It [cancels](Self::cancel) every detached run. From then on the program can touch the pages that stay.
 ///
-/// Shared memory stays where it is meanwhile: a [`Protection`] stops or notices the touches that could make a
-/// copy stale. Only one thread detaches and commits.
+/// The pages stay in place meanwhile: a [`Protection`] stops or notices the touches that could make a copy
+/// stale. Only one thread detaches and commits.
 #[derive(Debug)]
 pub(crate) struct Isolation {
     shared: SharedBacking,
@@ -100,12 +100,12 @@ pub(crate) trait Protection: Send + Sync + fmt::Debug {
     /// Holds none of them if it fails.
     fn hold(&self, range: PageRange) -> Result<(), SysError>;
 
-    /// Makes sure that no held page of `within` can be changed unnoticed until `thaw`. From here on a thread
-    /// that touches such a page may have to wait, and comes to the fault path, which decides by the page's word.
+    /// Makes sure that no held page of `within` can be changed unnoticed until `thaw`. From here on a touch of
+    /// such a page may be a fault; the fault path then decides by the page's word whether the thread waits.
     fn freeze(&self, within: PageRange) -> Result<(), SysError>;
 
     /// Calls `visit` with each run of held pages in `range` that the program has not touched since they
-    /// were armed. Their bytes have not changed since `hold`. Leaves out a page whose mark was lost.
+    /// were armed. Their bytes have not changed since `hold`. Leaves out a page that lost its protection.
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError>;
 
     /// Ends the freeze.

@@ -1,8 +1,9 @@
 //! Which pages the program touched, and how pages become unreachable while they are evicted.
 //!
-//! A [`Watch`] notices touches. An [`Isolation`] keeps pages unchanged while the evictor drops them, or finds out
-//! that they have changed. Each [`Tracker`] has its own kind of both: `rwp` uses the kernel's read-write
-//! protection (Linux 7.3), `zap` empties the page table and reads it later (Linux 5.19).
+//! A [`Watch`] notices touches. An [`Isolation`] keeps pages unchanged while the evictor drops them, or finds
+//! out that they have changed; for that it uses a [`Protection`]. Each [`Tracker`] has its own kind of watch
+//! and of protection: `rwp` uses the kernel's read-write protection (Linux 7.3), `zap` empties the page table
+//! and reads it later (Linux 5.19).
 
 mod isolation;
 mod parts;
@@ -78,9 +79,10 @@ impl Tracker {
 
 /// Notices touches.
 ///
-/// It may miss a touch. Before the evictor drops a page, the [`Isolation`] makes sure that its copy is good.
+/// A watch may miss a touch. Before the evictor drops a page, the [`Isolation`] makes sure that its copy is
+/// good.
 pub(crate) trait Watch: Send + Sync + fmt::Debug {
-    /// The tracker that this belongs to.
+    /// The tracker that this watch belongs to.
     fn tracker(&self) -> Tracker;
 
     /// Arms the pages of `range` that are in memory. A touch during the call counts as before or as after it.

@@ -4,8 +4,8 @@
 //! In async mode the kernel lifts the protection of a touched page in place, without a message;
 //! `PAGEMAP_SCAN` tells which pages have lost it. No thread waits while the evictor reads and compresses pages.
 //! Only then does `freeze` switch to sync mode. A page that is still protected has not been touched since it
-//! was armed, so its copy is good. A thread that touches it from here on waits. The switch holds up every armed
-//! page with the same descriptor, so the evictor does little under it.
+//! was armed, so its copy is good. A thread that touches it from here on waits. In sync mode touches
+//! of all armed pages with the same descriptor wait, so the evictor does little before it switches back.
 //!
 //! # Pages without protection
 //!

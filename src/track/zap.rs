@@ -5,9 +5,9 @@
 //! ranges that are registered for write protection, so a touch maps one page alone
 //! (`include/linux/userfaultfd_k.h`, `uffd_disable_fault_around`).
 //!
-//! Write protection holds pages. It stops writers only, which is enough: a reader cannot make a copy stale. It
-//! covers pages that are in no page table. It also outlasts a swap-out by the kernel, because on shared memory
-//! the kernel keeps it in a marker (`PTE_MARKER_UFFD_WP`).
+//! `hold` write-protects pages. That stops writers only, which is enough: a reader cannot make a copy stale.
+//! The protection covers pages that are in no page table. It also outlasts a swap-out by the kernel, because
+//! on shared memory the kernel keeps it in a marker (`PTE_MARKER_UFFD_WP`).
 
 use super::{Gaps, Protection, Tracker, Watch};
 use crate::prim::PageRange;
@@ -42,7 +42,7 @@ impl Protection for Zap {
     fn hold(&self, range: PageRange) -> Result<(), SysError> {
         let held = self.0.write_protect(range, true);
         if held.is_err() {
-            // A part of it may be protected.
+            // A part of the range may be protected.
             let _ = self.0.write_protect(range, false);
         }
         held
@@ -53,8 +53,8 @@ impl Protection for Zap {
         Ok(())
     }
 
-    /// Every held page would be safe to drop. A page that was read since it was armed is mapped; it is left out
-    /// because it is no longer cold.
+    /// Every held page would be safe to drop. A page that was read since it was armed is mapped. This leaves
+    /// such a page out, because it is no longer cold.
     fn intact(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
         let mut gaps = Gaps::new(range, visit);
         self.touched(range, &mut |run| gaps.except(run))?;

@@ -3,7 +3,7 @@
 //!
 //! `THERMOCLINE_CHAOS_SECONDS=3600 cargo test --release --test chaos -- --nocapture` runs for an hour.
 //! `THERMOCLINE_CHAOS_SEED` repeats the operations of each thread, but not their timing. With
-//! `THERMOCLINE_CHAOS_MACHINE` the machine is the test's own, which disturbs all of it.
+//! `THERMOCLINE_CHAOS_MACHINE` the test may disturb the whole machine.
 
 #![cfg(feature = "allocator-api2")]
 #![allow(missing_docs, unsafe_code)]

@@ -36,7 +36,7 @@ pub static STANDING: Standing = Standing {
     wrong: AtomicU64::new(0),
 };
 
-/// One such block at a time, in a static, so that a signal handler finds it.
+/// A block of standing pages, one at a time. It is in a static, so that a signal handler finds it.
 pub struct Standing {
     /// 0 while there is no block.
     address: AtomicUsize,
@@ -81,7 +81,8 @@ impl Standing {
         std::ptr::slice_from_raw_parts(start.cast(), (WORDS - HEADER) * 8)
     }
 
-    /// Calls `look` with the address and the number of the pages, if there are any. They stay meanwhile.
+    /// Calls `look` with the address and the number of the pages, if there are any. The pages stay allocated
+    /// meanwhile.
     fn enter(&self, look: impl FnOnce(usize, usize)) {
         // SeqCst: either `close` sees this thread inside, or this thread sees that the address is zero.
         self.inside.fetch_add(1, Ordering::SeqCst);
@@ -131,7 +132,7 @@ impl Standing {
         self.wrong.fetch_add(wrong as u64, Ordering::Relaxed);
     }
 
-    /// Takes the pages away from handlers, checks all of them and the sum, and frees them.
+    /// Waits until no thread or signal handler uses the pages, checks all of them and the sum, and frees them.
     pub fn close(&self, arena: &Arena) {
         let (address, count) = (self.address.swap(0, Ordering::SeqCst), self.pages());
         while self.inside.load(Ordering::SeqCst) > 0 {

@@ -1,4 +1,4 @@
-//! Blocks of which each word names its block and its place.
+//! Blocks each of whose words names its block and its place.
 
 #![allow(dead_code, unsafe_code, reason = "each test program uses a part of it")]
 

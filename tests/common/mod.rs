@@ -45,7 +45,7 @@ pub fn skip(test: &str, what: &str, reason: &str) {
     leave_out("SKIPPED", test, what, reason);
 }
 
-/// Reports in the same way that a test skips a part.
+/// Reports that a test skips a part, in the same way as [`skip`].
 ///
 /// # Panics
 ///
@@ -60,8 +60,8 @@ fn leave_out(word: &str, test: &str, what: &str, reason: &str) {
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// Sets a flag when it is dropped, also by a panic, so that threads that work until the flag is set end when
-/// the test fails.
+/// Sets a flag when it is dropped, also by a panic. Threads that work until the flag is set then end when the
+/// test fails.
 pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -93,7 +93,7 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
     } else if is_named("THERMOCLINE_TRACKERS", &Tracker::Rwp) {
         trackers.push(Tracker::Rwp);
     } else {
-        // Not "rwp", because another run tests it.
+        // The name is not "rwp", because another run tests that tracker.
         skip_part(test, "rwp here", "not with rwp: the environment leaves it out");
     }
     assert!(!probe.can_zap() || !trackers.is_empty(), "THERMOCLINE_TRACKERS names no tracker");

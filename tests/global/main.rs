@@ -23,14 +23,15 @@ use std::thread;
 use std::time::Duration;
 use thermocline::{Arena, ArenaAlloc, Builder};
 
-/// Low, so that collections allocate mostly large blocks. The standard library's own lists between fork and
-/// exec stay below it.
+/// The size of a large block: low, so that collections allocate mostly large blocks. The lists that the standard
+/// library uses between fork and exec are smaller.
 const LARGE: usize = 128;
 
 #[global_allocator]
 static GLOBAL: ArenaAlloc = ArenaAlloc::lazy(LARGE, lazily);
 
-/// None, except in the cases that test it. In all other cases the test starts the allocator.
+/// Builds an arena in the cases that test the lazy allocator. In all other cases it returns none, and the test
+/// starts the allocator.
 fn lazily() -> Option<Arena> {
     let case = child_case()?;
     let setup = case.strip_prefix("lazy ").or(case.strip_prefix("harness "))?;
@@ -89,7 +90,7 @@ fn in_each_setup(test: &str, builder: fn(Setup) -> Builder, body: fn(Setup, &Are
     }
 }
 
-/// Whether the arena has evicted and restored enough for a result to mean something.
+/// Whether the arena has evicted and restored enough pages for a valid result.
 fn is_enough(arena: &Arena) -> bool {
     let (stats, enough) = (arena.stats(), scaled(20_000, 500));
     stats.evicted_pages > enough && stats.refaults > enough

@@ -4,7 +4,7 @@
 //! counted. The held bytes are the growth of the child until the load is steady: the resident bytes of
 //! its private mappings, as the kernel counts them per mapping, and the arena's bytes of shared memory.
 //! The child starts the arena after the first count, so that the arena's tables and threads are
-//! included. It touches the lists of blocks before the first count, so that they are not.
+//! included. It touches the lists of blocks before the first count, so that the lists are not included.
 
 use crate::Trouble;
 use crate::blocks::{Blocks, Room};

@@ -6,9 +6,9 @@
 //! cargo run --release -p thermocline-allocators -- --quick --patterns pairs,mixed
 //! ```
 //!
-//! 1. [`sides`] are the allocators, [`contestant`] their names.
-//! 2. [`patterns`] use them through [`blocks`] as programs do; [`compare`] takes the times.
-//! 3. [`held`] counts the memory that they hold.
+//! 1. [`sides`] has the allocators, [`contestant`] their names.
+//! 2. [`patterns`] uses the allocators through [`blocks`], as programs do; [`compare`] takes the times.
+//! 3. [`held`] counts the memory that the allocators hold.
 //!
 //! The arena's threads always run, so the system's allocator takes the locks that it omits in programs of
 //! one thread.

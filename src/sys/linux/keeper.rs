@@ -5,7 +5,7 @@
 //! program must not be able to close the last one. The keeper gives itself a descriptor table of its own
 //! (`CLOSE_RANGE_UNSHARE`, Linux 5.9), in which only the arena's descriptors remain, under the same
 //! numbers as in the program's table. It starts the arena's other threads, which share its table. No
-//! thread of the program can change that table, and it keeps none of the program's files open.
+//! thread of the program can change that table, and the table keeps none of the program's files open.
 //!
 //! A thread of the program uses the number in the program's table while that number refers to the arena's
 //! file. If it no longer does, the thread delegates the call to the keeper ([`Keeper::call`]).
@@ -158,7 +158,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // The keeper drops the last reference, and so closes it in the right table.
+        // The keeper drops the last reference, and so closes the event's descriptor in the right table.
         self.interrupt = None;
         self.requests.stop.store(true, Ordering::Release);
         self.requests.wake_keeper();
@@ -193,7 +193,7 @@ impl Requests {
             };
             match self.slots.iter().find(take) {
                 Some(slot) => break slot,
-                // The keeper makes one call after the other; none waits for this thread.
+                // The keeper makes one call after the other, and no call waits for this thread.
                 None => thread::yield_now(),
             }
         };

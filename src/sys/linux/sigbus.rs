@@ -9,10 +9,11 @@
 //! # What the handler guarantees
 //!
 //! The first registration of a server installs the handler. It is never removed, because a handler of the
-//! program may have saved it and call it. The handler blocks all signals while it serves, with every caller
-//! and every mask, so that no signal handler of the program interrupts a thread that owns a page; and it
-//! restores errno. A server is not freed while a thread is in it: each thread increments the count of its
-//! slot before and decrements it after, and the thread that unregisters the server waits for zero.
+//! program may have saved it and call it. The handler blocks all signals while it serves, also if another
+//! handler calls it with a mask of its own. So no signal handler of the program interrupts a thread that owns
+//! a page. The handler restores errno. A server is not freed while a thread is in it: each thread increments
+//! the count of its slot before and decrements it after, and the thread that unregisters the server waits for
+//! zero.
 //!
 //! # Which stack the handler uses
 //!
@@ -159,8 +160,8 @@ impl Drop for Registration {
 /// The process's action before this handler was installed.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 static INSTALLED: Mutex<bool> = Mutex::new(false);
-/// The default action has replaced the previous one: the kernel would have reset it (`SA_RESETHAND`),
-/// or the previous handler did so itself, as that of Rust's runtime does.
+/// The default action has replaced the previous one: the kernel would have reset it (`SA_RESETHAND`), or the
+/// previous handler has reset it itself, as the handler of Rust's runtime does.
 static PREVIOUS_IS_DEFAULT: AtomicBool = AtomicBool::new(false);
 
 fn install_once() -> Result<(), SysError> {

@@ -23,7 +23,8 @@ use thermocline::Lane;
 pub(super) const TICK: Duration = Duration::from_millis(100);
 pub(super) const TICKS_PER_SECOND: u64 = 10;
 
-/// Consecutive uses that make a value hot, each in another tick and within the window of the last.
+/// Consecutive uses that make a value hot. Each is in a later tick than the one before, and within the window
+/// after it.
 const USES_TO_PROMOTE: u8 = 2;
 
 /// Values of at least two pages have nearly no neighbours on their pages.
@@ -110,7 +111,7 @@ impl Heat {
         self.now().wrapping_sub(record.used)
     }
 
-    /// Adjusts the window, once a tick. `budget` is the most bytes that may be hot, if that is limited.
+    /// Adjusts the window, once a tick. `budget` is the most bytes that may be hot, if there is a limit.
     pub(super) fn adjust(&self, budget: Option<usize>) {
         self.budget.store(budget.unwrap_or(usize::MAX), Relaxed);
         let window = self.window.load(Relaxed);

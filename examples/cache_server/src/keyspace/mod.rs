@@ -56,7 +56,7 @@ pub enum NewExpiry {
     Set(Expiry),
 }
 
-/// How a value was written, as far as `OBJECT ENCODING` needs it.
+/// How a client wrote a value, as far as `OBJECT ENCODING` needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Set as a whole.
@@ -105,7 +105,8 @@ impl Default for Options {
     }
 }
 
-/// Many enough that threads rarely wait for each other, few enough for a quick walk through all.
+/// The number of shards: so many that threads rarely wait for each other, and few enough for a quick walk
+/// through all of them.
 const SHARDS: usize = 1024;
 
 /// The position of the shard's number in a hash: neither the bits that select a bucket of a table, nor

@@ -4,7 +4,7 @@
 //! |--------|------------------------------------------------------|--------------------------------------|
 //! | Calm   | the arena is at most a 64th above its limit          | runs                                 |
 //! | Behind | the arena is further above it                        | waits, with its connection           |
-//! | Full   | it was, and for [`PATIENCE`] came no nearer to it    | runs below the *ceiling*             |
+//! | Full   | Behind for [`PATIENCE`], and came no nearer to it    | runs below the *ceiling*             |
 //!
 //! No worker sleeps: a command that has to wait stays in its connection's input, and the worker tries
 //! the connection again some milliseconds later. It serves other connections meanwhile.
@@ -16,13 +16,13 @@
 //!
 //! For short times commands write faster than the arena compresses. So a full arena may be a 16th above
 //! its limit. Beyond that commands wait as in the state Behind. If the arena then comes no nearer to its
-//! limit for [`PATIENCE`], the ceiling is lowered by a small part. While the arena is within its limit,
-//! the ceiling is raised by a smaller part. When it is well above the size of keys and values, it is
-//! removed, and the state becomes Calm.
+//! limit for [`PATIENCE`], the server lowers the ceiling by a small part. While the arena is within its limit,
+//! the server raises the ceiling by a smaller part. When the ceiling is well above the size of keys and
+//! values, the server removes it, and the state becomes Calm.
 //!
 //! The ceiling is not lowered below the *floor*, seven eighths of the arena's limit: values of that size
 //! fit without compression. Memory above the limit at the floor is free space on partly used pages, and
-//! evicting more keys would free little of it. There commands do not wait.
+//! evicting more keys would free little of it. At the floor commands do not wait.
 
 use super::{Keyspace, OutOfMemory};
 use parking_lot::Mutex;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 pub enum Room {
     /// It runs.
     Ready,
-    /// It is tried again some milliseconds later.
+    /// It waits; the worker tries it again some milliseconds later.
     Later,
 }
 
@@ -59,10 +59,10 @@ impl Pressure {
 /// The divisor for the part of the limit by which the arena may exceed it before commands wait.
 const SLACK: usize = 64;
 
-/// The same for an arena that is full.
+/// The same divisor in the state Full.
 const FULL_SLACK: usize = 16;
 
-/// How long the arena is above its limit, without coming nearer to it, before it counts as full.
+/// The time for which the arena is above its limit, without coming nearer to it, before the state is Full.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The longest time that one command evicts keys, approximately.
@@ -111,8 +111,8 @@ impl Default for Gauge {
 }
 
 impl Gauge {
-    /// Records that the arena is too far above its limit. True if it has been for [`PATIENCE`] and has
-    /// come no nearer to it; a new interval begins then.
+    /// Records that the arena is too far above its limit. True if that has lasted for [`PATIENCE`], and the
+    /// arena has come no nearer to its limit; a new interval begins then.
     fn stalls(&self, excess: u64, now: Instant) -> bool {
         let mut above = self.above.lock();
         self.is_above.store(true, Relaxed);

@@ -51,7 +51,7 @@ impl Value {
         layout(self.capacity())
     }
 
-    /// The bytes. A read of an evicted one restores its page.
+    /// The bytes. A read of an evicted byte restores its page.
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: the block holds this number of bytes, all initialised; they live as long as the value
         // and change only through `&mut self`.

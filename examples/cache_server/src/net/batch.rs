@@ -52,7 +52,7 @@ impl Connection {
         let unauthenticated = self.session.must_authenticate(server);
         let limits =
             Limits { bulk: server.settings.proto_max_bulk_len.load(Relaxed), unauthenticated };
-        // The next request may contain the password, which changes the limits after it.
+        // The next request may contain the password. Then other limits apply to the requests after it.
         let most = if unauthenticated { 1 } else { BATCH };
         scratch.parsed.clear();
         scratch.spans.clear();

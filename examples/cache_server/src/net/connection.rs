@@ -129,7 +129,7 @@ impl Connection {
                 _ => Turn::Wait,
             };
         }
-        // Room that is already known causes no further event.
+        // The kernel sends no further event for room that it has already reported.
         let to_send = unsent > 0 && self.writable;
         let to_read = unsent <= MAX_UNSENT && (more || self.readable && !self.ended);
         match to_send || to_read && !self.waits_for_memory {
@@ -195,8 +195,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for events about room for output only while the connection waits for it. A reading client
-    /// would wake the worker for nothing otherwise.
+    /// Asks for events about room for output only while the connection waits for room. Otherwise a client that
+    /// reads would wake the worker for nothing.
     pub fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let awaits_writable = self.output.unsent() > 0 && !self.writable;
         if awaits_writable != self.awaits_writable {

@@ -3,9 +3,9 @@
 //! A request is an array of bulk strings (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`), or an inline request: a line
 //! of words as a person types it. The parser is called with more input as it arrives and continues
 //! where it stopped, so that it reads every byte once however the input was split. It returns positions
-//! in the input. Limits and errors are those of Redis 7. Two things differ; in both Redis depends on how
-//! the bytes arrived: a line above 64 KiB is too long even if its end has arrived, and a zero byte in
-//! a line is an ordinary byte, whereas Redis waits for ever.
+//! in the input. Limits and errors are those of Redis 7. Two cases differ, in which Redis' answer
+//! depends on how the bytes arrived: here a line above 64 KiB is too long even if its end has arrived, and
+//! a zero byte in a line is an ordinary byte, whereas Redis waits for ever.
 
 mod bulk;
 mod error;

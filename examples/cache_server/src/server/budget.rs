@@ -2,8 +2,8 @@
 //!
 //! Redis calls this limit `maxmemory-clients`: bytes, or a percentage of the memory limit. If a client's
 //! request needs more memory than is left, the server does not read from that client until there is enough.
-//! It still serves the other clients: a client that takes little is always read. If waiting is not enough,
-//! the server closes the largest client and counts it in `evicted_clients`:
+//! It still serves the other clients, and always reads from a client that takes little. If waiting is not
+//! enough, the server closes the largest client and counts it in `evicted_clients`:
 //!
 //! - at once, if the clients exceed the limit, because the size of a reply is known only when it exists;
 //! - at once, a client whose request alone exceeds the limit;
@@ -75,7 +75,7 @@ impl std::fmt::Display for Share {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     Yes,
-    /// Not before other clients have freed memory.
+    /// The client has to wait until other clients have freed memory.
     Later,
     Never,
 }
@@ -190,7 +190,7 @@ impl Clients {
         }
     }
 
-    /// Closes a client if one has waited too long. Called regularly.
+    /// Closes a client if a client has waited too long. The server calls this regularly.
     pub fn tend(&self, now: Duration) {
         if self.most_bytes() == usize::MAX {
             return;
@@ -206,7 +206,7 @@ impl Clients {
     }
 }
 
-/// The client to close when one has waited too long; none while a client that holds much makes progress.
+/// The client to close when a client has waited too long; none while a client that holds much makes progress.
 fn choose_client_to_close(
     clients: &[Arc<Client>],
     is_idle: impl Fn(&Client) -> bool,
