@@ -106,7 +106,7 @@ FNR == 1 {
     }
     if (text == "") { ends = 1; next }
     heading = text ~ /^ *#/
-    # Code, and the user nobody.
+    # Remove code, and the name of the account `nobody`.
     gsub(/`[^`]*`/, "CODE", text)
     gsub(/(as|As|user|User|for) nobody('s)?/, "", text)
     lower = tolower(text)

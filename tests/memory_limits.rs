@@ -94,21 +94,26 @@ fn fast_readers_stay_near_the_memory_limit() {
     }
 }
 
+/// Writes words that do not compress to `order`, page by page.
+fn fill_with_noise(pages: &Pages, order: impl Iterator<Item = usize>) {
+    let mut noise = 1u64;
+    for page in order {
+        for word in 0..PAGE / 8 {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            pages.write(page, word, noise);
+        }
+    }
+}
+
 /// The evictor cannot evict data that does not compress, so a thread that waits for the evictor only loses time.
 #[test]
 fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
     for setup in setups("a_limit_that_cannot_be_kept_makes_no_thread_wait") {
         let arena = quiet(setup).memory_limit(4 << 20).build().unwrap();
-        let mut noise = 1u64;
         let pages = Pages::new(&arena, scaled(8192, 2048));
-        for page in 0..pages.count {
-            for word in 0..PAGE / 8 {
-                noise ^= noise << 13;
-                noise ^= noise >> 7;
-                noise ^= noise << 17;
-                pages.write(page, word, noise);
-            }
-        }
+        fill_with_noise(&pages, 0..pages.count);
         let stats = arena.stats();
         assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
         // Each of the pages could have made the thread wait.
@@ -122,17 +127,9 @@ fn faults_do_not_wait_for_an_evictor_that_cannot_keep_the_limit() {
     for setup in setups("faults_do_not_wait_for_an_evictor_that_cannot_keep_the_limit") {
         for zeal in [false, true] {
             let arena = quiet(setup).memory_limit(4 << 20).zeal(zeal).build().unwrap();
-            let mut noise = 1u64;
             let pages = Pages::new(&arena, scaled(4096, 2048));
-            // At no page's neighbour, so that no fault populates more than its page.
-            for page in (0..pages.count).map(|i| i * 1013 % pages.count) {
-                for word in 0..PAGE / 8 {
-                    noise ^= noise << 13;
-                    noise ^= noise >> 7;
-                    noise ^= noise << 17;
-                    pages.write(page, word, noise);
-                }
-            }
+            // No page after its neighbour, so that each fault populates one page.
+            fill_with_noise(&pages, (0..pages.count).map(|i| i * 1013 % pages.count));
             let stats = arena.stats();
             assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
             assert!(stats.faults > pages.count as u64 / 2, "{setup}: {stats}");

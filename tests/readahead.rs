@@ -184,17 +184,18 @@ fn readahead_restores_the_right_bytes_under_zeal() {
                 });
             }
             let _over = SetOnDrop(&over);
-            // The threads touch nearly every page before the evictor is done with it, above all under
-            // emulation, so it is the time that ends the test there.
             let enough = scaled(20_000, 500);
-            let end = Instant::now() + Duration::from_secs(60);
-            while Instant::now() < end
+            // Under emulation the threads touch nearly every page before the evictor is done with it, so a
+            // minute ends the test at the small scale.
+            let end = scaled(None, Some(Instant::now() + Duration::from_secs(60)));
+            let is_over = || end.is_some_and(|end| Instant::now() > end);
+            while !is_over()
                 && (arena.stats().readahead_pages < enough || rounds.load(Ordering::Relaxed) < 8)
             {
                 thread::sleep(interval);
             }
             let stats = arena.stats();
-            assert!(stats.readahead_pages >= scaled(1000, 1), "{setup}: {stats}");
+            assert!(stats.readahead_pages > 0, "{setup}: {stats}");
         });
         pages.verify();
         assert_eq!(arena.stats().lost_bytes, 0);

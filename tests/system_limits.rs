@@ -163,7 +163,7 @@ fn the_default_reserve_shrinks_without_overcommit() {
     }
 }
 
-/// Changes this process from root to the user nobody. The kernel then makes it not dumpable.
+/// Changes this process from root to the account `nobody`. The kernel then makes it not dumpable.
 fn drop_root() {
     // SAFETY: changes the credentials of this process alone.
     unsafe {
