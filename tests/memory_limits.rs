@@ -88,7 +88,9 @@ fn fast_readers_stay_near_the_memory_limit() {
             watching.join().unwrap()
         });
         let stats = arena.stats();
-        assert!(stats.refaults > 0 && stats.limit_waits > 0, "{setup}: {stats}");
+        assert!(stats.refaults > 0, "{setup}: {stats}");
+        // Emulation slows the readers' signals more than the evictor, which can then keep pace with them.
+        assert!(stats.limit_waits > 0 || scaled(false, true), "{setup}: {stats}");
         let allowed = limit + 8 * MIB + READERS * (256 << 10);
         assert!(peak <= allowed as u64, "{setup}: {peak} bytes, at most {allowed}: {stats}");
     }
@@ -114,8 +116,9 @@ fn a_limit_that_cannot_be_kept_makes_no_thread_wait_for_ever() {
         let arena = quiet(setup).memory_limit(4 << 20).build().unwrap();
         let pages = Pages::new(&arena, scaled(8192, 2048));
         fill_with_noise(&pages, 0..pages.count);
+        // A handler thread counts the pages of a fault after the kernel has woken the faulting thread.
+        eventually(&arena, "all pages counted", |_| arena.excess_bytes() > 2 << 20);
         let stats = arena.stats();
-        assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
         // Each of the pages could have made the thread wait.
         assert!(stats.limit_waits < 1000, "{setup}: {stats}");
     }
@@ -130,8 +133,8 @@ fn faults_do_not_wait_for_an_evictor_that_cannot_keep_the_limit() {
             let pages = Pages::new(&arena, scaled(4096, 2048));
             // No page after its neighbour, so that each fault populates one page.
             fill_with_noise(&pages, (0..pages.count).map(|i| i * 1013 % pages.count));
+            eventually(&arena, "all pages counted", |_| arena.excess_bytes() > 2 << 20);
             let stats = arena.stats();
-            assert!(arena.excess_bytes() > 2 << 20, "{setup}: {stats}");
             assert!(stats.faults > pages.count as u64 / 2, "{setup}: {stats}");
             assert!(stats.limit_waits < stats.faults / 8, "{setup}, zeal {zeal}: {stats}");
         }
