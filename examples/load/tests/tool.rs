@@ -137,7 +137,8 @@ fn all_values_read_back_as_written() {
         }
     }
     let reads = said.figure(1, "hits");
-    assert!((9_000.0..11_500.0).contains(&reads), "{reads} of 20,000");
+    // About half, and one more for each write of a key that another connection was writing.
+    assert!((9_000.0..15_000.0).contains(&reads), "{reads} of 20,000");
     assert_eq!(said.figure(2, "hits"), 1000.0);
     assert_eq!(fs::read_to_string(json).unwrap().lines().count(), 3);
     // Another process checks the values by the keys and versions in them.

@@ -104,6 +104,7 @@ fn a_request_that_is_larger_than_the_share_is_closed_at_once() {
     client.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5000000\r\n");
     assert!(send_until_closed(client, &vec![b'x'; 4 << 20]));
     assert_eq!(info(&mut other, "evicted_clients"), 1);
+    wait_until("its memory is given back", || info(&mut other, "mem_clients_normal") < 100_000);
     // A smaller request is executed.
     other.send(request(&[&b"SET"[..], b"k", &vec![b'x'; 3 << 20]]));
     other.expect("+OK\r\n");
