@@ -7,12 +7,13 @@ use crate::common;
 use crate::prim::PAGE_SIZE;
 use crate::store::{Compressor, Put};
 use crate::sys::backing::FaultDelivery;
+use crate::sys::uapi::UffdMsg;
 use crate::track::Tracker;
 
 /// Pages of the fixture's memory.
 const PAGES: usize = 4096;
 
-/// A resolver without handler threads and without an evictor. The tests make no fault.
+/// A resolver without handler threads and without an evictor.
 pub(super) struct Fixture {
     pub(super) resolver: Resolver,
     compressor: Compressor,
@@ -76,6 +77,27 @@ impl Fixture {
         let address = self.resolver.core.backing.base().wrapping_add(page.offset());
         // SAFETY: within the mapping, and nothing writes there.
         unsafe { address.read_volatile() }
+    }
+
+    /// Lets `threads` threads touch a page, and serves their faults as one batch of a handler thread.
+    pub(super) fn serve_touches(&self, page: PageIndex, threads: usize) {
+        let backing = &self.resolver.core.backing;
+        let address = backing.base().wrapping_add(page.offset());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let at = std::sync::atomic::AtomicPtr::new(address);
+                // SAFETY: within the mapping, and nothing writes there.
+                scope.spawn(move || unsafe { at.into_inner().read_volatile() });
+            }
+            let mut messages = vec![UffdMsg::default(); threads];
+            let mut got = 0;
+            while got < threads {
+                got += backing.uffds()[0].read(&mut messages[got..]).unwrap();
+                std::thread::yield_now();
+            }
+            let progress = self.resolver.progress(0);
+            handler::serve_batch(&self.resolver, progress, &messages, &|| ()).unwrap();
+        });
     }
 
     /// Restores a page as a fault does, with the stored pages of `window` next to it.

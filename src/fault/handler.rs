@@ -64,14 +64,31 @@ fn serve(
                 }
             }
         }
-        for message in &messages[..got] {
-            serve_one(resolver, progress, message)?;
-            // This may ring the evictor and wait for it. `progress` still names the page meanwhile.
-            filled();
-        }
+        serve_batch(resolver, progress, &messages[..got], filled)?;
         tuner.served(got, Instant::now());
         progress.end();
     }
+}
+
+/// Serves messages that were read together. Of those for one page it serves the first only: that wakes all
+/// threads that wait for the page. A later one would lift a protection in vain, and would restore the page
+/// again if the evictor has stored it meanwhile.
+pub(super) fn serve_batch(
+    resolver: &Resolver,
+    progress: &Progress,
+    messages: &[UffdMsg],
+    filled: &dyn Fn(),
+) -> Result<(), SysError> {
+    for (number, message) in messages.iter().enumerate() {
+        if messages[..number].iter().any(|earlier| earlier.address == message.address) {
+            resolver.core.counters.faults.add(1);
+            continue;
+        }
+        serve_one(resolver, progress, message)?;
+        // This may ring the evictor and wait for it. `progress` still names the page meanwhile.
+        filled();
+    }
+    Ok(())
 }
 
 fn serve_one(resolver: &Resolver, progress: &Progress, message: &UffdMsg) -> Result<(), SysError> {

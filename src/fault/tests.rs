@@ -240,3 +240,16 @@ fn fault_modes_display_their_names() {
     let modes = [FaultMode::Auto, FaultMode::Handler, FaultMode::Inline];
     assert_eq!(modes.map(|mode| mode.to_string()), ["auto", "handler", "inline"]);
 }
+
+#[test]
+fn simultaneous_faults_on_a_page_are_served_once() {
+    each("simultaneous_faults_on_a_page_are_served_once", |mut it| {
+        let page = it.stored(1, 0).start;
+        it.serve_touches(page, 8);
+        assert!(it.has_its_bytes(page));
+        let counters = &it.resolver.core.counters;
+        assert_eq!(counters.faults.get(), 8);
+        assert_eq!((counters.refaults.get(), counters.protection_faults.get()), (1, 0));
+        it.check();
+    });
+}
