@@ -85,7 +85,7 @@ impl Blocks {
         self.heap.trim();
         let report = self.heap.report();
         let classes = report.lanes.iter().flat_map(|lane| &lane.classes);
-        let cached = classes.map(|class| class.cached).sum::<usize>() + report.cached_large_bytes;
+        let cached = classes.map(|class| class.cached).sum::<u64>() + report.cached_large_bytes;
         // Trim does not flush the caches of other threads.
         if !self.pages.fails() && cached == 0 {
             assert!(self.pages.free_are_empty(), "{report}");
