@@ -76,8 +76,10 @@ impl Input {
     fn next_capacity(&self) -> usize {
         let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
         let least = len + self.missing.max(READ_BYTES / 4);
+        // The rest of an argument needs no more than its own room, or it could wait for memory forever.
+        let has_room = self.missing > 0 && len + self.missing <= capacity;
         match capacity {
-            _ if least <= capacity => capacity,
+            _ if has_room || least <= capacity => capacity,
             _ if self.missing > READ_BYTES => least,
             _ => least.max(2 * capacity),
         }
@@ -158,5 +160,36 @@ impl Input {
             let small = self.bytes.clone();
             scratch.give_input(std::mem::replace(&mut self.bytes, small));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn the_rest_of_an_argument_is_read_into_its_own_room() {
+        const LEN: usize = 10 * READ_BYTES;
+        let (mut client, server) = std::os::unix::net::UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let stream = Stream::Unix(mio::net::UnixStream::from_std(server));
+        let limits = Limits { bulk: 1 << 20, unauthenticated: false };
+        let (mut input, mut scratch) = (Input::default(), Scratch::default());
+        let mut receive = |input: &mut Input| {
+            let read = input.read(&stream, false, &mut scratch).unwrap();
+            assert!(matches!(read, Read::Some { .. }), "{read:?}");
+            input.next(limits)
+        };
+        client.write_all(format!("*1\r\n${LEN}\r\n").as_bytes()).unwrap();
+        receive(&mut input);
+        assert!(input.growth() > LEN - READ_BYTES);
+        for missing in (1..10).rev().map(|n| n * READ_BYTES).chain([READ_BYTES / 4, 1000, 1]) {
+            client.write_all(&vec![b'x'; input.missing - missing]).unwrap();
+            assert_eq!(receive(&mut input), Next::Incomplete { missing });
+            assert_eq!(input.growth(), 0, "{missing} bytes are missing");
+        }
+        client.write_all(b"\n").unwrap();
+        assert_eq!(receive(&mut input), Next::Request);
     }
 }
