@@ -22,8 +22,15 @@ fn no_byte_is_wrong_and_no_two_blocks_overlap_after_very_many_operations() {
         let arena =
             quiet(setup).scan_interval(interval).cold_age(interval).zeal(true).build().unwrap();
         let rounds = (operations / 200_000).clamp(4, 100);
-        let program =
-            Program { seed: 7, threads: 4, operations, bytes: 4 << 20, rounds, limits: true };
+        let program = Program {
+            seed: 7,
+            threads: 4,
+            operations,
+            bytes: 4 << 20,
+            rounds,
+            limits: true,
+            most_time: Duration::MAX,
+        };
         let start = Instant::now();
         // On a busy machine the evictor may not have evicted enough yet.
         let outcome = program.run(&arena, |round| {

@@ -129,6 +129,8 @@ fn live(arena: &Arena, random: &mut Random, time: Duration, sums: &mut Sums) {
                 rounds: 1 + random.next() % 4,
                 // `knobs` changes the limits.
                 limits: false,
+                // A starved machine may need minutes for the operations.
+                most_time: time,
             };
             let outcome = program.run_beside(arena, &claims, |_| println!("{ALIVE}"));
             assert_eq!((outcome.wrong, outcome.overlaps), (0, 0), "{program:?}\n{}", arena.stats());

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 use thermocline::{Advice, Arena, ArenaError, HeapStats, Lane, PinGuard};
 
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub struct Program {
     pub rounds: u64,
     /// Whether the program changes the arena's limits. At the end of a round there is no limit.
     pub limits: bool,
+    /// The threads leave out the operations that they have not begun after this time.
+    pub most_time: Duration,
 }
 
 /// The result of a program.
@@ -40,6 +43,8 @@ pub struct Outcome {
 /// The state that the threads share.
 struct Model<'a> {
     arena: &'a Arena,
+    start: Instant,
+    most_time: Duration,
     limits: bool,
     claims: &'a Claims,
     live: AtomicU64,
@@ -287,10 +292,13 @@ impl Worker {
     }
 
     fn work(&mut self, model: &Model<'_>, operations: u64, bytes: usize) {
-        for _ in 0..operations {
+        let is_over = || model.start.elapsed() > model.most_time;
+        let mut done = 0;
+        while done < operations && !is_over() {
             self.step(model, bytes);
+            done += 1;
         }
-        model.operations.fetch_add(operations, Ordering::Relaxed);
+        model.operations.fetch_add(done, Ordering::Relaxed);
     }
 }
 
@@ -310,6 +318,8 @@ impl Program {
         let before = arena.heap_stats().unwrap();
         let model = Model {
             arena,
+            start: Instant::now(),
+            most_time: self.most_time,
             limits: self.limits,
             claims,
             live: AtomicU64::new(blocks_in(&before)),
