@@ -25,8 +25,9 @@ const STRANGERS: [(&str, &str); 8] = [
 ];
 
 /// Files that may contain `unsafe`, and why.
-const UNSAFE: [&str; 29] = [
+const UNSAFE: [&str; 31] = [
     // The kernel's calls.
+    "sys/linux/accessed.rs",
     "sys/linux/cpu.rs",
     "sys/linux/descriptor.rs",
     "sys/dumpable.rs",
@@ -45,6 +46,7 @@ const UNSAFE: [&str; 29] = [
     "sys/linux/stderr.rs",
     "sys/linux/thread.rs",
     "sys/linux/uffd.rs",
+    "sys/linux/view.rs",
     // A thread's cache, found by an address that is known to that thread alone.
     "alloc/cache.rs",
     // Raw memory for the program, and traits with promises about it.

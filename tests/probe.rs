@@ -22,6 +22,7 @@ fn the_probe_finds_the_expected_features() {
         ("pagemap_scan", "PAGEMAP_SCAN"),
         ("poison", "UFFDIO_POISON"),
         ("move", "UFFDIO_MOVE"),
+        ("accessed_bits", "accessed bits"),
     ];
     for (short, name) in known {
         if let Some(wanted) = expected(short) {

@@ -271,6 +271,12 @@ impl Backing {
         })
     }
 
+    /// Keeps the mapping of `range` apart from the neighbouring ranges, which must not be `apart`; see
+    /// [`SharedMemory::set_apart`]. Any thread may call this.
+    pub(crate) fn set_apart(&self, range: PageRange, apart: bool) -> Result<(), SysError> {
+        self.memory.set_apart(range, apart)
+    }
+
     /// Wakes the threads that wait in the kernel for a page of the range.
     pub(crate) fn wake(&self, range: PageRange) -> Result<(), SysError> {
         self.for_parts(range, Uffd::wake)

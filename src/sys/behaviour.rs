@@ -2,10 +2,12 @@
 
 #![allow(unsafe_code)]
 
+use super::accessed::{AccessedBits, Look};
 use super::memory::SharedMemory;
 use super::pagemap::{PageFilter, Pagemap};
 use super::uapi::*;
 use super::uffd::{Outcome, Uffd};
+use crate::prim::geometry::REGION_BYTES;
 use crate::prim::sync::thread::{JoinHandle, yield_now};
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use std::sync::Arc;
@@ -33,9 +35,13 @@ struct Touch {
 
 impl Fixture {
     fn new(features: u64, mode: u64) -> Self {
+        Self::of(PAGES, features, mode)
+    }
+
+    fn of(pages: usize, features: u64, mode: u64) -> Self {
         #[cfg(thermocline_sim)]
         let kernel = super::platform::Kernel::boot();
-        let memory = Arc::new(SharedMemory::new(PAGES * PAGE_SIZE).unwrap());
+        let memory = Arc::new(SharedMemory::new(pages * PAGE_SIZE).unwrap());
         let uffd = Uffd::open(UFFD_FEATURE_MISSING_SHMEM | features).unwrap();
         let mode = UFFDIO_REGISTER_MODE_MISSING | mode;
         let pagemap = Pagemap::open().unwrap();
@@ -52,7 +58,7 @@ impl Fixture {
     }
 
     fn register(&self) {
-        self.uffd.register(self.address(0), PAGES * PAGE_SIZE, self.mode).unwrap();
+        self.uffd.register(self.address(0), self.memory.len(), self.mode).unwrap();
     }
 
     fn address(&self, page: usize) -> u64 {
@@ -323,5 +329,41 @@ fn read_write_protection_covers_mapped_pages_and_blocks_in_sync_mode_only() {
         assert_eq!(arm(), Outcome::Done);
         it.memory.zap(one(0)).unwrap();
         assert_eq!(it.touch(0, Some(9)), 9, "zapping a page ends its read-write protection");
+    });
+}
+
+#[test]
+fn a_look_counts_copied_and_touched_pages_until_they_are_dropped() {
+    #[cfg(not(thermocline_sim))]
+    let _alone = super::accessed::tests::alone();
+    on_the_kernel(|| {
+        let it = Fixture::of(REGION_BYTES / PAGE_SIZE + PAGES, 0, 0);
+        it.memory.set_apart(PageRange::within(0, REGION_BYTES), true).unwrap();
+        let start = it.address(0) as usize;
+        let mut count = [0];
+        let opened = AccessedBits::open(start..start + REGION_BYTES);
+        let looked = opened.and_then(|mut bits| bits.look(&mut count).map(|look| (bits, look)));
+        let (mut bits, first) = match looked {
+            Ok(looked) => looked,
+            Err(e) => {
+                let reason = format!("this system does not show them: {e}");
+                return crate::common::skip("a_look_counts_copied", "accessed bits", &reason);
+            }
+        };
+        assert_eq!(first, Look::Interrupted);
+        let mut look = || (bits.look(&mut count).unwrap(), count[0]);
+        assert_eq!(look(), (Look::Whole, 0));
+        assert_eq!(it.copy(0, 3, 7), Outcome::Done);
+        assert_eq!(look(), (Look::Whole, 3));
+        // From an empty page table, because a TLB may hold the entries.
+        it.memory.zap(PageRange::new(0, 3)).unwrap();
+        it.touch(0, Some(9));
+        assert_eq!(look(), (Look::Whole, 1));
+        it.memory.zap(PageRange::new(0, 3)).unwrap();
+        it.touch(0, Some(9));
+        it.touch(1, Some(9));
+        it.memory.punch(one(1)).unwrap();
+        assert_eq!(look(), (Look::Whole, 1), "a page that is gone has no bit");
+        assert_eq!(look(), (Look::Whole, 0));
     });
 }

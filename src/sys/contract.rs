@@ -2,6 +2,7 @@
 //!
 //! The compiler checks this list against `linux` and against `simulated`, so that both have the same API.
 
+use super::accessed::{AccessedBits, Look};
 use super::error::SysError;
 use super::event::{self, Event, Woken};
 use super::keeper::Keeper;
@@ -34,6 +35,9 @@ type OnPages = fn(&Uffd, u64, usize) -> Result<Outcome, SysError>;
 type Protect = fn(&Uffd, u64, usize, bool) -> Result<Outcome, SysError>;
 
 const _: () = {
+    let _: fn(Range<usize>) -> Result<AccessedBits, SysError> = AccessedBits::open;
+    let _: fn(&mut AccessedBits, &mut [u16]) -> Result<Look, SysError> = AccessedBits::look;
+
     let _: fn() -> usize = cpu::current;
     let _: fn() -> usize = cpu::count;
     let _: fn(*const u8) = cpu::prefetch;
@@ -67,6 +71,7 @@ const _: () = {
     let _: OnRange = SharedMemory::map_in;
     let _: OnRange = SharedMemory::lock;
     let _: OnRange = SharedMemory::unlock;
+    let _: fn(&SharedMemory, PageRange, bool) -> Done = SharedMemory::set_apart;
     let _: OnRange = SharedMemory::map_inaccessible;
     let _: OnRange = SharedMemory::restore_view;
     let _: fn(&SharedMemory) -> Result<u64, SysError> = SharedMemory::allocated_bytes;
@@ -89,6 +94,7 @@ const _: () = {
     let _: fn(&str, &'static str, fn()) -> io::Result<JoinHandle> = thread::spawn;
     let _: fn(JoinHandle) -> io::Result<()> = JoinHandle::join;
     let _: fn() -> u32 = thread::id;
+    let _: fn() -> Duration = thread::cpu_time;
 
     let _: fn() -> Result<(DescriptorRoute, u64), OpenError> = Uffd::supported;
     let _: fn(u64) -> Result<Uffd, SysError> = Uffd::open;

@@ -19,6 +19,16 @@ pub(crate) enum Outcome {
     NoMemory,
 }
 
+/// What the counts of a look at accessed bits are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// The counts are of the whole time since the last look.
+    Whole,
+    /// Another agent has cleared the bits in between, or this is the first look: a count may be too
+    /// small. A region without references may have been referenced.
+    Interrupted,
+}
+
 /// Combines a call's result with the struct's count of bytes done.
 ///
 /// A call that stops midway fails with EAGAIN and a positive count. A call that did nothing stores

@@ -1,6 +1,7 @@
 //! The features that this kernel offers to this process.
 
 use super::SysError;
+use super::accessed::AccessedBits;
 use super::backing::PlainMemory;
 use super::dumpable::is_dumpable;
 use super::keeper::Keeper;
@@ -41,6 +42,7 @@ pub fn probe() -> Probe {
         dumpable: is_dumpable(),
         lock: try_lock(),
         own_table: Keeper::start(&[]).is_ok_and(|keeper| keeper.has_own_table()),
+        accessed_bits: AccessedBits::open(0..0).map(drop),
     }
 }
 
@@ -59,6 +61,7 @@ pub struct Probe {
     dumpable: bool,
     lock: Result<(), SysError>,
     own_table: bool,
+    accessed_bits: Result<(), SysError>,
 }
 
 impl Probe {
@@ -139,6 +142,7 @@ impl Probe {
             self.pagemap(),
             self.pagemap_scan(),
             self.accessed(),
+            self.accessed_bits(),
             self.lock(),
             self.own_table(),
         ]
@@ -258,6 +262,20 @@ impl Probe {
         self.pagemap_bit("PAGE_IS_ACCESSED", self.pagemap.is_ok_and(|p| p.1), remedy)
     }
 
+    fn accessed_bits(&self) -> Capability {
+        let status = match self.accessed_bits {
+            Ok(()) => {
+                CapabilityStatus::Present { how: "/proc/self/clear_refs and smaps".to_owned() }
+            }
+            Err(error) => CapabilityStatus::missing(
+                error.to_string(),
+                "let the process open these files; without them the evictor arms regions to find \
+                 out whether they are in use",
+            ),
+        };
+        Capability { name: "accessed bits", status }
+    }
+
     fn own_table(&self) -> Capability {
         let status = if self.own_table {
             CapabilityStatus::Present { how: "close_range(2)".to_owned() }
@@ -374,6 +392,7 @@ mod tests {
             dumpable: true,
             lock: Ok(()),
             own_table: false,
+            accessed_bits: Ok(()),
         }
     }
 

@@ -8,10 +8,6 @@ use crate::sys::error::SysError;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::ops::Deref;
 
-pub(super) fn advise(view: &MmapRaw, advice: Advice, call: &'static str) -> Result<(), SysError> {
-    view.advise(advice).map_err(|e| SysError::from_io(call, &e))
-}
-
 /// Types for which zero bytes are a valid value, which they may take at any time behind a shared
 /// reference.
 ///
@@ -65,8 +61,10 @@ impl<T: ZeroedAtomic> LazySlice<T> {
 
     /// Keeps the contents out of forked children and core dumps.
     pub(crate) fn keep_private(&self) -> Result<(), SysError> {
-        advise(&self.map, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
-        advise(&self.map, Advice::DontDump, "madvise(MADV_DONTDUMP)")
+        let advise =
+            |advice, call| self.map.advise(advice).map_err(|e| SysError::from_io(call, &e));
+        advise(Advice::DontFork, "madvise(MADV_DONTFORK)")?;
+        advise(Advice::DontDump, "madvise(MADV_DONTDUMP)")
     }
 
     /// Allocates the memory of the `len` items from `start` on, so that their first accesses do not

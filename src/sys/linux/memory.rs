@@ -3,13 +3,15 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::{Descriptor, read_exact_at};
-use super::lazy::advise;
+use super::view::View;
 use crate::prim::{PageIndex, PageRange};
 use crate::sys::error::SysError;
-use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use memmap2::{Advice, UncheckedAdvice};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::sync::OnceLock;
 
 pub(crate) use super::lazy::LazySlice;
 
@@ -28,8 +30,44 @@ pub(crate) use super::lazy::LazySlice;
 #[derive(Debug)]
 pub(in crate::sys) struct SharedMemory {
     file: Descriptor,
-    app: MmapRaw,
-    alias: MmapRaw,
+    app: View,
+    alias: View,
+}
+
+/// The advice that keeps neighbouring mappings apart. It has to change nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Separator {
+    /// MADV_HUGEPAGE, against MADV_NOHUGEPAGE. With `shmem_enabled=never`, the kernel's default, nothing else
+    /// changes. With other values khugepaged may put a huge page in place of pages, if none of them is missing:
+    /// since Linux 6.4 it leaves holes of memory alone that is registered for missing faults
+    /// (`collapse_file`). Earlier it filled them with zeros, and evicted pages read as zeros.
+    HugePage,
+    /// MADV_RANDOM, against MADV_NORMAL. Since Linux 6.3 reclaim ignores the accessed bits of such mappings
+    /// (`vma_has_recency`) and would swap them out first.
+    Random,
+}
+
+static SEPARATOR: OnceLock<Separator> = OnceLock::new();
+
+impl Separator {
+    fn of_this_kernel() -> Self {
+        // SAFETY: a struct of bytes is valid as zeros, the call writes to it, and the kernel's strings end.
+        let release = unsafe {
+            let mut name: libc::utsname = std::mem::zeroed();
+            libc::uname(&raw mut name);
+            CStr::from_ptr(name.release.as_ptr()).to_string_lossy().into_owned()
+        };
+        Self::of(&release)
+    }
+
+    /// The separator for a kernel's release, as in `uname -r`.
+    fn of(release: &str) -> Self {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 4) => Self::HugePage,
+            _ => Self::Random,
+        }
+    }
 }
 
 impl SharedMemory {
@@ -46,20 +84,18 @@ impl SharedMemory {
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
             return Err(SysError::last("fcntl(F_ADD_SEALS)"));
         }
-        let map = || {
-            let view = MmapOptions::new()
-                .len(len)
-                .no_reserve_swap()
-                .map_raw(&file)
-                .map_err(|e| SysError::from_io("mmap(memfd)", &e))?;
+        let alias = View::new(file.as_raw_fd(), len)?;
+        // The kernel randomises the second view's address, and so the first one's.
+        let app = View::low(file.as_raw_fd(), len, alias.base().addr())?;
+        for view in [&app, &alias] {
             // A child with this mapping would fill holes with zeros, also for its parent.
-            advise(&view, Advice::DontFork, "madvise(MADV_DONTFORK)")?;
-            advise(&view, Advice::DontDump, "madvise(MADV_DONTDUMP)")?;
+            let advise =
+                |advice, call| view.advise(advice).map_err(|e| SysError::from_io(call, &e));
+            advise(Advice::DontFork, "madvise(MADV_DONTFORK)")?;
+            advise(Advice::DontDump, "madvise(MADV_DONTDUMP)")?;
             // EINVAL if the kernel has no huge pages.
             let _ = view.advise(Advice::NoHugePage);
-            Ok::<_, SysError>(view)
-        };
-        let (app, alias) = (map()?, map()?);
+        }
         Ok(Self { file: Descriptor::new(file.into())?, app, alias })
     }
 
@@ -69,7 +105,7 @@ impl SharedMemory {
 
     /// The first byte of the program's view.
     pub(crate) fn base(&self) -> *mut u8 {
-        self.app.as_mut_ptr()
+        self.app.base()
     }
 
     /// Bytes in the view.
@@ -184,7 +220,7 @@ impl SharedMemory {
     /// Keeps the kernel from swapping the pages of `range` out until [`unlock`](Self::unlock). They
     /// must be in the page cache. Counts against `RLIMIT_MEMLOCK`.
     pub(crate) fn lock(&self, range: PageRange) -> Result<(), SysError> {
-        let at = self.alias.as_ptr().wrapping_add(range.start.offset());
+        let at = self.alias.base().wrapping_add(range.start.offset());
         // SAFETY: the range lies in the second view; locking changes no contents.
         if unsafe { libc::mlock(at.cast(), range.bytes()) } == 0 {
             Ok(())
@@ -195,7 +231,7 @@ impl SharedMemory {
 
     /// Unlocks the pages of `range` and unmaps them from the second view.
     pub(crate) fn unlock(&self, range: PageRange) -> Result<(), SysError> {
-        let at = self.alias.as_ptr().wrapping_add(range.start.offset());
+        let at = self.alias.base().wrapping_add(range.start.offset());
         // SAFETY: as in `lock`.
         if unsafe { libc::munlock(at.cast(), range.bytes()) } != 0 {
             return Err(SysError::last("munlock"));
@@ -231,6 +267,9 @@ impl SharedMemory {
     /// Maps the memory again over a poisoned range, or over one that
     /// [`map_inaccessible`](Self::map_inaccessible) replaced. The caller must register the range anew.
     /// Only the keeper may call this.
+    ///
+    /// The page gets the advice of a range that is not [set apart](Self::set_apart). Within a range that
+    /// is, the page becomes a mapping of its own; at the range's edge it joins the neighbouring range.
     pub(crate) fn restore_view(&self, range: PageRange) -> Result<(), SysError> {
         let number = self.file.checked("mmap(MAP_FIXED)")?;
         self.map_over(range, number, range.start.offset())?;
@@ -241,6 +280,38 @@ impl SharedMemory {
         }
         let _ = self.app.advise_range(Advice::NoHugePage, range.start.offset(), range.bytes());
         Ok(())
+    }
+
+    /// Makes the pages of `range` a mapping of their own if the neighbouring ranges are not `apart`, so
+    /// that `/proc/self/smaps` counts the accessed bits of each range (see [`super::accessed`]).
+    ///
+    /// The kernel merges neighbouring mappings that have the same flags, so ranges that are `apart` get another
+    /// advice; see [`Separator`].
+    ///
+    /// The error is ENOMEM if the process has as many mappings as it may have (`vm.max_map_count`).
+    pub(crate) fn set_apart(&self, range: PageRange, apart: bool) -> Result<(), SysError> {
+        let separator = *SEPARATOR.get_or_init(Separator::of_this_kernel);
+        match self.separate(range, apart, separator) {
+            // This kernel has no huge pages.
+            Err(e) if e.errno() == libc::EINVAL => self.separate(range, apart, Separator::Random),
+            done => done,
+        }
+    }
+
+    fn separate(
+        &self,
+        range: PageRange,
+        apart: bool,
+        separator: Separator,
+    ) -> Result<(), SysError> {
+        let (advice, call) = match (separator, apart) {
+            (Separator::HugePage, true) => (Advice::HugePage, "madvise(MADV_HUGEPAGE)"),
+            (Separator::HugePage, false) => (Advice::NoHugePage, "madvise(MADV_NOHUGEPAGE)"),
+            (Separator::Random, true) => (Advice::Random, "madvise(MADV_RANDOM)"),
+            (Separator::Random, false) => (Advice::Normal, "madvise(MADV_NORMAL)"),
+        };
+        let done = self.app.advise_range(advice, range.start.offset(), range.bytes());
+        done.map_err(|e| SysError::from_io(call, &e))
     }
 
     fn map_over(&self, range: PageRange, number: RawFd, offset: usize) -> Result<(), SysError> {
@@ -298,6 +369,7 @@ pub(crate) fn system_page_size() -> usize {
 mod tests {
     use super::*;
     use crate::prim::PAGE_SIZE;
+    use crate::sys::uffd::Uffd;
 
     fn write(memory: &SharedMemory, offset: usize, value: u8) {
         assert!(offset < memory.len());
@@ -362,5 +434,40 @@ mod tests {
         memory.map_inaccessible(PageRange::new(1, 2)).unwrap();
         memory.restore_view(PageRange::new(1, 2)).unwrap();
         assert_eq!(load(&memory, PAGE_SIZE), 9);
+    }
+    #[test]
+    fn the_separator_depends_on_the_release() {
+        for release in ["6.4.0", "6.12.117+deb13-amd64", "7.3.4", "10.0"] {
+            assert_eq!(Separator::of(release), Separator::HugePage, "{release}");
+        }
+        for release in ["6.3.13", "5.14.0-427.el9.x86_64", "6.1.0-44-cloud-amd64", "", "six.4"] {
+            assert_eq!(Separator::of(release), Separator::Random, "{release}");
+        }
+    }
+
+    /// MADV_COLLAPSE (Linux 6.1) does at once what khugepaged does by and by.
+    #[test]
+    fn a_collapse_fills_no_page_that_is_missing() {
+        use crate::prim::REGION_PAGES;
+        use crate::prim::geometry::REGION_BYTES;
+        use crate::sys::uapi::{UFFD_FEATURE_MISSING_SHMEM, UFFDIO_REGISTER_MODE_MISSING};
+        let memory = SharedMemory::new(3 * REGION_BYTES).unwrap();
+        let uffd = Uffd::open(UFFD_FEATURE_MISSING_SHMEM)
+            .or_else(|_| Uffd::open_for_user_mode(UFFD_FEATURE_MISSING_SHMEM))
+            .unwrap();
+        let all = PageRange::within(0, memory.len());
+        uffd.register(memory.address(all), memory.len(), UFFDIO_REGISTER_MODE_MISSING).unwrap();
+        let range = PageRange::new(REGION_PAGES, 2 * REGION_PAGES);
+        for page in range.iter().step_by(2) {
+            uffd.copy(memory.address(page.only()), &[7; PAGE_SIZE], true).unwrap();
+        }
+        let before = memory.allocated_bytes().unwrap();
+        for apart in [true, false] {
+            memory.set_apart(range, apart).unwrap();
+            let at = memory.base().wrapping_add(range.start.offset()).cast();
+            // SAFETY: the range lies in the view; a collapse changes no contents. It may be refused.
+            unsafe { libc::madvise(at, range.bytes(), libc::MADV_COLLAPSE) };
+            assert_eq!(memory.allocated_bytes().unwrap(), before, "apart: {apart}");
+        }
     }
 }

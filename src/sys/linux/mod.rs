@@ -1,5 +1,6 @@
 //! Calls to the running Linux kernel.
 
+pub(crate) mod accessed;
 pub(crate) mod cpu;
 pub(crate) mod descriptor;
 pub(crate) mod event;
@@ -11,6 +12,8 @@ pub(crate) mod pagemap;
 mod service_stack;
 pub(crate) mod sigbus;
 pub(crate) mod signals;
+mod smaps;
 mod stderr;
 pub(crate) mod thread;
 pub(crate) mod uffd;
+mod view;

@@ -14,6 +14,7 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use std::ffi::CString;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// The most bytes of a thread's name, without the NUL (`prctl(2)`, PR_SET_NAME).
 const LONGEST_NAME: usize = 15;
@@ -74,6 +75,17 @@ pub(crate) fn spawn(
     }
     // SAFETY: written by the call.
     Ok(JoinHandle(unsafe { thread.assume_init() }))
+}
+
+/// Processor time that the calling thread has used.
+pub(crate) fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one struct.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0 {
+        return Duration::ZERO;
+    }
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(time.tv_sec.unsigned_abs(), nanos)
 }
 
 /// Bytes of a thread's stack. The unused part costs only address space.

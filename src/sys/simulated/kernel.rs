@@ -28,6 +28,8 @@ pub(crate) enum Call {
     Async,
     ReadMessages,
     Scan,
+    Look,
+    SetApart,
     ReadBytes,
     TryRead,
     Punch,
@@ -285,7 +287,15 @@ impl State {
                 self.wake_where(|_| true);
                 None
             }
-            Injected::Errno(_) | Injected::Partial(_) => Some(injected),
+            Injected::ReferencesLost => {
+                self.pages.iter_mut().for_each(|page| page.referenced = false);
+                None
+            }
+            Injected::ReferencesAdded => {
+                self.pages.iter_mut().for_each(|page| page.referenced = page.entry.is_present());
+                None
+            }
+            Injected::Errno(_) | Injected::Partial(_) | Injected::Interrupted => Some(injected),
         }
     }
 }

@@ -64,7 +64,8 @@ impl SharedMemory {
         self.kernel.exclusively(|state| {
             for page in range.iter() {
                 let page = state.page(page);
-                *page = Page { replaced, entry: Entry::None, owner: None, ..page.clone() };
+                let entry = Entry::None;
+                *page = Page { replaced, entry, owner: None, referenced: false, ..page.clone() };
             }
         });
     }
@@ -147,6 +148,11 @@ impl SharedMemory {
         let held = |page: &&Page| page.bytes.is_some();
         let pages = self.kernel.with(|state| state.pages.iter().filter(held).count());
         Ok((pages * PAGE_SIZE) as u64)
+    }
+
+    /// Changes nothing: each region is a mapping of its own.
+    pub(crate) fn set_apart(&self, range: PageRange, _: bool) -> Result<(), SysError> {
+        self.begin(Call::SetApart, "madvise(MADV_HUGEPAGE)", range)
     }
 
     pub(crate) fn map_inaccessible(&self, range: PageRange) -> Result<(), SysError> {

@@ -18,14 +18,16 @@
 //!   switches to async mode.
 //! * Read-write protection exists only in the page table; write protection outlasts the entry.
 //! * `mlock` fills holes.
+//! * An access sets the page's accessed bit, and so does `UFFDIO_COPY` (`mfill_atomic_install_pte`).
 //!
 //! # What is not simulated
 //!
 //! Huge pages, NUMA, several arenas in a process, fork, system calls on arena memory, signals, time
 //! (no wait times out), the processor's weak memory model (every access is sequentially consistent,
 //! except accesses of words under the model checker), TLBs (all threads see a change of the page table
-//! at once), torn accesses (each touch is atomic), and the kernel's bugs.
+//! at once; a test injects the accessed bits that stale TLBs lose), torn accesses (each touch is atomic), and the kernel's bugs.
 
+pub(crate) mod accessed;
 pub(crate) mod cpu;
 pub(crate) mod descriptor;
 pub(crate) mod event;

@@ -16,6 +16,13 @@ pub(crate) enum Injected {
     Stray(usize),
     /// The kernel swaps out all pages that are not locked.
     SwapOut,
+    /// The accessed bits of all pages are lost, and the library is not told: stale TLBs have kept the
+    /// processors from setting them.
+    ReferencesLost,
+    /// The accessed bits of all mapped pages are set, as if the kernel had accessed the pages.
+    ReferencesAdded,
+    /// Another agent has cleared accessed bits since the last look.
+    Interrupted,
     /// A spurious wake-up of all threads that wait for pages.
     WakeAll,
 }
@@ -32,6 +39,7 @@ impl fmt::Display for Injected {
                     (libc::EINTR, "EINTR"),
                     (libc::EINVAL, "EINVAL"),
                     (libc::EIO, "EIO"),
+                    (libc::ENODATA, "ENODATA"),
                     (libc::ENOENT, "ENOENT"),
                     (libc::ENOMEM, "ENOMEM"),
                     (libc::EPERM, "EPERM"),
@@ -43,6 +51,9 @@ impl fmt::Display for Injected {
             Self::Partial(_) => "partial".to_owned(),
             Self::Stray(_) => "stray page".to_owned(),
             Self::SwapOut => "swapped out".to_owned(),
+            Self::ReferencesLost => "references lost".to_owned(),
+            Self::ReferencesAdded => "references added".to_owned(),
+            Self::Interrupted => "interrupted".to_owned(),
             Self::WakeAll => "woken early".to_owned(),
         };
         f.write_str(&name)
@@ -62,7 +73,9 @@ pub(crate) enum Cost {
 
 /// Every injection that fits a call on `range`, and its cost.
 pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
-    use libc::{EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EINVAL, EIO, ENOENT, ENOMEM, EPERM, ESRCH};
+    use libc::{
+        EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EINVAL, EIO, ENODATA, ENOENT, ENOMEM, EPERM, ESRCH,
+    };
     let pages = range.pages();
     let one = pages == 1;
     let errors = |errnos: &[i32], cost| {
@@ -100,6 +113,13 @@ pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
             all
         }
         Call::Scan => errors(&[ENOMEM, EINTR, EFAULT], Cost::Nothing),
+        Call::Look => {
+            let mut all = errors(&[EBUSY, ENOMEM, ENODATA], Cost::Nothing);
+            let lies = [Injected::ReferencesLost, Injected::ReferencesAdded, Injected::Interrupted];
+            all.extend(lies.map(|lie| (lie, Cost::Nothing)));
+            all
+        }
+        Call::SetApart => errors(&[ENOMEM, EINVAL], Cost::Nothing),
         Call::ReadBytes => errors(&[EIO, ENOMEM], Cost::Nothing),
         Call::TryRead => errors(&[EIO], Cost::Page),
         Call::Punch => errors(&[EINTR, ENOMEM, EPERM, EBUSY], Cost::Nothing),

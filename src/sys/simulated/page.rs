@@ -49,9 +49,17 @@ pub(crate) struct Page {
     pub(crate) replaced: bool,
     /// The page is locked in the second view, so the kernel does not swap it out.
     pub(crate) locked: bool,
+    /// The accessed bit of the entry, if the entry is present.
+    pub(crate) referenced: bool,
 }
 
 impl Page {
-    pub(crate) const HOLE: Self =
-        Self { bytes: None, entry: Entry::None, owner: None, replaced: false, locked: false };
+    pub(crate) const HOLE: Self = Self {
+        bytes: None,
+        entry: Entry::None,
+        owner: None,
+        replaced: false,
+        locked: false,
+        referenced: false,
+    };
 }

@@ -4,6 +4,7 @@ use super::Kernel;
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use std::io;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) struct JoinHandle(thread::JoinHandle<()>);
@@ -27,6 +28,11 @@ pub(crate) fn spawn(
         let _in_library = InLibraryGuard::enter();
         body();
     })))
+}
+
+/// Simulated threads have no clock.
+pub(crate) fn cpu_time() -> Duration {
+    Duration::ZERO
 }
 
 /// Simulated threads have no ids.

@@ -127,6 +127,7 @@ impl State {
                     unreachable!("{at:?} is mapped and a hole");
                 };
                 access(bytes);
+                page.referenced = true;
                 return AccessOutcome::Done;
             }
             (Entry::None | Entry::WriteProtected, owner) => match (&page.bytes, owner) {
@@ -137,6 +138,7 @@ impl State {
                     }
                     let write = page.entry == Entry::WriteProtected;
                     page.entry = Entry::Present { write, read_write: false };
+                    page.referenced = true;
                     return AccessOutcome::Resolved;
                 }
             },

@@ -208,6 +208,7 @@ impl Uffd {
         }
         page.bytes = Some(bytes.into());
         page.entry = Entry::OPEN;
+        page.referenced = true;
         Ok(())
     }
 
