@@ -72,12 +72,17 @@
 //! | rwp | arm by read-write protection | `UFFDIO_RWPROTECT` (Linux 7.3) |
 //! | zap | arm by emptying the page-table entry; the page cache keeps the bytes | `MADV_DONTNEED` (`zap_page_range_single`) |
 //! | tracker | a way to notice touches: rwp or zap | — |
-//! | scan interval | the time from one scan of an ordinary region to the next | aggregation interval (DAMON) |
+//! | accessed bit | the processor sets it in a page-table entry at a touch; the evictor can clear and count it | young bit, `Referenced` in `smaps` |
+//! | look | read and clear the accessed bits of all resting regions | `/proc/PID/clear_refs`, idle page tracking |
+//! | tracking budget | the share of a processor that looks, arming, scans and the faults that they cause may take | — |
+//! | scan interval | the shortest time from one scan to the next | sampling interval (DAMON) |
 //! | tick | a fixed quantum of time, the unit of ages | generation (MGLRU) |
 //! | age | ticks since the last noticed touch | idle time; `age` (DAMON) |
 //! | cold age | the age from which a page is evicted in any case | `min_age` (DAMON_RECLAIM) |
 //! | region | 2 MiB, 512 pages: the unit of scanning | what one page table maps (PMD) |
-//! | rest | a hot region rests: for some scan intervals the evictor neither arms nor scans it | back-off |
+//! | rest | a region rests: the evictor neither arms nor scans it, and at most looks at its accessed bits | — |
+//! | idle | an idle region rests and was not referenced since some look | idle page |
+//! | thin | a thin region rests, and few of its pages were referenced before the last look | sparse |
 //! | back off | a page backs off: for a pause the evictor does not try to evict it again, because that failed | back-off |
 //! | batch | up to 64 pages of one region that are evicted together | folio batch |
 //! | detach | copy the bytes of a batch after making touches of it impossible or noticeable | unmap (`try_to_unmap`) |
@@ -161,18 +166,41 @@
 //! chose. It does not depend on how often the evictor scans: early because of a limit, or seldom because a
 //! region rests.
 //!
-//! The evictor schedules scans region by region, 2 MiB each:
+//! Arming a page costs the program a fault at the next touch. So the evictor tracks on two levels.
 //!
-//! * A region in which no page was touched stays armed. The evictor scans it at every second scan interval,
-//!   then at every fourth, up to every sixteenth, and always before it evicts pages of the region.
-//! * A region in which at least seven eighths of the resident pages were touched in two scans in a row
-//!   rests for one scan interval, then for 3, 7, up to 31. A resting region is not armed, so that touches of
-//!   hot memory cost no faults.
+//! *Regions, by accessed bits.* A new region of 2 MiB rests. Each resting region is a mapping of its own, so
+//! `/proc/self/smaps` tells how many of its pages were referenced since the evictor last wrote to
+//! `/proc/self/clear_refs`. Neither makes a thread fault. The evictor looks every sixth part of the cold age, or
+//! less often where looks cost more than half of the tracking budget. Accessed bits are advice: a processor may
+//! keep a translation and not set the bit again, kernel reclaim reads and clears the same bits, and another agent
+//! may clear them. The library never drops a page because of them.
 //!
-//! A pure function in `policy` makes a plan from the ages of all pages that the evictor may evict. The plan
-//! takes all pages at the cold age. If the arena is above a limit, the plan takes the oldest pages too, and a
-//! sixty-fourth of the limit more than necessary. If the plan does not bring the arena below its limit, the
-//! evictor scans the resting regions too and plans again.
+//! *Pages, by arming.* The evictor arms a resting region for one of three reasons:
+//!
+//! * The region was idle for half of the cold age. Until its pages reach the cold age, the evictor notices each
+//!   touch of them. The age of such a page counts from the last look that saw the region referenced.
+//! * The region is thin: less than seven eighths of its resident pages were referenced. The evictor arms the
+//!   thinnest first, within the other half of the tracking budget.
+//! * The arena is above its limit, and the armed regions have too few old pages.
+//!
+//! The evictor scans an armed region eight times in a cold age, a region without touches more seldom, down to
+//! every sixteenth time. It also scans a region when its oldest page reaches the cold age, and always before it
+//! evicts pages of the region. A region in which at least seven eighths of the resident pages were touched rests
+//! again.
+//!
+//! The ages of pages in resting regions are unknown. A plan does not count these pages.
+//!
+//! A system may keep a process from its own accessed bits (no `/proc`, a sandbox, a kernel without
+//! `CONFIG_PROC_PAGE_MONITOR`). The evictor then arms new regions at once and scans them at every scan interval.
+//! A region in which at least seven eighths of the resident pages were touched in two scans in a row rests for
+//! one scan interval, then for 3, 7, up to 31.
+//!
+//! Regions form groups of 1 GiB. The evictor visits a group when a region of it is due, or has got its first
+//! page. So the time for a scan follows the regions that are due.
+//!
+//! While the arena is below its limit, the evictor evicts the pages that a scan has found at the cold age. Above
+//! the limit a pure function in `policy` makes a plan from the ages of all pages that the evictor may evict: all
+//! pages at the cold age, the oldest pages too, and a sixty-fourth of the limit more than necessary.
 //!
 //! # How a page is evicted
 //!

@@ -78,6 +78,7 @@ fn idle_pages_are_evicted_and_busy_pages_stay_resident() {
 fn touches_of_armed_pages_send_no_fault_messages() {
     for setup in setups("touches_of_armed_pages_send_no_fault_messages") {
         let arena = quiet(setup)
+            .accessed_bits(false)
             .scan_interval(Duration::from_millis(1))
             .cold_age(Duration::from_secs(100))
             .build()

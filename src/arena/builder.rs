@@ -51,6 +51,8 @@ pub struct Builder {
     abort_on_stall: bool,
     poison_freed: bool,
     zeal: bool,
+    accessed_bits: bool,
+    tracking_budget: f64,
 }
 
 impl Default for Builder {
@@ -70,6 +72,8 @@ impl Default for Builder {
             abort_on_stall: false,
             poison_freed: false,
             zeal: false,
+            accessed_bits: true,
+            tracking_budget: 0.01,
         }
     }
 }
@@ -115,19 +119,47 @@ impl Builder {
     }
 
     /// The age at which the evictor evicts a page in any case; a limit or an advice may evict it sooner. At
-    /// least one scan interval, at most half a million; a minute by default. Ages are imprecise: the evictor
-    /// scans memory without touches as seldom as every sixteenth interval, but always before it evicts that
-    /// memory. It scans hot memory as seldom as every 32nd interval.
+    /// least one scan interval, at most half a million; a minute by default. A page stays somewhat longer, by a
+    /// sixth of the cold age, or by more where the [tracking budget](Self::tracking_budget) makes looks rarer.
     pub fn cold_age(mut self, age: Duration) -> Self {
         self.cold_age = age;
         self
     }
 
-    /// The time from one scan to the next. From a millisecond to an hour; a second by default. The first
-    /// touch of a page in an interval costs the program a fault inside the kernel, about a microsecond. The
-    /// evictor scans hot regions less often.
+    /// The shortest time from one scan to the next. From a millisecond to an hour; a second by default. Ages are
+    /// counted in units of it. The [tracking budget](Self::tracking_budget) makes most scans rarer.
     pub fn scan_interval(mut self, interval: Duration) -> Self {
         self.scan_interval = interval;
+        self
+    }
+
+    /// The share of a processor that tracking may cost: the evictor's time to look at accessed bits, to arm and to
+    /// scan, and the time that the program loses by it. Above 0, at most 1; 0.01 by default.
+    ///
+    /// Half of it is for looks at the accessed bits. If a look at a large arena costs more, looks become rarer.
+    /// The other half is for watching regions page by page; if there are more such regions, they wait for their
+    /// turn. Idle memory is then found later. While the arena is above a limit the evictor tracks as much as it
+    /// must. [`Stats::tracking_nanos`] and [`Stats::tracking_fault_nanos`] have the cost.
+    ///
+    /// [`Stats::tracking_nanos`]: crate::Stats::tracking_nanos
+    /// [`Stats::tracking_fault_nanos`]: crate::Stats::tracking_fault_nanos
+    pub fn tracking_budget(mut self, share: f64) -> Self {
+        self.tracking_budget = share;
+        self
+    }
+
+    /// Whether the evictor uses the accessed bits that the processor keeps, to find idle regions of 2 MiB without a
+    /// fault. On by default. Where the system does not let a process read its own, the arena does without them,
+    /// and [`Stats::accessed_errors`] counts it.
+    ///
+    /// The evictor clears the accessed bits of all file mappings of the process
+    /// (`/proc/self/clear_refs`, `proc_pid_clear_refs(5)`). Switch this off if another agent in the process
+    /// relies on them. Kernel reclaim reads the same bits: on a machine that swaps, pages of file mappings that
+    /// were not touched since the last look count as unused there too.
+    ///
+    /// [`Stats::accessed_errors`]: crate::Stats::accessed_errors
+    pub fn accessed_bits(mut self, on: bool) -> Self {
+        self.accessed_bits = on;
         self
     }
 
@@ -280,6 +312,10 @@ impl Builder {
             let allowed = "from a tenth of a second to an hour";
             return invalid("stall_limit", format!("{:?}", self.stall_limit), allowed);
         }
+        let budget = self.tracking_budget;
+        if !(budget > 0.0 && budget <= 1.0) {
+            return invalid("tracking_budget", budget.to_string(), "above 0, at most 1");
+        }
         if !(1..=64).contains(&self.handler_threads) {
             let given = self.handler_threads.to_string();
             return invalid("handler_threads", given, "from 1 to 64");
@@ -303,6 +339,10 @@ impl Builder {
             abort_on_stall: self.abort_on_stall,
             poison_freed: self.poison_freed,
             zeal: self.zeal,
+            accessed_bits: self.accessed_bits,
+            tracking_budget: budget,
+            // A sixth of the cold age: the cold age is then exceeded by a sixth at most.
+            look_interval: (age / 6).max(interval),
         })
     }
 }
@@ -325,6 +365,9 @@ pub(super) struct Config {
     pub(super) abort_on_stall: bool,
     pub(super) poison_freed: bool,
     pub(super) zeal: bool,
+    pub(super) accessed_bits: bool,
+    pub(super) tracking_budget: f64,
+    pub(super) look_interval: Duration,
 }
 
 impl Config {
@@ -384,6 +427,9 @@ mod tests {
         assert_eq!(refused(builder().cold_age(Duration::MAX)), "cold_age");
         assert_eq!(refused(builder().stall_limit(Duration::ZERO)), "stall_limit");
         assert_eq!(refused(builder().stall_limit(Duration::MAX)), "stall_limit");
+        for share in [0.0, -1.0, 1.01, f64::NAN] {
+            assert_eq!(refused(builder().tracking_budget(share)), "tracking_budget");
+        }
         assert_eq!(refused(builder().handler_threads(0)), "handler_threads");
         assert_eq!(refused(builder().handler_threads(65)), "handler_threads");
     }

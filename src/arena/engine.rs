@@ -10,7 +10,7 @@ use super::residency::Peek;
 use super::settled;
 use super::watchdog::Watchdog;
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
-use crate::evict::{Evicted, Evictor};
+use crate::evict::{Evicted, Evictor, EvictorOptions};
 use crate::fault::inline::Inline;
 use crate::fault::{EmptyPages, FaultMode, FillError, Peeked, Resolver, RestoreOutcome, handler};
 use crate::prim::in_library::InLibraryGuard;
@@ -21,7 +21,7 @@ use crate::sys::sigbus::{self, Registration};
 use crate::sys::thread::JoinHandle;
 use crate::sys::{Probe, SysError, event, uapi};
 use crate::table::State;
-use crate::track::{Core, Tracker};
+use crate::track::{Core, References, Tracker};
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -64,8 +64,20 @@ impl Engine {
         let core = Core::new(config.reserve, tracker, features, delivery, config.store_limit)?;
         let core = Arc::new(core);
         let resolver = Arc::new(Resolver::new(Arc::clone(&core), map));
-        // The quantum of ages is the scan interval.
-        let evictor = Evictor::new(Arc::clone(&core), 1, config.zeal)?;
+        let references = config.accessed_bits.then(|| References::start(&core));
+        if let Some(Err(_)) = references {
+            core.counters.accessed_errors.add(1);
+        }
+        let evictor = Evictor::new(
+            Arc::clone(&core),
+            EvictorOptions {
+                cold_age: config.cold_ticks,
+                zeal: config.zeal,
+                tracking_budget: config.tracking_budget,
+                look_interval: config.look_interval,
+            },
+            references.and_then(Result::ok),
+        )?;
         let mailbox = Arc::new(Mailbox::new());
         let limits = Limits::new(config.resident_limit, config.memory_limit);
         let budget = Arc::new(Budget::new(Arc::clone(&core), limits, Arc::clone(&mailbox)));

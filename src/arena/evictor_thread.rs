@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::builder::Config;
 use super::mailbox::{Command, Mailbox};
 use crate::alloc::Heap;
-use crate::evict::Evictor;
+use crate::evict::{Evicted, Evictor, Reach};
 use crate::fault::{EmptyPages, FaultMode, Resolver};
 use crate::policy::{self, EvictionPlan, Situation};
 use crate::prim::{PageRange, Tick};
@@ -157,11 +157,15 @@ impl Loop {
         let now = self.now();
         let over = self.budget.pages_over_limit();
         let done = if self.config.zeal {
-            self.evictor.evict_all(now, self.resolver.core.table.all())
+            self.evict_with_zeal(now)
+        } else if over == 0 {
+            self.evictor.look(now, self.started.elapsed());
+            // The evictor counts each refusal of the kernel, and lets its region rest.
+            let _ = self.evictor.scan(now, Reach::Due);
+            self.evictor.evict_cold(now)
         } else {
-            let (plan, enough) = self.plan(now, false);
-            // If the plan does not reach the limit, scan the resting regions too.
-            let plan = if enough { plan } else { self.plan(now, true).0 };
+            self.evictor.look(now, self.started.elapsed());
+            let plan = self.plan(now);
             plan.map(|plan| self.evictor.execute(now, plan)).unwrap_or_default()
         };
         self.evictor.trim();
@@ -170,17 +174,31 @@ impl Loop {
         done.pages
     }
 
-    /// Scans and plans. False if the plan does not bring the arena below its limit. With `all` it scans
-    /// resting regions too.
-    fn plan(&mut self, now: Tick, all: bool) -> (Option<EvictionPlan>, bool) {
-        // The evictor counts each refusal of the kernel, and lets its region rest.
-        let _ = self.evictor.scan(now, all);
-        let resident = self.resolver.core.table.resident();
-        let limit = self.budget.limit();
-        let ages = self.evictor.ages(now);
-        let cold_age = self.config.cold_ticks;
-        let plan = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
-        (plan, plan.map_or(0, |plan| plan.pages) >= self.budget.pages_over_limit())
+    /// Scans and plans. If a plan does not bring the arena below its limit, scans more regions.
+    fn plan(&mut self, now: Tick) -> Option<EvictionPlan> {
+        let mut plan = None;
+        for reach in [Reach::Due, Reach::Wanted, Reach::All] {
+            let _ = self.evictor.scan(now, reach);
+            let resident = self.resolver.core.table.resident();
+            let limit = self.budget.limit();
+            let ages = self.evictor.ages(now);
+            let cold_age = self.config.cold_ticks;
+            plan = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
+            if plan.map_or(0, |plan| plan.pages) >= self.budget.pages_over_limit() {
+                break;
+            }
+        }
+        plan
+    }
+
+    /// Evicts all pages. Now and then first looks, scans and evicts as without zeal.
+    fn evict_with_zeal(&mut self, now: Tick) -> Evicted {
+        if self.cycles.is_multiple_of(16) {
+            self.evictor.look(now, self.started.elapsed());
+            let _ = self.evictor.scan(now, Reach::Due);
+            let _ = self.evictor.evict_cold(now);
+        }
+        self.evictor.evict_all(now, self.resolver.core.table.all())
     }
 
     /// Gives memory back to the system that has been free for a while, or all free memory if the arena is

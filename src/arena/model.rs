@@ -6,7 +6,7 @@
 //! preemptions of an order; loom leaves out orders with more.
 
 use crate::alloc::BlockMap;
-use crate::evict::Evictor;
+use crate::evict::{Evictor, EvictorOptions};
 use crate::fault::inline::Inline;
 use crate::fault::{EmptyPages, Peeked, Resolver};
 use crate::prim::sync::thread;
@@ -39,7 +39,7 @@ impl World {
         let core = Arc::new(core.unwrap());
         let map = Arc::new(BlockMap::new(pages).unwrap());
         let resolver = Arc::new(Resolver::new(Arc::clone(&core), map));
-        let evictor = Evictor::new(Arc::clone(&core), 1, false).unwrap();
+        let evictor = Evictor::new(Arc::clone(&core), EvictorOptions::TEST, None).unwrap();
         let inline = Arc::new(Inline::new(Arc::clone(&resolver), Box::new(|| ())));
         let registration = sigbus::register(0..1, inline).unwrap();
         let world = Self {

@@ -1,21 +1,25 @@
 //! From cold to stored: scan for touched pages, and evict untouched ones.
 //!
-//! An arena has one [`Evictor`], which one thread uses. A cycle is [`scan`](Evictor::scan), then
-//! [`ages`](Evictor::ages), from which the policy makes an [`EvictionPlan`], then
-//! [`execute`](Evictor::execute).
+//! An arena has one [`Evictor`], which one thread uses. A cycle is [`look`](Evictor::look) at the accessed
+//! bits, [`scan`](Evictor::scan), then [`evict_cold`](Evictor::evict_cold). Above a limit the cycle takes
+//! [`ages`](Evictor::ages), from which the policy makes an [`EvictionPlan`], and
+//! [`execute`](Evictor::execute)s it.
 
 mod batch;
+mod regions;
+mod watching;
 
-use crate::policy::{AgeHistogram, EvictionPlan, RegionSchedule};
-use crate::prim::sync::{AtomicU64, Ordering};
-use crate::prim::{PageIndex, PageRange, REGION_PAGES, Tick};
+use crate::policy::{AgeHistogram, EvictionPlan, RegionSchedule, TrackingBudget};
+use crate::prim::{PageIndex, PageRange, Tick};
 use crate::stats::Progress;
 use crate::sys::SysError;
-use crate::sys::memory::LazySlice;
 use crate::table::{State, Word};
-use crate::track::Core;
+use crate::track::{Core, References};
 use batch::Batch;
+use regions::{Regions, in_memory};
 use std::sync::Arc;
+use std::time::Duration;
+use watching::Resting;
 
 /// The outcome for the pages that the evictor was to evict. A page has 4096 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,134 +40,101 @@ pub struct Evicted {
     pub store_full: bool,
 }
 
+/// How an evictor tracks and evicts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EvictorOptions {
+    /// The age in ticks from which a page is cold.
+    pub(crate) cold_age: u32,
+    /// Whether batches have many pages, one page, and a few pages in turn.
+    pub(crate) zeal: bool,
+    /// The share of a processor that tracking may cost; see [`TrackingBudget`].
+    pub(crate) tracking_budget: f64,
+    /// The shortest time from one look at the accessed bits to the next.
+    pub(crate) look_interval: Duration,
+}
+
+impl EvictorOptions {
+    /// Ticks from one scan of a region to the next. Without accessed bits armed regions are scanned every tick,
+    /// because the scan also finds the regions that should rest.
+    fn scan_interval(&self, accessed_bits: bool) -> u32 {
+        let ticks = if accessed_bits { self.cold_age / 8 } else { 1 };
+        ticks.clamp(1, RegionSchedule::MAX_INTERVAL)
+    }
+
+    /// The time in ticks without a reference after which the evictor arms a resting region. Until its pages are
+    /// cold, the evictor then notices each touch.
+    fn arm_age(&self) -> u32 {
+        self.cold_age / 2
+    }
+}
+
+#[cfg(test)]
+impl EvictorOptions {
+    /// Options of tests: pages do not get cold by themselves, and nothing is too expensive.
+    pub(crate) const TEST: Self = Self {
+        cold_age: Tick::MAX_AGE / 2,
+        zeal: false,
+        tracking_budget: 1.0,
+        look_interval: Duration::ZERO,
+    };
+}
+
+/// Which regions a scan arms and scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// Those that are due, as far as the tracking budget goes.
+    Due,
+    /// Also those that are armed, idle or thin, beyond the budget too. The arena is above its limit.
+    Wanted,
+    /// All of them.
+    All,
+}
+
 /// Scans, claims, compresses and drops.
 #[derive(Debug)]
 pub(crate) struct Evictor {
     core: Arc<Core>,
+    options: EvictorOptions,
     /// The page that the evictor is at, for the watchdog.
     progress: Arc<Progress>,
-    /// A [`RegionSchedule`] for each region.
-    schedule: LazySlice<AtomicU64>,
-    /// Ticks from one scan of the arena to the next.
-    interval: u32,
+    regions: Regions,
+    /// The accessed bits, where the system has them.
+    resting: Option<Resting>,
+    budget: TrackingBudget,
+    /// The regions in which the last scan found cold pages.
+    cold: Vec<(usize, PageRange)>,
     batch: Batch,
     /// The number of the region at which the next sweep begins.
     cursor: usize,
+    /// The number of the region at which the next scan begins: the last one ran out of its budget there.
+    scan_cursor: usize,
 }
 
 impl Evictor {
-    /// An evictor that scans the arena every `interval` ticks. With `zeal` batches have many pages, one page,
-    /// and a few pages in turn.
-    pub(crate) fn new(core: Arc<Core>, interval: u32, zeal: bool) -> Result<Self, SysError> {
-        debug_assert!((1..=RegionSchedule::MAX_INTERVAL).contains(&interval));
-        let schedule = LazySlice::new(core.table.all().pages().div_ceil(REGION_PAGES))?;
-        let batch = Batch::new(zeal);
-        Ok(Self { core, progress: Arc::default(), schedule, interval, batch, cursor: 0 })
+    /// An evictor of the pages of `core`. With `references` it arms only regions that are idle or thinly used.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        options: EvictorOptions,
+        references: Option<References>,
+    ) -> Result<Self, SysError> {
+        let interval = options.scan_interval(references.is_some());
+        Ok(Self {
+            regions: Regions::new(core.table.all().pages(), interval)?,
+            core,
+            options,
+            progress: Arc::default(),
+            resting: references.map(Resting::new),
+            budget: TrackingBudget::new(options.tracking_budget),
+            cold: Vec::new(),
+            batch: Batch::new(options.zeal),
+            cursor: 0,
+            scan_cursor: 0,
+        })
     }
 
     /// The page that the evictor is at while it has claimed pages.
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
-    }
-
-    fn schedule(&self, region: usize) -> RegionSchedule {
-        RegionSchedule::from_raw(self.schedule[region].load(Ordering::Relaxed))
-    }
-
-    fn set_schedule(&self, region: usize, schedule: RegionSchedule) {
-        self.schedule[region].store(schedule.raw(), Ordering::Relaxed);
-    }
-
-    /// The regions that hold memory and have a page in `within`, with their numbers.
-    fn regions(&self, within: PageRange) -> impl Iterator<Item = (usize, PageRange)> + use<> {
-        let core = Arc::clone(&self.core);
-        let extent = core.table.extent();
-        let first = within.start.0 / REGION_PAGES;
-        let end = within.end.0.min(extent.end.0).div_ceil(REGION_PAGES);
-        (first..end).filter(move |region| core.table.pages_in_memory(*region) > 0).map(
-            move |region| {
-                let start = region * REGION_PAGES;
-                (region, PageRange::new(start, start + REGION_PAGES).intersection(extent))
-            },
-        )
-    }
-
-    /// Notes in the table the pages that were touched since the last scan, and arms them anew. Leaves out the
-    /// regions that rest, unless `all` is set. A region for which a system call fails rests; gives the last
-    /// error.
-    pub(crate) fn scan(&self, now: Tick, all: bool) -> Result<(), SysError> {
-        self.core.table.set_now(now);
-        let mut result = Ok(());
-        for (region, range) in self.regions(self.core.table.all()) {
-            if all || self.schedule(region).is_due(now, self.interval) {
-                let scanned = self.scan_region(region, range, now, all);
-                result = scanned.and(result);
-            }
-        }
-        result
-    }
-
-    /// Scans one region and arms it anew. A hot region rests instead, unless `always_arm` is set. A region for
-    /// which a system call fails rests.
-    fn scan_region(
-        &self,
-        region: usize,
-        range: PageRange,
-        now: Tick,
-        always_arm: bool,
-    ) -> Result<(), SysError> {
-        let result = self.try_scan_region(region, range, now, always_arm);
-        if result.is_err() {
-            self.core.counters.kernel_errors.add(1);
-            self.set_schedule(region, self.schedule(region).refused(now, self.interval));
-        }
-        result
-    }
-
-    fn try_scan_region(
-        &self,
-        region: usize,
-        range: PageRange,
-        now: Tick,
-        always_arm: bool,
-    ) -> Result<(), SysError> {
-        let (core, interval) = (&self.core, self.interval);
-        let mut schedule = self.schedule(region);
-        let mut touched = range.pages();
-        if schedule.is_armed() {
-            touched = 0;
-            core.watch.touched(range, &mut |run| {
-                touched += run.pages();
-                run.iter().for_each(|page| core.table.touch(page));
-            })?;
-            core.counters.scanned_pages.add(range.pages() as u64);
-            schedule = schedule.scanned(now, interval, touched, core.table.pages_in_memory(region));
-            self.set_schedule(region, schedule);
-            if !schedule.is_armed() && !always_arm {
-                return Ok(());
-            }
-        }
-        if touched > 0 {
-            self.arm(range)?;
-            core.counters.armed_pages.add(touched as u64);
-        }
-        if !schedule.is_armed() {
-            self.set_schedule(region, schedule.armed(now, interval));
-        }
-        Ok(())
-    }
-
-    /// Arms the pages of `range` that are not pinned.
-    fn arm(&self, range: PageRange) -> Result<(), SysError> {
-        let Core { table, watch, isolation, .. } = &*self.core;
-        let pins = table.pins();
-        let armed = pins.runs(range, |run, pinned| if pinned { Ok(()) } else { watch.arm(run) });
-        if !pins.any() {
-            return armed;
-        }
-        // The program may have pinned some of them meanwhile.
-        let admit = |run, pinned| if pinned { isolation.admit(run) } else { Ok(()) };
-        armed.and(pins.runs(range, admit))
     }
 
     /// The ages of the evictable pages: those that are in memory and armed, do not back off and are not
@@ -173,18 +144,25 @@ impl Evictor {
         let table = &self.core.table;
         let pins = table.pins();
         let any_pinned = pins.any();
-        for (region, range) in self.regions(table.all()) {
-            let Some(armed_for) = self.schedule(region).armed_for(now) else {
+        for (region, range) in in_memory(table, table.all()) {
+            let Some(armed_for) = self.regions.get(region).armed_for(now) else {
                 continue;
             };
             for page in range.iter().filter(|page| !any_pinned || !pins.has(*page)) {
-                let word = table.load(page);
-                if word.state() == State::Resident && !word.is_backing_off(now) {
-                    ages.add(word.tick().age_at(now).min(armed_for));
+                if let Some(age) = evictable_age(table.load(page), now, armed_for) {
+                    ages.add(age);
                 }
             }
         }
         ages
+    }
+
+    /// Evicts the cold pages that the last scan has found.
+    pub(crate) fn evict_cold(&mut self, now: Tick) -> Evicted {
+        let mut done = Evicted::default();
+        let cold = std::mem::take(&mut self.cold);
+        self.sweep(now, self.options.cold_age, usize::MAX, self.core.table.all(), cold, &mut done);
+        done
     }
 
     /// Evicts the pages that `plan` names, as far as possible. The pages that must go come first.
@@ -192,10 +170,10 @@ impl Evictor {
         let mut done = Evicted::default();
         let all = self.core.table.all();
         if plan.all_from <= Tick::MAX_AGE {
-            self.sweep(now, plan.all_from, plan.pages, all, &mut done);
+            self.sweep_all(now, plan.all_from, plan.pages, all, &mut done);
         }
         if plan.some_from < plan.all_from && done.pages < plan.pages && !done.store_full {
-            self.sweep(now, plan.some_from, plan.pages, all, &mut done);
+            self.sweep_all(now, plan.some_from, plan.pages, all, &mut done);
         }
         done
     }
@@ -209,7 +187,7 @@ impl Evictor {
     pub(crate) fn evict_all(&mut self, now: Tick, within: PageRange) -> Evicted {
         self.core.table.set_now(now);
         let mut done = Evicted::default();
-        self.sweep(now, 0, usize::MAX, within, &mut done);
+        self.sweep_all(now, 0, usize::MAX, within, &mut done);
         self.trim();
         done
     }
@@ -218,9 +196,7 @@ impl Evictor {
     /// back off.
     fn may_go(&self, page: PageIndex, now: Tick, armed_for: u32, min_age: u32) -> Option<Word> {
         let word = self.core.table.load(page);
-        let idle = word.tick().age_at(now).min(armed_for);
-        let goes = word.state() == State::Resident && idle >= min_age && !word.is_backing_off(now);
-        goes.then_some(word)
+        evictable_age(word, now, armed_for).filter(|age| *age >= min_age).map(|_| word)
     }
 
     /// Claims the page, if its word is still `word` and it is not pinned.
@@ -237,8 +213,8 @@ impl Evictor {
         !pinned
     }
 
-    /// Claims and evicts pages of `within` that are at least `min_age` old, until `done` has `most` pages.
-    fn sweep(
+    /// As [`sweep`](Self::sweep), for all regions.
+    fn sweep_all(
         &mut self,
         now: Tick,
         min_age: u32,
@@ -246,23 +222,37 @@ impl Evictor {
         within: PageRange,
         done: &mut Evicted,
     ) {
-        let mut regions: Vec<_> = self.regions(within).collect();
+        let mut regions: Vec<_> = in_memory(&self.core.table, within).collect();
         let first = regions.partition_point(|(region, _)| *region < self.cursor);
         regions.rotate_left(first);
+        self.sweep(now, min_age, most, within, regions, done);
+    }
+
+    /// Claims and evicts pages of `regions` in `within` that are at least `min_age` old, until `done` has `most`
+    /// pages.
+    fn sweep(
+        &mut self,
+        now: Tick,
+        min_age: u32,
+        most: usize,
+        within: PageRange,
+        regions: Vec<(usize, PageRange)>,
+        done: &mut Evicted,
+    ) {
         for (region, range) in regions {
             let pages = range.intersection(within);
             // Before its pages count as old, a region has to be scanned in this tick. With `min_age` 0 the scan
             // comes in any case: a page younger than a tick may have been touched since it was armed.
             if min_age > 0 {
-                let Some(armed_for) = self.schedule(region).armed_for(now) else { continue };
+                let Some(armed_for) = self.regions.get(region).armed_for(now) else { continue };
                 if !pages.iter().any(|page| self.may_go(page, now, armed_for, min_age).is_some()) {
                     continue;
                 }
             }
-            if min_age == 0 || !self.schedule(region).is_fresh(now, self.interval) {
+            if min_age == 0 || !self.regions.get(region).is_fresh(now) {
                 done.refusal = self.scan_region(region, range, now, true).err().or(done.refusal);
             }
-            let Some(armed_for) = self.schedule(region).armed_for(now) else { continue };
+            let Some(armed_for) = self.regions.get(region).armed_for(now) else { continue };
             for page in pages.iter() {
                 let Some(word) = self.may_go(page, now, armed_for, min_age) else { continue };
                 if self.claim(page, word) {
@@ -285,6 +275,12 @@ impl Evictor {
             }
         }
     }
+}
+
+/// The age of a page, if the evictor may evict the page. Its region has been armed for `armed_for` ticks.
+fn evictable_age(word: Word, now: Tick, armed_for: u32) -> Option<u32> {
+    let may_go = word.state() == State::Resident && !word.is_backing_off(now);
+    may_go.then(|| word.tick().age_at(now).min(armed_for))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod refusals;
 
 use super::*;
 use crate::common;
-use crate::prim::{BATCH_PAGES, PAGE_SIZE};
+use crate::prim::{BATCH_PAGES, PAGE_SIZE, REGION_PAGES};
 use crate::store::Decompressor;
 use crate::sys::backing::{Content, FaultDelivery};
 use crate::track::Tracker;
@@ -38,7 +38,9 @@ impl Fixture {
     /// A fixture whose pages are all in memory, with tick 0 and their words.
     fn on(core: Core, zeal: bool) -> Self {
         let core = Arc::new(core);
-        let evictor = Evictor::new(Arc::clone(&core), 1, zeal).unwrap();
+        let evictor =
+            Evictor::new(Arc::clone(&core), EvictorOptions { zeal, ..EvictorOptions::TEST }, None)
+                .unwrap();
         let it = Self { evictor, core };
         assert_eq!(it.core.backing.fill(ALL, Content::Zeros), (PAGES, None));
         for page in ALL.iter() {
@@ -85,7 +87,7 @@ impl Fixture {
     }
 
     fn scan(&mut self, now: u64) {
-        self.evictor.scan(Tick::new(now), false).unwrap();
+        self.evictor.scan(Tick::new(now), Reach::Due).unwrap();
     }
 
     fn execute(&mut self, now: u64, all_from: u32, some_from: u32, pages: usize) -> Evicted {
@@ -319,7 +321,7 @@ fn hot_regions_rest_and_their_pages_have_no_age() {
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), PAGES - REGION_PAGES);
         assert_eq!(it.execute(3, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
         // A scan of all regions arms it all the same.
-        it.evictor.scan(Tick::new(3), true).unwrap();
+        it.evictor.scan(Tick::new(3), Reach::All).unwrap();
         assert_eq!(it.core.counters.armed_pages.get(), armed + hot);
         assert_eq!(it.evictor.ages(Tick::new(3)).at_least(0), REGION_PAGES);
     });

@@ -128,6 +128,26 @@ stats! {
         scanned_pages: Pages,
         /// Pages that the evictor armed.
         armed_pages: Pages,
+        /// Looks at the accessed bits of the regions that are not armed.
+        accessed_scans: Count,
+        /// Looks that another agent made uncertain: it cleared the accessed bits of the process.
+        ///
+        /// The agent may be a debugger, a profiler or another copy of this library. The first look counts too.
+        /// After such a look the evictor does not take a region for idle.
+        accessed_interruptions: Count,
+        /// Failures to read accessed bits or to separate their mappings.
+        ///
+        /// One more counts when the arena gives the accessed bits up. It does so after eight looks in a row that
+        /// failed or were made uncertain, or when the system does not let the process read them. The evictor then
+        /// arms regions to find out whether they are in use.
+        accessed_errors: Count,
+        /// Nanoseconds of processor time that the evictor used to look at accessed bits, to arm and to scan.
+        tracking_nanos: Nanoseconds,
+        /// Nanoseconds that the program's threads lost to tracking, by an estimate.
+        ///
+        /// A microsecond for each page that a scan found touched, and half of one for each accessed bit that the
+        /// processor had to set again.
+        tracking_fault_nanos: Nanoseconds,
         /// Pages that were evicted.
         evicted_pages: Pages,
         /// Pages that the evictor found to hold one repeated 32-bit word. They cost the store nothing.

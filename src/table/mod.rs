@@ -26,6 +26,9 @@ use crossbeam::utils::CachePadded;
 use std::time::Duration;
 use waiter_log::WaiterLog;
 
+/// Regions in a group: 1 GiB.
+pub(crate) const GROUP_REGIONS: usize = 512;
+
 /// The budget of the table is twelve bytes a page.
 const _: () = {
     let table = REGION_PAGES * size_of::<AtomicU64>() + size_of::<AtomicU32>();
@@ -56,6 +59,8 @@ pub(crate) enum Release {
 pub(crate) struct PageTable {
     words: LazySlice<AtomicU64>,
     in_memory: LazySlice<AtomicU32>,
+    /// For each group whether a region without memory has got some since the evictor last asked.
+    grown: LazySlice<AtomicU32>,
     pins: Pins,
     waiter_log: WaiterLog,
     resident: CachePadded<AtomicUsize>,
@@ -71,6 +76,7 @@ impl PageTable {
         Ok(Self {
             words: LazySlice::new(pages)?,
             in_memory: LazySlice::new(pages.div_ceil(REGION_PAGES))?,
+            grown: LazySlice::new(pages.div_ceil(REGION_PAGES * GROUP_REGIONS))?,
             pins: Pins::new(pages)?,
             waiter_log: WaiterLog::default(),
             resident: CachePadded::new(AtomicUsize::new(0)),
@@ -94,6 +100,12 @@ impl PageTable {
     /// How many pages of a region have memory, by a counter.
     pub(crate) fn pages_in_memory(&self, region: usize) -> usize {
         self.in_memory[region].load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether a region of the group that had no memory has got some since the last call.
+    pub(crate) fn take_grown(&self, group: usize) -> bool {
+        let grown = &self.grown[group];
+        grown.load(Ordering::Relaxed) != 0 && grown.swap(0, Ordering::Acquire) != 0
     }
 
     /// Pages that have memory.
@@ -141,7 +153,11 @@ impl PageTable {
 
     fn count_in(&self, page: PageIndex) {
         self.resident.fetch_add(1, Ordering::Relaxed);
-        self.in_memory[page.0 / REGION_PAGES].fetch_add(1, Ordering::Relaxed);
+        let region = page.0 / REGION_PAGES;
+        if self.in_memory[region].fetch_add(1, Ordering::Relaxed) == 0 {
+            // Release: if the evictor takes this, it sees the count.
+            self.grown[region / GROUP_REGIONS].store(1, Ordering::Release);
+        }
     }
 
     fn count_out(&self, page: PageIndex) {

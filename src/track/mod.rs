@@ -7,11 +7,13 @@
 
 mod isolation;
 mod parts;
+mod references;
 mod rwp;
 mod zap;
 
 pub(crate) use isolation::{Detached, Isolation, Protection};
 pub(crate) use parts::Core;
+pub(crate) use references::References;
 
 use crate::prim::PageRange;
 use crate::sys::backing::{Abilities, SharedBacking};

@@ -150,6 +150,7 @@ pub fn quiet(setup: Setup) -> Builder {
         .tracker(setup.tracker)
         .fault_mode(setup.fault_mode)
         .scan_interval(Duration::from_secs(3600))
+        .tracking_budget(1.0)
         .cold_age(Duration::from_secs(3600))
 }
 

@@ -100,10 +100,14 @@ pub fn evict(arena: &Arena, pages: usize) {
 
 /// Waits for a change in the background. The bound is far longer than the change should take, because its
 /// speed is not tested.
-pub fn eventually(arena: &Arena, what: &str, holds: impl Fn(&Stats) -> bool) {
+pub fn eventually(arena: &Arena, what: &str, holds: impl Fn(&Stats) -> bool) -> Stats {
     let end = Instant::now() + Duration::from_secs(120);
-    while !holds(&arena.stats()) {
-        assert!(Instant::now() < end, "waited in vain for {what}: {}", arena.stats());
+    loop {
+        let stats = arena.stats();
+        if holds(&stats) {
+            return stats;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}: {stats}");
         thread::sleep(Duration::from_millis(2));
     }
 }

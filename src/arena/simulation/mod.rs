@@ -72,7 +72,8 @@ fn run(scenario: &Scenario, deviation: &Deviation, record: bool) -> Outcome {
             world.verify_stopped();
         }
         world.end();
-        let counted = world.engine.core.counters.kernel_errors.get();
+        let counters = &world.engine.core.counters;
+        let counted = counters.kernel_errors.get() + counters.accessed_errors.get();
         refused.store(usize::try_from(counted).unwrap_or(0), Ordering::Relaxed);
     });
     Outcome {

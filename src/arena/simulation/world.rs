@@ -5,7 +5,7 @@ use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::arena::ArenaError;
 use crate::arena::builder::Config;
 use crate::arena::engine::Engine;
-use crate::evict::Evictor;
+use crate::evict::{Evictor, Reach};
 use crate::fault::{FaultMode, Peeked, handler};
 use crate::policy::{self, AgeClock, Situation};
 use crate::prim::schedule;
@@ -63,7 +63,7 @@ impl World {
             resident_limit: None,
             memory_limit: None,
             clock: AgeClock::new(Duration::from_secs(1 << 30)),
-            cold_ticks: 1,
+            cold_ticks: 4,
             // No scan is ever due: the engine's own thread only executes commands.
             scan_interval: Duration::from_secs(1 << 30),
             store_limit: scenario.slabs * crate::store::SLAB_BYTES,
@@ -73,6 +73,9 @@ impl World {
             abort_on_stall: false,
             poison_freed: false,
             zeal: false,
+            accessed_bits: true,
+            tracking_budget: 1.0,
+            look_interval: Duration::ZERO,
         };
         let probe = crate::sys::probe();
         let map = Arc::new(BlockMap::new(REGION_PAGES).unwrap());
@@ -249,7 +252,10 @@ impl World {
     fn cycle(&self, limit: usize) {
         let Some((mut evictor, now)) = lock(&self.evictor).take() else { return };
         let now = now.after(1);
-        let _ = evictor.scan(now, false);
+        evictor.look(now, Duration::from_secs(now.raw().into()));
+        let reach = [Reach::Due, Reach::Wanted, Reach::All][limit % 3];
+        let _ = evictor.scan(now, reach);
+        evictor.evict_cold(now);
         let ages = evictor.ages(now);
         let resident = self.engine.core.table.resident();
         let situation = Situation { ages: &ages, resident, limit: Some(limit), cold_age: 3 };

@@ -207,11 +207,11 @@ fn a_region_whose_scan_fails_rests() {
     each("a_region_whose_scan_fails", |mut it, script| {
         let region = PageRange::new(0, REGION_PAGES);
         before(script, "touched", move |range| if range == region { Err(REFUSED) } else { Ok(()) });
-        assert_eq!(it.evictor.scan(Tick::new(5), true), Err(REFUSED));
+        assert_eq!(it.evictor.scan(Tick::new(5), Reach::All), Err(REFUSED));
         assert_eq!(it.core.counters.kernel_errors.get(), 1);
         assert_eq!(it.evictor.ages(Tick::new(5)).at_least(0), PAGES - REGION_PAGES);
         assert_eq!(it.execute(5, 2, 2, usize::MAX).pages, PAGES - REGION_PAGES);
-        it.evictor.scan(Tick::new(6), false).unwrap();
+        it.evictor.scan(Tick::new(6), Reach::Due).unwrap();
         assert_eq!(it.evictor.ages(Tick::new(6)).at_least(0), 0);
     });
 }

@@ -1,0 +1,294 @@
+//! Looks at accessed bits, arming and scans.
+
+use super::{Evictor, Reach, in_memory};
+use crate::policy::{FAULT_NANOS, Touched};
+use crate::prim::{PageRange, REGION_PAGES, Tick};
+use crate::sys::accessed::Look;
+use crate::sys::{SysError, thread};
+use crate::track::{Core, References};
+use std::time::Duration;
+
+/// The accessed bits of resting regions, and the looks at them.
+#[derive(Debug)]
+pub(super) struct Resting {
+    references: References,
+    /// The time of the next look, from the arena's start.
+    next: Duration,
+    /// The tick of the last look.
+    last: Tick,
+    /// How many looks in a row have failed or were interrupted.
+    useless: u32,
+    /// Regions of which few pages were referenced before the last look, the thinnest last.
+    thin: Vec<usize>,
+}
+
+/// After this many failed or interrupted looks in a row the evictor does without accessed bits. An arena's first
+/// look counts as interrupted.
+const MOST_USELESS: u32 = 8;
+
+/// A look asks for at least this many regions: 32 GiB.
+const FEWEST_REGIONS: usize = 1 << 14;
+
+impl Resting {
+    pub(super) fn new(references: References) -> Self {
+        let (next, last) = (Duration::ZERO, Tick::default());
+        Self { references, next, last, useless: 0, thin: Vec::new() }
+    }
+}
+
+impl Evictor {
+    /// Adds to the tracking budget for the time since the arena's start, and looks at the accessed bits if the
+    /// next look is due.
+    pub(crate) fn look(&mut self, now: Tick, elapsed: Duration) {
+        self.budget.accrue(elapsed);
+        if self.resting.as_ref().is_none_or(|resting| elapsed < resting.next) {
+            return;
+        }
+        let started = thread::cpu_time();
+        let looked = self.try_look(now);
+        let nanos = nanos_since(started);
+        let counters = &self.core.counters;
+        counters.tracking_nanos.add(nanos);
+        let Some(resting) = &mut self.resting else { return };
+        match looked {
+            Ok((pages, look)) => {
+                counters.tracking_fault_nanos.add(self.budget.looked(nanos, pages));
+                resting.useless = if look == Look::Whole { 0 } else { resting.useless + 1 };
+            }
+            Err(_) => {
+                counters.accessed_errors.add(1);
+                resting.useless += 1;
+            }
+        }
+        if resting.useless >= MOST_USELESS {
+            counters.accessed_errors.add(1);
+            self.resting = None;
+            self.regions.wake_all(&self.core.table, now);
+            return;
+        }
+        resting.next = elapsed + self.budget.look_interval(self.options.look_interval);
+    }
+
+    /// Looks at the accessed bits, and returns how many pages were referenced.
+    fn try_look(&mut self, now: Tick) -> Result<(u64, Look), SysError> {
+        let Some(resting) = &mut self.resting else { return Ok((0, Look::Whole)) };
+        let table = &self.core.table;
+        // Somewhat more than there are, so that an arena that grows asks for the same regions again.
+        let regions = table.extent().end.0.div_ceil(REGION_PAGES).next_power_of_two();
+        let all = table.all().pages().div_ceil(REGION_PAGES);
+        let look = resting.references.look(regions.max(FEWEST_REGIONS).min(all))?;
+        self.core.counters.accessed_scans.add(1);
+        if look == Look::Interrupted {
+            self.core.counters.accessed_interruptions.add(1);
+        }
+        resting.thin.clear();
+        let (mut pages, mut emptied) = (0, Vec::new());
+        for region in resting.references.resting() {
+            let resident = table.pages_in_memory(region);
+            if resident == 0 {
+                emptied.push(region);
+                continue;
+            }
+            let referenced = resting.references.of(region);
+            pages += referenced as u64;
+            let schedule = self.regions.get(region);
+            if referenced > 0 || look == Look::Whole {
+                let arm_age = self.options.arm_age();
+                let next = schedule.looked(resting.last, referenced > 0, arm_age);
+                if next != schedule {
+                    self.regions.set(region, next, now);
+                }
+            }
+            let touched = Touched { touched: referenced, resident };
+            if look == Look::Whole && referenced > 0 && !touched.are_nearly_all() {
+                resting.thin.push(region);
+            }
+        }
+        for region in emptied {
+            resting.references.set_resting(region, false);
+            self.regions.forget(region);
+        }
+        let references = &resting.references;
+        resting.thin.sort_by_key(|region| std::cmp::Reverse(references.of(*region)));
+        resting.last = now;
+        Ok((pages, look))
+    }
+
+    /// Notes in the table the pages that were touched since the last scan, and arms them anew. Arms the regions
+    /// that it has a reason to watch page by page. A region for which a system call fails rests; gives the last
+    /// error.
+    pub(crate) fn scan(&mut self, now: Tick, reach: Reach) -> Result<(), SysError> {
+        self.core.table.set_now(now);
+        self.cold.clear();
+        let result = self.scan_due(now, reach);
+        if reach == Reach::Due { self.arm_thin(now).and(result) } else { result }
+    }
+
+    fn scan_due(&mut self, now: Tick, reach: Reach) -> Result<(), SysError> {
+        let table = &self.core.table;
+        let mut due = self.regions.take_due(table, now);
+        if reach > Reach::Due {
+            due = in_memory(table, table.all()).collect();
+        }
+        let first = due.partition_point(|(region, _)| *region < self.scan_cursor);
+        due.rotate_left(first);
+        let mut result = Ok(());
+        let mut stopped_at = None;
+        for (region, range) in due {
+            let Some(always_arm) = self.is_wanted(region, now, reach) else { continue };
+            if reach == Reach::Due && self.resting.is_some() && !self.budget.allows_scan() {
+                stopped_at = stopped_at.or(Some(region));
+                self.regions.leave_due(region, now);
+                continue;
+            }
+            result = self.scan_region(region, range, now, always_arm).and(result);
+        }
+        self.scan_cursor = stopped_at.unwrap_or(0);
+        result
+    }
+
+    /// Whether a scan has to do with a region, and whether the scan arms it even if it is hot.
+    fn is_wanted(&mut self, region: usize, now: Tick, reach: Reach) -> Option<bool> {
+        let schedule = self.regions.get(region);
+        let Some(resting) = &mut self.resting else {
+            return Some(reach == Reach::All);
+        };
+        let is_watched =
+            schedule.is_armed() || schedule.is_idle() || schedule.waits_for_references();
+        if !is_watched && reach < Reach::All {
+            resting.references.set_resting(region, true);
+            self.regions.set(region, schedule.resting(now), now);
+            return None;
+        }
+        if schedule.is_armed() || schedule.is_idle() || reach == Reach::All {
+            return Some(reach > Reach::Due);
+        }
+        let resident = self.core.table.pages_in_memory(region);
+        let touched = Touched { touched: resting.references.of(region), resident };
+        (reach == Reach::Wanted && !touched.are_nearly_all()).then_some(true)
+    }
+
+    /// Arms regions that are thinly used, as far as the budget goes.
+    fn arm_thin(&mut self, now: Tick) -> Result<(), SysError> {
+        let mut result = Ok(());
+        while self.budget.allows_scan()
+            && let Some(resting) = &mut self.resting
+            && let Some(region) = resting.thin.pop()
+        {
+            let schedule = self.regions.get(region);
+            let waits = schedule.ticks_until_due(now, self.regions.interval()) > 0;
+            if !schedule.waits_for_references() || waits {
+                continue;
+            }
+            let faults = resting.references.of(region) as u64;
+            let start = region * REGION_PAGES;
+            let region_pages = PageRange::new(start, start + REGION_PAGES);
+            let range = region_pages.intersection(self.core.table.extent());
+            result = self.scan_region(region, range, now, true).and(result);
+            self.budget.spend(0, faults);
+        }
+        result
+    }
+
+    /// Scans one region and arms it anew. A hot region rests instead, unless `always_arm` is set. A region for
+    /// which a system call fails rests.
+    pub(super) fn scan_region(
+        &mut self,
+        region: usize,
+        range: PageRange,
+        now: Tick,
+        always_arm: bool,
+    ) -> Result<(), SysError> {
+        let started = thread::cpu_time();
+        let result = self.try_scan_region(region, range, now, always_arm);
+        let schedule = self.regions.get(region);
+        if result.is_err() {
+            self.core.counters.kernel_errors.add(1);
+            self.regions.set(region, schedule.refused(now, self.regions.interval()), now);
+        } else {
+            self.note_cold(region, range, now);
+        }
+        if let Some(resting) = &mut self.resting {
+            let rests = self.regions.get(region).waits_for_references();
+            resting.references.set_resting(region, rests);
+        }
+        let nanos = nanos_since(started);
+        self.budget.spend(nanos, 0);
+        self.core.counters.tracking_nanos.add(nanos);
+        result
+    }
+
+    fn try_scan_region(
+        &mut self,
+        region: usize,
+        range: PageRange,
+        now: Tick,
+        always_arm: bool,
+    ) -> Result<(), SysError> {
+        let (core, interval) = (&self.core, self.regions.interval());
+        let mut schedule = self.regions.get(region);
+        let mut touched = range.pages();
+        if schedule.is_armed() {
+            touched = 0;
+            core.watch.touched(range, &mut |run| {
+                touched += run.pages();
+                run.iter().for_each(|page| core.table.touch(page));
+            })?;
+            core.counters.scanned_pages.add(range.pages() as u64);
+            core.counters.tracking_fault_nanos.add(touched as u64 * FAULT_NANOS);
+            let pages = Touched { touched, resident: core.table.pages_in_memory(region) };
+            schedule = schedule.scanned(now, interval, pages, self.resting.is_some());
+            self.regions.set(region, schedule, now);
+            if !schedule.is_armed() && !always_arm {
+                return Ok(());
+            }
+            self.budget.spend(0, touched as u64);
+        }
+        if touched > 0 {
+            self.arm(range)?;
+            self.core.counters.armed_pages.add(touched as u64);
+        }
+        if !schedule.is_armed() {
+            self.regions.set(region, schedule.armed(now, interval), now);
+        }
+        Ok(())
+    }
+
+    /// Notes whether the armed region has a cold page, or else when it will have one.
+    fn note_cold(&mut self, region: usize, range: PageRange, now: Tick) {
+        let schedule = self.regions.get(region);
+        let Some(armed_for) = schedule.armed_for(now) else { return };
+        let table = &self.core.table;
+        let pins = table.pins();
+        let any_pinned = pins.any();
+        let pages = range.iter().filter(|page| !any_pinned || !pins.has(*page));
+        let ages = pages.filter_map(|page| super::evictable_age(table.load(page), now, armed_for));
+        let Some(oldest) = ages.max() else { return };
+        match self.options.cold_age.checked_sub(oldest) {
+            None | Some(0) => self.cold.push((region, range)),
+            Some(ticks) => {
+                let next = schedule.due_within(now, ticks, self.regions.interval());
+                self.regions.set(region, next, now);
+            }
+        }
+    }
+
+    /// Arms the pages of `range` that are not pinned.
+    fn arm(&self, range: PageRange) -> Result<(), SysError> {
+        let Core { table, watch, isolation, .. } = &*self.core;
+        let pins = table.pins();
+        let armed = pins.runs(range, |run, pinned| if pinned { Ok(()) } else { watch.arm(run) });
+        if !pins.any() {
+            return armed;
+        }
+        // The program may have pinned some of them meanwhile.
+        let admit = |run, pinned| if pinned { isolation.admit(run) } else { Ok(()) };
+        armed.and(pins.runs(range, admit))
+    }
+}
+
+/// Nanoseconds of processor time that the calling thread has used since `started`.
+fn nanos_since(started: Duration) -> u64 {
+    let used = thread::cpu_time().saturating_sub(started);
+    u64::try_from(used.as_nanos()).unwrap_or(u64::MAX)
+}

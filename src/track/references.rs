@@ -1,0 +1,160 @@
+//! Which resting regions the program references: by the accessed bits of its page table.
+//!
+//! `/proc/self/smaps` counts accessed bits by mapping, so each resting region has to be a mapping of its own. Odd
+//! regions get another advice than even ones, which keeps the kernel from merging them. Where neither a region
+//! nor its neighbours rest, they are one mapping. So the number of mappings follows the number of resting regions.
+//!
+//! A kernel allows a process a number of mappings (`vm.max_map_count`). When they run out, two neighbouring
+//! regions share a mapping and its count, then four, and so on.
+
+use super::Core;
+use crate::prim::{PageRange, REGION_PAGES};
+use crate::sys::SysError;
+use crate::sys::accessed::{AccessedBits, Look};
+use std::sync::Arc;
+
+/// The most units with an advice of their own: each makes two mappings, and the default limit is 65,530.
+const MOST_APART: usize = 16_000;
+
+/// The largest number of regions in a unit, as a power of two.
+const MAX_UNIT_SHIFT: u32 = 12;
+
+/// The accessed bits of an arena's resting regions.
+#[derive(Debug)]
+pub(crate) struct References {
+    core: Arc<Core>,
+    bits: AccessedBits,
+    /// For each region how many of its pages were referenced before the last look.
+    referenced: Vec<u16>,
+    /// Whether each region rests.
+    resting: Vec<bool>,
+    /// log2 of the number of regions in a unit, which is a mapping or a part of one.
+    unit_shift: u32,
+    units: Vec<Unit>,
+    apart: usize,
+}
+
+/// Neighbouring regions that share a mapping.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unit {
+    /// How many of its regions rest.
+    resting: u32,
+    /// Whether it has another advice than its neighbours.
+    apart: bool,
+}
+
+impl References {
+    /// Begins to read the accessed bits of an arena. Fails where the system does not let a process read its
+    /// own.
+    pub(crate) fn start(core: &Arc<Core>) -> Result<Self, SysError> {
+        let addresses = core.backing.addresses();
+        // The evictor shares the keeper's descriptors.
+        let bits = core.backing.keeper().call(|| AccessedBits::open(addresses))?;
+        Ok(Self {
+            core: Arc::clone(core),
+            bits,
+            referenced: Vec::new(),
+            resting: Vec::new(),
+            unit_shift: 0,
+            units: Vec::new(),
+            apart: 0,
+        })
+    }
+
+    /// Reads the accessed bits of the first `regions` regions, and clears them.
+    pub(crate) fn look(&mut self, regions: usize) -> Result<Look, SysError> {
+        self.referenced.clear();
+        self.referenced.resize(regions, 0);
+        self.bits.look(&mut self.referenced)
+    }
+
+    /// How many pages of a resting region were referenced before the last look, since the one before it.
+    pub(crate) fn of(&self, region: usize) -> usize {
+        self.referenced.get(region).map_or(0, |pages| usize::from(*pages))
+    }
+
+    /// The regions that rest.
+    pub(crate) fn resting(&self) -> impl Iterator<Item = usize> {
+        (0..self.resting.len()).filter(|region| self.resting[*region])
+    }
+
+    /// A region rests from now on, or no longer.
+    pub(crate) fn set_resting(&mut self, region: usize, rests: bool) {
+        if self.resting.len() <= region {
+            self.resting.resize(region + 1, false);
+        }
+        if std::mem::replace(&mut self.resting[region], rests) == rests {
+            return;
+        }
+        let unit = region >> self.unit_shift;
+        if self.units.len() <= unit + 1 {
+            self.units.resize(unit + 2, Unit::default());
+        }
+        let resting = &mut self.units[unit].resting;
+        *resting = if rests { *resting + 1 } else { *resting - 1 };
+        for near in unit.saturating_sub(1)..=unit + 1 {
+            if self.separate(near).is_err() {
+                self.merge_units();
+                return;
+            }
+        }
+    }
+
+    /// Advises the kernel, and counts a refusal.
+    fn set_apart(&self, range: PageRange, apart: bool) -> Result<(), SysError> {
+        let set = self.core.backing.set_apart(range, apart);
+        if set.is_err() {
+            self.core.counters.accessed_errors.add(1);
+        }
+        set
+    }
+
+    /// Gives a unit the advice that it should have.
+    fn separate(&mut self, unit: usize) -> Result<(), SysError> {
+        let neighbours = unit.saturating_sub(1)..(unit + 2).min(self.units.len());
+        let rests = self.units[neighbours].iter().any(|unit| unit.resting > 0);
+        let apart = unit % 2 == 1 && rests;
+        let pages = REGION_PAGES << self.unit_shift;
+        let range = PageRange::new(unit * pages, (unit + 1) * pages);
+        let range = range.intersection(self.core.backing.all());
+        if self.units[unit].apart == apart || range.is_empty() {
+            return Ok(());
+        }
+        if apart && self.apart >= MOST_APART {
+            return Err(SysError::no_memory("madvise"));
+        }
+        match self.set_apart(range, apart) {
+            // More mappings than needed are harmless.
+            Err(_) if !apart => {}
+            result => result?,
+        }
+        self.units[unit].apart = apart;
+        self.apart = if apart { self.apart + 1 } else { self.apart - 1 };
+        Ok(())
+    }
+
+    /// Makes units twice as large, until there are few enough.
+    fn merge_units(&mut self) {
+        while self.unit_shift < MAX_UNIT_SHIFT {
+            self.unit_shift += 1;
+            // An error leaves mappings that count for themselves.
+            let _ = self.set_apart(self.core.backing.all(), false);
+            self.apart = 0;
+            self.units.clear();
+            self.units.resize((self.resting.len() >> self.unit_shift) + 2, Unit::default());
+            for region in (0..self.resting.len()).filter(|region| self.resting[*region]) {
+                self.units[region >> self.unit_shift].resting += 1;
+            }
+            if (0..self.units.len()).all(|unit| self.separate(unit).is_ok()) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for References {
+    fn drop(&mut self) {
+        // One mapping again. On an error there are more mappings than needed.
+        let _ = self.set_apart(self.core.backing.all(), false);
+    }
+}
