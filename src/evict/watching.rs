@@ -1,11 +1,12 @@
 //! Looks at accessed bits, arming and scans.
 
 use super::{Evictor, Reach, in_memory};
-use crate::policy::{FAULT_NANOS, Touched};
+use crate::policy::Touched;
 use crate::prim::{PageRange, REGION_PAGES, Tick};
 use crate::sys::accessed::Look;
 use crate::sys::{SysError, thread};
 use crate::track::{Core, References};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// The accessed bits of resting regions, and the looks at them.
@@ -14,11 +15,16 @@ pub(super) struct Resting {
     references: References,
     /// The time of the next look, from the arena's start.
     next: Duration,
-    /// The tick of the last look.
-    last: Tick,
+    /// The tick since which the accessed bits count: that of the last look that cleared them, or that was
+    /// interrupted.
+    since: Tick,
+    /// The time of the last clear, from the arena's start.
+    cleared: Option<Duration>,
+    /// Pages in memory at the last clear, and pages that had been evicted by then.
+    filled: u64,
     /// How many looks in a row have failed or were interrupted.
     useless: u32,
-    /// Regions of which few pages were referenced before the last look, the thinnest last.
+    /// Regions of which few pages were referenced before the last clear, the thinnest last.
     thin: Vec<usize>,
 }
 
@@ -31,8 +37,15 @@ const FEWEST_REGIONS: usize = 1 << 14;
 
 impl Resting {
     pub(super) fn new(references: References) -> Self {
-        let (next, last) = (Duration::ZERO, Tick::default());
-        Self { references, next, last, useless: 0, thin: Vec::new() }
+        Self {
+            references,
+            next: Duration::ZERO,
+            since: Tick::default(),
+            cleared: None,
+            filled: 0,
+            useless: 0,
+            thin: Vec::new(),
+        }
     }
 }
 
@@ -45,16 +58,14 @@ impl Evictor {
             return;
         }
         let started = thread::cpu_time();
-        let looked = self.try_look(now);
+        let looked = self.try_look(now, elapsed);
         let nanos = nanos_since(started);
         let counters = &self.core.counters;
         counters.tracking_nanos.add(nanos);
         let Some(resting) = &mut self.resting else { return };
         match looked {
-            Ok((pages, look)) => {
-                counters.tracking_fault_nanos.add(self.budget.looked(nanos, pages));
-                resting.useless = if look == Look::Whole { 0 } else { resting.useless + 1 };
-            }
+            Ok(Look::Whole) => resting.useless = 0,
+            Ok(Look::Interrupted) => resting.useless += 1,
             Err(_) => {
                 counters.accessed_errors.add(1);
                 resting.useless += 1;
@@ -66,41 +77,71 @@ impl Evictor {
             self.regions.wake_all(&self.core.table, now);
             return;
         }
-        resting.next = elapsed + self.budget.look_interval(self.options.look_interval);
+        resting.next = elapsed + self.budget.look_interval(nanos, self.options.look_interval);
     }
 
-    /// Looks at the accessed bits, and returns how many pages were referenced.
-    fn try_look(&mut self, now: Tick) -> Result<(u64, Look), SysError> {
-        let Some(resting) = &mut self.resting else { return Ok((0, Look::Whole)) };
+    fn try_look(&mut self, now: Tick, elapsed: Duration) -> Result<Look, SysError> {
+        let Some(resting) = &mut self.resting else { return Ok(Look::Whole) };
         let table = &self.core.table;
+        let counters = &self.core.counters;
         // Somewhat more than there are, so that an arena that grows asks for the same regions again.
         let regions = table.extent().end.0.div_ceil(REGION_PAGES).next_power_of_two();
         let all = table.all().pages().div_ceil(REGION_PAGES);
-        let look = resting.references.look(regions.max(FEWEST_REGIONS).min(all))?;
-        self.core.counters.accessed_scans.add(1);
+        let regions = regions.max(FEWEST_REGIONS).min(all);
+        // A fault that fills a page sets its bit too, at no cost. Pages that were freed count as if they had not
+        // been filled.
+        let filled = table.resident() as u64 + counters.evicted_pages.get();
+        let newly_filled = filled.saturating_sub(resting.filled);
+        let set_again = Cell::new(None);
+        let budget = &self.budget;
+        let clears = |referenced: u64| {
+            let bits = referenced.saturating_sub(newly_filled);
+            let due = resting.cleared.map(|cleared| cleared + budget.clear_interval(bits));
+            let clears = due.is_none_or(|due| due <= elapsed);
+            set_again.set(clears.then_some(bits));
+            clears
+        };
+        let look = resting.references.look(regions, &clears)?;
+        counters.accessed_scans.add(1);
         if look == Look::Interrupted {
-            self.core.counters.accessed_interruptions.add(1);
+            counters.accessed_interruptions.add(1);
         }
-        resting.thin.clear();
-        let (mut pages, mut emptied) = (0, Vec::new());
+        let cleared = set_again.get();
+        if let Some(bits) = cleared {
+            let costs = resting.references.costs();
+            self.budget.set_costs(costs.fault_nanos, costs.bit_nanos);
+            // The bits before the first clear were not set because of one.
+            let bits = resting.cleared.map_or(0, |_| bits);
+            counters.tracking_fault_nanos.add(self.budget.lost_by_bits(bits));
+            (resting.cleared, resting.filled) = (Some(elapsed), filled);
+            resting.thin.clear();
+        }
+        self.note_references(now, look, cleared.is_some());
+        Ok(look)
+    }
+
+    /// Notes which resting regions the last look found referenced.
+    fn note_references(&mut self, now: Tick, look: Look, cleared: bool) {
+        let Some(resting) = &mut self.resting else { return };
+        let table = &self.core.table;
+        let mut emptied = Vec::new();
         for region in resting.references.resting() {
             let resident = table.pages_in_memory(region);
             if resident == 0 {
                 emptied.push(region);
                 continue;
             }
-            let referenced = resting.references.of(region);
-            pages += referenced as u64;
-            let schedule = self.regions.get(region);
-            if referenced > 0 || look == Look::Whole {
+            let is_referenced = resting.references.is_referenced(region);
+            if is_referenced || look == Look::Whole {
+                let schedule = self.regions.get(region);
                 let arm_age = self.options.arm_age();
-                let next = schedule.looked(resting.last, referenced > 0, arm_age);
+                let next = schedule.looked(resting.since, is_referenced, arm_age);
                 if next != schedule {
                     self.regions.set(region, next, now);
                 }
             }
-            let touched = Touched { touched: referenced, resident };
-            if look == Look::Whole && referenced > 0 && !touched.are_nearly_all() {
+            let touched = Touched { touched: resting.references.of(region), resident };
+            if cleared && look == Look::Whole && is_referenced && !touched.are_nearly_all() {
                 resting.thin.push(region);
             }
         }
@@ -108,10 +149,13 @@ impl Evictor {
             resting.references.set_resting(region, false);
             self.regions.forget(region);
         }
-        let references = &resting.references;
-        resting.thin.sort_by_key(|region| std::cmp::Reverse(references.of(*region)));
-        resting.last = now;
-        Ok((pages, look))
+        if cleared {
+            let references = &resting.references;
+            resting.thin.sort_by_key(|region| std::cmp::Reverse(references.of(*region)));
+        }
+        if cleared || look == Look::Interrupted {
+            resting.since = now;
+        }
     }
 
     /// Notes in the table the pages that were touched since the last scan, and arms them anew. Arms the regions
@@ -235,7 +279,8 @@ impl Evictor {
                 run.iter().for_each(|page| core.table.touch(page));
             })?;
             core.counters.scanned_pages.add(range.pages() as u64);
-            core.counters.tracking_fault_nanos.add(touched as u64 * FAULT_NANOS);
+            let lost = self.budget.lost_by_faults(touched as u64);
+            core.counters.tracking_fault_nanos.add(lost);
             let pages = Touched { touched, resident: core.table.pages_in_memory(region) };
             schedule = schedule.scanned(now, interval, pages, self.resting.is_some());
             self.regions.set(region, schedule, now);

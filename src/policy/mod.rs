@@ -20,5 +20,5 @@ pub(crate) use plan::{EvictionPlan, Situation, plan};
 pub(crate) use poll_tuner::{POLL_LIMIT, PollTuner, WaitMode};
 pub(crate) use readahead::Readahead;
 pub(crate) use scan_schedule::{RegionSchedule, Touched};
-pub(crate) use tracking_budget::{FAULT_NANOS, TrackingBudget};
+pub(crate) use tracking_budget::TrackingBudget;
 pub(crate) use zero_fill::ZeroFillWindow;

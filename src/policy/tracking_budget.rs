@@ -2,19 +2,14 @@
 
 use std::time::Duration;
 
-/// Nanoseconds that the program loses by each fault on a page that the evictor has armed, on the processors of
-/// this decade. Emptied page-table entries: a minor fault on a shared page. Read-write protection costs less.
-pub(crate) const FAULT_NANOS: u64 = 1000;
-/// Nanoseconds that the program loses by each accessed bit that the processor sets again. Measured in a virtual
-/// machine whose page tables the hypervisor shadows; elsewhere it is less.
-const BIT_NANOS: u64 = 500;
-
 /// Bounds what tracking costs the program and the evictor together, as a share of one processor.
 ///
-/// Half of the share is for looks at the accessed bits, the other half for arming and scanning. Time that was
-/// not spent accumulates for [`SAVED`](Self::SAVED). An expense may exceed what is left; then nothing more is
-/// spent until the debt is paid. The debt is as small as the savings, so that the scans of an arena above its limit,
-/// which do not ask for the budget, do not stop tracking for long.
+/// * A quarter is for the evictor's time to look at accessed bits.
+/// * A quarter is for clearing them: the program's processors set them again.
+/// * Half is for arming and scanning. Time that was not spent accumulates for [`SAVED`](Self::SAVED). An expense may
+///   exceed what is left; then nothing more is spent until the debt is paid. The debt is as small as the
+///   savings, so that the scans of an arena above its limit, which do not ask for the budget, do not stop tracking
+///   for long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TrackingBudget {
     share: f64,
@@ -22,17 +17,35 @@ pub(crate) struct TrackingBudget {
     left: f64,
     /// The time at which `left` was last raised, since the start.
     raised: Duration,
-    look_nanos: u64,
+    /// What the program loses by each fault on a page that the evictor has armed.
+    fault_nanos: u64,
+    /// What the program loses by each accessed bit that its processors set again.
+    bit_nanos: u64,
 }
 
 impl TrackingBudget {
     /// The time for which an unspent share accumulates.
     const SAVED: Duration = Duration::from_secs(10);
 
-    /// A budget of `share` of a processor, which must be above zero.
+    /// A budget of `share` of a processor, which must be above zero. Faults cost a microsecond until
+    /// [`set_costs`](Self::set_costs) knows better.
     pub(crate) fn new(share: f64) -> Self {
         debug_assert!(share > 0.0);
-        Self { share, left: 0.0, raised: Duration::ZERO, look_nanos: 0 }
+        Self { share, left: 0.0, raised: Duration::ZERO, fault_nanos: 1000, bit_nanos: 500 }
+    }
+
+    pub(crate) fn set_costs(&mut self, fault_nanos: u64, bit_nanos: u64) {
+        (self.fault_nanos, self.bit_nanos) = (fault_nanos, bit_nanos);
+    }
+
+    /// What the program loses by `faults` faults.
+    pub(crate) fn lost_by_faults(&self, faults: u64) -> u64 {
+        faults * self.fault_nanos
+    }
+
+    /// What the program loses when its processors set `bits` accessed bits again.
+    pub(crate) fn lost_by_bits(&self, bits: u64) -> u64 {
+        bits * self.bit_nanos
     }
 
     /// Adds the share of the time up to `now`, which is counted from the start.
@@ -56,24 +69,26 @@ impl TrackingBudget {
     /// faults by it.
     pub(crate) fn spend(&mut self, nanos: u64, faults: u64) {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let spent = (nanos + faults * FAULT_NANOS) as f64;
+        let spent = (nanos + self.lost_by_faults(faults)) as f64;
         self.left = (self.left - spent).max(-self.most());
     }
 
-    /// A look at the accessed bits has taken `nanos`, and `pages` pages had been referenced. Gives the
-    /// nanoseconds that this costs the program.
-    pub(crate) fn looked(&mut self, nanos: u64, pages: u64) -> u64 {
-        let lost = pages * BIT_NANOS;
-        self.look_nanos = nanos + lost;
-        lost
+    /// The time from a look of `nanos` to the next, but at least `shortest`.
+    pub(crate) fn look_interval(&self, nanos: u64, shortest: Duration) -> Duration {
+        shortest.max(self.paid_by_a_quarter(nanos))
     }
 
-    /// The time from one look to the next, by the cost of the last one, but at least `shortest`.
-    pub(crate) fn look_interval(&self, shortest: Duration) -> Duration {
+    /// The time from one clear of the accessed bits to the next, if the processors have to set `bits` of them in
+    /// between.
+    pub(crate) fn clear_interval(&self, bits: u64) -> Duration {
+        self.paid_by_a_quarter(self.lost_by_bits(bits))
+    }
+
+    fn paid_by_a_quarter(&self, nanos: u64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let seconds = self.look_nanos as f64 / (self.share / 2.0) / 1e9;
+        let seconds = nanos as f64 / (self.share / 4.0) / 1e9;
         // An hour at most: memory that goes cold should be noticed some day.
-        shortest.max(Duration::from_secs_f64(seconds.min(3600.0)))
+        Duration::from_secs_f64(seconds.min(3600.0))
     }
 }
 
@@ -112,14 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn looks_become_rarer_when_they_cost_more() {
+    fn looks_and_clears_become_rarer_when_they_cost_more() {
         let mut budget = TrackingBudget::new(0.01);
-        let shortest = Duration::from_secs(10);
-        assert_eq!(budget.look_interval(shortest), shortest);
-        assert_eq!(budget.looked(13_000_000, 262_144), 131_072_000);
-        let interval = budget.look_interval(shortest).as_secs_f64();
-        assert!((28.8..28.9).contains(&interval), "{interval}");
-        budget.looked(u64::MAX / 2, 0);
-        assert_eq!(budget.look_interval(shortest), Duration::from_secs(3600));
+        let shortest = Duration::from_secs(3);
+        assert_eq!(budget.look_interval(1_000_000, shortest), shortest);
+        assert_eq!(budget.look_interval(10_000_000, shortest), Duration::from_secs(4));
+        assert_eq!(budget.look_interval(u64::MAX, shortest), Duration::from_secs(3600));
+        assert_eq!(budget.clear_interval(0), Duration::ZERO);
+        budget.set_costs(2000, 100);
+        assert_eq!(budget.clear_interval(250_000), Duration::from_secs(10));
+        assert_eq!((budget.lost_by_faults(3), budget.lost_by_bits(3)), (6000, 300));
     }
 }

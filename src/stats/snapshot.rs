@@ -145,8 +145,8 @@ stats! {
         tracking_nanos: Nanoseconds,
         /// Nanoseconds that the program's threads lost to tracking, by an estimate.
         ///
-        /// A microsecond for each page that a scan found touched, and half of one for each accessed bit that the
-        /// processor had to set again.
+        /// The pages that scans found touched, and the accessed bits that the processors had to set again. The
+        /// evictor times both on pages of its own whenever it clears the accessed bits.
         tracking_fault_nanos: Nanoseconds,
         /// Pages that were evicted.
         evicted_pages: Pages,

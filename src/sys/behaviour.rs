@@ -342,7 +342,8 @@ fn a_look_counts_copied_and_touched_pages_until_they_are_dropped() {
         let start = it.address(0) as usize;
         let mut count = [0];
         let opened = AccessedBits::open(start..start + REGION_BYTES);
-        let looked = opened.and_then(|mut bits| bits.look(&mut count).map(|look| (bits, look)));
+        let looked =
+            opened.and_then(|mut bits| bits.look(&mut count, &|_| true).map(|look| (bits, look)));
         let (mut bits, first) = match looked {
             Ok(looked) => looked,
             Err(e) => {
@@ -351,9 +352,13 @@ fn a_look_counts_copied_and_touched_pages_until_they_are_dropped() {
             }
         };
         assert_eq!(first, Look::Interrupted);
-        let mut look = || (bits.look(&mut count).unwrap(), count[0]);
+        let mut look = || (bits.look(&mut count, &|_| true).unwrap(), count[0]);
         assert_eq!(look(), (Look::Whole, 0));
         assert_eq!(it.copy(0, 3, 7), Outcome::Done);
+        // A look that leaves the bits as they are, then one that clears them.
+        assert_eq!(bits.look(&mut count, &|pages| pages != 3), Ok(Look::Whole));
+        assert_eq!(count, [3]);
+        let mut look = || (bits.look(&mut count, &|_| true).unwrap(), count[0]);
         assert_eq!(look(), (Look::Whole, 3));
         // From an empty page table, because a TLB may hold the entries.
         it.memory.zap(PageRange::new(0, 3)).unwrap();

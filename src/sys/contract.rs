@@ -2,7 +2,7 @@
 //!
 //! The compiler checks this list against `linux` and against `simulated`, so that both have the same API.
 
-use super::accessed::{AccessedBits, Look};
+use super::accessed::{AccessedBits, Look, TouchCosts};
 use super::error::SysError;
 use super::event::{self, Event, Woken};
 use super::keeper::Keeper;
@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 /// A call that succeeds as a whole or fails.
 type Done = Result<(), SysError>;
+type LookAt = fn(&mut AccessedBits, &mut [u16], &dyn Fn(u64) -> bool) -> Result<Look, SysError>;
 type Scan = fn(&Pagemap, u64, u64, PageFilter, &mut dyn FnMut(u64, u64)) -> Done;
 type Register = fn(Range<usize>, Arc<dyn Serve>) -> Result<Registration, RegisterError>;
 type OnRange = fn(&SharedMemory, PageRange) -> Done;
@@ -36,7 +37,8 @@ type Protect = fn(&Uffd, u64, usize, bool) -> Result<Outcome, SysError>;
 
 const _: () = {
     let _: fn(Range<usize>) -> Result<AccessedBits, SysError> = AccessedBits::open;
-    let _: fn(&mut AccessedBits, &mut [u16]) -> Result<Look, SysError> = AccessedBits::look;
+    let _: LookAt = AccessedBits::look;
+    let _: fn(&AccessedBits) -> TouchCosts = AccessedBits::costs;
 
     let _: fn() -> usize = cpu::current;
     let _: fn() -> usize = cpu::count;

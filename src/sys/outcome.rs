@@ -22,11 +22,28 @@ pub(crate) enum Outcome {
 /// What the counts of a look at accessed bits are worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// The counts are of the whole time since the last look.
+    /// The counts are of the whole time since the arena's last look that cleared the bits, or since the last
+    /// interrupted look if that is later.
     Whole,
     /// Another agent has cleared the bits in between, or this is the first look: a count may be too
     /// small. A region without references may have been referenced.
     Interrupted,
+}
+
+/// What tracking adds to the time of a touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TouchCosts {
+    /// Nanoseconds that the processor needs to set a cleared accessed bit. It may need the hypervisor for that.
+    pub(crate) bit_nanos: u64,
+    /// Nanoseconds of a minor fault on shared memory.
+    pub(crate) fault_nanos: u64,
+}
+
+/// The largest costs seen: in a virtual machine whose page tables the hypervisor shadows.
+impl Default for TouchCosts {
+    fn default() -> Self {
+        Self { bit_nanos: 500, fault_nanos: 1000 }
+    }
 }
 
 /// Combines a call's result with the struct's count of bytes done.

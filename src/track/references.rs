@@ -10,7 +10,8 @@
 use super::Core;
 use crate::prim::{PageRange, REGION_PAGES};
 use crate::sys::SysError;
-use crate::sys::accessed::{AccessedBits, Look};
+use crate::sys::accessed::{AccessedBits, Look, TouchCosts};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// The most units with an advice of their own: each makes two mappings, and the default limit is 65,530.
@@ -24,8 +25,10 @@ const MAX_UNIT_SHIFT: u32 = 12;
 pub(crate) struct References {
     core: Arc<Core>,
     bits: AccessedBits,
-    /// For each region how many of its pages were referenced before the last look.
+    /// For each region how many of its pages the last look found referenced.
     referenced: Vec<u16>,
+    /// The same, of the last look that cleared the bits.
+    cleared: Vec<u16>,
     /// Whether each region rests.
     resting: Vec<bool>,
     /// log2 of the number of regions in a unit, which is a mapping or a part of one.
@@ -54,6 +57,7 @@ impl References {
             core: Arc::clone(core),
             bits,
             referenced: Vec::new(),
+            cleared: Vec::new(),
             resting: Vec::new(),
             unit_shift: 0,
             units: Vec::new(),
@@ -61,16 +65,41 @@ impl References {
         })
     }
 
-    /// Reads the accessed bits of the first `regions` regions, and clears them.
-    pub(crate) fn look(&mut self, regions: usize) -> Result<Look, SysError> {
+    /// Reads the accessed bits of the first `regions` regions, and clears all if `clears` says so of the number
+    /// of referenced pages.
+    pub(crate) fn look(
+        &mut self,
+        regions: usize,
+        clears: &dyn Fn(u64) -> bool,
+    ) -> Result<Look, SysError> {
         self.referenced.clear();
         self.referenced.resize(regions, 0);
-        self.bits.look(&mut self.referenced)
+        let cleared = Cell::new(false);
+        let clears = |pages| {
+            cleared.set(clears(pages));
+            cleared.get()
+        };
+        let look = self.bits.look(&mut self.referenced, &clears)?;
+        if cleared.get() {
+            self.cleared.clone_from(&self.referenced);
+        }
+        Ok(look)
     }
 
-    /// How many pages of a resting region were referenced before the last look, since the one before it.
+    /// What a touch costs the program.
+    pub(crate) fn costs(&self) -> TouchCosts {
+        self.bits.costs()
+    }
+
+    /// Whether a page of a region was referenced between the last look that cleared the bits, before the last
+    /// look, and the last look.
+    pub(crate) fn is_referenced(&self, region: usize) -> bool {
+        self.referenced.get(region).is_some_and(|pages| *pages > 0)
+    }
+
+    /// How many pages of a resting region the program references between two looks that clear the bits.
     pub(crate) fn of(&self, region: usize) -> usize {
-        self.referenced.get(region).map_or(0, |pages| usize::from(*pages))
+        self.cleared.get(region).map_or(0, |pages| usize::from(*pages))
     }
 
     /// The regions that rest.

@@ -3,8 +3,11 @@
 //! The processor sets a bit in a page's page-table entry when it uses the entry. The line `Referenced:` of
 //! smaps counts the set bits of each mapping; writing `3` to clear_refs clears them in all mappings of files
 //! (`Documentation/filesystems/proc.rst`). An arena is a memfd, so `3` skips the program's anonymous memory.
-//! A look reads the counts, then clears the bits. The counts are per region if each region is a mapping of
-//! its own ([`SharedMemory::set_apart`](super::memory::SharedMemory::set_apart)).
+//! A look reads the counts, and may then clear the bits. The counts are per region if each region is a mapping
+//! of its own ([`SharedMemory::set_apart`](super::memory::SharedMemory::set_apart)).
+//!
+//! To read costs the program nothing. After a clear the processor has to set the bit of each page again that
+//! the program touches, which a [`TouchMeter`] times.
 //!
 //! # Accessed bits are advice
 //!
@@ -27,6 +30,7 @@
 
 use super::descriptor::Descriptor;
 use super::smaps::{SmapsParser, add_shares};
+use super::touch_meter::TouchMeter;
 use super::view::View;
 use crate::prim::PAGE_SIZE;
 use crate::prim::geometry::REGION_BYTES;
@@ -41,7 +45,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-pub(crate) use crate::sys::outcome::Look;
+pub(crate) use crate::sys::outcome::{Look, TouchCosts};
 
 /// The text that one read asks for. The kernel gives about a page at a time.
 const BUFFER: usize = 64 << 10;
@@ -65,6 +69,9 @@ pub(crate) struct AccessedBits {
     /// Identifies the arena in the registry.
     id: u64,
     buffer: Box<[u8]>,
+    /// None if the kernel had no memory for it.
+    meter: Option<TouchMeter>,
+    costs: TouchCosts,
 }
 
 impl AccessedBits {
@@ -86,16 +93,27 @@ impl AccessedBits {
         )?;
         let generation = Generation::current()?;
         let id = lock(&REGISTRY, "open(/proc/self/smaps)")?.add(addresses, generation);
-        Ok(Self { smaps, clear_refs, id, buffer: vec![0; BUFFER].into() })
+        let buffer = vec![0; BUFFER].into();
+        let (meter, costs) = (TouchMeter::new().ok(), TouchCosts::default());
+        Ok(Self { smaps, clear_refs, id, buffer, meter, costs })
     }
 
-    /// Reads how many pages of each region were referenced since the arena's last look, and clears the
-    /// accessed bits of all regions. `referenced` gets a count (0 to 512) for each region from the arena's
-    /// first on. The look does not read the regions beyond.
+    /// What a touch costs the program, as of the last look that cleared the bits.
+    pub(crate) fn costs(&self) -> TouchCosts {
+        self.costs
+    }
+
+    /// Reads how many pages of each region were referenced since the arena's last look that cleared the bits.
+    /// `referenced` gets a count (0 to 512) for each region from the arena's first on. The look does not read
+    /// the regions beyond. Clears the accessed bits of all regions if `clears` says so of the counts' sum.
     ///
     /// Waits up to a second for another arena's look, then fails with EBUSY. Fails with ENODATA if smaps
     /// does not have the arena's mappings with their counts. A look that fails clears nothing.
-    pub(crate) fn look(&mut self, referenced: &mut [u16]) -> Result<Look, SysError> {
+    pub(crate) fn look(
+        &mut self,
+        referenced: &mut [u16],
+        clears: &dyn Fn(u64) -> bool,
+    ) -> Result<Look, SysError> {
         let mut registry = lock(&REGISTRY, READ)?;
         let registry = &mut *registry;
         // A forked child has inherited the entry of its parent's arena, or removed it.
@@ -105,8 +123,16 @@ impl AccessedBits {
         if !registry.arenas[arena].is_covered() {
             return Err(SysError::new(READ, libc::ENODATA));
         }
-        self.clear()?;
-        Ok(registry.finish(arena, referenced))
+        registry.arenas[arena].give(referenced);
+        let cleared = clears(referenced.iter().map(|count| u64::from(*count)).sum());
+        if cleared {
+            self.clear()?;
+        }
+        let look = registry.finish(arena, cleared);
+        if cleared && let Some(costs) = self.meter.as_ref().and_then(TouchMeter::measure) {
+            self.costs = costs;
+        }
+        Ok(look)
     }
 
     fn read(&mut self, registry: &mut Registry) -> Result<(), SysError> {
@@ -194,13 +220,13 @@ struct Entry {
     generation: Generation,
     start: u64,
     /// For each region that the arena's last look asked for: the largest count that a look of another
-    /// arena has read since.
+    /// arena has read and cleared since this arena's last clear.
     pending: Vec<u16>,
     /// The counts of the current look.
     current: Vec<u16>,
     /// The mappings up to this address have been counted in the current look.
     counted_to: u64,
-    /// Another arena's look has cleared the bits since the last look.
+    /// Another arena's look has cleared the bits since this arena's last clear.
     cleared_by_another_arena: bool,
     /// The next look is [`Look::Interrupted`].
     interrupted: bool,
@@ -238,7 +264,7 @@ impl Entry {
         self.current.resize(regions, 0);
     }
 
-    /// Keeps the counts of a look of another arena.
+    /// Keeps the counts of another arena's look, which has cleared the bits.
     fn keep(&mut self) {
         self.interrupted |= !self.is_covered();
         self.cleared_by_another_arena = true;
@@ -247,13 +273,20 @@ impl Entry {
         }
     }
 
-    /// Gives the counts of this arena's look, and the larger ones that other looks have read.
-    fn take(&mut self, referenced: &mut [u16]) -> Look {
-        let counts = self.pending.iter_mut().zip(&self.current);
+    /// Gives the counts of this arena's look, or the larger ones that looks of other arenas have read.
+    fn give(&self, referenced: &mut [u16]) {
+        let counts = self.pending.iter().zip(&self.current);
         for (count, (pending, current)) in referenced.iter_mut().zip(counts) {
-            *count = std::mem::take(pending).max(*current);
+            *count = *pending.max(current);
         }
-        self.cleared_by_another_arena = false;
+    }
+
+    /// Ends this arena's look.
+    fn finish(&mut self, cleared: bool) -> Look {
+        if cleared {
+            self.pending.fill(0);
+            self.cleared_by_another_arena = false;
+        }
         if std::mem::take(&mut self.interrupted) { Look::Interrupted } else { Look::Whole }
     }
 }
@@ -313,22 +346,26 @@ impl Registry {
         self.canary.iter_mut().for_each(|canary| canary.count(mapping, bytes));
     }
 
-    /// Ends a look, after the bits have been cleared.
-    fn finish(&mut self, arena: usize, referenced: &mut [u16]) -> Look {
+    /// Ends a look, after the bits have perhaps been cleared.
+    fn finish(&mut self, arena: usize, cleared: bool) -> Look {
         let end = self.end();
         if let Some(canary) = &mut self.canary {
             // Above the end the look has not read the canary.
             let dead = (canary.address() as u64) < end && !canary.is_alive();
             self.arenas.iter_mut().for_each(|arena| arena.interrupted |= dead);
-            canary.revive();
+            if dead || cleared {
+                canary.revive();
+            }
         }
-        let others = self.arenas.iter_mut().enumerate().filter(|(other, _)| *other != arena);
-        others.for_each(|(_, other)| other.keep());
-        self.arenas[arena].take(referenced)
+        if cleared {
+            let others = self.arenas.iter_mut().enumerate().filter(|(other, _)| *other != arena);
+            others.for_each(|(_, other)| other.keep());
+        }
+        self.arenas[arena].finish(cleared)
     }
 }
 
-/// Two pages of shared memory that a look touches after it has cleared the bits.
+/// Two pages of shared memory that a look touches after the bits were cleared, by it or by another agent.
 ///
 /// If their bits are not set at the next look, another agent of the process has cleared the bits in between:
 /// a debugger, `damo`, or another copy of this library. The agent is not noticed if it clears them during a
@@ -412,6 +449,11 @@ pub(in crate::sys) mod tests {
     use crate::sys::memory::SharedMemory;
     use std::fs;
 
+    /// For looks that clear the bits.
+    pub(in crate::sys) fn always(_: u64) -> bool {
+        true
+    }
+
     static ALONE: Mutex<()> = Mutex::new(());
 
     /// Each test of accessed bits holds this, because one of them clears the bits of all.
@@ -429,7 +471,7 @@ pub(in crate::sys) mod tests {
         }
         let start = memory.base().addr();
         let looked = AccessedBits::open(start..start + memory.len()).and_then(|mut bits| {
-            let first = bits.look(&mut vec![0; regions])?;
+            let first = bits.look(&mut vec![0; regions], &always)?;
             assert_eq!(first, Look::Interrupted, "the first look");
             Ok(bits)
         });
@@ -471,7 +513,7 @@ pub(in crate::sys) mod tests {
         for _ in 0..5 {
             touch();
             let mut counts = vec![9; expected.len()];
-            let look = bits.look(&mut counts).unwrap();
+            let look = bits.look(&mut counts, &always).unwrap();
             let as_bools = |counts: &[u16]| counts.iter().map(|&n| n > 0).collect::<Vec<_>>();
             let same =
                 if exact { counts == expected } else { as_bools(&counts) == as_bools(expected) };
@@ -551,7 +593,7 @@ pub(in crate::sys) mod tests {
                     thread::yield_now();
                 }
                 let mut counts = [0; 2];
-                bits.look(&mut counts).unwrap();
+                bits.look(&mut counts, &always).unwrap();
                 assert_eq!(counts[0], 0);
                 seen += usize::from(counts[1] > 0);
             }
@@ -570,8 +612,8 @@ pub(in crate::sys) mod tests {
             return;
         };
         // The second arena's canary may have replaced that of the first.
-        ones.look(&mut [0; 4]).unwrap();
-        others.look(&mut [0; 3]).unwrap();
+        ones.look(&mut [0; 4], &always).unwrap();
+        others.look(&mut [0; 3], &always).unwrap();
         expect(&mut others, &[1, 0, 2], || {
             flush(&one);
             flush(&other);
@@ -587,9 +629,9 @@ pub(in crate::sys) mod tests {
         });
         // A look of more regions than before, of which the other arena's look has counted some.
         let mut counts = [0; 3];
-        others.look(&mut counts[..1]).unwrap();
-        ones.look(&mut [0; 4]).unwrap();
-        assert_eq!(others.look(&mut counts), Ok(Look::Interrupted));
+        others.look(&mut counts[..1], &always).unwrap();
+        ones.look(&mut [0; 4], &always).unwrap();
+        assert_eq!(others.look(&mut counts, &always), Ok(Look::Interrupted));
         drop(others);
         drop(other);
         expect(&mut ones, &[0; 4], || flush(&one));
@@ -608,15 +650,15 @@ pub(in crate::sys) mod tests {
             registry.canary.as_ref().is_some_and(|canary| canary.address() < memory.base().addr())
         };
         assert!(below(&lock(&REGISTRY, READ).unwrap(), &one), "the arena has no canary");
-        ones.look(&mut [0; 2]).unwrap();
-        others.look(&mut [0; 2]).unwrap();
+        ones.look(&mut [0; 2], &always).unwrap();
+        others.look(&mut [0; 2], &always).unwrap();
         expect(&mut ones, &[0, 1], || {
             flush(&one);
             write(&one, REGION_PAGES);
         });
         clear_references(ones.clear_refs.number()).unwrap();
-        assert_eq!(ones.look(&mut [0; 2]), Ok(Look::Interrupted));
-        assert_eq!(others.look(&mut [0; 2]), Ok(Look::Interrupted));
+        assert_eq!(ones.look(&mut [0; 2], &always), Ok(Look::Interrupted));
+        assert_eq!(others.look(&mut [0; 2], &always), Ok(Look::Interrupted));
         expect(&mut ones, &[0, 0], || flush(&one));
         expect(&mut others, &[0, 0], || ());
     }
@@ -648,7 +690,7 @@ pub(in crate::sys) mod tests {
             return;
         };
         let is_stale = |bits: &mut AccessedBits| {
-            bits.look(&mut [0; 2]).is_err_and(|e| e.errno() == libc::ESTALE)
+            bits.look(&mut [0; 2], &always).is_err_and(|e| e.errno() == libc::ESTALE)
         };
         let status = crate::common::child::fork(|| {
             let is_gone = is_stale(&mut bits);
@@ -656,7 +698,9 @@ pub(in crate::sys) mod tests {
             flush(&memory);
             write(&memory, REGION_PAGES);
             let mut counts = [0; 2];
-            let whole = own.look(&mut counts) == Ok(Look::Whole) && counts[0] == 0 && counts[1] > 0;
+            let whole = own.look(&mut counts, &always) == Ok(Look::Whole)
+                && counts[0] == 0
+                && counts[1] > 0;
             i32::from(whole && is_gone && is_stale(&mut bits))
         });
         assert_eq!(status.code(), Some(1), "{status:?}");
@@ -674,9 +718,9 @@ pub(in crate::sys) mod tests {
             return;
         };
         drop(memory);
-        let error = bits.look(&mut [0; 3]).unwrap_err();
+        let error = bits.look(&mut [0; 3], &always).unwrap_err();
         assert_eq!((error.call(), error.errno()), (READ, libc::ENODATA));
-        assert_eq!(bits.look(&mut []), Ok(Look::Whole));
+        assert_eq!(bits.look(&mut [], &always), Ok(Look::Whole));
     }
 
     #[test]
@@ -691,7 +735,7 @@ pub(in crate::sys) mod tests {
             // SAFETY: both are open descriptors; the file at the second is closed.
             assert!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&other), number) } >= 0);
         }
-        assert_eq!(bits.look(&mut [0]).unwrap_err().errno(), libc::EBADF);
+        assert_eq!(bits.look(&mut [0], &always).unwrap_err().errno(), libc::EBADF);
         for number in [bits.clear_refs.number(), bits.smaps.number()] {
             // SAFETY: opened by `dup2` above, and closed once: `bits` closes only its own files.
             unsafe { libc::close(number) };

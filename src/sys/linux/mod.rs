@@ -15,5 +15,6 @@ pub(crate) mod signals;
 mod smaps;
 mod stderr;
 pub(crate) mod thread;
+mod touch_meter;
 pub(crate) mod uffd;
 mod view;

@@ -8,7 +8,7 @@ use crate::sys::error::SysError;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use crate::sys::outcome::Look;
+pub(crate) use crate::sys::outcome::{Look, TouchCosts};
 
 /// The accessed bits of the simulated kernel's only arena.
 #[derive(Debug)]
@@ -23,9 +23,17 @@ impl AccessedBits {
         Ok(Self { kernel: Kernel::current(), addresses, has_looked: false })
     }
 
-    /// Counts region by region, then clears all bits. Other threads may run in between, and their
-    /// references are lost.
-    pub(crate) fn look(&mut self, referenced: &mut [u16]) -> Result<Look, SysError> {
+    pub(crate) fn costs(&self) -> TouchCosts {
+        TouchCosts::default()
+    }
+
+    /// Counts region by region, then clears all bits if `clears` says so. Other threads may run in between,
+    /// and their references are lost.
+    pub(crate) fn look(
+        &mut self,
+        referenced: &mut [u16],
+        clears: &dyn Fn(u64) -> bool,
+    ) -> Result<Look, SysError> {
         let all = PageRange::within(self.addresses.start - BASE, self.addresses.len());
         let bytes = (referenced.len() * REGION_BYTES).min(self.addresses.len());
         let asked = PageRange::within(self.addresses.start - BASE, bytes);
@@ -43,11 +51,13 @@ impl AccessedBits {
                 region.iter().map(counts).sum()
             });
         }
-        self.kernel.exclusively(|state| {
-            for page in all.iter() {
-                state.page(page).referenced = false;
-            }
-        });
+        if clears(referenced.iter().map(|count| u64::from(*count)).sum()) {
+            self.kernel.exclusively(|state| {
+                for page in all.iter() {
+                    state.page(page).referenced = false;
+                }
+            });
+        }
         let first = !std::mem::replace(&mut self.has_looked, true);
         let interrupted = first || injected == Some(Injected::Interrupted);
         Ok(if interrupted { Look::Interrupted } else { Look::Whole })
