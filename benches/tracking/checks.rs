@@ -77,6 +77,7 @@ fn loads_rest_and_change_halves_in_time() {
     assert_eq!(timing(Load::Turns, 30).length, Duration::from_secs(32));
     assert_eq!(timing(Load::Idle, 30).cold_age, Duration::from_secs(4));
     assert_eq!(timing(Load::Idle, 3).cold_age, Duration::from_secs(1));
+    assert_eq!(timing(Load::Warm, 30).settle, Duration::from_secs(27));
 }
 
 fn each_region_has_one_warm_page() {

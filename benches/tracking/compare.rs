@@ -108,6 +108,7 @@ fn measure(setup: &Setup, watch: Watch, seed: u64) -> Result<(Measured, usize), 
         Ok(damon + library_time()?)
     };
 
+    setup.settle(&words);
     let (figures, faults, time) = (figures(&arena), minor_faults()?, background()?);
     let start = Instant::now();
     let done = setup.touch(&words, seed)?;
@@ -163,7 +164,7 @@ fn estimate(options: &Options, sizes: &[(f64, f64)], watches: usize) -> Duration
     let one = |load: Load, gib: f64| {
         let setup = crate::loads::Timing::new(load, gib, options.length);
         // To fill the memory and to compare it takes a few seconds per GiB.
-        setup.length + Duration::from_secs_f64(4.0 * gib)
+        setup.settle + setup.length + Duration::from_secs_f64(4.0 * gib)
     };
     let all = options.loads.iter().flat_map(|load| sizes.iter().map(|(gib, _)| one(*load, *gib)));
     all.sum::<Duration>() * (options.alternations * watches) as u32

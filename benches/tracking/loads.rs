@@ -75,6 +75,8 @@ impl Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timing {
     pub(crate) length: Duration,
+    /// For how long the load runs before it is measured.
+    pub(crate) settle: Duration,
     pub(crate) on: Duration,
     pub(crate) off: Duration,
     /// The time after which the load goes on to its next group.
@@ -98,6 +100,7 @@ impl Timing {
         let second = Duration::from_secs(1);
         let mut timing = Self {
             length: wanted,
+            settle: Duration::ZERO,
             on: HOUR * 24,
             off: Duration::ZERO,
             phase: HOUR * 24,
@@ -108,7 +111,11 @@ impl Timing {
             Load::Phases => timing.phase = scaled(10.0),
             Load::Turns => (timing.on, timing.off) = (scaled(8.0), scaled(8.0)),
             Load::Bursts => (timing.on, timing.off) = (scaled(1.0), scaled(2.0)),
-            Load::Warm => timing.cold_age = HOUR,
+            Load::Warm => {
+                timing.cold_age = scaled(12.0);
+                // The idle memory is cold after two cold ages at most. Evicting a GiB takes about 1.5 s.
+                timing.settle = timing.cold_age * 2 + scaled(3.0 * gib);
+            }
             Load::Zipf | Load::OnePerRegion | Load::Idle => {
                 timing.scan_interval = scaled(0.1);
                 // Evicting a GiB takes the evictor about 1.5 s.

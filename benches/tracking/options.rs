@@ -41,8 +41,9 @@ Loads, by one thread. All reads follow a random cycle, so that each read depends
   phases     reads of one half; the half changes every 10 s
   turns      8 s of reads, 8 s of rest; the throughput is that of the reads
   bursts     1 s of reads, 2 s of rest
-  warm       reads of 256 MiB (of half if that is less), the rest idle; nothing is evicted
-             The loads up to here evict nothing: their cold age is a minute, that of warm an hour.
+             The loads up to here evict nothing: their cold age is a minute.
+  warm       reads of 256 MiB (of half if that is less), the rest idle. The cold age is 12 s, and the
+             rest is evicted before the measurement begins.
   zipf       objects of 4 KiB, Zipf 0.99, scattered. Slow, so that most objects are cold: see
              --zipf-share. The throughput is that of the time in the reads.
   one_per_region   reads of one page in each 2 MiB

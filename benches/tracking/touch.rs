@@ -35,6 +35,15 @@ pub(crate) struct Done {
 }
 
 impl Setup {
+    /// Runs the load for as long as it needs before it is measured.
+    pub(crate) fn settle(&self, words: &[AtomicU64]) {
+        let mut cursors = self.layout.first_words();
+        let groups = cursors.len();
+        drive(&self.timing, self.timing.settle, groups, &mut Done::default(), |group, _| {
+            cursors[group] = black_box(walk(words, cursors[group], BATCH));
+        });
+    }
+
     pub(crate) fn touch(&self, words: &[AtomicU64], seed: u64) -> Result<Done, Trouble> {
         if let Some(objects) = &self.objects {
             return read_objects(words, objects, &self.timing, seed);

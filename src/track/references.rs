@@ -187,3 +187,44 @@ impl Drop for References {
         let _ = self.set_apart(self.core.backing.all(), false);
     }
 }
+
+#[cfg(test)]
+#[cfg(not(thermocline_sim))]
+mod tests {
+    use super::*;
+    use crate::common;
+    use crate::prim::PAGE_SIZE;
+    use crate::sys::accessed::tests::alone;
+    use crate::sys::backing::FaultDelivery;
+
+    #[test]
+    fn neighbours_share_a_mapping_when_there_are_more_than_the_kernel_allows() {
+        const TEST: &str = "neighbours_share_a_mapping";
+        const REGIONS: usize = 2 * MOST_APART + 700;
+        let _alone = alone();
+        for kind in common::trackers(TEST) {
+            let bytes = REGIONS * REGION_PAGES * PAGE_SIZE;
+            let core = Core::new(bytes, kind, 0, FaultDelivery::Messages(1), 64 << 20).unwrap();
+            let core = Arc::new(core);
+            let mut it = match References::start(&core) {
+                Ok(references) => references,
+                Err(e) => return common::skip(TEST, "accessed bits", &e.to_string()),
+            };
+            (0..100).for_each(|region| it.set_resting(region, true));
+            assert_eq!((it.unit_shift, it.apart), (0, 50), "each region has a mapping of its own");
+            (100..REGIONS).for_each(|region| it.set_resting(region, true));
+            assert_eq!((it.unit_shift, it.apart), (1, REGIONS / 4));
+            let keeper = core.backing.keeper();
+            keeper.call(|| it.look(REGIONS, &|_| true)).unwrap();
+            let address = core.backing.addresses().start + 7 * REGION_PAGES * PAGE_SIZE;
+            let uffd = &core.backing.uffds()[0];
+            keeper.call(|| uffd.zeropage(address as u64, PAGE_SIZE)).unwrap();
+            assert_eq!(keeper.call(|| it.look(REGIONS, &|_| true)), Ok(Look::Whole));
+            let found: Vec<_> = (0..REGIONS).filter(|region| it.is_referenced(*region)).collect();
+            assert!(found.iter().all(|region| region / 2 == 3) && !found.is_empty(), "{found:?}");
+            (0..REGIONS).for_each(|region| it.set_resting(region, false));
+            assert_eq!(it.apart, 0);
+            assert_eq!(core.counters.accessed_errors.get(), 0);
+        }
+    }
+}

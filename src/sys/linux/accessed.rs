@@ -442,7 +442,7 @@ impl Canary {
 }
 
 #[cfg(test)]
-pub(in crate::sys) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::common::skip;
     use crate::prim::{PageRange, REGION_PAGES};
@@ -450,14 +450,14 @@ pub(in crate::sys) mod tests {
     use std::fs;
 
     /// For looks that clear the bits.
-    pub(in crate::sys) fn always(_: u64) -> bool {
+    fn always(_: u64) -> bool {
         true
     }
 
     static ALONE: Mutex<()> = Mutex::new(());
 
     /// Each test of accessed bits holds this, because one of them clears the bits of all.
-    pub(in crate::sys) fn alone() -> MutexGuard<'static, ()> {
+    pub(crate) fn alone() -> MutexGuard<'static, ()> {
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
