@@ -186,7 +186,11 @@
 //!   touch of them. The age of such a page counts from the last look that saw the region referenced.
 //! * The region is thin: less than seven eighths of its resident pages were referenced. The evictor arms the
 //!   thinnest first, within the other half of the tracking budget.
-//! * The arena is above its limit, and the armed regions have too few old pages.
+//! * The arena is above its limit, and the armed regions have too few old pages. The evictor then looks for idle
+//!   regions, for a tenth of its time at most, and arms those first.
+//!
+//! A new region rests. Where the resident pages take more than three quarters of the limit, the evictor arms it at
+//! once and beyond the tracking budget, so that it knows the ages of the pages when it has to choose.
 //!
 //! The evictor scans an armed region eight times in a cold age, a region without touches more seldom, down to
 //! every sixteenth time. It also scans a region when its oldest page reaches the cold age, and always before it

@@ -40,6 +40,11 @@ impl Budget {
         self.limits.resident(self.core.store.held_bytes())
     }
 
+    /// Whether the pages in memory take more than three quarters of the limit.
+    pub(super) fn is_near_limit(&self) -> bool {
+        self.limit().is_some_and(|limit| self.core.table.resident() * 4 > limit * 3)
+    }
+
     /// Pages in memory above the limit.
     pub(super) fn pages_over_limit(&self) -> usize {
         let resident = self.core.table.resident();

@@ -140,7 +140,7 @@ impl Builder {
     /// A quarter of it is for looks at the accessed bits, and a quarter for clearing them: the program's processors
     /// set them again. If that costs more, looks and clears become rarer. The other half is for watching regions
     /// page by page; if there are more such regions, they wait for their turn. Idle memory is then found later.
-    /// While the arena is above a limit the evictor tracks as much as it must. [`Stats::tracking_nanos`] and
+    /// Near a limit and above it the evictor tracks as much as it must. [`Stats::tracking_nanos`] and
     /// [`Stats::tracking_fault_nanos`] have the cost.
     ///
     /// [`Stats::tracking_nanos`]: crate::Stats::tracking_nanos

@@ -156,6 +156,7 @@ impl Loop {
         self.release_free_memory();
         let now = self.now();
         let over = self.budget.pages_over_limit();
+        self.evictor.set_pressed(self.budget.is_near_limit());
         let done = if self.config.zeal {
             self.evict_with_zeal(now)
         } else if over == 0 {
@@ -178,6 +179,9 @@ impl Loop {
     fn plan(&mut self, now: Tick) -> Option<EvictionPlan> {
         let mut plan = None;
         for reach in [Reach::Due, Reach::Wanted, Reach::All] {
+            if reach == Reach::Wanted {
+                self.evictor.look_for_idle(now, self.started.elapsed());
+            }
             let _ = self.evictor.scan(now, reach);
             let resident = self.resolver.core.table.resident();
             let limit = self.budget.limit();

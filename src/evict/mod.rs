@@ -101,6 +101,9 @@ pub(crate) struct Evictor {
     /// The accessed bits, where the system has them.
     resting: Option<Resting>,
     budget: TrackingBudget,
+    /// Whether the arena is close to its limit or above it. The evictor then arms new regions at once, so that it
+    /// knows the ages of their pages when it has to choose.
+    pressed: bool,
     /// The regions in which the last scan found cold pages.
     cold: Vec<(usize, PageRange)>,
     batch: Batch,
@@ -125,11 +128,17 @@ impl Evictor {
             progress: Arc::default(),
             resting: references.map(Resting::new),
             budget: TrackingBudget::new(options.tracking_budget),
+            pressed: false,
             cold: Vec::new(),
             batch: Batch::new(options.zeal),
             cursor: 0,
             scan_cursor: 0,
         })
+    }
+
+    /// Whether the arena is close to its limit or above it, from now on.
+    pub(crate) fn set_pressed(&mut self, pressed: bool) {
+        self.pressed = pressed;
     }
 
     /// The page that the evictor is at while it has claimed pages.

@@ -15,6 +15,8 @@ pub(super) struct Resting {
     references: References,
     /// The time of the next look, from the arena's start.
     next: Duration,
+    /// The time from which a look that the arena's limit asks for may come.
+    next_wanted: Duration,
     /// The tick since which the accessed bits count: that of the last look that cleared them, or that was
     /// interrupted.
     since: Tick,
@@ -40,6 +42,7 @@ impl Resting {
         Self {
             references,
             next: Duration::ZERO,
+            next_wanted: Duration::ZERO,
             since: Tick::default(),
             cleared: None,
             filled: 0,
@@ -54,11 +57,22 @@ impl Evictor {
     /// next look is due.
     pub(crate) fn look(&mut self, now: Tick, elapsed: Duration) {
         self.budget.accrue(elapsed);
-        if self.resting.as_ref().is_none_or(|resting| elapsed < resting.next) {
-            return;
+        if self.resting.as_ref().is_some_and(|resting| resting.next <= elapsed) {
+            self.look_now(now, elapsed, false);
         }
+    }
+
+    /// Looks at the accessed bits and clears them, beyond the tracking budget: the arena is above its limit, and
+    /// idle regions are the first to evict. Looks take a tenth of the evictor's time at most.
+    pub(crate) fn look_for_idle(&mut self, now: Tick, elapsed: Duration) {
+        if self.resting.as_ref().is_some_and(|resting| resting.next_wanted <= elapsed) {
+            self.look_now(now, elapsed, true);
+        }
+    }
+
+    fn look_now(&mut self, now: Tick, elapsed: Duration, wanted: bool) {
         let started = thread::cpu_time();
-        let looked = self.try_look(now, elapsed);
+        let looked = self.try_look(now, elapsed, wanted);
         let nanos = nanos_since(started);
         let counters = &self.core.counters;
         counters.tracking_nanos.add(nanos);
@@ -78,9 +92,10 @@ impl Evictor {
             return;
         }
         resting.next = elapsed + self.budget.look_interval(nanos, self.options.look_interval);
+        resting.next_wanted = elapsed + Duration::from_nanos(nanos.saturating_mul(10));
     }
 
-    fn try_look(&mut self, now: Tick, elapsed: Duration) -> Result<Look, SysError> {
+    fn try_look(&mut self, now: Tick, elapsed: Duration, wanted: bool) -> Result<Look, SysError> {
         let Some(resting) = &mut self.resting else { return Ok(Look::Whole) };
         let table = &self.core.table;
         let counters = &self.core.counters;
@@ -97,7 +112,7 @@ impl Evictor {
         let clears = |referenced: u64| {
             let bits = referenced.saturating_sub(newly_filled);
             let due = resting.cleared.map(|cleared| cleared + budget.clear_interval(bits));
-            let clears = due.is_none_or(|due| due <= elapsed);
+            let clears = wanted || due.is_none_or(|due| due <= elapsed);
             set_again.set(clears.then_some(bits));
             clears
         };
@@ -180,7 +195,8 @@ impl Evictor {
         let mut stopped_at = None;
         for (region, range) in due {
             let Some(always_arm) = self.is_wanted(region, now, reach) else { continue };
-            if reach == Reach::Due && self.resting.is_some() && !self.budget.allows_scan() {
+            let is_bounded = reach == Reach::Due && self.resting.is_some() && !self.pressed;
+            if is_bounded && !self.budget.allows_scan() {
                 stopped_at = stopped_at.or(Some(region));
                 self.regions.leave_due(region, now);
                 continue;
@@ -199,6 +215,9 @@ impl Evictor {
         };
         let is_watched =
             schedule.is_armed() || schedule.is_idle() || schedule.waits_for_references();
+        if !is_watched && self.pressed {
+            return Some(false);
+        }
         if !is_watched && reach < Reach::All {
             resting.references.set_resting(region, true);
             self.regions.set(region, schedule.resting(now), now);
