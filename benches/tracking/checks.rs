@@ -68,7 +68,7 @@ fn medians_are_in_the_middle() {
 }
 
 fn loads_rest_and_change_halves_in_time() {
-    let timing = |load, seconds| Timing::new(load, 1.0, Duration::from_secs(seconds));
+    let timing = |load, seconds| Timing::new(load, 1.0, Duration::from_secs(seconds), None);
     let at = |load, tenths: u64| timing(load, 30).beat(Duration::from_millis(tenths * 100), 2);
     assert_eq!(at(Load::Bursts, 39), Beat::Touch { group: 0 });
     assert_eq!(at(Load::Bursts, 45), Beat::Rest { left: Duration::from_millis(1500) });
@@ -77,13 +77,19 @@ fn loads_rest_and_change_halves_in_time() {
     assert_eq!(timing(Load::Turns, 30).length, Duration::from_secs(32));
     assert_eq!(timing(Load::Idle, 30).cold_age, Duration::from_secs(4));
     assert_eq!(timing(Load::Idle, 3).cold_age, Duration::from_secs(1));
-    assert_eq!(timing(Load::Warm, 30).settle, Duration::from_secs(27));
+    assert_eq!(timing(Load::Warm, 30).settle, Duration::from_secs(39));
+    let cold_age = Some(Duration::from_secs(40));
+    let timing = Timing::new(Load::Zipf, 1.0, Duration::from_secs(30), cold_age);
+    assert_eq!(
+        (timing.scan_interval, timing.length),
+        (Duration::from_secs(1), 3 * timing.cold_age)
+    );
 }
 
 fn each_region_has_one_warm_page() {
-    let setup = Setup::new(Load::OnePerRegion, 0.03125, Duration::from_secs(30), 64);
+    let setup = Setup::new(Load::OnePerRegion, 0.03125, &Options::default());
     assert_eq!((setup.layout.pages(), setup.untouched.len()), (8192, 8192 - 16));
-    let all = Setup::new(Load::Idle, 0.03125, Duration::from_secs(30), 64);
+    let all = Setup::new(Load::Idle, 0.03125, &Options::default());
     assert_eq!(all.untouched.len(), 8192);
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn compare(options: &Options, out: &mut dyn Write) -> Result<usize, T
                 if memory.is_none() {
                     memory = foreign_memory(foreign)?;
                 }
-                let setup = Setup::new(load, gib, options.length, options.zipf_share);
+                let setup = Setup::new(load, gib, options);
                 let place = Place { gib, foreign };
                 let rows = alternate(&setup, &watches, options.alternations, &mut wrong_pages)?;
                 report.print(place, &setup.timing, &rows, out)?;
@@ -162,7 +162,7 @@ fn sizes_that_fit(options: &Options, out: &mut dyn Write) -> Result<Vec<(f64, f6
 /// About how long all measurements take.
 fn estimate(options: &Options, sizes: &[(f64, f64)], watches: usize) -> Duration {
     let one = |load: Load, gib: f64| {
-        let setup = crate::loads::Timing::new(load, gib, options.length);
+        let setup = crate::loads::Timing::new(load, gib, options.length, options.cold_age);
         // To fill the memory and to compare it takes a few seconds per GiB.
         setup.settle + setup.length + Duration::from_secs_f64(4.0 * gib)
     };

@@ -2,6 +2,7 @@
 
 use crate::common::{HOUR, shuffled};
 use crate::layout::{Layout, page_number};
+use crate::options::Options;
 use crate::zipf::Zipf;
 use std::time::Duration;
 
@@ -93,8 +94,9 @@ pub(crate) enum Beat {
 }
 
 impl Timing {
-    /// The timing of a load of this many GiB that shall last for `wanted`.
-    pub(crate) fn new(load: Load, gib: f64, wanted: Duration) -> Self {
+    /// The timing of a load of this many GiB that shall last for `wanted`. `cold_age` replaces the short cold age
+    /// of a load that evicts.
+    pub(crate) fn new(load: Load, gib: f64, wanted: Duration, cold_age: Option<Duration>) -> Self {
         let scale = (wanted.as_secs_f64() / 12.0).min(1.0);
         let scaled = |seconds: f64| Duration::from_secs_f64(seconds * scale);
         let second = Duration::from_secs(1);
@@ -112,14 +114,15 @@ impl Timing {
             Load::Turns => (timing.on, timing.off) = (scaled(8.0), scaled(8.0)),
             Load::Bursts => (timing.on, timing.off) = (scaled(1.0), scaled(2.0)),
             Load::Warm => {
-                timing.cold_age = scaled(12.0);
-                // The idle memory is cold after two cold ages at most. Evicting a GiB takes about 1.5 s.
-                timing.settle = timing.cold_age * 2 + scaled(3.0 * gib);
+                timing.cold_age = cold_age.unwrap_or(scaled(12.0));
+                // The idle memory is cold after two cold ages at most. Evicting a GiB takes about 1.5 s. Then the
+                // evictor tracks nothing until it has paid its debt to the tracking budget.
+                timing.settle = timing.cold_age * 2 + scaled(3.0 * gib + 12.0);
             }
             Load::Zipf | Load::OnePerRegion | Load::Idle => {
-                timing.scan_interval = scaled(0.1);
                 // Evicting a GiB takes the evictor about 1.5 s.
-                timing.cold_age = scaled(f64::max(4.0, 2.0 * gib));
+                timing.cold_age = cold_age.unwrap_or(scaled(f64::max(4.0, 2.0 * gib)));
+                timing.scan_interval = timing.cold_age / 40;
                 timing.length = wanted.max(timing.cold_age * 3);
             }
             Load::Hot | Load::Stride => {}
@@ -167,9 +170,9 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(load: Load, gib: f64, wanted: Duration, zipf_share: u64) -> Self {
+    pub(crate) fn new(load: Load, gib: f64, options: &Options) -> Self {
         let pages = (gib * PAGES_PER_GIB) as usize / REGION_PAGES * REGION_PAGES;
-        let timing = Timing::new(load, gib, wanted);
+        let timing = Timing::new(load, gib, options.length, options.cold_age);
         let groups = load.groups(pages);
         let mut touched = vec![!load.evicts() || load == Load::Zipf; pages];
         groups.iter().flatten().for_each(|page| touched[*page as usize] = true);
@@ -177,7 +180,7 @@ impl Setup {
         let objects = (load == Load::Zipf).then(|| Objects {
             ranks: Zipf::new(pages),
             pages: shuffled(pages, 7).into_iter().map(page_number).collect(),
-            rate: pages as f64 / zipf_share as f64 / timing.cold_age.as_secs_f64(),
+            rate: pages as f64 / options.zipf_share as f64 / timing.cold_age.as_secs_f64(),
         });
         Self { load, gib, timing, layout: Layout::new(pages, &groups), objects, untouched }
     }

@@ -20,6 +20,7 @@ Options:
   --seconds N        of each measurement, from 1 to 3600 [default: 30]. A load lasts longer if its
                      period or its cold age needs it. Below 12, all times of the loads shrink.
   --alternations N   how often to measure each row, from 1 to 1000 [default: 5]
+  --cold-age N       seconds, from 1 to 3600, of the loads that evict [default: see below]
   --zipf-share N     zipf reads one object in N per cold age, from 1 to 100000 [default: 64]
   --quick            0.25 GiB, no foreign memory, 1 alternation, 2 seconds
   --self-test        checks the benchmark's own calculations, and measures nothing
@@ -48,8 +49,8 @@ Loads, by one thread. All reads follow a random cycle, so that each read depends
              --zipf-share. The throughput is that of the time in the reads.
   one_per_region   reads of one page in each 2 MiB
   idle       no touches
-             The last three have a scan interval of 100 ms and a cold age of 4 s, or of 2 s per GiB if
-             that is more, which gives the evictor time. They last three cold ages at least.
+             The last three have a cold age of 4 s, or of 2 s per GiB if that is more, which gives the
+             evictor time, and forty scan intervals in a cold age. They last three cold ages at least.
 
 Output: lines that begin with '#' describe the machine and the tables. Each row of a table is also a
 line 'tracking load=... gib=... watch=... ratio=...', without the figures that the row lacks. All
@@ -74,7 +75,24 @@ pub(crate) struct Options {
     pub(crate) foreign: Vec<f64>,
     pub(crate) length: Duration,
     pub(crate) alternations: usize,
+    pub(crate) cold_age: Option<Duration>,
     pub(crate) zipf_share: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            loads: Load::ALL.to_vec(),
+            // DAMON belongs to the machine, so it is switched on only if the command names it.
+            watches: vec![Watch::Zap, Watch::Accessed],
+            gib: vec![0.5, 2.0, 8.0, 16.0],
+            foreign: vec![0.0, 8.0],
+            length: Duration::from_secs(30),
+            alternations: 5,
+            cold_age: None,
+            zipf_share: 64,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -90,16 +108,7 @@ impl Task {
     }
 
     pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let mut options = Options {
-            loads: Load::ALL.to_vec(),
-            // DAMON belongs to the machine, so it is switched on only if the command names it.
-            watches: vec![Watch::Zap, Watch::Accessed],
-            gib: vec![0.5, 2.0, 8.0, 16.0],
-            foreign: vec![0.0, 8.0],
-            length: Duration::from_secs(30),
-            alternations: 5,
-            zipf_share: 64,
-        };
+        let mut options = Options::default();
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("load") => {
@@ -124,6 +133,10 @@ impl Task {
                 Long("alternations") => {
                     let many = parser.value()?.parse_with(|n| within(n, 1, 1000))?;
                     options.alternations = usize::try_from(many).unwrap_or(1);
+                }
+                Long("cold-age") => {
+                    let seconds = parser.value()?.parse_with(|n| within(n, 1, 3600))?;
+                    options.cold_age = Some(Duration::from_secs(seconds));
                 }
                 Long("zipf-share") => {
                     options.zipf_share = parser.value()?.parse_with(|n| within(n, 1, 100_000))?;
