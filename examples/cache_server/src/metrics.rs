@@ -70,6 +70,12 @@ impl Collector for Figures {
             ("evicted_clients", "Clients closed because of their memory", totals.evicted_clients),
             ("commands", "Executed commands", totals.commands),
             ("errors", "Requests answered with an error", totals.errors),
+            ("memory_waits", "Commands that waited for memory", totals.waits),
+            (
+                "memory_wait_microseconds",
+                "Time that commands waited for memory",
+                totals.wait_nanos / 1000,
+            ),
             ("received_bytes", "Bytes read from clients", totals.bytes_in),
             ("sent_bytes", "Bytes sent to clients", totals.bytes_out),
             ("keyspace_hits", "Reads of existing keys", events.hits),

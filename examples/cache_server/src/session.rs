@@ -5,7 +5,7 @@ use crate::server::Server;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The part that the connection owns.
 #[derive(Debug)]
@@ -16,6 +16,29 @@ pub struct Session {
     pub replies: Replies,
     /// The server executes no more requests of this client, and closes it after its last reply.
     pub close: bool,
+    /// The wait of the next command for memory.
+    pub wait: Wait,
+}
+
+/// A command's wait for memory.
+#[derive(Debug, Default)]
+pub struct Wait {
+    /// How often the command was told to wait.
+    pub tries: u32,
+    since: Option<Instant>,
+}
+
+impl Wait {
+    pub fn begin_or_continue(&mut self) {
+        self.tries += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Ends the wait, and returns its time if there was one.
+    pub fn end(&mut self) -> Option<Duration> {
+        self.tries = 0;
+        self.since.take().map(|since| since.elapsed())
+    }
 }
 
 /// Whether a client gets replies: `CLIENT REPLY`.
@@ -37,6 +60,7 @@ impl Session {
             authenticated: !server.settings.has_password(),
             replies: Replies::On,
             close: false,
+            wait: Wait::default(),
         }
     }
 

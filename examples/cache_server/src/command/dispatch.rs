@@ -40,7 +40,13 @@ pub fn execute(
     let start = out.len();
     let mut reply = Reply::new(out, session.protocol);
     let Request { args, found } = request;
-    match admit(server, session, args, found) {
+    let admitted = admit(server, session, args, found);
+    if !matches!(admitted, Err(Obstacle::NoRoomYet))
+        && let Some(time) = session.wait.end()
+    {
+        stats.waited(time);
+    }
+    match admitted {
         Ok(entry) => {
             session.client.note_command(entry.index);
             let mut call = Call { server, session, args, reply, now };
@@ -48,7 +54,10 @@ pub fn execute(
             let failed = out.get(start) == Some(&b'-');
             stats.executed(entry.index, failed);
         }
-        Err(Obstacle::NoRoomYet) => return Execution::Later,
+        Err(Obstacle::NoRoomYet) => {
+            session.wait.begin_or_continue();
+            return Execution::Later;
+        }
         Err(Obstacle::Refusal { text, entry }) => {
             reply.error_bytes(&text);
             stats.refused(entry.map(|entry| entry.index));
@@ -98,7 +107,7 @@ fn admit(
         return refuse(if is_off { DEBUG_IS_OFF } else { "NOAUTH Authentication required." });
     }
     if flags.contains(Flags::DENYOOM) {
-        match server.keyspace.make_room() {
+        match server.keyspace.make_room(session.wait.tries) {
             Ok(Room::Ready) => {}
             Ok(Room::Later) => return Err(Obstacle::NoRoomYet),
             Err(_) => return refuse("OOM command not allowed when used memory > 'maxmemory'."),
@@ -150,9 +159,7 @@ mod tests {
 
     fn said(server: &Server, session: &mut Session, args: &[&[u8]]) -> String {
         let mut out = Vec::new();
-        let request = Request { args, found: table().find(args) };
-        let execution = execute(server, session, &server.workers[0], request, 0, &mut out);
-        assert_eq!(execution, Execution::Done);
+        assert_eq!(execute_one(server, session, args, &mut out), Execution::Done);
         out.escape_ascii().to_string()
     }
 
@@ -193,5 +200,48 @@ mod tests {
         assert_eq!((of("select").calls, of("select").failed), (1, 1));
         server.reset_totals();
         assert_eq!(server.totals().commands, 0);
+    }
+
+    /// In an arena that is far above its limit, a command that needs memory runs after a bounded number of tries,
+    /// and other commands run at once.
+    #[test]
+    fn commands_wait_for_memory_a_bounded_number_of_times() {
+        use crate::keyspace::{Keyspace, MAX_TRIES, Options};
+        let arena = thermocline::Arena::builder().plain_memory_fallback(true).build().unwrap();
+        // The process takes more than this, so that the arena gets its smallest limit.
+        let options = Options { memory_limit: Some(1 << 20), ..Options::default() };
+        let server =
+            Server::new(Keyspace::new(arena, options), crate::server::Settings::default(), 1);
+        let (mut session, mut other) = (Session::for_tests(&server), Session::for_tests(&server));
+        let mut waited = 0;
+        // The values do not compress.
+        let mut random = fastrand::Rng::with_seed(1);
+        for n in 0..2000 {
+            let mut value = vec![0; 8192];
+            random.fill(&mut value);
+            let (key, mut tries) = (n.to_string().into_bytes(), 0);
+            let set: [&[u8]; 3] = [b"SET", &key, &value];
+            let mut out = Vec::new();
+            while execute_one(&server, &mut session, &set, &mut out) == Execution::Later {
+                tries += 1;
+                assert_eq!(said(&server, &mut other, &[b"GET", b"missing"]), r"$-1\r\n");
+            }
+            assert_eq!(out, b"+OK\r\n");
+            assert!(tries <= MAX_TRIES, "{tries}");
+            waited += u64::from(tries > 0);
+        }
+        let totals = server.totals();
+        assert_eq!(totals.waits, waited);
+        assert!(server.keyspace.arena().fault_mode().is_none() || waited > 0, "no command waited");
+    }
+
+    fn execute_one(
+        server: &Server,
+        session: &mut Session,
+        args: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Execution {
+        let request = Request { args, found: table().find(args) };
+        execute(server, session, &server.workers[0], request, 0, out)
     }
 }

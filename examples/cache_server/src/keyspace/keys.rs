@@ -89,7 +89,7 @@ impl Keys<'_> {
             return None;
         };
         let record = shard.entry_mut(place).record_mut();
-        let is_hot = space.heat.record_use(record);
+        let is_hot = space.record_use(record) && space.may_promote();
         let is_copy = match space.values.peek(&record.value, buffer) {
             Ok(peek) => matches!(peek, Peek::Copied(_)),
             Err(_) => {
@@ -148,7 +148,7 @@ impl Keys<'_> {
         let (shard, Some(place)) = self.find(key) else {
             return false;
         };
-        space.heat.record_use(shard.entry_mut(place).record_mut());
+        space.record_use(shard.entry_mut(place).record_mut());
         true
     }
 
@@ -169,7 +169,7 @@ impl Keys<'_> {
         // Writing alone does not make a value hot.
         let lane = if record.value.lane() == Lane::Hot { Lane::Hot } else { Lane::Default };
         let value = space.values.put(lane, value)?;
-        space.heat.record_use(record);
+        space.record_use(record);
         space.replace(record, value);
         if let NewExpiry::Set(expiry) = expiry {
             space.set_expiry(shard, place, expiry);
@@ -214,7 +214,7 @@ impl Keys<'_> {
             return Ok(len);
         };
         let record = shard.entry_mut(place).record_mut();
-        space.heat.record_use(record);
+        space.record_use(record);
         let before = record.value.capacity();
         let written = space.values.write(&mut record.value, offset, bytes);
         record.value.form = Form::Edited;

@@ -4,13 +4,15 @@
 //! locks the shards of all its keys at once and in order, so that it is atomic as in Redis, and works
 //! on the [`Keys`]. Expired values are never visible.
 //!
-//! [`heat`] sorts values by use, [`pressure`] keeps the arena within its limit, [`room`] chooses keys to
+//! [`heat`] sorts values by use, [`pressure`] keeps the arena within its limit, [`evict`] chooses keys to
 //! evict, [`scan`] walks through all keys, and [`tend`](Keyspace::tend) does the maintenance, ten times
 //! a second.
 
 mod entry;
+mod evict;
 mod heat;
 mod keys;
+mod pages;
 mod pressure;
 mod room;
 mod scan;
@@ -19,12 +21,15 @@ mod tend;
 mod values;
 
 pub use keys::Keys;
+#[cfg(test)]
+pub use pressure::MAX_TRIES;
 pub use pressure::{Pressure, Room};
 pub use room::Policy;
 pub use shard::Events;
 
 use entry::{Entry, Record};
 use heat::Heat;
+use pages::Pages;
 use parking_lot::Mutex;
 use shard::{Hasher, Place, Shard};
 use std::hash::{BuildHasher, RandomState};
@@ -120,9 +125,11 @@ pub struct Keyspace {
     hasher: Hasher,
     values: Values,
     heat: Heat,
+    pages: Pages,
     /// Bytes of keys and values.
     used: AtomicUsize,
     limits: room::Limits,
+    rounds: evict::Rounds,
     gauge: pressure::Gauge,
     tending: Mutex<Tending>,
     random: AtomicU64,
@@ -135,9 +142,11 @@ impl Keyspace {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: Hasher::default(),
             values: Values::new(&arena),
+            pages: Pages::new(arena.stats().reserved_bytes as usize),
             heat: Heat::new(options.cold_after, options.moves),
             used: AtomicUsize::new(0),
             limits: room::Limits::new(&options),
+            rounds: evict::Rounds::default(),
             gauge: pressure::Gauge::default(),
             tending: Mutex::default(),
             random: AtomicU64::new(RandomState::new().hash_one(0)),
@@ -219,6 +228,7 @@ impl Keyspace {
         if value.lane() == Lane::Hot {
             self.heat.add_hot_bytes(value.capacity());
         }
+        self.pages.record_use(value.address(), self.heat.now());
         let entry = Entry::new(key, value, self.heat.now(), expiry);
         self.used.fetch_add(size_of_entry(&entry), Relaxed);
         shard.insert(&self.hasher, self.hash(key), entry);
@@ -228,6 +238,12 @@ impl Keyspace {
         let (before, after) = shard.set_expiry(place, expiry);
         // Wrapping arithmetic: `after` may be less than `before`.
         self.used.fetch_add(after.wrapping_sub(before), Relaxed);
+    }
+
+    /// Records a use of a value. True if it is hot enough for the hot lane and there is room in it.
+    fn record_use(&self, record: &mut Record) -> bool {
+        self.pages.record_use(record.value.address(), self.heat.now());
+        self.heat.record_use(record)
     }
 
     /// Replaces the value of a key.
@@ -240,6 +256,7 @@ impl Keyspace {
         }
         // Wrapping arithmetic: the new value may be smaller.
         let more = value.capacity().wrapping_sub(record.value.capacity());
+        self.pages.record_use(value.address(), record.used);
         self.used.fetch_add(more, Relaxed);
         self.values.free(mem::replace(&mut record.value, value));
     }

@@ -1,7 +1,6 @@
-//! Chooses the keys to evict.
+//! The policy of eviction, and the limits.
 
-use super::entry::Entry;
-use super::{Expiry, Keyspace, Options, OutOfMemory, SHARDS, UnixMs};
+use super::{Keyspace, Options, UnixMs};
 use clap::ValueEnum;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
@@ -12,18 +11,18 @@ pub enum Policy {
     /// No keys: commands that need memory fail.
     #[value(name = "noeviction")]
     NoEviction,
-    /// The key that was not used for the longest time, approximately.
+    /// The keys that were not used for the longest time, approximately.
     #[default]
     #[value(name = "allkeys-lru")]
     AllKeysLru,
-    /// Any key.
+    /// Any keys.
     #[value(name = "allkeys-random")]
     AllKeysRandom,
-    /// The key with an expiry that was not used for the longest time, approximately.
+    /// The keys with an expiry that were not used for the longest time, approximately.
     VolatileLru,
-    /// Any key that has an expiry.
+    /// Any keys that have an expiry.
     VolatileRandom,
-    /// The key that expires soonest, approximately.
+    /// The keys that expire soonest, approximately.
     VolatileTtl,
 }
 
@@ -42,7 +41,8 @@ impl Policy {
         self != Self::NoEviction
     }
 
-    fn only_volatile(self) -> bool {
+    /// Whether it evicts only keys that have an expiry.
+    pub(super) fn only_volatile(self) -> bool {
         matches!(self, Self::VolatileLru | Self::VolatileRandom | Self::VolatileTtl)
     }
 }
@@ -64,9 +64,6 @@ impl Limits {
         }
     }
 }
-
-/// The number of keys that each eviction chooses from, as `maxmemory-samples`.
-const SAMPLES: usize = 5;
 
 impl Keyspace {
     /// The largest number if there is no limit.
@@ -94,68 +91,14 @@ impl Keyspace {
         self.limits.policy.store(policy as u8, Relaxed);
     }
 
-    /// Evicts the best candidate of a few keys.
-    pub(super) fn evict_one(&self) -> Result<(), OutOfMemory> {
-        let policy = self.policy();
-        if policy == Policy::NoEviction {
-            return Err(OutOfMemory);
-        }
-        let (number, key) = self.worst_of_a_few(policy).ok_or(OutOfMemory)?;
-        let mut shard = self.shards[number].lock();
-        // The key may have been removed meanwhile, which freed its memory.
-        if let Some(place) = shard.find(self.hash(&key), &key) {
-            let entry = shard.remove(place);
-            shard.events.evicted += 1;
-            drop(shard);
-            self.discard(entry);
-        }
-        Ok(())
-    }
-
-    /// The best candidate of a few keys, and its shard.
-    fn worst_of_a_few(&self, policy: Policy) -> Option<(usize, Vec<u8>)> {
-        let start = self.random_below(SHARDS);
-        let mut worst: Option<(u64, usize, Vec<u8>)> = None;
-        let mut seen = 0;
-        for n in 0..SHARDS {
-            let number = (start + n) % SHARDS;
-            let shard = self.shards[number].lock();
-            if shard.len() == 0 || policy.only_volatile() && shard.volatile() == 0 {
-                continue;
-            }
-            let eligible = |entry: &&Entry| !policy.only_volatile() || entry.record().is_volatile();
-            for entry in shard.from(self.random_below(1 << 32)).filter(eligible) {
-                let badness = self.badness(policy, entry);
-                if worst.as_ref().is_none_or(|(worst, ..)| badness > *worst) {
-                    worst = Some((badness, number, entry.key().to_vec()));
-                }
-                seen += 1;
-                if seen == SAMPLES {
-                    return worst.map(|(_, number, key)| (number, key));
-                }
-            }
-        }
-        worst.map(|(_, number, key)| (number, key))
-    }
-
-    fn badness(&self, policy: Policy, entry: &Entry) -> u64 {
-        match policy {
-            Policy::NoEviction | Policy::AllKeysRandom | Policy::VolatileRandom => 0,
-            Policy::AllKeysLru | Policy::VolatileLru => self.heat.idle(entry.record()).into(),
-            Policy::VolatileTtl => match entry.expiry() {
-                Expiry::At(at) => u64::MAX - at.max(0).unsigned_abs(),
-                Expiry::Never => 0,
-            },
-        }
-    }
-
     /// Removes one shard's keys that have expired by `now`, and returns their number.
     pub(super) fn expire(&self, number: usize, now: UnixMs) -> usize {
         let mut shard = self.shards[number].lock();
         if shard.volatile() == 0 {
             return 0;
         }
-        let expired = shard.take_expired(now);
+        let expired = shard.take_where(|entry| entry.has_expired(now));
+        shard.events.expired += expired.len() as u64;
         drop(shard);
         let count = expired.len();
         expired.into_iter().for_each(|entry| self.discard(entry));

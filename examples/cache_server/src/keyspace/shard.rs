@@ -1,7 +1,7 @@
 //! A part of the keys, with one lock.
 
+use super::Expiry;
 use super::entry::Entry;
-use super::{Expiry, UnixMs};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
@@ -119,12 +119,10 @@ impl Shard {
         self.table.iter_mut()
     }
 
-    /// Takes out the expired entries.
-    pub(super) fn take_expired(&mut self, now: UnixMs) -> Vec<Entry> {
-        let taken = self.table.extract_if(|entry| entry.has_expired(now));
-        let taken: Vec<Entry> = taken.collect();
-        self.volatile -= taken.len();
-        self.events.expired += taken.len() as u64;
+    /// Takes out the entries that are selected.
+    pub(super) fn take_where(&mut self, selected: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let taken: Vec<Entry> = self.table.extract_if(|entry| selected(entry)).collect();
+        self.volatile -= taken.iter().filter(|entry| entry.record().is_volatile()).count();
         taken
     }
 

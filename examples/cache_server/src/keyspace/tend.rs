@@ -64,14 +64,16 @@ impl Keyspace {
         let Some(limit) = self.memory_limit() else {
             if tending.budget.take().is_some() {
                 let _ = self.arena().set_memory_limit(None);
+                self.gauge.unlimited();
             }
             return;
         };
-        let stored = self.arena().stats().store_bytes as usize;
+        let stats = self.arena().stats();
+        let (stored, compressed) = (stats.store_bytes as usize, stats.compressed_bytes as usize);
         let left = limit.saturating_sub(tending.footprint.measure().saturating_sub(stored));
         // Fails if the arena evicts nothing.
         let _ = self.arena().set_memory_limit(Some(left.max(MIN_LIMIT)));
-        self.gauge.arena_limit(left.max(MIN_LIMIT));
+        self.gauge.measured(left.max(MIN_LIMIT), compressed);
         tending.budget = Some(left.saturating_sub(stored) / HOT_PART.1 * HOT_PART.0);
     }
 

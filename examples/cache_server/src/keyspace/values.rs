@@ -37,6 +37,11 @@ impl Value {
         self.lane
     }
 
+    /// Where its bytes begin.
+    pub(super) fn address(&self) -> usize {
+        self.start.addr().get()
+    }
+
     /// Counts a value of the hot lane as cold, because its page is not resident.
     pub(super) fn count_as_cold(&mut self) {
         self.lane = Lane::Cold;

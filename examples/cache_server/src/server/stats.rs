@@ -15,6 +15,10 @@ impl Count {
         self.0.store(self.0.load(Relaxed) + n, Relaxed);
     }
 
+    fn raise_to(&self, n: u64) {
+        self.0.store(self.get().max(n), Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -27,6 +31,9 @@ struct Counts {
     bytes_in: Count,
     bytes_out: Count,
     turns: Count,
+    waits: Count,
+    wait_nanos: Count,
+    longest_wait_nanos: Count,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +96,14 @@ impl WorkerStats {
         self.counts.bytes_out.add(bytes as u64);
     }
 
+    /// Counts a command that has waited for memory.
+    pub fn waited(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.counts.waits.add(1);
+        self.counts.wait_nanos.add(nanos);
+        self.counts.longest_wait_nanos.raise_to(nanos);
+    }
+
     pub fn turned(&self) {
         self.counts.turns.add(1);
     }
@@ -115,6 +130,11 @@ pub struct Totals {
     pub bytes_out: u64,
     /// The number of turns of connections.
     pub turns: u64,
+    /// The number of commands that waited for memory, and their times.
+    pub waits: u64,
+    pub wait_nanos: u64,
+    /// Since the start.
+    pub longest_wait_nanos: u64,
     by_command: Vec<CommandTotals>,
 }
 
@@ -127,6 +147,9 @@ impl Totals {
         self.bytes_in += counts.bytes_in.get();
         self.bytes_out += counts.bytes_out.get();
         self.turns += counts.turns.get();
+        self.waits += counts.waits.get();
+        self.wait_nanos += counts.wait_nanos.get();
+        self.longest_wait_nanos = self.longest_wait_nanos.max(counts.longest_wait_nanos.get());
         for (total, counts) in self.by_command.iter_mut().zip(&worker.commands) {
             total.calls += counts.calls.get();
             total.nanos += counts.nanos.get();
@@ -144,6 +167,8 @@ impl Totals {
         self.bytes_in -= earlier.bytes_in;
         self.bytes_out -= earlier.bytes_out;
         self.turns -= earlier.turns;
+        self.waits -= earlier.waits;
+        self.wait_nanos -= earlier.wait_nanos;
         for (total, earlier) in self.by_command.iter_mut().zip(&earlier.by_command) {
             total.calls -= earlier.calls;
             total.nanos -= earlier.nanos;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub fn thermocline(server: &Server, out: &mut String) {
     let memory = Memory::of(server);
     let events = figures::events(server);
+    let totals = server.totals();
     let rate = server.rates.per_second();
     let stats = &memory.stats;
     let quantile = |q| {
@@ -21,6 +22,11 @@ pub fn thermocline(server: &Server, out: &mut String) {
         fault_mode: memory.fault_mode,
         memory_limit: server.settings.memory_limit.load(Relaxed),
         memory_pressure: server.keyspace.pressure().name(),
+        memory_waits: totals.waits,
+        memory_wait_ms_total: totals.wait_nanos / 1_000_000,
+        memory_wait_ms_longest: totals.longest_wait_nanos / 1_000_000,
+        page_waits: stats.limit_waits,
+        page_wait_ms_total: stats.limit_wait_nanos / 1_000_000,
         cold_after_ms: server.settings.cold_after.as_millis(),
         resident_bytes: stats.resident_bytes,
         stored_bytes: stats.stored_bytes,
