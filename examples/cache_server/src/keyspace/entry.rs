@@ -20,8 +20,22 @@ pub(super) struct Record {
     key: u32,
 }
 
-/// An expiry lies between the record and its key. Keys are much shorter than this bit's value.
+/// A deadline lies between the record and its key. Keys are much shorter than this bit's value.
 const VOLATILE: u32 = 1 << 31;
+
+/// When a key expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deadline {
+    pub(super) at: UnixMs,
+    /// The lower bits of its [slot](super::expiries).
+    pub(super) slot: u32,
+}
+
+/// The bytes of a deadline, which is not aligned.
+const DEADLINE: usize = size_of::<UnixMs>() + size_of::<u32>();
+
+/// The bytes of a hash in the wheel of expiries.
+const HASH: usize = 8;
 
 const _: () = assert!(size_of::<Record>() == 24 && align_of::<Record>() == align_of::<UnixMs>());
 
@@ -39,9 +53,9 @@ impl Record {
     }
 }
 
-/// The layout of a record, its expiry if it has one, and its key.
+/// The layout of a record, its deadline if it has one, and its key.
 fn layout(key_len: usize, volatile: bool) -> Layout {
-    let bytes = size_of::<Record>() + size_of::<UnixMs>() * usize::from(volatile) + key_len;
+    let bytes = size_of::<Record>() + DEADLINE * usize::from(volatile) + key_len;
     Layout::from_size_align(bytes, align_of::<Record>()).expect("a key's length")
 }
 
@@ -56,10 +70,10 @@ unsafe impl Send for Entry {}
 
 impl Entry {
     /// An entry last used at `used`. Keys, like all arguments, are shorter than 2 GiB.
-    pub(super) fn new(key: &[u8], value: Value, used: u32, expiry: Expiry) -> Self {
+    pub(super) fn new(key: &[u8], value: Value, used: u32, deadline: Option<Deadline>) -> Self {
         let len = u32::try_from(key.len()).ok().filter(|len| len & VOLATILE == 0);
         let len = len.expect("a key of less than 2 GiB");
-        let volatile = if expiry == Expiry::Never { 0 } else { VOLATILE };
+        let volatile = if deadline.is_some() { VOLATILE } else { 0 };
         let content = Record { value, used, key: len | volatile };
         let layout = content.layout();
         // SAFETY: the layout's size is not zero.
@@ -68,10 +82,9 @@ impl Entry {
         };
         // SAFETY: new memory with room for a record.
         unsafe { record.write(content) };
-        let this = Self { record, owns: PhantomData };
-        if let Expiry::At(at) = expiry {
-            // SAFETY: the layout has room for the expiry.
-            unsafe { this.expiry_place().write(at) };
+        let mut this = Self { record, owns: PhantomData };
+        if let Some(deadline) = deadline {
+            this.set_deadline(deadline);
         }
         // SAFETY: the layout has room for the key at its end.
         unsafe {
@@ -81,16 +94,16 @@ impl Entry {
         this
     }
 
-    /// The address of the expiry, if there is one.
-    fn expiry_place(&self) -> NonNull<UnixMs> {
+    /// The address of the deadline, if there is one.
+    fn deadline_place(&self) -> NonNull<u8> {
         // SAFETY: right after the record, within the allocation or at its end.
         unsafe { self.record.add(1).cast() }
     }
 
     fn key_place(&self) -> NonNull<u8> {
-        let expiries = usize::from(self.record().is_volatile());
-        // SAFETY: after the expiry, if there is one, within the allocation or at its end.
-        unsafe { self.expiry_place().add(expiries).cast() }
+        let before = if self.record().is_volatile() { DEADLINE } else { 0 };
+        // SAFETY: after the deadline, if there is one, within the allocation or at its end.
+        unsafe { self.deadline_place().add(before) }
     }
 
     pub(super) fn key(&self) -> &[u8] {
@@ -108,30 +121,49 @@ impl Entry {
         unsafe { self.record.as_mut() }
     }
 
-    pub(super) fn expiry(&self) -> Expiry {
+    pub(super) fn deadline(&self) -> Option<Deadline> {
         if !self.record().is_volatile() {
-            return Expiry::Never;
+            return None;
         }
-        // SAFETY: `new` has written it.
-        Expiry::At(unsafe { self.expiry_place().read() })
+        let place = self.deadline_place();
+        // SAFETY: `new` has written both.
+        let (at, slot) = unsafe {
+            let slot = place.add(size_of::<UnixMs>()).cast::<u32>();
+            (place.cast::<UnixMs>().read_unaligned(), slot.read_unaligned())
+        };
+        Some(Deadline { at, slot })
+    }
+
+    /// Overwrites the deadline of a volatile entry.
+    pub(super) fn set_deadline(&mut self, deadline: Deadline) {
+        assert!(self.record().is_volatile(), "the entry has no room for a deadline");
+        let place = self.deadline_place();
+        // SAFETY: the entry has room for both.
+        unsafe {
+            place.cast::<UnixMs>().write_unaligned(deadline.at);
+            place.add(size_of::<UnixMs>()).cast::<u32>().write_unaligned(deadline.slot);
+        }
+    }
+
+    pub(super) fn expiry(&self) -> Expiry {
+        self.deadline().map_or(Expiry::Never, |deadline| Expiry::At(deadline.at))
     }
 
     pub(super) fn has_expired(&self, now: UnixMs) -> bool {
-        matches!(self.expiry(), Expiry::At(at) if at <= now)
+        self.deadline().is_some_and(|deadline| deadline.at <= now)
     }
 
-    /// The entry with another expiry.
-    pub(super) fn with_expiry(self, expiry: Expiry) -> Self {
-        if let Expiry::At(at) = expiry
+    /// The entry with another deadline.
+    pub(super) fn with_deadline(mut self, deadline: Option<Deadline>) -> Self {
+        if let Some(deadline) = deadline
             && self.record().is_volatile()
         {
-            // SAFETY: the entry has room for it already.
-            unsafe { self.expiry_place().write(at) };
+            self.set_deadline(deadline);
             return self;
         }
         let used = self.record().used;
         let key = self.key().to_vec();
-        Self::new(&key, self.into_value(), used, expiry)
+        Self::new(&key, self.into_value(), used, deadline)
     }
 
     /// Frees the entry and returns its value.
@@ -142,11 +174,12 @@ impl Entry {
         value
     }
 
-    /// The bytes that the entry takes apart from its value, with the allocator's rounding and a slot in
-    /// the index.
+    /// The bytes that the entry takes apart from its value, with the allocator's rounding, a slot in the
+    /// index, and its hash in the wheel of expiries.
     pub(super) fn overhead(&self) -> usize {
         const SLOT: usize = 16;
-        (self.record().layout().size() + 8).next_multiple_of(16) + SLOT
+        let hash = if self.record().is_volatile() { HASH } else { 0 };
+        (self.record().layout().size() + 8).next_multiple_of(16) + SLOT + hash
     }
 }
 
@@ -179,17 +212,19 @@ mod tests {
         for len in [0, 1, 7, 8, 9, 1000, 100_000] {
             let key: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let value = values.put(Lane::Default, b"value").unwrap();
-            let mut entry = Entry::new(&key, value, 7, Expiry::Never);
-            for expiry in [Expiry::At(5), Expiry::At(UnixMs::MAX), Expiry::Never, Expiry::At(-1)] {
+            let mut entry = Entry::new(&key, value, 7, None);
+            let at = |at| Some(Deadline { at, slot: at as u32 ^ 9 });
+            for deadline in [at(5), at(UnixMs::MAX), None, at(-1)] {
                 let before = entry.overhead();
-                entry = entry.with_expiry(expiry);
+                entry = entry.with_deadline(deadline);
                 assert_eq!((entry.key(), entry.record().used), (&*key, 7));
-                assert_eq!(entry.expiry(), expiry);
-                assert_eq!(entry.record().is_volatile(), expiry != Expiry::Never);
-                assert!(entry.overhead() > len && entry.overhead().abs_diff(before) <= 16);
+                assert_eq!(entry.deadline(), deadline);
+                assert_eq!(entry.record().is_volatile(), deadline.is_some());
+                assert!(entry.overhead() > len && entry.overhead().abs_diff(before) <= 24);
             }
-            entry = entry.with_expiry(Expiry::At(5));
+            entry = entry.with_deadline(at(5));
             assert!(entry.has_expired(5) && !entry.has_expired(4));
+            assert_eq!(entry.expiry(), Expiry::At(5));
             let value = entry.into_value();
             assert_eq!(value.len(), 5);
             values.free(value);

@@ -128,7 +128,6 @@ impl Heat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::Expiry;
     use crate::keyspace::entry::Entry;
     use crate::keyspace::values::Values;
     use thermocline::Arena;
@@ -142,7 +141,7 @@ mod tests {
     fn entry(lane: Lane) -> (Values, Entry) {
         let values = Values::new(&Arena::builder().plain_memory_fallback(true).build().unwrap());
         let value = values.put(lane, b"value").unwrap();
-        (values, Entry::new(b"key", value, 0, Expiry::Never))
+        (values, Entry::new(b"key", value, 0, None))
     }
 
     /// The results of uses at these ticks.

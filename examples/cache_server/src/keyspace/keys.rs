@@ -154,7 +154,7 @@ impl Keys<'_> {
 
     /// Sets a value. If there is no room, the old value stays.
     pub fn set(&mut self, key: &[u8], value: &[u8], expiry: NewExpiry) -> Result<(), OutOfMemory> {
-        let space = self.space;
+        let (space, now) = (self.space, self.now);
         let (shard, place) = self.find(key);
         let Some(place) = place else {
             let value = space.values.put(Lane::Default, value)?;
@@ -162,7 +162,7 @@ impl Keys<'_> {
                 NewExpiry::Keep => Expiry::Never,
                 NewExpiry::Set(expiry) => expiry,
             };
-            space.insert(shard, key, value, expiry);
+            space.insert(shard, key, value, expiry, now);
             return Ok(());
         };
         let record = shard.entry_mut(place).record_mut();
@@ -172,7 +172,7 @@ impl Keys<'_> {
         space.record_use(record);
         space.replace(record, value);
         if let NewExpiry::Set(expiry) = expiry {
-            space.set_expiry(shard, place, expiry);
+            space.set_expiry(shard, place, expiry, now);
         }
         Ok(())
     }
@@ -203,14 +203,14 @@ impl Keys<'_> {
         offset: usize,
         bytes: &[u8],
     ) -> Result<usize, OutOfMemory> {
-        let space = self.space;
+        let (space, now) = (self.space, self.now);
         let (shard, place) = self.find(key);
         let Some(place) = place else {
             let mut value = space.values.put(Lane::Default, &[])?;
             space.values.write(&mut value, offset, bytes)?;
             value.form = Form::Edited;
             let len = value.len();
-            space.insert(shard, key, value, Expiry::Never);
+            space.insert(shard, key, value, Expiry::Never, now);
             return Ok(len);
         };
         let record = shard.entry_mut(place).record_mut();
@@ -235,7 +235,7 @@ impl Keys<'_> {
 
     /// Moves the value and expiry of `from` to `to`, and drops those of `to`. True if `from` existed.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
-        let space = self.space;
+        let (space, now) = (self.space, self.now);
         let (shard, Some(place)) = self.find(from) else {
             return false;
         };
@@ -245,14 +245,14 @@ impl Keys<'_> {
         let value = was.into_value();
         self.remove(to);
         let (shard, _) = self.find(to);
-        space.insert(shard, to, value, expiry);
+        space.insert(shard, to, value, expiry, now);
         true
     }
 
     /// Copies the value, form and expiry of `from` to `to`, and drops those of `to`. True if `from`
     /// existed. If there is no room, the old value of `to` stays.
     pub fn copy(&mut self, from: &[u8], to: &[u8]) -> Result<bool, OutOfMemory> {
-        let space = self.space;
+        let (space, now) = (self.space, self.now);
         let Some(About { expiry, form, .. }) = self.about(from) else {
             return Ok(false);
         };
@@ -265,20 +265,20 @@ impl Keys<'_> {
         match place {
             Some(place) => {
                 space.replace(shard.entry_mut(place).record_mut(), value);
-                space.set_expiry(shard, place, expiry);
+                space.set_expiry(shard, place, expiry, now);
             }
-            None => space.insert(shard, to, value, expiry),
+            None => space.insert(shard, to, value, expiry, now),
         }
         Ok(true)
     }
 
     /// Sets an expiry. True if the key exists. An expiry in the past removes the key.
     pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
-        let space = self.space;
+        let (space, now) = (self.space, self.now);
         let (shard, Some(place)) = self.find(key) else {
             return false;
         };
-        space.set_expiry(shard, place, expiry);
+        space.set_expiry(shard, place, expiry, now);
         // This finds the key expired and removes it.
         self.find(key);
         true

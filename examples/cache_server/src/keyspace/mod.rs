@@ -5,11 +5,12 @@
 //! on the [`Keys`]. Expired values are never visible.
 //!
 //! [`heat`] sorts values by use, [`pressure`] keeps the arena within its limit, [`evict`] chooses keys to
-//! evict, [`scan`] walks through all keys, and [`tend`](Keyspace::tend) does the maintenance, ten times
+//! evict, [`expiries`] finds expired keys, [`scan`] walks through all keys, and [`tend`](Keyspace::tend) does the maintenance, ten times
 //! a second.
 
 mod entry;
 mod evict;
+mod expiries;
 mod heat;
 mod keys;
 mod pages;
@@ -27,7 +28,8 @@ pub use pressure::{Pressure, Room};
 pub use room::Policy;
 pub use shard::Events;
 
-use entry::{Entry, Record};
+use entry::{Deadline, Entry, Record};
+use expiries::Expiries;
 use heat::Heat;
 use pages::Pages;
 use parking_lot::Mutex;
@@ -124,6 +126,7 @@ pub struct Keyspace {
     shards: Box<[Mutex<Shard>]>,
     hasher: Hasher,
     values: Values,
+    expiries: Expiries,
     heat: Heat,
     pages: Pages,
     /// Bytes of keys and values.
@@ -142,6 +145,7 @@ impl Keyspace {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: Hasher::default(),
             values: Values::new(&arena),
+            expiries: Expiries::default(),
             pages: Pages::new(arena.stats().reserved_bytes as usize),
             heat: Heat::new(options.cold_after, options.moves),
             used: AtomicUsize::new(0),
@@ -210,6 +214,7 @@ impl Keyspace {
         // Locks all shards before it clears the first, because it is one command.
         let mut locked: Vec<_> = self.shards.iter().map(|shard| shard.lock()).collect();
         let all: Vec<_> = locked.iter_mut().map(|shard| shard.take_all()).collect();
+        self.expiries.clear();
         drop(locked);
         all.into_iter().flatten().for_each(|entry| self.discard(entry));
         self.arena().trim();
@@ -223,19 +228,37 @@ impl Keyspace {
         (hash >> SHARD_SHIFT) as usize % SHARDS
     }
 
-    /// Inserts a new key with its value.
-    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry) {
+    /// Inserts a new key with its value, at the time `now`.
+    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry, now: UnixMs) {
         if value.lane() == Lane::Hot {
             self.heat.add_hot_bytes(value.capacity());
         }
         self.pages.record_use(value.address(), self.heat.now());
-        let entry = Entry::new(key, value, self.heat.now(), expiry);
+        let hash = self.hash(key);
+        let deadline = self.deadline(hash, expiry, None, now);
+        let entry = Entry::new(key, value, self.heat.now(), deadline);
         self.used.fetch_add(size_of_entry(&entry), Relaxed);
-        shard.insert(&self.hasher, self.hash(key), entry);
+        shard.insert(&self.hasher, hash, entry);
     }
 
-    fn set_expiry(&self, shard: &mut Shard, place: Place, expiry: Expiry) {
-        let (before, after) = shard.set_expiry(place, expiry);
+    /// The deadline of a key that expires as `expiry` says, and enters it in the wheel.
+    fn deadline(
+        &self,
+        hash: u64,
+        expiry: Expiry,
+        before: Option<Deadline>,
+        now: UnixMs,
+    ) -> Option<Deadline> {
+        match expiry {
+            Expiry::Never => None,
+            Expiry::At(at) => Some(self.expiries.deadline(hash, at, before, now)),
+        }
+    }
+
+    fn set_expiry(&self, shard: &mut Shard, place: Place, expiry: Expiry, now: UnixMs) {
+        let entry = shard.entry(place);
+        let deadline = self.deadline(self.hash(entry.key()), expiry, entry.deadline(), now);
+        let (before, after) = shard.set_deadline(place, deadline);
         // Wrapping arithmetic: `after` may be less than `before`.
         self.used.fetch_add(after.wrapping_sub(before), Relaxed);
     }

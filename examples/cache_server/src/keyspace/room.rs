@@ -1,6 +1,6 @@
 //! The policy of eviction, and the limits.
 
-use super::{Keyspace, Options, UnixMs};
+use super::{Keyspace, Options};
 use clap::ValueEnum;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
@@ -89,19 +89,5 @@ impl Keyspace {
 
     pub fn set_policy(&self, policy: Policy) {
         self.limits.policy.store(policy as u8, Relaxed);
-    }
-
-    /// Removes one shard's keys that have expired by `now`, and returns their number.
-    pub(super) fn expire(&self, number: usize, now: UnixMs) -> usize {
-        let mut shard = self.shards[number].lock();
-        if shard.volatile() == 0 {
-            return 0;
-        }
-        let expired = shard.take_where(|entry| entry.has_expired(now));
-        shard.events.expired += expired.len() as u64;
-        drop(shard);
-        let count = expired.len();
-        expired.into_iter().for_each(|entry| self.discard(entry));
-        count
     }
 }

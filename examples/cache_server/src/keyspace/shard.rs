@@ -1,7 +1,6 @@
 //! A part of the keys, with one lock.
 
-use super::Expiry;
-use super::entry::Entry;
+use super::entry::{Deadline, Entry};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
@@ -69,6 +68,11 @@ impl Shard {
         self.table.find_bucket_index(hash, |entry| entry.key() == key).map(Place)
     }
 
+    /// The place of an entry that this accepts, among those whose hash is about this one.
+    pub(super) fn find_where(&self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Place> {
+        self.table.find_bucket_index(hash, is_it).map(Place)
+    }
+
     pub(super) fn entry(&self, place: Place) -> &Entry {
         self.table.get_bucket(place.0).expect("an entry's place")
     }
@@ -90,13 +94,17 @@ impl Shard {
         entry
     }
 
-    /// Sets the entry's expiry, and returns its bytes before and after.
-    pub(super) fn set_expiry(&mut self, place: Place, expiry: Expiry) -> (usize, usize) {
+    /// Sets the entry's deadline, and returns its bytes before and after.
+    pub(super) fn set_deadline(
+        &mut self,
+        place: Place,
+        deadline: Option<Deadline>,
+    ) -> (usize, usize) {
         let bucket = self.table.get_bucket_entry(place.0).expect("an entry's place");
         let (entry, vacant) = bucket.remove();
         let before = entry.overhead();
         self.volatile -= usize::from(entry.record().is_volatile());
-        let entry = entry.with_expiry(expiry);
+        let entry = entry.with_deadline(deadline);
         self.volatile += usize::from(entry.record().is_volatile());
         let after = entry.overhead();
         vacant.insert(entry);

@@ -1,8 +1,10 @@
 //! Periodic maintenance of the keyspace, ten times a second.
 
+use super::expiries::Cleaning;
 use super::heat::TICK;
 use super::{Keyspace, SHARDS, UnixMs};
 use crate::footprint::Footprint;
+use crate::process;
 use std::thread;
 use std::time::{Duration, Instant};
 use thermocline::Lane;
@@ -14,17 +16,26 @@ pub(super) struct Tending {
     footprint: Footprint,
     /// The most bytes that may be hot, if there is a memory limit.
     budget: Option<usize>,
+    cleaning: Cleaning,
+    /// The most keys since the heap was trimmed.
+    most_keys: usize,
 }
 
 /// A round through all shards takes ten seconds, and two with a memory limit.
 const ROUND: usize = 100;
 const SHORT_ROUND: usize = 20;
 
-/// If more than one in this number of a shard's keys had expired, the call visits one more shard.
-const EXPIRED_PART: usize = 4;
-
-/// The longest time of one call, approximately.
+/// The longest time of one call for moving values, approximately.
 const MAX_TIME: Duration = Duration::from_millis(25);
+
+/// The longest time of one call for removing expired keys, some hundred thousand.
+const MAX_EXPIRING: Duration = Duration::from_millis(100);
+
+/// The longest time of one call for the search for stale hashes.
+const MAX_CLEANING: Duration = Duration::from_millis(10);
+
+/// The heap is trimmed when at least this number of keys is gone, and half of all keys.
+const MANY: usize = 50_000;
 
 /// The smallest limit of the arena.
 const MIN_LIMIT: usize = 256 << 10;
@@ -43,19 +54,31 @@ impl Keyspace {
         self.govern(&mut tending);
         self.adjust_ceiling();
         self.heat.adjust(tending.budget);
+        if self.expire(now, MAX_EXPIRING) {
+            self.drop_stale_hashes(&mut tending.cleaning, now, MAX_CLEANING);
+        }
         let shards = SHARDS / if tending.budget.is_some() { SHORT_ROUND } else { ROUND };
         let start = Instant::now();
-        let mut done = 0;
-        while done < shards && start.elapsed() < MAX_TIME {
+        for _ in 0..shards {
+            if start.elapsed() > MAX_TIME {
+                break;
+            }
             let number = tending.next;
             tending.next = (number + 1) % SHARDS;
-            let keys = self.shards[number].lock().len();
-            let expired = self.expire(number, now);
             self.demote(number);
-            // A shard with many expired keys suggests that other shards have many too.
-            done += usize::from(expired * EXPIRED_PART <= keys);
             // Lets commands run if there are fewer processors than threads.
             thread::yield_now();
+        }
+        self.trim_heap(&mut tending.most_keys);
+    }
+
+    /// Gives the memory of entries back, when many keys are gone.
+    fn trim_heap(&self, most_keys: &mut usize) {
+        let keys = self.len();
+        *most_keys = keys.max(*most_keys);
+        if *most_keys - keys >= MANY.max(*most_keys / 2) {
+            *most_keys = keys;
+            process::trim_heap();
         }
     }
 

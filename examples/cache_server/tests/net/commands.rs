@@ -1,6 +1,6 @@
 //! Commands about the server and the connection.
 
-use crate::server::ServerProcess;
+use crate::server::{ServerProcess, wait_until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -46,6 +46,19 @@ fn commands_reply_as_in_redis() {
         assert_eq!(client.ask(line), reply, "{line}");
     }
     assert!(client.ask("DEBUG SLEEP 0").starts_with("-ERR DEBUG command not allowed."));
+}
+
+#[test]
+fn expired_keys_are_removed_without_an_access() {
+    let server = ServerProcess::start(&[]);
+    let mut client = server.connect();
+    for key in ["a", "b", "c"] {
+        assert_eq!(client.ask(&format!("SET {key} value PX 500")), "+OK\r\n");
+    }
+    assert_eq!(client.ask("SET stays value EX 1000"), "+OK\r\n");
+    wait_until("the keys are gone", || client.ask("DBSIZE") == ":1\r\n");
+    let info = client.ask("INFO stats");
+    assert!(info.contains("\r\nexpired_keys:3\r\n"), "{info}");
 }
 
 #[test]
