@@ -80,6 +80,15 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(null);
     }
 
+    /// The reply to a transaction that was not executed.
+    pub fn null_array(&mut self) {
+        let null: &[u8] = match self.protocol {
+            Protocol::Resp2 => b"*-1\r\n",
+            Protocol::Resp3 => b"_\r\n",
+        };
+        self.out.extend_from_slice(null);
+    }
+
     pub fn array(&mut self, len: usize) {
         self.header(b'*', len as i64);
     }
@@ -131,6 +140,16 @@ impl<'a> Reply<'a> {
     /// Removes the bytes written since `position`, when a command fails late.
     pub fn rewind(&mut self, position: usize) {
         self.out.truncate(position);
+    }
+
+    /// A reply within this one.
+    pub fn part(&mut self, protocol: Protocol) -> Reply<'_> {
+        Reply { out: self.out, protocol }
+    }
+
+    /// Whether the bytes since `position` are an error.
+    pub fn is_error_since(&self, position: usize) -> bool {
+        self.out.get(position) == Some(&b'-')
     }
 
     /// Sets the protocol of the following output: `HELLO` answers in the new protocol.
@@ -188,12 +207,13 @@ mod tests {
     #[test]
     fn each_type_is_written_in_both_protocols() {
         type Write = fn(&mut Reply<'_>);
-        let cases: [(Write, &str, &str); 10] = [
+        let cases: [(Write, &str, &str); 11] = [
             (|r| r.ok(), "+OK\r\n", "+OK\r\n"),
             (|r| r.integer(-7), ":-7\r\n", ":-7\r\n"),
             (|r| r.bulk(b"a\r\nb"), "$4\r\na\r\nb\r\n", "$4\r\na\r\nb\r\n"),
             (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
             (|r| r.null(), "$-1\r\n", "_\r\n"),
+            (|r| r.null_array(), "*-1\r\n", "_\r\n"),
             (|r| r.array(3), "*3\r\n", "*3\r\n"),
             (|r| r.map(3), "*6\r\n", "%3\r\n"),
             (|r| r.set(3), "*3\r\n", "~3\r\n"),

@@ -1,10 +1,11 @@
 //! The state of a client: a part that its connection owns, and a part that all threads see.
 
+use crate::command::Transaction;
 use crate::reply::Protocol;
 use crate::server::Server;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The part that the connection owns.
@@ -18,6 +19,7 @@ pub struct Session {
     pub close: bool,
     /// The wait of the next command for memory.
     pub wait: Wait,
+    pub transaction: Transaction,
 }
 
 /// A command's wait for memory.
@@ -61,6 +63,7 @@ impl Session {
             replies: Replies::On,
             close: false,
             wait: Wait::default(),
+            transaction: Transaction::default(),
         }
     }
 
@@ -118,6 +121,9 @@ pub struct Client {
     pub input_free: AtomicUsize,
     /// Bytes of unsent replies.
     pub output: AtomicUsize,
+    /// The number of commands of its transaction, or -1 without a transaction, and their bytes.
+    pub queued: AtomicI64,
+    pub queued_bytes: AtomicUsize,
     /// Bytes that the connection takes in total.
     pub memory: AtomicUsize,
     /// When bytes were last received or sent, in milliseconds since the server's start.
@@ -165,6 +171,8 @@ impl Client {
             input: AtomicUsize::new(0),
             input_free: AtomicUsize::new(0),
             output: AtomicUsize::new(0),
+            queued: AtomicI64::new(-1),
+            queued_bytes: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
             moved_at_ms: AtomicU64::new(seconds * 1000),
             waits_since_ms: AtomicU64::new(NEVER),

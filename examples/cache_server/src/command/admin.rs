@@ -11,7 +11,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("debug", -2, ADMIN, NO_KEY, "Blocks the connection's worker thread, for tests", debug),
     Command::new("flushall", -1, WRITE, NO_KEY, "Removes all keys", flush),
     Command::new("flushdb", -1, WRITE, NO_KEY, "Removes all keys", flush),
-    Command::new("shutdown", -1, &["admin", "noscript", "loading", "stale"], NO_KEY, "Stops the server", shutdown),
+    Command::new("shutdown", -1, &["admin", "noscript", "loading", "stale", "no_multi", "allow_busy"], NO_KEY, "Stops the server", shutdown),
     Command::new("time", 1, LOADING_FAST, NO_KEY, "Returns the time", time),
     Command::new("lolwut", -1, ANYTIME, NO_KEY, "Describes this server", lolwut),
 ];
@@ -40,15 +40,12 @@ fn time(call: &mut Call<'_>) {
     call.reply.bulk(now.subsec_micros().to_string().as_bytes());
 }
 
-/// Also sent to clients without the password.
+/// Also sent to clients without the password, and before a transaction queues the command.
 pub const DEBUG_IS_OFF: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is \
     set to \"local\", you can run it from a local connection, otherwise you need to set this option \
     in the configuration file, and then restart the server.";
 
 fn debug(call: &mut Call<'_>) {
-    if !call.server.settings.debug_command {
-        return call.reply.error(DEBUG_IS_OFF);
-    }
     match (call.args[1].to_ascii_lowercase().as_slice(), call.args) {
         (b"sleep", [_, _, seconds]) => {
             let seconds = str::from_utf8(seconds).ok().and_then(|s| s.parse::<f64>().ok());

@@ -163,15 +163,19 @@ fn describe(server: &Server, client: &Client, out: &mut String) {
     let last = client.last_command().and_then(|i| table().all().find(|e| e.index == i));
     let mut flags = String::new();
     let is_unix = client.address.ends_with(":0");
-    for (flag, set) in
-        [('U', is_unix), ('e', client.no_evict.load(Relaxed)), ('T', client.no_touch.load(Relaxed))]
-    {
+    let queued = client.queued.load(Relaxed);
+    for (flag, set) in [
+        ('x', queued >= 0),
+        ('U', is_unix),
+        ('e', client.no_evict.load(Relaxed)),
+        ('T', client.no_touch.load(Relaxed)),
+    ] {
         flags.extend(set.then_some(flag));
     }
     let _ = writeln!(
         out,
         "id={} addr={} laddr={} fd={} name={name} age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 \
-         multi=-1 qbuf={input} qbuf-free={free} argv-mem=0 multi-mem=0 rbs={output} rbp={output} \
+         multi={queued} qbuf={input} qbuf-free={free} argv-mem=0 multi-mem={} rbs={output} rbp={output} \
          obl={output} oll=0 omem=0 tot-mem={} events={} cmd={} user=default redir=-1 resp={} \
          lib-name={library} lib-ver={version}",
         client.id,
@@ -181,6 +185,7 @@ fn describe(server: &Server, client: &Client, out: &mut String) {
         now.saturating_sub(client.connected_at),
         now.saturating_sub(client.active_at.load(Relaxed)),
         if flags.is_empty() { "N" } else { &flags },
+        client.queued_bytes.load(Relaxed),
         client.memory.load(Relaxed),
         if output > 0 { "rw" } else { "r" },
         last.map_or("NULL", |entry| entry.full_name()),

@@ -48,6 +48,7 @@ fn select(call: &mut Call<'_>) {
 }
 
 fn reset(call: &mut Call<'_>) {
+    call.session.end_transaction(call.server);
     call.session.set_protocol(Protocol::Resp2);
     call.reply.set_protocol(Protocol::Resp2);
     call.session.authenticated = !call.server.settings.has_password();

@@ -49,17 +49,27 @@ pub fn execute(
     match admitted {
         Ok(entry) => {
             session.client.note_command(entry.index);
-            let mut call = Call { server, session, args, reply, now };
-            (entry.command.handler)(&mut call);
-            let failed = out.get(start) == Some(&b'-');
-            stats.executed(entry.index, failed);
+            if session.queue(entry, args) {
+                reply.simple("QUEUED");
+            } else {
+                run(server, session, stats, entry, args, reply, now);
+            }
         }
         Err(Obstacle::NoRoomYet) => {
             session.wait.begin_or_continue();
             return Execution::Later;
         }
         Err(Obstacle::Refusal { text, entry }) => {
-            reply.error_bytes(&text);
+            let is_exec = entry.is_some_and(|entry| entry.full_name() == "exec");
+            if is_exec {
+                session.end_transaction(server);
+                let why = text.strip_prefix(b"ERR ").unwrap_or(&text);
+                let aborted = b"EXECABORT Transaction discarded because of: ";
+                reply.error_bytes(&[aborted, why].concat());
+            } else {
+                session.refused();
+                reply.error_bytes(&text);
+            }
             stats.refused(entry.map(|entry| entry.index));
         }
     }
@@ -67,6 +77,22 @@ pub fn execute(
         out.truncate(start);
     }
     Execution::Done
+}
+
+/// Executes an admitted command.
+pub fn run(
+    server: &Server,
+    session: &mut Session,
+    stats: &WorkerStats,
+    entry: &Entry,
+    args: &[&[u8]],
+    reply: Reply<'_>,
+    now: UnixMs,
+) {
+    let start = reply.position();
+    let mut call = Call { server, session, stats, args, reply, now };
+    (entry.command.handler)(&mut call);
+    stats.executed(entry.index, call.reply.is_error_since(start));
 }
 
 /// Whether this is an HTTP request: a web page may make a browser send commands in its body. Redis
@@ -102,11 +128,16 @@ fn admit(
         return refuse(&wrong_arity(entry.full_name()));
     }
     let flags = entry.flags;
-    if !flags.contains(Flags::NO_AUTH) && session.must_authenticate(server) {
-        let is_off = entry.command.name == "debug" && !server.settings.debug_command;
-        return refuse(if is_off { DEBUG_IS_OFF } else { "NOAUTH Authentication required." });
+    if entry.full_name() == "debug" && !server.settings.debug_command {
+        return refuse(DEBUG_IS_OFF);
     }
-    if flags.contains(Flags::DENYOOM) {
+    if !flags.contains(Flags::NO_AUTH) && session.must_authenticate(server) {
+        return refuse("NOAUTH Authentication required.");
+    }
+    if session.transaction.is_begun() && flags.contains(Flags::NO_MULTI) {
+        return refuse("ERR Command not allowed inside a transaction");
+    }
+    if session.transaction.needs_memory(entry) {
         match server.keyspace.make_room(session.wait.tries) {
             Ok(Room::Ready) => {}
             Ok(Room::Later) => return Err(Obstacle::NoRoomYet),

@@ -16,6 +16,7 @@ pub mod row;
 mod strings;
 pub mod table;
 mod tables;
+mod transaction;
 #[cfg(test)]
 mod transcript;
 
@@ -23,15 +24,18 @@ pub use crate::server::Server;
 pub use crate::session::Session;
 pub use dispatch::{Execution, Request, execute};
 pub use row::{Command, Group};
+pub use transaction::Transaction;
 
 use crate::keyspace::UnixMs;
 use crate::reply::Reply;
+use crate::server::WorkerStats;
 
 /// One command of one client.
 #[derive(Debug)]
 pub struct Call<'a> {
     pub server: &'a Server,
     pub session: &'a mut Session,
+    pub stats: &'a WorkerStats,
     /// The command's name and its arguments, of an allowed number.
     pub args: &'a [&'a [u8]],
     pub reply: Reply<'a>,
@@ -43,7 +47,7 @@ pub struct Call<'a> {
 pub type Handler = fn(&mut Call<'_>);
 
 /// The commands of each file.
-static ALL: [(Group, &[Command]); 17] = [
+static ALL: [(Group, &[Command]); 18] = [
     (Group::Connection, connection::COMMANDS),
     (Group::Connection, client::COMMANDS),
     (Group::Server, admin::COMMANDS),
@@ -51,6 +55,7 @@ static ALL: [(Group, &[Command]); 17] = [
     (Group::Server, info::COMMANDS),
     (Group::Server, memory::COMMANDS),
     (Group::Server, tables::COMMANDS),
+    (Group::Transactions, transaction::COMMANDS),
     (Group::Generic, keys::expiry::COMMANDS),
     (Group::Generic, keys::object::COMMANDS),
     (Group::Generic, keys::presence::COMMANDS),

@@ -20,6 +20,11 @@ bitflags! {
         const FAST = 1 << 7;
         /// Allowed without a password.
         const NO_AUTH = 1 << 8;
+        /// Refused in a transaction.
+        const NO_MULTI = 1 << 9;
+        /// Without effect here: about scripts that take long, and the log of slow commands.
+        const ALLOW_BUSY = 1 << 10;
+        const SKIP_SLOWLOG = 1 << 11;
     }
 }
 

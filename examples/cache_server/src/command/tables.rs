@@ -77,6 +77,7 @@ fn categories(entry: &Entry) -> Vec<&'static str> {
         ("slow", !fast),
         ("dangerous", has(Flags::ADMIN)),
         ("connection", entry.group == Group::Connection),
+        ("transaction", entry.group == Group::Transactions),
     ]
     .into_iter()
     .filter_map(|(category, is)| is.then_some(category))

@@ -120,6 +120,7 @@ impl Keyspace {
         let is_beyond = |entry: &Entry| round.rank(&self.pages, entry) >= Some(round.cutoff);
         let evicted = shard.take_where(is_beyond);
         shard.events.evicted += evicted.len() as u64;
+        evicted.iter().for_each(|entry| self.changed(entry));
         drop(shard);
         evicted.into_iter().for_each(|entry| self.discard(entry));
     }

@@ -1,13 +1,13 @@
-//! Finds the keys that expire, without a walk through the others.
+//! Finds expired keys, without a walk through the keys that do not expire.
 //!
-//! A wheel of *slots*, a quarter of a second each, holds the hashes of the keys that are to be looked at then.
-//! The slot of a key that expires soon is the first after its expiry. The slot of a key that expires later is a
-//! little earlier, and the same for many keys: the further away, the coarser. When its slot comes, the key is
-//! removed, or moves on to a finer slot. So each key moves a few times, and there are few slots.
+//! A wheel of *slots*, a quarter of a second each, holds the hashes of keys. The server visits each key in its
+//! slot. The slot of a key that expires soon is the first after its expiry. The slot of a key that expires later
+//! is a little earlier, and the same for many keys: the further away, the coarser. When its slot comes, the
+//! server removes the key, or moves it to a finer slot. So each key moves a few times, and there are few slots.
 //!
 //! An entry knows its slot. A hash in another slot is *stale*: its key was removed since, or expires earlier
-//! now. Stale hashes are dropped when their slot comes, or when they are more than half of all hashes. If a
-//! key's expiry moves to a later time, its slot stays, so that a key whose expiry is renewed all the time has
+//! now. The server drops stale hashes when their slot comes, or when they are more than half of all hashes. If a
+//! key's expiry moves to a later time, its slot stays, so that a key whose expiry clients renew all the time has
 //! one hash.
 //!
 //! A thread may lock the wheel while it holds the lock of a shard, but not the other way round.
@@ -144,6 +144,7 @@ impl Keyspace {
     pub(super) fn expire(&self, now: UnixMs, time: Duration) -> bool {
         let begun = Instant::now();
         while let Some((slot, hashes)) = self.expiries.take_due(now) {
+            let _open = self.open_gate();
             for hash in hashes {
                 self.expire_or_move(hash, slot, now);
             }
@@ -164,6 +165,7 @@ impl Keyspace {
             return;
         }
         let entry = shard.remove(place);
+        self.changed(&entry);
         shard.events.expired += 1;
         drop(shard);
         self.discard(entry);
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_removed_within_a_second_and_nothing_else_is_visited() {
+    fn expired_keys_are_removed_within_a_second_without_a_walk() {
         let space = space();
         for n in 0..5000 {
             // Times to live of 500 ms to some minutes.

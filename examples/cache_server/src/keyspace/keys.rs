@@ -67,6 +67,7 @@ impl Locked<'_> {
             && shard.entry(expired).has_expired(now)
         {
             let entry = shard.remove(expired);
+            space.watchers.changed(|| hash);
             shard.events.expired += 1;
             space.discard(entry);
             place = None;
@@ -97,6 +98,7 @@ impl Keys<'_> {
                 shard.events.lost += 1;
                 shard.events.misses += 1;
                 let entry = shard.remove(place);
+                space.changed(&entry);
                 space.discard(entry);
                 return None;
             }
@@ -171,6 +173,7 @@ impl Keys<'_> {
         let value = space.values.put(lane, value)?;
         space.record_use(record);
         space.replace(record, value);
+        space.watchers.changed(|| space.hash(key));
         if let NewExpiry::Set(expiry) = expiry {
             space.set_expiry(shard, place, expiry, now);
         }
@@ -219,6 +222,7 @@ impl Keys<'_> {
         let written = space.values.write(&mut record.value, offset, bytes);
         record.value.form = Form::Edited;
         space.resized(record, before);
+        space.watchers.changed(|| space.hash(key));
         written.map(|()| record.value.len())
     }
 
@@ -229,6 +233,7 @@ impl Keys<'_> {
             return false;
         };
         let entry = shard.remove(place);
+        space.changed(&entry);
         space.discard(entry);
         true
     }
@@ -240,6 +245,7 @@ impl Keys<'_> {
             return false;
         };
         let was = shard.remove(place);
+        space.changed(&was);
         let expiry = was.expiry();
         space.uncount(&was);
         let value = was.into_value();
@@ -266,6 +272,7 @@ impl Keys<'_> {
             Some(place) => {
                 space.replace(shard.entry_mut(place).record_mut(), value);
                 space.set_expiry(shard, place, expiry, now);
+                space.watchers.changed(|| space.hash(to));
             }
             None => space.insert(shard, to, value, expiry, now),
         }

@@ -20,6 +20,7 @@ mod scan;
 mod shard;
 mod tend;
 mod values;
+mod watch;
 
 pub use keys::Keys;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use pressure::MAX_TRIES;
 pub use pressure::{Pressure, Room};
 pub use room::Policy;
 pub use shard::Events;
+pub use watch::Watched;
 
 use entry::{Deadline, Entry, Record};
 use expiries::Expiries;
@@ -135,6 +137,7 @@ pub struct Keyspace {
     rounds: evict::Rounds,
     gauge: pressure::Gauge,
     tending: Mutex<Tending>,
+    watchers: watch::Watchers,
     random: AtomicU64,
     started: Instant,
 }
@@ -153,6 +156,7 @@ impl Keyspace {
             rounds: evict::Rounds::default(),
             gauge: pressure::Gauge::default(),
             tending: Mutex::default(),
+            watchers: watch::Watchers::default(),
             random: AtomicU64::new(RandomState::new().hash_one(0)),
             started: Instant::now(),
         };
@@ -213,7 +217,8 @@ impl Keyspace {
     pub fn clear(&self) {
         // Locks all shards before it clears the first, because it is one command.
         let mut locked: Vec<_> = self.shards.iter().map(|shard| shard.lock()).collect();
-        let all: Vec<_> = locked.iter_mut().map(|shard| shard.take_all()).collect();
+        let all: Vec<Vec<Entry>> = locked.iter_mut().map(|shard| shard.take_all()).collect();
+        all.iter().flatten().for_each(|entry| self.changed(entry));
         self.expiries.clear();
         drop(locked);
         all.into_iter().flatten().for_each(|entry| self.discard(entry));
@@ -239,6 +244,7 @@ impl Keyspace {
         let entry = Entry::new(key, value, self.heat.now(), deadline);
         self.used.fetch_add(size_of_entry(&entry), Relaxed);
         shard.insert(&self.hasher, hash, entry);
+        self.watchers.changed(|| hash);
     }
 
     /// The deadline of a key that expires as `expiry` says, and enters it in the wheel.
@@ -257,6 +263,9 @@ impl Keyspace {
 
     fn set_expiry(&self, shard: &mut Shard, place: Place, expiry: Expiry, now: UnixMs) {
         let entry = shard.entry(place);
+        if entry.deadline().is_some() || expiry != Expiry::Never {
+            self.watchers.changed(|| self.hash(entry.key()));
+        }
         let deadline = self.deadline(self.hash(entry.key()), expiry, entry.deadline(), now);
         let (before, after) = shard.set_deadline(place, deadline);
         // Wrapping arithmetic: `after` may be less than `before`.
@@ -291,6 +300,11 @@ impl Keyspace {
             self.heat.add_hot_bytes(more);
         }
         self.used.fetch_add(more, Relaxed);
+    }
+
+    /// Records a change of an entry's key for its watchers. The caller has locked the shard of the key.
+    fn changed(&self, entry: &Entry) {
+        self.watchers.changed(|| self.hash(entry.key()));
     }
 
     /// Subtracts an entry from the sums.

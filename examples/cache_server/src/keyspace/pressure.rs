@@ -267,8 +267,14 @@ impl Keyspace {
         } else if !is_above {
             self.raise_ceiling();
         }
-        // If no key can be evicted, commands are refused.
-        let _ = self.evict_down_to(self.gauge.ceiling.load(Relaxed), MAX_EVICTING_IN_TEND);
+        let begun = Instant::now();
+        while begun.elapsed() < MAX_EVICTING_IN_TEND {
+            let _open = self.open_gate();
+            // If no key can be evicted, commands are refused.
+            if self.evict_down_to(self.gauge.ceiling.load(Relaxed), MAX_EVICTING) != Ok(false) {
+                break;
+            }
+        }
     }
 
     fn raise_ceiling(&self) {

@@ -135,9 +135,9 @@ impl Shard {
     }
 
     /// Takes out all entries.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
+    pub(super) fn take_all(&mut self) -> Vec<Entry> {
         self.volatile = 0;
-        std::mem::take(&mut self.table).into_iter()
+        std::mem::take(&mut self.table).into_iter().collect()
     }
 
     /// Frees the room of removed keys.

@@ -109,7 +109,16 @@ impl Connection {
 
         let was_unauthenticated = session.must_authenticate(server);
         let (mut done, mut other_limits) = (0, false);
+        let mut gate = Some(server.keyspace.open_gate());
         for request in requests {
+            // The batch holds the gate open, so that it has to let go of it to close it.
+            let closed = session.executes_transaction(request.found).then(|| {
+                gate = None;
+                server.keyspace.close_gate()
+            });
+            if closed.is_none() && gate.is_none() {
+                gate = Some(server.keyspace.open_gate());
+            }
             if execute(server, session, stats, request, now, output.bytes()) == Execution::Later {
                 *waits_for_memory = true;
                 break;

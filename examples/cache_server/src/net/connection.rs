@@ -215,7 +215,7 @@ impl Connection {
         client.input.store(self.input.len(), Relaxed);
         client.input_free.store(self.input.free(), Relaxed);
         client.output.store(self.output.unsent(), Relaxed);
-        let buffers = self.input.memory() + self.output.memory();
+        let buffers = self.input.memory() + self.output.memory() + self.session.transaction.bytes();
         server.clients.set_memory(client, CONNECTION_BYTES + buffers);
     }
 }

@@ -186,6 +186,7 @@ impl Worker {
         // Dropping the stream closes it even if this fails.
         let _ = self.poll.registry().deregister(&mut connection.stream);
         connection.stream.end_output();
+        connection.session.end_transaction(&self.server);
         self.server.clients.closed(&connection.session.client);
     }
 

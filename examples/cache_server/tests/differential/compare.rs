@@ -25,6 +25,8 @@ pub struct Comparison {
     past: bool,
     /// The keys in the last reply, if that was to `KEYS *`.
     keys: Option<Vec<Vec<u8>>>,
+    /// The requests that the servers have queued since `MULTI`.
+    queued: Vec<Request>,
 }
 
 impl Comparison {
@@ -33,22 +35,59 @@ impl Comparison {
         (self.past, self.keys) = (false, None);
     }
 
+    /// Starts with new clients.
+    pub fn reconnected(&mut self) {
+        self.queued.clear();
+    }
+
     /// `theirs` is Redis' outcome.
     pub fn verdict(&mut self, request: &Request, theirs: &Outcome, ours: &Outcome) -> Verdict {
-        let keys = self.keys.take();
         self.past |= ["EXAT", "PXAT"].iter().any(|word| request.has(word));
         let (Outcome::Reply(a), Outcome::Reply(b)) = (theirs, ours) else {
             let same = theirs == ours && matches!(theirs, Outcome::Closed);
             return if same { Verdict::Same } else { Verdict::Different };
         };
+        match (request.word(0).as_str(), a.as_slice()) {
+            (_, b"+QUEUED\r\n") => self.queued.push(request.clone()),
+            ("MULTI", b"+OK\r\n") => self.queued.clear(),
+            ("EXEC", _) => return self.transaction(a, b),
+            _ => return self.reply(request, parse(a), parse(b)),
+        }
+        if a == b { Verdict::Same } else { Verdict::Different }
+    }
+
+    /// Compares each reply of a transaction.
+    fn transaction(&mut self, a: &[u8], b: &[u8]) -> Verdict {
+        let queued = std::mem::take(&mut self.queued);
+        let (Value::Many(b'*', theirs), Value::Many(b'*', ours)) = (parse(a), parse(b)) else {
+            return if a == b { Verdict::Same } else { Verdict::Different };
+        };
+        if theirs.len() != queued.len() || ours.len() != queued.len() {
+            return Verdict::Different;
+        }
+        let mut verdict = Verdict::Same;
+        for ((request, a), b) in queued.iter().zip(theirs).zip(ours) {
+            match self.reply(request, a, b) {
+                Verdict::Different => return Verdict::Different,
+                // The request cannot be repeated, so the kind has to do.
+                Verdict::Later(index) | Verdict::Excused(index) => {
+                    verdict = Verdict::Excused(index);
+                }
+                Verdict::Same => {}
+            }
+        }
+        verdict
+    }
+
+    fn reply(&mut self, request: &Request, a: Value<'_>, b: Value<'_>) -> Verdict {
+        let keys = self.keys.take();
         if request.word(0) == "KEYS" {
-            self.keys = everything(request, a);
+            self.keys = everything(request, &a);
         }
         if a == b && request.word(0) != "RANDOMKEY" {
             return Verdict::Same;
         }
         let Some(index) = rules::of(request) else { return Verdict::Different };
-        let (a, b) = (parse(a), parse(b));
         let agrees = match LISTED[index].demand {
             Demand::SameInTheEnd if integers(&a, &b).is_some() => return Verdict::Later(index),
             Demand::SameInTheEnd => false,
@@ -81,8 +120,8 @@ impl Comparison {
 }
 
 /// The keys in the reply to `KEYS *`.
-fn everything(request: &Request, reply: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let Value::Many(_, keys) = parse(reply) else { return None };
+fn everything(request: &Request, reply: &Value<'_>) -> Option<Vec<Vec<u8>>> {
+    let Value::Many(_, keys) = reply else { return None };
     let key = |value: &Value<'_>| match value {
         Value::Scalar(_, key) => key.to_vec(),
         _ => Vec::new(),
@@ -175,6 +214,29 @@ fn only_listed_differences_are_excused() {
     assert!(excused("MEMORY USAGE k", ":1\r\n", ":2\r\n"));
     assert!(!excused("MEMORY USAGE k", "$-1\r\n", ":1\r\n"));
     assert!(!excused("MEMORY USAGE k", ":1\r\n", "$-1\r\n"));
+}
+
+#[test]
+fn each_reply_of_a_transaction_is_compared() {
+    let outcome = |text: &str| Outcome::Reply(text.as_bytes().to_vec());
+    let exec = |theirs: &str, ours: &str| {
+        let mut comparison = Comparison { longest_ms: 10, ..Comparison::default() };
+        let mut say = |request: &str, theirs: &str, ours: &str| {
+            comparison.verdict(&Request::words(request), &outcome(theirs), &outcome(ours))
+        };
+        assert_eq!(say("MULTI", "+OK\r\n", "+OK\r\n"), Verdict::Same);
+        for request in ["GET k", "PTTL k"] {
+            assert_eq!(say(request, "+QUEUED\r\n", "+QUEUED\r\n"), Verdict::Same);
+        }
+        say("EXEC", theirs, ours)
+    };
+    assert_eq!(exec("*2\r\n+a\r\n:5\r\n", "*2\r\n+a\r\n:5\r\n"), Verdict::Same);
+    let later = exec("*2\r\n+a\r\n:1000\r\n", "*2\r\n+a\r\n:1005\r\n");
+    assert!(matches!(later, Verdict::Excused(_)));
+    assert_eq!(exec("*2\r\n+a\r\n:5\r\n", "*2\r\n+b\r\n:5\r\n"), Verdict::Different);
+    assert_eq!(exec("*2\r\n+a\r\n:5\r\n", "*1\r\n+a\r\n"), Verdict::Different);
+    assert_eq!(exec("*-1\r\n", "*2\r\n+a\r\n:5\r\n"), Verdict::Different);
+    assert_eq!(exec("*-1\r\n", "*-1\r\n"), Verdict::Same);
 }
 
 #[test]

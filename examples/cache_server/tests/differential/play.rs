@@ -55,12 +55,14 @@ impl<'a> Pair<'a> {
         }
         self.sides.iter_mut().for_each(Side::reconnect);
         self.comparison.begin();
+        self.comparison.reconnected();
         let mut start = 0;
         for batch in steps.split_inclusive(|step| step.ends_batch) {
             // While a program is shrunk, the end of a batch may be missing.
             for part in batch.chunk_by(|_, next| !next.reconnects) {
                 if part[0].reconnects {
                     self.sides.iter_mut().for_each(Side::reconnect);
+                    self.comparison.reconnected();
                 }
                 self.play_batch(part).map_err(|d| Difference { step: start + d.step, ..d })?;
                 start += part.len();

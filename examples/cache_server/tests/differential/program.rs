@@ -36,6 +36,8 @@ fn connection(words: &mut Words, plan: Plan, steps: &mut Vec<Step>) {
         if words.one_in(150) {
             // The reply to the second must be among the keys of the first.
             requests.extend(["KEYS *", "RANDOMKEY"].map(Request::words));
+        } else if words.one_in(40) {
+            requests.extend(transaction(words));
         } else {
             requests.push(request(words));
         }
@@ -50,6 +52,23 @@ fn connection(words: &mut Words, plan: Plan, steps: &mut Vec<Step>) {
     }
     steps[first].reconnects = true;
     steps.last_mut().expect("at least one request").ends_batch = true;
+}
+
+/// A transaction, perhaps with watched keys, which the client itself may change.
+fn transaction(words: &mut Words) -> Vec<Request> {
+    let mut requests = Vec::new();
+    if words.rng.bool() {
+        let key = words.key();
+        requests.push(Request::new([b"WATCH", &key[..]]));
+        (0..words.rng.usize(..3)).for_each(|_| requests.push(request(words)));
+    }
+    requests.push(Request::words("MULTI"));
+    let inner = (0..words.rng.usize(..10)).map(|_| request(words));
+    // Redis 7.0 refuses this command, and so the transaction.
+    requests.extend(inner.filter(|request| request.word(1) != "SETINFO"));
+    let end = words.one_of(&["EXEC", "EXEC", "EXEC", "EXEC", "DISCARD", "RESET"]);
+    requests.push(Request::words(end));
+    requests
 }
 
 /// A client's first requests.

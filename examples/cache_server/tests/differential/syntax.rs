@@ -4,7 +4,7 @@ use super::words::Words;
 
 /// Weights and syntax. Words in lower case stand for a random word from [`word`]; `[ A | B ]` is an option
 /// that may be missing and is rarely repeated; `( a b )` appears at least once.
-const COMMANDS: [(u32, &str); 114] = [
+const COMMANDS: [(u32, &str); 118] = [
     (60, "GET key"),
     (70, "SET key value"),
     (
@@ -83,6 +83,10 @@ const COMMANDS: [(u32, &str); 114] = [
     (1, "CLIENT NO-EVICT ON"),
     (1, "CLIENT word"),
     (1, "RESET"),
+    (2, "EXEC"),
+    (1, "DISCARD"),
+    (2, "WATCH ( key )"),
+    (2, "UNWATCH"),
     (1, "TIME"),
     (1, "COMMAND COUNT"),
     (1, "COMMAND DOCS GET"),

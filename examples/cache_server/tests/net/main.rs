@@ -8,3 +8,4 @@ mod password;
 mod protocol;
 mod server;
 mod stop;
+mod transactions;

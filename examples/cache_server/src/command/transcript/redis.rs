@@ -118,7 +118,9 @@ fn info(row: &Row) -> String {
 #[test]
 fn rows_are_those_of_redis() {
     let Some(mut redis) = Redis::start() else { return };
-    let groups = ALL.iter().filter(|(group, _)| matches!(group, Group::Generic | Group::String));
+    let groups = ALL
+        .iter()
+        .filter(|(group, _)| matches!(group, Group::Generic | Group::String | Group::Transactions));
     for row in groups.flat_map(|(_, rows)| rows.iter()) {
         let words = ["COMMAND", "INFO", row.name].map(|word| word.as_bytes().to_vec());
         let theirs = redis.say(&words);
