@@ -10,6 +10,7 @@ use common::numbers::{fill, verify};
 use common::pages::{PAGE, Pages, eventually};
 use common::{SetOnDrop, quiet, scaled, setups};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use thermocline::{Arena, ArenaError, Stats};
 
 /// A MiB, or a quarter of it under emulation.
@@ -212,6 +213,25 @@ fn a_refused_limit_changes_nothing() {
         verify(&numbers);
         arena.stop().unwrap();
         assert_eq!(arena.set_memory_limit(None), Err(ArenaError::NotSwapping));
+    }
+}
+
+#[test]
+fn the_cold_age_can_change_at_run_time() {
+    for setup in setups("the_cold_age_can_change_at_run_time") {
+        let arena = quiet(setup).scan_interval(Duration::from_millis(20)).build().unwrap();
+        let numbers = fill(&arena, unit() as u64);
+        let too_short = Duration::from_millis(19);
+        assert_eq!(arena.set_cold_age(too_short), Err(ArenaError::ColdAge(too_short)));
+        let too_long = Duration::from_millis(20 * 524_288);
+        assert_eq!(arena.set_cold_age(too_long), Err(ArenaError::ColdAge(too_long)));
+        assert_eq!(arena.stats().evicted_pages, 0, "{setup}");
+        arena.set_cold_age(Duration::from_millis(100)).unwrap();
+        eventually(&arena, "cold pages", |stats| stats.resident_bytes < unit() as u64);
+        arena.set_cold_age(Duration::from_secs(3600)).unwrap();
+        verify(&numbers);
+        arena.stop().unwrap();
+        assert_eq!(arena.set_cold_age(too_short * 2), Err(ArenaError::NotSwapping));
     }
 }
 

@@ -306,9 +306,8 @@ impl Builder {
         }
         // The quantum of ages is the shortest scan interval.
         let clock = AgeClock::new(interval);
-        let Some(cold_ticks) = clock.ticks(age).filter(|_| age >= interval) else {
-            let allowed = "from one to 524287 scan intervals";
-            return invalid("cold_age", format!("{age:?}"), allowed);
+        let Some(cold) = ColdAge::new(age, interval) else {
+            return invalid("cold_age", format!("{age:?}"), COLD_AGES);
         };
         if !(second / 10..=second * 3600).contains(&self.stall_limit) {
             let allowed = "from a tenth of a second to an hour";
@@ -332,7 +331,7 @@ impl Builder {
             resident_limit: self.resident_limit,
             memory_limit: self.memory_limit,
             clock,
-            cold_ticks,
+            cold_ticks: cold.ticks,
             scan_interval: interval,
             store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
             fault_mode: self.fault_mode,
@@ -344,8 +343,27 @@ impl Builder {
             accessed_bits: self.accessed_bits,
             tracking_budget: budget,
             // A sixth of the cold age: the cold age is then exceeded by a sixth at most.
-            look_interval: (age / 6).max(interval),
+            look_interval: cold.look_interval,
         })
+    }
+}
+
+/// The allowed cold ages.
+pub(super) const COLD_AGES: &str = "from one to 524287 scan intervals";
+
+/// A cold age in the engine's units.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ColdAge {
+    pub(super) ticks: u32,
+    /// The shortest time from one look at the accessed bits to the next.
+    pub(super) look_interval: Duration,
+}
+
+impl ColdAge {
+    /// `None` if the age is not allowed.
+    pub(super) fn new(age: Duration, scan_interval: Duration) -> Option<Self> {
+        let ticks = AgeClock::new(scan_interval).ticks(age).filter(|_| age >= scan_interval)?;
+        Some(Self { ticks, look_interval: (age / 6).max(scan_interval) })
     }
 }
 

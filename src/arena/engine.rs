@@ -1,7 +1,7 @@
 //! The parts of an arena that evicts: table, store, tracker, resolver, and their threads.
 
 use super::budget::Budget;
-use super::builder::Config;
+use super::builder::{ColdAge, Config};
 use super::error::{ArenaError, BuildError};
 use super::evictor_thread::EvictorThread;
 use super::limits::Limits;
@@ -32,6 +32,7 @@ pub(super) struct Engine {
     pub(super) resolver: Arc<Resolver>,
     mailbox: Arc<Mailbox>,
     budget: Arc<Budget>,
+    scan_interval: Duration,
     /// Serves faults in the faulting threads, in inline mode.
     inline: Option<(Arc<Inline>, Registration)>,
     stopped: AtomicBool,
@@ -91,7 +92,10 @@ impl Engine {
         };
         let threads = Threads { evictor: None, handlers: Vec::new(), watchdog: None };
         let (stopped, threads) = (AtomicBool::new(false), Mutex::new(threads));
-        Ok((Self { core, resolver, mailbox, budget, inline, stopped, threads }, evictor))
+        let scan_interval = config.scan_interval;
+        let this =
+            Self { core, resolver, mailbox, budget, scan_interval, inline, stopped, threads };
+        Ok((this, evictor))
     }
 
     /// Starts the threads. If that fails, dropping the engine stops those that have started.
@@ -279,6 +283,15 @@ impl Engine {
         }
         self.budget.change_limits(change);
         Ok(())
+    }
+
+    /// Changes the age from which a page is cold.
+    pub(super) fn set_cold_age(&self, age: Duration) -> Result<(), ArenaError> {
+        let cold = ColdAge::new(age, self.scan_interval).ok_or(ArenaError::ColdAge(age))?;
+        if self.is_stopped() {
+            return Err(ArenaError::NotSwapping);
+        }
+        self.mailbox.ask(|reply| Command::SetColdAge(cold, reply))
     }
 
     /// Pages, and pages' worth of the store's bytes, above the limits.

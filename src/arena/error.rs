@@ -1,10 +1,12 @@
 //! The errors of building an arena, and of its methods.
 
+use super::builder::COLD_AGES;
 use crate::sys::sigbus::{self, RegisterError};
 use crate::sys::uffd::OpenError;
 use crate::sys::{Capability, CapabilityStatus, Probe, SysError};
 use crate::track::Tracker;
 use std::fmt;
+use std::time::Duration;
 
 /// Why [`Builder::build`](super::Builder::build) made no arena.
 ///
@@ -183,6 +185,8 @@ pub enum ArenaError {
         /// The minimum in bytes.
         least: usize,
     },
+    /// The cold age is less than a scan interval, or too many of them.
+    ColdAge(Duration),
     /// This process is a fork of the one that built the arena, and has no mapping of it.
     ForkedChild,
     /// A system call failed.
@@ -204,6 +208,9 @@ impl fmt::Display for ArenaError {
             Self::Lost => "the stored copy of some of the pages is damaged",
             Self::LimitTooLow { given, least } => {
                 return write!(f, "the limit is {given} bytes, but has to be at least {least}");
+            }
+            Self::ColdAge(age) => {
+                return write!(f, "the cold age is {age:?}, but has to be {COLD_AGES}");
             }
             Self::ForkedChild => "the arena belongs to the process that this one was forked from",
             Self::Sys(error) => return error.fmt(f),

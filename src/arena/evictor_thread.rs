@@ -1,7 +1,7 @@
 //! The evictor thread: when it scans, evicts, releases free memory and executes commands.
 
 use super::budget::Budget;
-use super::builder::Config;
+use super::builder::{ColdAge, Config};
 use super::mailbox::{Command, Mailbox};
 use crate::alloc::Heap;
 use crate::evict::{Evicted, Evictor, Reach};
@@ -136,6 +136,11 @@ impl Loop {
             Command::EvictNow(reply) => drop(reply.send(self.evictor.evict_all(self.now(), all))),
             Command::EvictRange(range) => drop(self.evictor.evict_all(self.now(), range)),
             Command::Restore(range) => self.restore(range),
+            Command::SetColdAge(ColdAge { ticks, look_interval }, reply) => {
+                self.config.cold_ticks = ticks;
+                self.evictor.set_cold_age(ticks, look_interval, self.now());
+                let _ = reply.send(());
+            }
             Command::Run(call) => call(),
         }
     }

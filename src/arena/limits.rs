@@ -4,6 +4,7 @@ use super::{Arena, ArenaError};
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::plain::{AtomicUsize, Ordering};
 use crate::prim::{BATCH_PAGES, PAGE_SIZE};
+use std::time::Duration;
 
 /// The lowest limit, in bytes: a batch of pages.
 pub(super) const LEAST: usize = BATCH_PAGES * PAGE_SIZE;
@@ -100,6 +101,18 @@ impl Arena {
     /// nothing, [`ArenaError::ForkedChild`] in a child after fork. The limit is then unchanged.
     pub fn set_memory_limit(&self, bytes: Option<usize>) -> Result<(), ArenaError> {
         self.set_limit(bytes, Limits::set_memory)
+    }
+
+    /// Changes the [cold age](crate::Builder::cold_age). Waits for the evictor's present work.
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::ColdAge`] if the age is less than a [scan interval](crate::Builder::scan_interval) or more
+    /// than 524287 of them, [`ArenaError::NotSwapping`] if the arena evicts nothing,
+    /// [`ArenaError::ForkedChild`] in a child after fork. The cold age is then unchanged.
+    pub fn set_cold_age(&self, age: Duration) -> Result<(), ArenaError> {
+        let _in_library = InLibraryGuard::enter();
+        self.inner.engine()?.set_cold_age(age)
     }
 
     /// Bytes in memory above the limits at the moment. 0 if there is no limit.

@@ -5,6 +5,7 @@
 //! touch an evicted page; then the handler thread that serves the page rings too. So the mailbox is a futex,
 //! flags and a lock-free queue, and not a channel.
 
+use super::builder::ColdAge;
 use super::error::ArenaError;
 use crate::evict::Evicted;
 use crate::prim::PageRange;
@@ -26,6 +27,8 @@ pub(super) enum Command {
     EvictRange(PageRange),
     /// Bring these pages back.
     Restore(PageRange),
+    /// Change the cold age, and answer.
+    SetColdAge(ColdAge, Sender<()>),
     /// Call this function between cycles.
     Run(Box<dyn FnOnce() + Send>),
 }
@@ -36,6 +39,7 @@ impl fmt::Debug for Command {
             Self::EvictNow(_) => "EvictNow",
             Self::EvictRange(_) => "EvictRange",
             Self::Restore(_) => "Restore",
+            Self::SetColdAge(..) => "SetColdAge",
             Self::Run(_) => "Run",
         })
     }

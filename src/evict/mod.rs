@@ -136,6 +136,16 @@ impl Evictor {
         })
     }
 
+    /// Changes the age in ticks from which a page is cold, and how often the evictor looks at accessed bits.
+    pub(crate) fn set_cold_age(&mut self, ticks: u32, look_interval: Duration, now: Tick) {
+        (self.options.cold_age, self.options.look_interval) = (ticks, look_interval);
+        let interval = self.options.scan_interval(self.resting.is_some());
+        self.regions.set_ages(&self.core.table, interval, self.options.arm_age(), now);
+        if let Some(resting) = &mut self.resting {
+            resting.look_soon();
+        }
+    }
+
     /// Whether the arena is close to its limit or above it, from now on.
     pub(crate) fn set_pressed(&mut self, pressed: bool) {
         self.pressed = pressed;

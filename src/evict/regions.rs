@@ -37,6 +37,17 @@ impl Regions {
         self.interval
     }
 
+    /// Changes the interval and the arm age of idle regions, and has the evictor visit all regions anew.
+    pub(super) fn set_ages(&mut self, table: &PageTable, interval: u32, arm_age: u32, now: Tick) {
+        debug_assert!((1..=RegionSchedule::MAX_INTERVAL).contains(&interval));
+        self.interval = interval;
+        for (region, _) in in_memory(table, table.all()) {
+            let schedule = self.get(region).with_arm_age(arm_age);
+            self.schedules[region].store(schedule.raw(), Ordering::Relaxed);
+        }
+        (0..self.due.len()).for_each(|group| self.visit_within(group, now, 0));
+    }
+
     pub(super) fn get(&self, region: usize) -> RegionSchedule {
         RegionSchedule::from_raw(self.schedules[region].load(Ordering::Relaxed))
     }

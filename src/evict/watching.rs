@@ -38,6 +38,11 @@ const MOST_USELESS: u32 = 8;
 const FEWEST_REGIONS: usize = 1 << 14;
 
 impl Resting {
+    /// Has the evictor look at the accessed bits in its next cycle.
+    pub(super) fn look_soon(&mut self) {
+        self.next = Duration::ZERO;
+    }
+
     pub(super) fn new(references: References) -> Self {
         Self {
             references,

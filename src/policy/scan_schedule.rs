@@ -132,6 +132,12 @@ impl RegionSchedule {
         }
     }
 
+    /// An idle region is due `arm_age` ticks after its last reference from now on.
+    #[must_use]
+    pub(crate) fn with_arm_age(self, arm_age: u32) -> Self {
+        if self.is_idle() { self.due_after(Tick::new(SINCE.get(self.0)), arm_age) } else { self }
+    }
+
     /// The evictor has armed the region's pages at `now`. If the region was idle, this goes on counting from the
     /// time of its last reference.
     #[must_use]
