@@ -3,6 +3,7 @@
 use crate::keyspace::Events;
 use crate::server::Server;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use thermocline::{Arena, HeapStats, Lane, LatencyHistogram, Stats, Swapping};
 
 /// The arena that holds the values.
@@ -36,6 +37,13 @@ pub fn settings_changed(server: &Server) {
     let share = settings.client_share();
     let most = share.of(settings.memory_limit.load(Relaxed), settings.maxmemory.load(Relaxed));
     server.clients.set_most_bytes(most);
+}
+
+/// Changes the cold age. The error says why not.
+pub fn set_cold_after(server: &Server, time: Duration) -> Result<(), String> {
+    server.keyspace.set_cold_after(time).map_err(|error| error.to_string())?;
+    server.settings.set_cold_after(time);
+    Ok(())
 }
 
 /// A snapshot of the memory figures.
@@ -72,6 +80,19 @@ impl Memory {
             Swapping::On(tracker) => tracker.to_string(),
             _ => "none".into(),
         }
+    }
+
+    /// Bytes in memory that hold nothing: free space on pages with values, and between compressed pages.
+    pub fn wasted_bytes(&self) -> u64 {
+        let on_pages = self.stats.resident_bytes as f64 * self.fragmentation;
+        on_pages as u64 + self.stats.store_bytes.saturating_sub(self.stats.compressed_bytes)
+    }
+
+    /// The memory of the process divided by the part that holds something. Compressed values count as their
+    /// compressed bytes, so that the ratio does not depend on how many are.
+    pub fn fragmentation_ratio(&self, resident: u64) -> f64 {
+        let used = resident.saturating_sub(self.wasted_bytes());
+        resident as f64 / (used as f64).max(1.0)
     }
 
     /// Stored bytes divided by the store's bytes; 1 if the store is empty.

@@ -15,7 +15,7 @@ use thermocline::{Builder, FaultMode};
 /// Any Redis client works with it. The server compresses idle values in the background and
 /// restores them when a client uses them; INFO thermocline and MEMORY DOCTOR report the memory saved.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP, max_term_width = 100, args_override_self = true)]
+#[command(version = VERSION, after_help = AFTER_HELP, max_term_width = 100, args_override_self = true)]
 pub struct Options {
     /// TCP port; 0 for none, `any` for one that is free
     #[arg(long, value_name = "PORT", default_value = "6379")]
@@ -86,6 +86,10 @@ pub struct Options {
     #[arg(long)]
     pub enable_debug_command: bool,
 }
+
+/// The version of the package, and that of its model.
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commands and replies as in Redis 7.0.15)");
 
 const AFTER_HELP: &str = "\
 Sizes are bytes, or have a unit: k, m, g for thousands, kb, mb, gb for 1024s.
@@ -208,6 +212,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::REDIS_VERSION;
     use clap::CommandFactory;
 
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
@@ -217,6 +222,13 @@ mod tests {
     #[test]
     fn the_options_are_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_that_of_redis() {
+        let text = parse(&["--version"]).unwrap_err().to_string();
+        let start = format!("cache_server {} (", env!("CARGO_PKG_VERSION"));
+        assert!(text.starts_with(&start) && text.contains(REDIS_VERSION), "{text}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn settings(options: &Options, threads: usize, out: &mut dyn Write) -> io::Resul
     settings.maxclients = maxclients.into();
     settings.timeout = u64::from(options.timeout).into();
     settings.memory_limit = options.memory_limit.unwrap_or(0).into();
-    settings.cold_after = options.cold_after;
+    settings.set_cold_after(options.cold_after);
     settings.debug_command = options.enable_debug_command;
     settings.fixed = vec![
         ("port", port.to_string()),
@@ -116,8 +116,6 @@ fn settings(options: &Options, threads: usize, out: &mut dyn Write) -> io::Resul
         ("unixsocket", path.unwrap_or_default()),
         ("io-threads", threads.to_string()),
         ("databases", "1".into()),
-        ("save", String::new()),
-        ("appendonly", "no".into()),
     ];
     settings.set_client_share(options.maxmemory_clients);
     settings.set_policy(options.maxmemory_policy);

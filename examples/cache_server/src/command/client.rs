@@ -134,7 +134,7 @@ fn list(call: &mut Call<'_>) {
             None => return call.reply.error_quoting("ERR Unknown client type '", kind, "'"),
         },
         (Some(b"id"), [_, wanted @ ..]) if !wanted.is_empty() => {
-            let numbers = wanted.iter().map(|id| number(id).filter(|&id| id > 0));
+            let numbers = wanted.iter().map(|id| number(id));
             match numbers.collect::<Option<Vec<i64>>>() {
                 Some(numbers) => ids = Some(numbers),
                 None => return call.reply.error("ERR Invalid client ID"),
@@ -210,6 +210,8 @@ KILL <option> <value> [<option> <value> [...]]
       From this address, or to this one.
     * ID <client-id>, TYPE (NORMAL|MASTER|REPLICA|PUBSUB), USER <username>
       With this number, of this type, of this user.
+    * MAXAGE <seconds>
+      Connected for at least this time.
     * SKIPME (YES|NO)
       Leave out this connection (default: yes).
 LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <id> [<id> [...]]]

@@ -7,9 +7,9 @@ use super::{Call, glob};
 use crate::figures;
 use crate::keyspace::Policy;
 use crate::server::{Server, Share};
-use crate::size;
+use crate::{process, size};
 use clap::ValueEnum;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -21,8 +21,15 @@ pub const COMMANDS: &[Command] = &[
     Command::new("config|set", -4, ADMIN, NO_KEY, "Changes settings", set),
 ];
 
-/// A valid change, not yet applied.
-type Change = Box<dyn FnOnce(&Server)>;
+/// A valid change, not yet applied. The system may refuse it.
+type Change = Box<dyn FnOnce(&Server) -> Result<(), String>>;
+
+fn change(apply: impl FnOnce(&Server) + 'static) -> Change {
+    Box::new(move |server| {
+        apply(server);
+        Ok(())
+    })
+}
 
 /// A setting that can change.
 struct Parameter {
@@ -31,7 +38,7 @@ struct Parameter {
     parse: fn(&[u8]) -> Result<Change, String>,
 }
 
-static PARAMETERS: [Parameter; 9] = [
+static PARAMETERS: [Parameter; 12] = [
     Parameter {
         name: "maxmemory",
         get: |server| server.settings.maxmemory.load(Relaxed).to_string(),
@@ -47,7 +54,7 @@ static PARAMETERS: [Parameter; 9] = [
         get: |server| server.settings.client_share().to_string(),
         parse: |value| {
             let share: Share = String::from_utf8_lossy(value).parse()?;
-            Ok(Box::new(move |server| server.settings.set_client_share(share)))
+            Ok(change(move |server| server.settings.set_client_share(share)))
         },
     },
     Parameter {
@@ -59,18 +66,26 @@ static PARAMETERS: [Parameter; 9] = [
                 let names: Vec<_> = Policy::value_variants().iter().map(|p| p.name()).collect();
                 format!("argument(s) must be one of the following: {}", names.join(", "))
             })?;
-            Ok(Box::new(move |server| server.settings.set_policy(policy)))
+            Ok(change(move |server| server.settings.set_policy(policy)))
         },
     },
+    Parameter {
+        name: "cold-after",
+        get: |server| humantime::format_duration(server.settings.cold_after()).to_string(),
+        parse: |value| {
+            let time = size::duration(&String::from_utf8_lossy(value))?;
+            Ok(Box::new(move |server| figures::set_cold_after(server, time)))
+        },
+    },
+    // Nothing is stored on disk, so that these have one value. Programs set them to be sure.
+    Parameter { name: "save", get: |_| String::new(), parse: |value| only(value, "") },
+    Parameter { name: "appendonly", get: |_| "no".into(), parse: |value| only(value, "no") },
     Parameter {
         name: "maxclients",
         get: |server| server.settings.maxclients.load(Relaxed).to_string(),
         parse: |value| {
             let value = number(value, 1, u32::MAX.into())?;
-            Ok(Box::new(move |server| {
-                let maxclients: &AtomicUsize = &server.settings.maxclients;
-                maxclients.store(usize::try_from(value).unwrap_or(usize::MAX), Relaxed);
-            }))
+            Ok(Box::new(move |server| set_maxclients(server, value)))
         },
     },
     Parameter {
@@ -93,10 +108,32 @@ static PARAMETERS: [Parameter; 9] = [
         get: |server| String::from_utf8_lossy(&server.settings.password()).into_owned(),
         parse: |value| {
             let password = value.to_vec();
-            Ok(Box::new(move |server| server.settings.set_password(&password)))
+            Ok(change(move |server| server.settings.set_password(&password)))
         },
     },
 ];
+
+/// The only value of a setting.
+fn only(value: &[u8], wanted: &str) -> Result<Change, String> {
+    if value.eq_ignore_ascii_case(wanted.as_bytes()) {
+        return Ok(change(|_| {}));
+    }
+    Err("this server stores nothing on disk".into())
+}
+
+/// Each client needs a descriptor.
+fn set_maxclients(server: &Server, value: u64) -> Result<(), String> {
+    let value = usize::try_from(value).unwrap_or(usize::MAX);
+    let most = process::allow_clients(value);
+    if most < value {
+        return Err(format!(
+            "The operating system is not able to handle the specified number of clients, try with \
+             {most}"
+        ));
+    }
+    server.settings.maxclients.store(value, Relaxed);
+    Ok(())
+}
 
 fn number(value: &[u8], least: u64, most: u64) -> Result<u64, String> {
     let number =
@@ -107,7 +144,7 @@ fn number(value: &[u8], least: u64, most: u64) -> Result<u64, String> {
 
 fn seconds(value: &[u8], field: fn(&Server) -> &AtomicU64) -> Result<Change, String> {
     let value = number(value, 0, i32::MAX.unsigned_abs().into())?;
-    Ok(Box::new(move |server| field(server).store(value, Relaxed)))
+    Ok(change(move |server| field(server).store(value, Relaxed)))
 }
 
 fn memory(value: &[u8], least: u64, field: fn(&Server) -> &AtomicU64) -> Result<Change, String> {
@@ -116,7 +153,7 @@ fn memory(value: &[u8], least: u64, field: fn(&Server) -> &AtomicU64) -> Result<
     if bytes < least {
         return Err(format!("argument must be between {least} and {} inclusive", i64::MAX));
     }
-    Ok(Box::new(move |server| field(server).store(bytes, Relaxed)))
+    Ok(change(move |server| field(server).store(bytes, Relaxed)))
 }
 
 fn get(call: &mut Call<'_>) {
@@ -140,24 +177,40 @@ fn set(call: &mut Call<'_>) {
     if !pairs.len().is_multiple_of(2) {
         return call.reply.error("ERR syntax error");
     }
-    match changes(call.server, pairs) {
-        Ok(changes) => {
-            changes.into_iter().for_each(|change| change(call.server));
-            figures::settings_changed(call.server);
-            call.reply.ok();
-        }
+    let applied = changes(call.server, pairs).and_then(|changes| apply(call.server, changes));
+    figures::settings_changed(call.server);
+    match applied {
+        Ok(()) => call.reply.ok(),
         Err(error) => call.reply.error_bytes(&error),
     }
 }
 
+/// Applies all changes. If the system refuses one, undoes those before it.
+fn apply(server: &Server, changes: Vec<(&'static Parameter, Change)>) -> Result<(), Vec<u8>> {
+    let mut before: Vec<(&Parameter, String)> = Vec::new();
+    for (parameter, change) in changes {
+        let value = (parameter.get)(server);
+        if let Err(why) = change(server) {
+            for (parameter, value) in before.into_iter().rev() {
+                // It was the value until now.
+                let _ = (parameter.parse)(value.as_bytes()).and_then(|change| change(server));
+            }
+            return failed(parameter.name, &why);
+        }
+        before.push((parameter, value));
+    }
+    Ok(())
+}
+
+fn failed<T>(name: &str, why: &str) -> Result<T, Vec<u8>> {
+    let text = format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
+    Err(text.into_bytes())
+}
+
 /// Parses all changes; none is valid unless all are.
-fn changes(server: &Server, pairs: &[&[u8]]) -> Result<Vec<Change>, Vec<u8>> {
+fn changes(server: &Server, pairs: &[&[u8]]) -> Result<Vec<(&'static Parameter, Change)>, Vec<u8>> {
     const UNKNOWN: &[u8] = b"ERR Unknown option or number of arguments for CONFIG SET - '";
-    let failed = |name: &str, why: &str| {
-        let text = format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
-        Err(text.into_bytes())
-    };
-    let mut found: Vec<(&Parameter, &[u8])> = Vec::new();
+    let mut found: Vec<(&'static Parameter, &[u8])> = Vec::new();
     for pair in pairs.chunks_exact(2) {
         let is = |name: &str| pair[0].eq_ignore_ascii_case(name.as_bytes());
         match PARAMETERS.iter().find(|parameter| is(parameter.name)) {
@@ -174,7 +227,7 @@ fn changes(server: &Server, pairs: &[&[u8]]) -> Result<Vec<Change>, Vec<u8>> {
     let mut changes = Vec::new();
     for (parameter, value) in found {
         match (parameter.parse)(value) {
-            Ok(change) => changes.push(change),
+            Ok(change) => changes.push((parameter, change)),
             Err(why) => return failed(parameter.name, &why),
         }
     }
@@ -203,4 +256,52 @@ RESETSTAT
 REWRITE
     Fails: there is no file.",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::transcript::Client;
+
+    #[test]
+    fn each_setting_takes_its_own_value() {
+        let server = Server::for_tests();
+        for parameter in &PARAMETERS {
+            let value = (parameter.get)(&server);
+            let change = (parameter.parse)(value.as_bytes()).unwrap();
+            assert_eq!(change(&server), Ok(()), "{}", parameter.name);
+            assert_eq!((parameter.get)(&server), value, "{}", parameter.name);
+        }
+    }
+
+    #[test]
+    fn settings_change_together_or_not_at_all() {
+        let mut client = Client::at(0);
+        let value = |client: &mut Client, name: &str| {
+            let reply = client.say(&format!("CONFIG GET {name}"));
+            reply.lines().nth(4).unwrap_or_default().to_owned()
+        };
+        let set = "CONFIG SET cold-after 90s timeout 7 maxmemory-policy volatile-ttl";
+        assert_eq!(client.say(set), "+OK\r\n");
+        let all = ["cold-after", "timeout", "maxmemory-policy"];
+        assert_eq!(all.map(|name| value(&mut client, name)), ["1m 30s", "7", "volatile-ttl"]);
+        // Invalid values, and one for which the system has too few descriptors.
+        for (wrong, name, why) in [
+            ("cold-after soon", "cold-after", "give a time"),
+            ("maxclients 4000000000", "maxclients", "The operating system is not able to handle"),
+            ("timeout 8", "timeout", "duplicate parameter"),
+            ("save 60", "save", "this server stores nothing on disk"),
+        ] {
+            let set = format!("CONFIG SET timeout 8 maxmemory 9 cold-after 5s {wrong}");
+            let set = set.replacen("cold-after 5s cold-after", "cold-after", 1);
+            let start =
+                format!("-ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
+            let reply = client.say(&set);
+            assert!(reply.starts_with(&start), "{reply}");
+            assert_eq!(all.map(|name| value(&mut client, name)), ["1m 30s", "7", "volatile-ttl"]);
+            assert_eq!(value(&mut client, "maxmemory"), "0");
+        }
+        assert_eq!(client.say(r#"CONFIG SET save "" appendonly no"#), "+OK\r\n");
+        assert_eq!(client.say("CONFIG SET timeout 9 cold-after"), "-ERR syntax error\r\n");
+    }
 }

@@ -12,13 +12,15 @@ struct Filter<'a> {
     id: Option<u64>,
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
+    /// Connected for at least this number of seconds.
+    age: Option<u64>,
     /// The filter names a type that no client has.
     matches_none: bool,
     with_me: bool,
 }
 
 impl Filter<'_> {
-    fn matches(&self, client: &Client) -> bool {
+    fn matches(&self, client: &Client, now: u64) -> bool {
         let is = |wanted: Option<&[u8]>, address: &str| {
             wanted.is_none_or(|wanted| wanted == address.as_bytes())
         };
@@ -26,6 +28,7 @@ impl Filter<'_> {
             && self.id.is_none_or(|id| id == client.id)
             && is(self.address, &client.address)
             && is(self.local_address, &client.local_address)
+            && self.age.is_none_or(|age| now.saturating_sub(client.connected_at) >= age)
     }
 }
 
@@ -77,6 +80,17 @@ fn filter<'a>(call: &mut Call<'a>) -> Option<Filter<'a>> {
                     return None;
                 }
             },
+            b"maxage" => match number(value) {
+                Some(age @ 1..) => filter.age = Some(age.unsigned_abs()),
+                Some(_) => {
+                    call.reply.error("ERR maxage should be greater than 0");
+                    return None;
+                }
+                None => {
+                    call.reply.error("ERR maxage is not an integer or out of range");
+                    return None;
+                }
+            },
             b"user" if value != b"default" => {
                 call.reply.error_quoting("ERR No such user '", value, "'");
                 return None;
@@ -97,9 +111,10 @@ fn filter<'a>(call: &mut Call<'a>) -> Option<Filter<'a>> {
 
 /// Closes the clients and returns their number. The calling client is closed after this reply.
 fn apply(call: &mut Call<'_>, filter: &Filter<'_>) -> usize {
-    let me = call.session.client.id;
-    let others = call.server.clients.kill(|client| client.id != me && filter.matches(client));
-    let kill_me = filter.with_me && filter.matches(&call.session.client);
+    let (me, now) = (call.session.client.id, call.server.seconds());
+    let is_other = |client: &Client| client.id != me && filter.matches(client, now);
+    let others = call.server.clients.kill(is_other);
+    let kill_me = filter.with_me && filter.matches(&call.session.client, now);
     call.session.close |= kill_me;
     others + usize::from(kill_me)
 }

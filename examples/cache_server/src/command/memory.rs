@@ -167,7 +167,7 @@ fn stats(call: &mut Call<'_>) {
     }
     for (name, value) in [
         ("arena.compression-ratio", memory.ratio()),
-        ("fragmentation", resident as f64 / (used as f64).max(1.0)),
+        ("fragmentation", memory.fragmentation_ratio(resident)),
     ] {
         call.reply.bulk(name.as_bytes());
         call.reply.double(value);

@@ -22,6 +22,8 @@ mod transcript;
 
 pub use crate::server::Server;
 pub use crate::session::Session;
+#[cfg(test)]
+pub use connection::REDIS_VERSION;
 pub use dispatch::{Execution, Request, execute};
 pub use row::{Command, Group};
 pub use transaction::Transaction;

@@ -33,13 +33,19 @@ pub(super) const OWN_PAGES: usize = 8192;
 /// The shortest window: two seconds.
 const SHORTEST: u32 = 20;
 
+/// The longest window.
+fn longest(cold_after: Duration) -> u32 {
+    let ticks = cold_after.as_millis() / TICK.as_millis();
+    u32::try_from(ticks).unwrap_or(u32::MAX).max(SHORTEST)
+}
+
 /// The window, and the number of hot bytes.
 #[derive(Debug)]
 pub(super) struct Heat {
     moves: bool,
     now: AtomicU32,
     window: AtomicU32,
-    longest: u32,
+    longest: AtomicU32,
     hot_bytes: AtomicUsize,
     /// The most bytes that may be hot.
     budget: AtomicUsize,
@@ -47,13 +53,12 @@ pub(super) struct Heat {
 
 impl Heat {
     pub(super) fn new(cold_after: Duration, moves: bool) -> Self {
-        let ticks = cold_after.as_millis() / TICK.as_millis();
-        let longest = u32::try_from(ticks).unwrap_or(u32::MAX).max(SHORTEST);
+        let longest = longest(cold_after);
         Self {
             moves,
             now: AtomicU32::new(0),
             window: AtomicU32::new(longest),
-            longest,
+            longest: AtomicU32::new(longest),
             hot_bytes: AtomicUsize::new(0),
             budget: AtomicUsize::new(usize::MAX),
         }
@@ -111,15 +116,19 @@ impl Heat {
         self.now().wrapping_sub(record.used)
     }
 
+    pub(super) fn set_cold_after(&self, cold_after: Duration) {
+        self.longest.store(longest(cold_after), Relaxed);
+    }
+
     /// Adjusts the window, once a tick. `budget` is the most bytes that may be hot, if there is a limit.
     pub(super) fn adjust(&self, budget: Option<usize>) {
         self.budget.store(budget.unwrap_or(usize::MAX), Relaxed);
-        let window = self.window.load(Relaxed);
+        let (window, longest) = (self.window.load(Relaxed), self.longest.load(Relaxed));
         let next = match budget {
-            None => self.longest,
+            None => longest,
             Some(budget) if self.hot_bytes() > budget => (window - window / 16).max(SHORTEST),
             // With spare room a longer window keeps more values hot.
-            Some(_) => (window + window / 64 + 1).min(self.longest),
+            Some(_) => (window + window / 64 + 1).min(longest),
         };
         self.window.store(next, Relaxed);
     }

@@ -41,7 +41,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tend::Tending;
-use thermocline::{Arena, Lane};
+use thermocline::{Arena, ArenaError, Lane};
 use values::{Value, Values};
 
 /// Milliseconds since the epoch.
@@ -211,6 +211,16 @@ impl Keyspace {
     /// How long a value of the hot lane may be idle before it leaves the lane.
     pub fn window(&self) -> Duration {
         self.heat.window()
+    }
+
+    /// Changes the cold age. Fails if the arena does not allow this one.
+    pub fn set_cold_after(&self, time: Duration) -> Result<(), ArenaError> {
+        match self.arena().set_cold_age(time) {
+            // Without compression the age has no effect on pages.
+            Ok(()) | Err(ArenaError::NotSwapping) => self.heat.set_cold_after(time),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Removes all keys.

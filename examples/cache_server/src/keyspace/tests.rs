@@ -4,7 +4,6 @@ use super::*;
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::thread;
-use thermocline::ArenaError;
 
 fn arena() -> Arena {
     Arena::builder()

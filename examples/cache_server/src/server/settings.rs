@@ -25,8 +25,7 @@ pub struct Settings {
     pub memory_limit: AtomicU64,
     /// Bytes that all clients may take together.
     client_share: RwLock<Share>,
-    /// How long a value is idle before it is compressed.
-    pub cold_after: Duration,
+    cold_after: RwLock<Duration>,
     /// Whether the `DEBUG` command is enabled.
     pub debug_command: bool,
     /// Options of the start that cannot change, for `CONFIG GET`.
@@ -46,7 +45,7 @@ impl Default for Settings {
             proto_max_bulk_len: AtomicU64::new(512 << 20),
             memory_limit: AtomicU64::new(0),
             client_share: RwLock::new(Share::Percent(25)),
-            cold_after: Duration::from_secs(60),
+            cold_after: RwLock::new(Duration::from_secs(60)),
             debug_command: false,
             fixed: Vec::new(),
         }
@@ -83,6 +82,15 @@ impl Settings {
 
     pub fn set_client_share(&self, share: Share) {
         *self.client_share.write() = share;
+    }
+
+    /// How long a value is idle before it is compressed.
+    pub fn cold_after(&self) -> Duration {
+        *self.cold_after.read()
+    }
+
+    pub fn set_cold_after(&self, time: Duration) {
+        *self.cold_after.write() = time;
     }
 
     pub fn policy(&self) -> Policy {

@@ -4,7 +4,7 @@ use super::words::Words;
 
 /// Weights and syntax. Words in lower case stand for a random word from [`word`]; `[ A | B ]` is an option
 /// that may be missing and is rarely repeated; `( a b )` appears at least once.
-const COMMANDS: [(u32, &str); 118] = [
+const COMMANDS: [(u32, &str); 134] = [
     (60, "GET key"),
     (70, "SET key value"),
     (
@@ -78,6 +78,22 @@ const COMMANDS: [(u32, &str); 118] = [
     (4, "CLIENT SETNAME name"),
     (4, "CLIENT GETNAME"),
     (1, "CLIENT LIST"),
+    (2, "CLIENT LIST ID ( clientid )"),
+    (1, "CLIENT LIST ID"),
+    (2, "CLIENT LIST TYPE clienttype"),
+    (1, "CLIENT LIST TYPE clienttype ID clientid"),
+    (1, "CLIENT LIST ID clientid TYPE clienttype"),
+    (1, "CLIENT LIST word"),
+    (1, "CLIENT KILL nowhere:1"),
+    (3, "CLIENT KILL ID clientid [ TYPE clienttype ] [ ADDR nowhere:1 ] [ SKIPME yesno ]"),
+    (2, "CLIENT KILL TYPE clienttype ADDR nowhere:1"),
+    (2, "CLIENT KILL LADDR nowhere:1 [ USER user ] [ ID clientid ]"),
+    (1, "CLIENT KILL USER stranger"),
+    (1, "CLIENT KILL ID clientid ADDR"),
+    (1, "CLIENT KILL word clientid"),
+    (1, "CLIENT KILL"),
+    (1, "CLIENT NO-EVICT yesno"),
+    (1, "CONFIG SET maxmemory memory timeout 0 tcp-keepalive number"),
     (1, "CLIENT INFO"),
     (1, "CLIENT SETINFO LIB-NAME name"),
     (1, "CLIENT NO-EVICT ON"),
@@ -198,6 +214,13 @@ fn word(kind: &str, words: &mut Words) -> Vec<u8> {
         "name" => words.one_of(&["", "me", "a-b", "two words", "line\n", "\u{e9}"]).to_owned(),
         "user" => words.one_of(&["default", "default", "nobody", ""]).to_owned(),
         "pass" => words.one_of(&["secret", "secret", "wrong", ""]).to_owned(),
+        "clientid" => {
+            words.one_of(&["0", "-1", "999999999999", "abc", "", "9223372036854775808"]).to_owned()
+        }
+        "clienttype" => {
+            words.one_of(&["normal", "PUBSUB", "master", "replica", "slave", "x"]).to_owned()
+        }
+        "yesno" => words.one_of(&["yes", "NO", "on", "OFF", "maybe", ""]).to_owned(),
         "memory" => words.one_of(&["1gb", "2000mb", "1073741824", "1.5gb", "abc", "-1"]).to_owned(),
         "word" => return unknown(words),
         _ => words.spelled(kind),

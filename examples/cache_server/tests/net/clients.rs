@@ -126,6 +126,43 @@ fn clients_can_be_listed_and_killed() {
 }
 
 #[test]
+fn clients_are_selected_by_all_criteria() {
+    let server = ServerProcess::start(&["--threads", "2"]);
+    let (mut one, mut other) = (server.connect(), server.connect());
+    let id = |client: &mut Client| client.ask("CLIENT ID")[1..].trim_end().to_owned();
+    let (first, second) = (id(&mut one), id(&mut other));
+    let lines = |list: String| list.lines().filter(|line| line.starts_with("id=")).count();
+    assert_eq!(lines(one.ask("CLIENT LIST")), 2);
+    assert_eq!(lines(one.ask("CLIENT INFO")), 1);
+    assert!(one.ask("CLIENT INFO").contains(&format!("id={first} ")));
+    for (line, count) in [
+        (format!("CLIENT LIST ID {first} {second} 77"), 2),
+        (format!("CLIENT LIST ID {second}"), 1),
+        ("CLIENT LIST ID 0".into(), 0),
+        ("CLIENT LIST TYPE normal".into(), 2),
+        ("CLIENT LIST TYPE replica".into(), 0),
+    ] {
+        assert_eq!(lines(one.ask(&line)), count, "{line}");
+    }
+    for (line, reply) in [
+        ("CLIENT KILL MAXAGE 0", "-ERR maxage should be greater than 0\r\n"),
+        ("CLIENT KILL MAXAGE x", "-ERR maxage is not an integer or out of range\r\n"),
+        ("CLIENT KILL MAXAGE 100000", ":0\r\n"),
+        ("CLIENT KILL TYPE pubsub", ":0\r\n"),
+        ("CLIENT KILL USER stranger", "-ERR No such user 'stranger'\r\n"),
+    ] {
+        assert_eq!(one.ask(line), reply, "{line}");
+    }
+    // All criteria must match.
+    let line = format!("CLIENT KILL ID {second} MAXAGE 100000 USER default TYPE normal");
+    assert_eq!(one.ask(&line), ":0\r\n");
+    let line = format!("CLIENT KILL ID {second} USER default TYPE normal SKIPME yes");
+    assert_eq!(one.ask(&line), ":1\r\n");
+    other.expect_end();
+    assert_eq!(one.ask("CLIENT KILL TYPE normal"), ":0\r\n", "only this client is left");
+}
+
+#[test]
 fn replies_can_be_switched_off() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();

@@ -1,6 +1,6 @@
 //! Commands about the server and the connection.
 
-use crate::server::{ServerProcess, wait_until};
+use crate::server::{Client, ServerProcess, request, wait_until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -59,6 +59,34 @@ fn expired_keys_are_removed_without_an_access() {
     wait_until("the keys are gone", || client.ask("DBSIZE") == ":1\r\n");
     let info = client.ask("INFO stats");
     assert!(info.contains("\r\nexpired_keys:3\r\n"), "{info}");
+}
+
+/// Compressed values, or no values, are no fragmentation.
+#[test]
+fn the_fragmentation_ratio_is_about_one() {
+    let server = ServerProcess::start(&["--cold-after", "60s"]);
+    let mut client = server.connect();
+    let ratio = |client: &mut Client| -> f64 {
+        let info = client.ask("INFO memory");
+        let line = info.lines().find_map(|line| line.strip_prefix("mem_fragmentation_ratio:"));
+        line.unwrap().parse().unwrap()
+    };
+    assert!((1.0..2.0).contains(&ratio(&mut client)));
+    let value = "compressible ".repeat(100);
+    for n in 0..20_000 {
+        client.send(request(&["SET", &n.to_string(), &value]));
+        client.expect("+OK\r\n");
+    }
+    assert!((1.0..2.0).contains(&ratio(&mut client)));
+    assert_eq!(client.ask("CONFIG SET cold-after 1s timeout 0"), "+OK\r\n");
+    if !server.greeting.contains("nothing is compressed") {
+        wait_until("the values are compressed", || {
+            let info = client.ask("INFO thermocline");
+            let stored = info.lines().find_map(|line| line.strip_prefix("stored_bytes:"));
+            stored.unwrap().parse::<u64>().unwrap() > 20 << 20
+        });
+    }
+    assert!((1.0..2.0).contains(&ratio(&mut client)));
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub fn server(server: &Server, out: &mut String) {
         redis_version: REDIS_VERSION,
         redis_mode: "standalone",
         server_name: "thermocline-cache-server",
+        server_version: env!("CARGO_PKG_VERSION"),
         arch_bits: usize::BITS,
         multiplexing_api: "epoll",
         process_id: std::process::id(),
@@ -64,7 +65,8 @@ pub fn memory(server: &Server, out: &mut String) {
         allocator_allocated: memory.stats.allocated_bytes,
         allocator_resident: memory.stats.resident_bytes,
         mem_clients_normal: server.clients.used_bytes(),
-        mem_fragmentation_ratio: format!("{:.2}", resident as f64 / (used as f64).max(1.0)),
+        mem_fragmentation_ratio: format!("{:.2}", memory.fragmentation_ratio(resident)),
+        mem_fragmentation_bytes: memory.wasted_bytes(),
         mem_allocator: "thermocline",
     );
 }

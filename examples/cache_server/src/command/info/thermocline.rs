@@ -27,7 +27,7 @@ pub fn thermocline(server: &Server, out: &mut String) {
         memory_wait_ms_longest: totals.longest_wait_nanos / 1_000_000,
         page_waits: stats.limit_waits,
         page_wait_ms_total: stats.limit_wait_nanos / 1_000_000,
-        cold_after_ms: server.settings.cold_after.as_millis(),
+        cold_after_ms: server.settings.cold_after().as_millis(),
         resident_bytes: stats.resident_bytes,
         stored_bytes: stats.stored_bytes,
         compressed_bytes: stats.compressed_bytes,
