@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -153,17 +153,21 @@ impl Drop for Captured {
 
 /// Stops a thread at random moments, until it holds a page for which another thread waits, and the watchdog
 /// reports it with these words. The watchdog may report starved threads before.
-fn stop_until_reported(arena: &Arena, thread: i32, words: &str) {
+///
+/// `passes` counts how often another thread has touched all pages. If it does so after the stop, the stopped thread
+/// holds none.
+fn stop_until_reported(arena: &Arena, thread: i32, words: &str, passes: &AtomicU64) {
     let captured = Captured::new();
-    for _ in 0..500 {
+    for _ in 0..5000 {
         let _stopped = stop(thread);
         let end = Instant::now() + limit() * 4;
-        while Instant::now() < end {
+        let before = passes.load(Ordering::Relaxed);
+        while Instant::now() < end && passes.load(Ordering::Relaxed) < before + 2 {
             if captured.text().contains(words) {
                 assert!(arena.stats().stalls > 0);
                 return;
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(1));
         }
     }
     panic!("the watchdog did not report it: {}", arena.stats());
@@ -175,17 +179,18 @@ fn a_stuck_evictor_is_reported() {
     if let Some(case) = child_case() {
         let arena = zeal(quick(Setup::parse(&case))).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
-        let end = AtomicBool::new(false);
+        let (end, passes) = (AtomicBool::new(false), AtomicU64::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !end.load(Ordering::Relaxed) {
                     pages.verify();
+                    passes.fetch_add(1, Ordering::Relaxed);
                 }
             });
             let _end = SetOnDrop(&end);
             eventually(&arena, "some eviction", |stats| stats.evicted_pages > 100);
             let words = "the evictor thermo-evict (thread ";
-            stop_until_reported(&arena, thread_named("thermo-evict"), words);
+            stop_until_reported(&arena, thread_named("thermo-evict"), words, &passes);
         });
         pages.verify();
         return;
@@ -205,6 +210,7 @@ fn a_stuck_owner_of_a_page_is_reported() {
         let arena = quick(Setup::parse(&case)).build().unwrap();
         let pages = Pages::filled(&arena, PAGES);
         let (end, owner) = (AtomicBool::new(false), AtomicI32::new(0));
+        let passes = AtomicU64::new(0);
         let is_over = || end.load(Ordering::Relaxed);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -222,12 +228,13 @@ fn a_stuck_owner_of_a_page_is_reported() {
             scope.spawn(|| {
                 while !is_over() {
                     pages.verify();
+                    passes.fetch_add(1, Ordering::Relaxed);
                 }
             });
             let _end = SetOnDrop(&end);
             eventually(&arena, "some prefetching", |stats| stats.prefetched_pages > 100);
             let words = " has been keeping page ";
-            stop_until_reported(&arena, owner.load(Ordering::Acquire), words);
+            stop_until_reported(&arena, owner.load(Ordering::Acquire), words, &passes);
         });
         pages.verify();
         return;

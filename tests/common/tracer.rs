@@ -6,15 +6,24 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// The number of the thread of this process with that name.
+/// The number of the thread of this process with that name. A thread names itself when it first runs, so this
+/// waits for the name.
 pub fn thread_named(name: &str) -> i32 {
     let named = |task: &std::fs::DirEntry| {
         std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
     };
-    let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
-    let task = tasks.find(named).unwrap_or_else(|| panic!("no thread is called {name}"));
-    task.file_name().to_str().unwrap().parse().unwrap()
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
+        if let Some(task) = tasks.find(named) {
+            return task.file_name().to_str().unwrap().parse().unwrap();
+        }
+        assert!(Instant::now() < end, "no thread is called {name}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A thread of this process that is stopped until this is dropped.

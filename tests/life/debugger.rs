@@ -112,7 +112,8 @@ fn other_processes_read_evicted_pages_or_get_an_error() {
 fn wait_until_stopped(pid: i32) {
     let end = Instant::now() + Duration::from_secs(60);
     let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
-        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        // A thread that has ended in between has no file any more.
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
         stat.rsplit(") ").next().unwrap().starts_with(['T', 't'])
     };
     while !std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(is_stopped) {
