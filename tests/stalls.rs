@@ -265,7 +265,7 @@ fn a_starved_and_stopped_process_reports_no_stall() {
             for thread in 0..6 {
                 let end = &end;
                 scope.spawn(move || {
-                    // Each reader stays with some pages for a while, so that the evictor finds others untouched
+                    // Each reader stays with some pages for a while, so that the evictor finds other pages untouched
                     // however seldom it runs.
                     for turn in (0..).take_while(|_| !end.load(Ordering::Relaxed)) {
                         let first = (turn * 3 + thread) % 10 * (PAGES / 10);

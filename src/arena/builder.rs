@@ -52,7 +52,7 @@ pub struct Builder {
     poison_freed: bool,
     zeal: bool,
     accessed_bits: bool,
-    tracking_budget: f64,
+    tracking_budget: Option<f64>,
 }
 
 impl Default for Builder {
@@ -73,7 +73,7 @@ impl Default for Builder {
             poison_freed: false,
             zeal: false,
             accessed_bits: true,
-            tracking_budget: 0.01,
+            tracking_budget: None,
         }
     }
 }
@@ -135,7 +135,8 @@ impl Builder {
     }
 
     /// The share of a processor that tracking may cost: the evictor's time to look at accessed bits, to arm and to
-    /// scan, and the time that the program loses by it. Above 0, at most 1; 0.01 by default.
+    /// scan, and the time that the program loses by it. Above 0, at most 1. By default 0.01 if the
+    /// [cold age](Self::cold_age) is a minute or longer, and more in proportion if it is shorter, up to 0.1.
     ///
     /// A quarter of it is for looks at the accessed bits, and a quarter for clearing them: the program's processors
     /// set them again. If that costs more, looks and clears become rarer. The other half is for watching regions
@@ -146,7 +147,7 @@ impl Builder {
     /// [`Stats::tracking_nanos`]: crate::Stats::tracking_nanos
     /// [`Stats::tracking_fault_nanos`]: crate::Stats::tracking_fault_nanos
     pub fn tracking_budget(mut self, share: f64) -> Self {
-        self.tracking_budget = share;
+        self.tracking_budget = Some(share);
         self
     }
 
@@ -314,7 +315,7 @@ impl Builder {
             let allowed = "from a tenth of a second to an hour";
             return invalid("stall_limit", format!("{:?}", self.stall_limit), allowed);
         }
-        let budget = self.tracking_budget;
+        let budget = self.tracking_budget.unwrap_or(default_tracking_budget(age));
         if !(budget > 0.0 && budget <= 1.0) {
             return invalid("tracking_budget", budget.to_string(), "above 0, at most 1");
         }
@@ -347,6 +348,11 @@ impl Builder {
             look_interval: (age / 6).max(interval),
         })
     }
+}
+
+/// One percent, or more for a cold age of less than a minute: the evictor has to look more often.
+fn default_tracking_budget(cold_age: Duration) -> f64 {
+    (0.6 / cold_age.as_secs_f64()).clamp(0.01, 0.1)
 }
 
 /// Valid options, in the engine's units.
@@ -413,6 +419,16 @@ mod tests {
             Err(BuildError::InvalidOption { option, .. }) => option,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_short_cold_age_has_a_larger_tracking_budget() {
+        let budget = |seconds| default_tracking_budget(Duration::from_secs_f64(seconds));
+        assert_eq!([600.0, 60.0, 30.0, 1.0].map(budget), [0.01, 0.01, 0.02, 0.1]);
+        let validated = |builder: Builder| builder.validate().unwrap().tracking_budget;
+        let second = Duration::from_secs(1);
+        assert_eq!(validated(Builder::default().cold_age(30 * second)), 0.02);
+        assert_eq!(validated(Builder::default().cold_age(30 * second).tracking_budget(0.5)), 0.5);
     }
 
     #[test]
