@@ -57,7 +57,8 @@ impl Connection {
         scratch.parsed.clear();
         scratch.spans.clear();
         scratch.of_words = false;
-        scratch.start = self.input.parser().position();
+        // The first request may have begun in an earlier turn.
+        scratch.start = self.input.parser().done();
         while scratch.parsed.len() < most {
             let start = self.input.parser().position();
             match self.input.next(limits) {

@@ -68,6 +68,8 @@ enum Source {
 pub struct Parser {
     /// The end of the parsed input.
     at: usize,
+    /// The beginning of the current request, if one has begun.
+    begin: usize,
     /// Bytes after `at` that contain no line end.
     searched: usize,
     /// The arguments that the current request still lacks. 0 between requests.
@@ -84,6 +86,7 @@ impl Default for Parser {
     fn default() -> Self {
         Self {
             at: 0,
+            begin: 0,
             searched: 0,
             arguments_left: 0,
             bulk: None,
@@ -101,6 +104,7 @@ impl Parser {
         loop {
             if self.arguments_left == 0 {
                 self.arguments.clear();
+                self.begin = self.at;
                 match input.get(self.at) {
                     None => return Next::Incomplete { missing: 0 },
                     Some(b'*') => self.source = Source::Input,
@@ -139,12 +143,10 @@ impl Parser {
         self.at
     }
 
-    /// The number of bytes at the input's beginning that are no longer needed.
+    /// The number of bytes at the input's beginning that are no longer needed: the current request begins there,
+    /// if one has begun. It stays whole, because the caller may go back to it.
     pub fn done(&self) -> usize {
-        match self.arguments.first() {
-            Some(first) if self.arguments_left > 0 => first.start,
-            _ => self.at,
-        }
+        if self.arguments_left > 0 { self.begin } else { self.at }
     }
 
     /// Goes back to `position`, where a request begins or has begun.
@@ -160,6 +162,7 @@ impl Parser {
     pub fn forget(&mut self, bytes: usize) {
         self.at -= bytes;
         if self.arguments_left > 0 {
+            self.begin -= bytes;
             for span in &mut self.arguments {
                 span.start -= bytes;
                 span.end -= bytes;

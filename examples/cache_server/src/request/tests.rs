@@ -155,8 +155,8 @@ fn a_long_argument_reports_its_missing_bytes() {
     let mut parser = Parser::default();
     let input = b"*2\r\n$3\r\nSET\r\n$1000\r\nabc";
     assert_eq!(parser.next(input, USUAL), Next::Incomplete { missing: 999 });
-    // The command's name is still needed; the headers are not.
-    assert_eq!(parser.done(), 8);
+    // The whole request is still needed.
+    assert_eq!(parser.done(), 0);
 }
 
 #[test]
@@ -227,5 +227,27 @@ proptest! {
             input.extend_from_slice(b"\r\n");
         }
         prop_assert_eq!(parsed(&input), (vec![request], None));
+    }
+}
+
+/// A request that has arrived in two parts, and waits for memory, is parsed again from its beginning.
+#[test]
+fn the_parser_goes_back_to_a_request_that_began_earlier() {
+    let whole = b"PING\r\n*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$7\r\nv\r\n a\"b\r\n";
+    for split in b"PING\r\n".len()..whole.len() {
+        let mut parser = Parser::default();
+        assert_eq!(parser.next(&whole[..split], USUAL), Next::Request);
+        assert!(matches!(parser.next(&whole[..split], USUAL), Next::Incomplete { .. }));
+        let done = parser.done();
+        assert_eq!(done, b"PING\r\n".len());
+        parser.forget(done);
+        let rest = &whole[done..];
+        let start = parser.done();
+        for _ in 0..3 {
+            assert_eq!(parser.next(rest, USUAL), Next::Request);
+            let arguments: Vec<&[u8]> = parser.arguments().iter().map(|a| a.of(rest)).collect();
+            assert_eq!(arguments, [&b"SET"[..], b"key", b"v\r\n a\"b"], "{split}");
+            parser.go_back(start);
+        }
     }
 }
