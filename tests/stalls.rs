@@ -159,7 +159,8 @@ impl Drop for Captured {
 fn stop_until_reported(arena: &Arena, thread: i32, words: &str, passes: Option<&AtomicU64>) {
     let passes = || passes.map_or(0, |passes| passes.load(Ordering::Relaxed));
     let captured = Captured::new();
-    for _ in 0..5000 {
+    let give_up = Instant::now() + limit() * 2000;
+    while Instant::now() < give_up {
         let _stopped = stop(thread);
         let end = Instant::now() + limit() * 4;
         let before = passes();
