@@ -174,11 +174,11 @@
 //! `/proc/self/clear_refs`. Neither makes a thread fault. The evictor looks every sixth part of the cold age, or
 //! less often where its time for looks exceeds a quarter of the tracking budget. After a look it clears the bits,
 //! unless the program would lose more than another quarter: the processor sets the bit of each page again that
-//! the program touches. The evictor times that on pages of its own. It takes some ten nanoseconds, or half a
-//! microsecond where a hypervisor shadows the page tables. A region that was not referenced since the last clear is
-//! idle, whether the look clears or not. Accessed bits are advice: a processor may
-//! keep a translation and not set the bit again, kernel reclaim reads and clears the same bits, and another agent
-//! may clear them. The library never drops a page because of them.
+//! the program touches. To set a bit takes some ten nanoseconds, or half a microsecond where a hypervisor shadows
+//! the page tables; the evictor times it on pages of its own. A region that was not referenced since the last clear
+//! is idle, whether the look clears or not. Accessed bits are advice: a processor may keep a translation and not
+//! set the bit again, kernel reclaim reads and clears the same bits, and another agent may clear them. The library
+//! never drops a page because of them.
 //!
 //! *Pages, by arming.* The evictor arms a resting region for one of three reasons:
 //!

@@ -40,8 +40,8 @@
 //!
 //! | Linux         | [tracker](Tracker)    | a touch of an armed page in memory                  |
 //! |---------------|-----------------------|-----------------------------------------------------|
-//! | 7.3 and later | [`Rwp`](Tracker::Rwp) | the kernel resolves it, once per scan interval      |
-//! | 5.19 to 7.2   | [`Zap`](Tracker::Zap) | a minor fault, once per scan interval               |
+//! | 7.3 and later | [`Rwp`](Tracker::Rwp) | the kernel resolves it, once per scan               |
+//! | 5.19 to 7.2   | [`Zap`](Tracker::Zap) | a minor fault, once per scan                        |
 //! | before        | none: [`BuildError`], or [plain memory](Builder::plain_memory_fallback) | - |
 //!
 //! A process needs no privilege for its own faults. System calls on evicted memory may need one: see the

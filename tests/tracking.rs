@@ -135,7 +135,7 @@ fn the_idle_pages_of_a_thinly_used_region_are_evicted() {
     }
 }
 
-/// Half a per mille of a processor arms a region now and then.
+/// A per mille of a processor, half of the budget, arms a region now and then.
 #[test]
 fn a_small_budget_delays_eviction_and_does_not_prevent_it() {
     let _alone = alone();

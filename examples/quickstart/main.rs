@@ -38,8 +38,6 @@ type BoxError = Box<dyn Error>;
 /// Short, for a result within seconds. A server would use a minute.
 const COLD_AGE: Duration = Duration::from_secs(1);
 const SCAN_INTERVAL: Duration = Duration::from_millis(200);
-/// To find idle memory within a second, the arena has to look more often than the default budget allows.
-const TRACKING_BUDGET: f64 = 0.04;
 
 fn main() -> ExitCode {
     match run(&mut io::stdout().lock()) {
@@ -99,7 +97,6 @@ fn builder(bytes: usize, options: &Options) -> Builder {
         .reserve((bytes * 4).max(1 << 30))
         .cold_age(COLD_AGE)
         .scan_interval(SCAN_INTERVAL)
-        .tracking_budget(TRACKING_BUDGET)
         .fault_mode(options.fault_mode);
     match options.tracker {
         // With an explicit tracker the build fails if that tracker is not available.

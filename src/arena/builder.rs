@@ -52,7 +52,7 @@ pub struct Builder {
     poison_freed: bool,
     zeal: bool,
     accessed_bits: bool,
-    tracking_budget: f64,
+    tracking_budget: Option<f64>,
 }
 
 impl Default for Builder {
@@ -73,7 +73,7 @@ impl Default for Builder {
             poison_freed: false,
             zeal: false,
             accessed_bits: true,
-            tracking_budget: 0.01,
+            tracking_budget: None,
         }
     }
 }
@@ -135,7 +135,8 @@ impl Builder {
     }
 
     /// The share of a processor that tracking may cost: the evictor's time to look at accessed bits, to arm and to
-    /// scan, and the time that the program loses by it. Above 0, at most 1; 0.01 by default.
+    /// scan, and the time that the program loses by it. Above 0, at most 1. By default 0.01 if the
+    /// [cold age](Self::cold_age) is a minute or longer, and more in proportion if it is shorter, up to 0.1.
     ///
     /// A quarter of it is for looks at the accessed bits, and a quarter for clearing them: the program's processors
     /// set them again. If that costs more, looks and clears become rarer. The other half is for watching regions
@@ -146,7 +147,7 @@ impl Builder {
     /// [`Stats::tracking_nanos`]: crate::Stats::tracking_nanos
     /// [`Stats::tracking_fault_nanos`]: crate::Stats::tracking_fault_nanos
     pub fn tracking_budget(mut self, share: f64) -> Self {
-        self.tracking_budget = share;
+        self.tracking_budget = Some(share);
         self
     }
 
@@ -306,17 +307,17 @@ impl Builder {
         }
         // The quantum of ages is the shortest scan interval.
         let clock = AgeClock::new(interval);
-        let Some(cold) = ColdAge::new(age, interval) else {
-            return invalid("cold_age", format!("{age:?}"), COLD_AGES);
-        };
         if !(second / 10..=second * 3600).contains(&self.stall_limit) {
             let allowed = "from a tenth of a second to an hour";
             return invalid("stall_limit", format!("{:?}", self.stall_limit), allowed);
         }
-        let budget = self.tracking_budget;
-        if !(budget > 0.0 && budget <= 1.0) {
-            return invalid("tracking_budget", budget.to_string(), "above 0, at most 1");
+        let given = self.tracking_budget;
+        if let Some(share) = given.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            return invalid("tracking_budget", share.to_string(), "above 0, at most 1");
         }
+        let Some(cold) = ColdAge::new(age, interval, given) else {
+            return invalid("cold_age", format!("{age:?}"), COLD_AGES);
+        };
         if !(1..=64).contains(&self.handler_threads) {
             let given = self.handler_threads.to_string();
             return invalid("handler_threads", given, "from 1 to 64");
@@ -331,7 +332,7 @@ impl Builder {
             resident_limit: self.resident_limit,
             memory_limit: self.memory_limit,
             clock,
-            cold_ticks: cold.ticks,
+            cold,
             scan_interval: interval,
             store_limit: self.store_limit.unwrap_or(reserve).min(MAX_RESERVE),
             fault_mode: self.fault_mode,
@@ -341,9 +342,7 @@ impl Builder {
             poison_freed: self.poison_freed,
             zeal: self.zeal,
             accessed_bits: self.accessed_bits,
-            tracking_budget: budget,
-            // A sixth of the cold age: the cold age is then exceeded by a sixth at most.
-            look_interval: cold.look_interval,
+            tracking_budget: given,
         })
     }
 }
@@ -351,20 +350,30 @@ impl Builder {
 /// The allowed cold ages.
 pub(super) const COLD_AGES: &str = "from one to 524287 scan intervals";
 
-/// A cold age in the engine's units.
+/// A cold age in the engine's units, and what follows from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ColdAge {
     pub(super) ticks: u32,
     /// The shortest time from one look at the accessed bits to the next.
     pub(super) look_interval: Duration,
+    /// What tracking may cost, as a share of one processor.
+    pub(super) tracking_budget: f64,
 }
 
 impl ColdAge {
-    /// `None` if the age is not allowed.
-    pub(super) fn new(age: Duration, scan_interval: Duration) -> Option<Self> {
+    /// `None` if the age is not allowed. Without a `budget` the age decides what tracking may cost.
+    pub(super) fn new(age: Duration, scan_interval: Duration, budget: Option<f64>) -> Option<Self> {
         let ticks = AgeClock::new(scan_interval).ticks(age).filter(|_| age >= scan_interval)?;
-        Some(Self { ticks, look_interval: (age / 6).max(scan_interval) })
+        // A sixth of the cold age: the cold age is then exceeded by a sixth at most.
+        let look_interval = (age / 6).max(scan_interval);
+        let tracking_budget = budget.unwrap_or(default_tracking_budget(age));
+        Some(Self { ticks, look_interval, tracking_budget })
     }
+}
+
+/// One percent, or more for a cold age of less than a minute: the evictor has to look more often.
+fn default_tracking_budget(cold_age: Duration) -> f64 {
+    (0.6 / cold_age.as_secs_f64()).clamp(0.01, 0.1)
 }
 
 /// Valid options, in the engine's units.
@@ -375,7 +384,7 @@ pub(super) struct Config {
     pub(super) memory_limit: Option<usize>,
     /// The time that ages count.
     pub(super) clock: AgeClock,
-    pub(super) cold_ticks: u32,
+    pub(super) cold: ColdAge,
     pub(super) scan_interval: Duration,
     pub(super) store_limit: usize,
     /// `build` replaces `Auto` before the engine gets it.
@@ -386,8 +395,8 @@ pub(super) struct Config {
     pub(super) poison_freed: bool,
     pub(super) zeal: bool,
     pub(super) accessed_bits: bool,
-    pub(super) tracking_budget: f64,
-    pub(super) look_interval: Duration,
+    /// The share that the program has given.
+    pub(super) tracking_budget: Option<f64>,
 }
 
 impl Config {
@@ -434,6 +443,16 @@ mod tests {
     }
 
     #[test]
+    fn a_short_cold_age_has_a_larger_tracking_budget() {
+        let budget = |seconds| default_tracking_budget(Duration::from_secs_f64(seconds));
+        assert_eq!([600.0, 60.0, 30.0, 1.0].map(budget), [0.01, 0.01, 0.02, 0.1]);
+        let validated = |builder: Builder| builder.validate().unwrap().cold.tracking_budget;
+        let second = Duration::from_secs(1);
+        assert_eq!(validated(Builder::default().cold_age(30 * second)), 0.02);
+        assert_eq!(validated(Builder::default().cold_age(30 * second).tracking_budget(0.5)), 0.5);
+    }
+
+    #[test]
     fn build_names_the_option_that_is_out_of_range() {
         let builder = Builder::default;
         assert_eq!(refused(builder().reserve(0)), "reserve");
@@ -462,6 +481,6 @@ mod tests {
             .cold_age(Duration::from_secs(1))
             .validate()
             .unwrap();
-        assert_eq!((config.reserve, config.cold_ticks), (4 << 20, 4));
+        assert_eq!((config.reserve, config.cold.ticks), (4 << 20, 4));
     }
 }

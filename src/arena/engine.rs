@@ -33,6 +33,8 @@ pub(super) struct Engine {
     mailbox: Arc<Mailbox>,
     budget: Arc<Budget>,
     scan_interval: Duration,
+    /// The tracking budget that the program has given.
+    tracking_budget: Option<f64>,
     /// Serves faults in the faulting threads, in inline mode.
     inline: Option<(Arc<Inline>, Registration)>,
     stopped: AtomicBool,
@@ -72,10 +74,10 @@ impl Engine {
         let evictor = Evictor::new(
             Arc::clone(&core),
             EvictorOptions {
-                cold_age: config.cold_ticks,
+                cold_age: config.cold.ticks,
                 zeal: config.zeal,
-                tracking_budget: config.tracking_budget,
-                look_interval: config.look_interval,
+                tracking_budget: config.cold.tracking_budget,
+                look_interval: config.cold.look_interval,
             },
             references.and_then(Result::ok),
         )?;
@@ -92,9 +94,18 @@ impl Engine {
         };
         let threads = Threads { evictor: None, handlers: Vec::new(), watchdog: None };
         let (stopped, threads) = (AtomicBool::new(false), Mutex::new(threads));
-        let scan_interval = config.scan_interval;
-        let this =
-            Self { core, resolver, mailbox, budget, scan_interval, inline, stopped, threads };
+        let Config { scan_interval, tracking_budget, .. } = *config;
+        let this = Self {
+            core,
+            resolver,
+            mailbox,
+            budget,
+            scan_interval,
+            tracking_budget,
+            inline,
+            stopped,
+            threads,
+        };
         Ok((this, evictor))
     }
 
@@ -287,7 +298,8 @@ impl Engine {
 
     /// Changes the age from which a page is cold.
     pub(super) fn set_cold_age(&self, age: Duration) -> Result<(), ArenaError> {
-        let cold = ColdAge::new(age, self.scan_interval).ok_or(ArenaError::ColdAge(age))?;
+        let cold = ColdAge::new(age, self.scan_interval, self.tracking_budget)
+            .ok_or(ArenaError::ColdAge(age))?;
         if self.is_stopped() {
             return Err(ArenaError::NotSwapping);
         }

@@ -136,8 +136,10 @@ impl Loop {
             Command::EvictNow(reply) => drop(reply.send(self.evictor.evict_all(self.now(), all))),
             Command::EvictRange(range) => drop(self.evictor.evict_all(self.now(), range)),
             Command::Restore(range) => self.restore(range),
-            Command::SetColdAge(ColdAge { ticks, look_interval }, reply) => {
-                self.config.cold_ticks = ticks;
+            Command::SetColdAge(cold, reply) => {
+                self.config.cold = cold;
+                let ColdAge { ticks, look_interval, tracking_budget } = cold;
+                self.evictor.set_tracking_budget(tracking_budget);
                 self.evictor.set_cold_age(ticks, look_interval, self.now());
                 let _ = reply.send(());
             }
@@ -191,7 +193,7 @@ impl Loop {
             let resident = self.resolver.core.table.resident();
             let limit = self.budget.limit();
             let ages = self.evictor.ages(now);
-            let cold_age = self.config.cold_ticks;
+            let cold_age = self.config.cold.ticks;
             plan = policy::plan(&Situation { ages: &ages, resident, limit, cold_age });
             if plan.map_or(0, |plan| plan.pages) >= self.budget.pages_over_limit() {
                 break;

@@ -103,7 +103,8 @@ impl Arena {
         self.set_limit(bytes, Limits::set_memory)
     }
 
-    /// Changes the [cold age](crate::Builder::cold_age). Waits for the evictor's present work.
+    /// Changes the [cold age](crate::Builder::cold_age), and with it the default
+    /// [tracking budget](crate::Builder::tracking_budget). Waits for the evictor's present work.
     ///
     /// # Errors
     ///

@@ -146,6 +146,11 @@ impl Evictor {
         }
     }
 
+    /// Changes what tracking may cost, as a share of one processor.
+    pub(crate) fn set_tracking_budget(&mut self, share: f64) {
+        self.budget.set_share(share);
+    }
+
     /// Whether the arena is close to its limit or above it, from now on.
     pub(crate) fn set_pressed(&mut self, pressed: bool) {
         self.pressed = pressed;

@@ -8,6 +8,7 @@ use super::*;
 use crate::common;
 use crate::prim::{BATCH_PAGES, PAGE_SIZE, REGION_PAGES};
 use crate::store::Decompressor;
+use crate::sys::accessed::tests::alone;
 use crate::sys::backing::{Content, FaultDelivery};
 use crate::track::Tracker;
 
@@ -37,10 +38,11 @@ impl Fixture {
 
     /// A fixture whose pages are all in memory, with tick 0 and their words.
     fn on(core: Core, zeal: bool) -> Self {
-        let core = Arc::new(core);
-        let evictor =
-            Evictor::new(Arc::clone(&core), EvictorOptions { zeal, ..EvictorOptions::TEST }, None)
-                .unwrap();
+        Self::with(Arc::new(core), EvictorOptions { zeal, ..EvictorOptions::TEST }, None)
+    }
+
+    fn with(core: Arc<Core>, options: EvictorOptions, references: Option<References>) -> Self {
+        let evictor = Evictor::new(Arc::clone(&core), options, references).unwrap();
         let it = Self { evictor, core };
         assert_eq!(it.core.backing.fill(ALL, Content::Zeros), (PAGES, None));
         for page in ALL.iter() {
@@ -367,5 +369,49 @@ fn a_region_without_old_pages_is_not_scanned() {
         let scanned = it.core.counters.scanned_pages.get();
         assert_eq!(it.execute(20, 30, 30, usize::MAX), Evicted::default());
         assert_eq!(it.core.counters.scanned_pages.get(), scanned);
+    });
+}
+
+/// A fixture with accessed bits and next to no tracking budget, for each tracker.
+fn each_with_accessed_bits(test: &str, run: impl Fn(Fixture)) {
+    let _alone = alone();
+    for kind in common::trackers(test) {
+        let bytes = 3 * REGION_PAGES * PAGE_SIZE;
+        let core = Core::new(bytes, kind, 0, FaultDelivery::Messages(1), 64 << 20).unwrap();
+        let core = Arc::new(core);
+        let references = match References::start(&core) {
+            Ok(references) => references,
+            Err(e) => return common::skip(test, "accessed_bits", &e.to_string()),
+        };
+        let options = EvictorOptions { tracking_budget: 1e-6, ..EvictorOptions::TEST };
+        run(Fixture::with(core, options, Some(references)));
+    }
+}
+
+#[test]
+fn near_a_limit_new_regions_are_armed_at_once() {
+    each_with_accessed_bits("near_a_limit_new_regions_are_armed_at_once", |mut it| {
+        it.evictor.set_pressed(true);
+        it.scan(1);
+        assert_eq!(it.core.counters.armed_pages.get(), PAGES as u64);
+    });
+    each_with_accessed_bits("near_a_limit_new_regions_are_armed_at_once", |mut it| {
+        it.scan(1);
+        assert_eq!(it.core.counters.armed_pages.get(), 0, "without a limit they rest");
+    });
+}
+
+#[test]
+fn looks_for_idle_regions_exceed_the_budget_and_do_not_follow_each_other_at_once() {
+    each_with_accessed_bits("looks_for_idle_regions", |it| {
+        let Fixture { mut evictor, core } = it;
+        let mut look = |seconds| {
+            let elapsed = Duration::from_secs(seconds);
+            core.backing.keeper().call(|| evictor.look_for_idle(Tick::new(1), elapsed));
+            core.counters.accessed_scans.get()
+        };
+        assert_eq!(look(1), 1);
+        assert_eq!(look(1), 1, "the first look has just ended");
+        assert_eq!(look(1000), 2);
     });
 }

@@ -34,6 +34,12 @@ impl TrackingBudget {
         Self { share, left: 0.0, raised: Duration::ZERO, fault_nanos: 1000, bit_nanos: 500 }
     }
 
+    /// Changes the share. What was saved or is owed stays.
+    pub(crate) fn set_share(&mut self, share: f64) {
+        debug_assert!(share > 0.0);
+        self.share = share;
+    }
+
     pub(crate) fn set_costs(&mut self, fault_nanos: u64, bit_nanos: u64) {
         (self.fault_nanos, self.bit_nanos) = (fault_nanos, bit_nanos);
     }
@@ -123,6 +129,17 @@ mod tests {
         budget.accrue(Duration::from_secs(9));
         assert!(!budget.allows_scan());
         budget.accrue(Duration::from_secs(11));
+        assert!(budget.allows_scan());
+    }
+
+    #[test]
+    fn a_larger_share_pays_a_debt_sooner() {
+        let mut budget = TrackingBudget::new(0.01);
+        budget.spend(50_000_000, 0);
+        budget.set_share(0.1);
+        budget.accrue(Duration::from_millis(900));
+        assert!(!budget.allows_scan());
+        budget.accrue(Duration::from_millis(1100));
         assert!(budget.allows_scan());
     }
 

@@ -348,7 +348,7 @@ fn a_look_counts_copied_and_touched_pages_until_they_are_dropped() {
             Ok(looked) => looked,
             Err(e) => {
                 let reason = format!("this system does not show them: {e}");
-                return crate::common::skip("a_look_counts_copied", "accessed bits", &reason);
+                return crate::common::skip("a_look_counts_copied", "accessed_bits", &reason);
             }
         };
         assert_eq!(first, Look::Interrupted);

@@ -208,7 +208,7 @@ mod tests {
             let core = Arc::new(core);
             let mut it = match References::start(&core) {
                 Ok(references) => references,
-                Err(e) => return common::skip(TEST, "accessed bits", &e.to_string()),
+                Err(e) => return common::skip(TEST, "accessed_bits", &e.to_string()),
             };
             (0..100).for_each(|region| it.set_resting(region, true));
             assert_eq!((it.unit_shift, it.apart), (0, 50), "each region has a mapping of its own");

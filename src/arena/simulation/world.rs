@@ -3,7 +3,7 @@
 use super::scenario::{Op, Scenario};
 use crate::alloc::{BlockMap, Heap, Pager, Presence};
 use crate::arena::ArenaError;
-use crate::arena::builder::Config;
+use crate::arena::builder::{ColdAge, Config};
 use crate::arena::engine::Engine;
 use crate::evict::{Evictor, Reach};
 use crate::fault::{FaultMode, Peeked, handler};
@@ -63,7 +63,6 @@ impl World {
             resident_limit: None,
             memory_limit: None,
             clock: AgeClock::new(Duration::from_secs(1 << 30)),
-            cold_ticks: 4,
             // No scan is ever due: the engine's own thread only executes commands.
             scan_interval: Duration::from_secs(1 << 30),
             store_limit: scenario.slabs * crate::store::SLAB_BYTES,
@@ -74,8 +73,8 @@ impl World {
             poison_freed: false,
             zeal: false,
             accessed_bits: true,
-            tracking_budget: 1.0,
-            look_interval: Duration::ZERO,
+            tracking_budget: None,
+            cold: ColdAge { ticks: 4, look_interval: Duration::ZERO, tracking_budget: 1.0 },
         };
         let probe = crate::sys::probe();
         let map = Arc::new(BlockMap::new(REGION_PAGES).unwrap());

@@ -478,7 +478,7 @@ pub(crate) mod tests {
         match looked {
             Ok(bits) => Some((memory, bits)),
             Err(e) => {
-                skip(test, "accessed bits", &format!("this system does not show them: {e}"));
+                skip(test, "accessed_bits", &format!("this system does not show them: {e}"));
                 None
             }
         }

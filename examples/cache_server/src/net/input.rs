@@ -76,7 +76,7 @@ impl Input {
     fn next_capacity(&self) -> usize {
         let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
         let least = len + self.missing.max(READ_BYTES / 4);
-        // The rest of an argument needs no more than its own room, or it could wait for memory forever.
+        // The rest of an argument goes into its own room. Two clients that asked for more could wait for each other.
         let has_room = self.missing > 0 && len + self.missing <= capacity;
         match capacity {
             _ if has_room || least <= capacity => capacity,
