@@ -42,6 +42,7 @@ use builder::Config;
 use core::mem::ManuallyDrop;
 use engine::{Engine, PlainPager};
 use std::fmt;
+use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
@@ -282,6 +283,25 @@ impl Arena {
         let _in_library = InLibraryGuard::enter();
         // In a forked child, a thread that does not exist there may hold the heap's lock.
         if self.inner.generation.is_current() { self.inner.stats() } else { Stats::default() }
+    }
+
+    /// The addresses of the arena's memory: one range, of [`reserved_bytes`](Stats::reserved_bytes).
+    ///
+    /// A program that keeps many references to blocks can keep offsets in this range, in fewer bits than an
+    /// address has.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let arena = thermocline::Arena::builder().plain_memory_fallback(true).build()?;
+    /// let block = arena.allocate(std::alloc::Layout::new::<[u8; 100]>())?.cast::<u8>();
+    /// assert!(arena.addresses().contains(&block.as_ptr().cast_const()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn addresses(&self) -> Range<*const u8> {
+        let first = self.inner.base.0.cast_const();
+        first..first.wrapping_add(self.inner.config.reserve)
     }
 
     /// Checks the invariants of all structures of the arena, for tests and diagnosis. The evictor waits

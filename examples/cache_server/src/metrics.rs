@@ -95,6 +95,11 @@ impl Collector for Figures {
             ("keys", "Number of keys", server.keyspace.len() as f64),
             ("used_bytes", "Bytes of keys and values", figures::used_bytes(server) as f64),
             (
+                "index_bytes",
+                "Bytes that the index takes outside the arena",
+                server.keyspace.index_bytes() as f64,
+            ),
+            (
                 "process_resident_bytes",
                 "Bytes of the process in memory",
                 process::resident_bytes() as f64,

@@ -153,6 +153,7 @@ fn stats(call: &mut Call<'_>) {
         ("keys.count", keys),
         ("keys.bytes-per-key", used.checked_div(keys).unwrap_or(0)),
         ("dataset.bytes", used),
+        ("index.bytes", call.server.keyspace.index_bytes() as u64),
         ("allocator.allocated", stats.allocated_bytes),
         ("allocator.resident", stats.resident_bytes),
         ("arena.stored", stats.stored_bytes),

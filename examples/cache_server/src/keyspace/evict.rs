@@ -7,10 +7,13 @@
 //!
 //! A round begins with a sample of the keys. Its cutoff is the rank that a small part of the sample reaches.
 //! An eviction then goes through the shards until there is enough room. The next eviction continues there.
+//!
+//! No rank needs a block that is stored. A stored item was last used when its page was, nearly. For
+//! the keys that expire soonest there are no rounds: the [wheel](super::expiries) has them in that order.
 
-use super::entry::Entry;
-use super::pages::Pages;
-use super::{Expiry, Keyspace, OutOfMemory, Policy, SHARDS};
+use super::item::Item;
+use super::shard::Spot;
+use super::{Keyspace, OutOfMemory, Policy, SHARDS};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -62,24 +65,24 @@ pub(super) struct Rounds {
 }
 
 impl Round {
-    /// The rank of an entry; `None` if the policy does not evict it.
-    fn rank(&self, pages: &Pages, entry: &Entry) -> Option<Rank> {
-        let record = entry.record();
-        let address = record.value.address();
-        let used = if self.by_page { pages.last_use(address) } else { record.used };
-        let by_policy = match (self.policy, entry.expiry()) {
-            (Policy::NoEviction, _) => return None,
-            (Policy::AllKeysRandom, _) => 0,
-            (Policy::AllKeysLru, _) => self.idle(used),
-            (_, Expiry::Never) => return None,
-            (Policy::VolatileRandom, _) => 0,
-            (Policy::VolatileLru, _) => self.idle(used),
-            (Policy::VolatileTtl, Expiry::At(at)) => u64::MAX - at.max(0).unsigned_abs(),
+    /// The rank of an item; `None` if the policy does not evict it.
+    fn rank(&self, space: &Keyspace, item: &Item) -> Option<Rank> {
+        let by_policy = match self.policy {
+            Policy::NoEviction | Policy::VolatileTtl => return None,
+            policy if policy.only_volatile() && !item.is_volatile() => return None,
+            Policy::AllKeysRandom | Policy::VolatileRandom => 0,
+            Policy::AllKeysLru | Policy::VolatileLru => self.idle(self.last_use(space, item)),
         };
-        let place = address / NEIGHBOURHOOD;
+        let place = space.items.address(item) / NEIGHBOURHOOD;
         // Fibonacci hashing (Knuth): the upper bits of the product depend on all bits of the place.
         let neighbourhood = (place as u64 ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Some(Rank { by_policy, neighbourhood })
+    }
+
+    fn last_use(&self, space: &Keyspace, item: &Item) -> u32 {
+        let in_memory = if self.by_page { None } else { space.items.resident_head(item) };
+        let of_page = || space.pages.last_use(space.items.address(item));
+        in_memory.map_or_else(of_page, |head| head.used)
     }
 
     /// The ticks from a use to the beginning of the round; 0 for a later use.
@@ -99,11 +102,16 @@ impl Keyspace {
         }
         let begun = Instant::now();
         while begun.elapsed() <= time {
-            let next = if self.used_bytes() > most {
-                // `maxmemory` counts values, not the pages that they take.
-                Some(self.next_of_round(most < self.maxmemory()).ok_or(OutOfMemory)?)
-            } else {
+            let next = if self.used_bytes() <= most {
                 self.next_of_unfinished_round()
+            } else if self.policy() == Policy::VolatileTtl {
+                if !self.evict_soonest() {
+                    return Err(OutOfMemory);
+                }
+                None
+            } else {
+                // `maxmemory` counts items, not the pages that they take.
+                Some(self.next_of_round(most < self.maxmemory()).ok_or(OutOfMemory)?)
             };
             if let Some((round, number)) = next {
                 self.evict_in_shard(round, number);
@@ -117,12 +125,11 @@ impl Keyspace {
 
     fn evict_in_shard(&self, round: Round, number: usize) {
         let mut shard = self.shards[number].lock();
-        let is_beyond = |entry: &Entry| round.rank(&self.pages, entry) >= Some(round.cutoff);
-        let evicted = shard.take_where(is_beyond);
+        let is_beyond = |item: &Item| round.rank(self, item) >= Some(round.cutoff);
+        let evicted = shard.take_where(is_beyond, |tag| self.changed(Spot::new(number, tag)));
         shard.events.evicted += evicted.len() as u64;
-        evicted.iter().for_each(|entry| self.changed(entry));
         drop(shard);
-        evicted.into_iter().for_each(|entry| self.discard(entry));
+        evicted.into_iter().for_each(|item| self.discard(item));
     }
 
     /// The current round and its next shard. Begins a round if there is none of this kind; `None` if the policy
@@ -171,7 +178,7 @@ impl Keyspace {
                 continue;
             }
             let ranks =
-                shard.from(self.random_below(1 << 32)).filter_map(|e| round.rank(&self.pages, e));
+                shard.from(self.random_below(1 << 32)).filter_map(|item| round.rank(self, item));
             // Keys of many shards, even if the first shards have enough.
             sample.extend(ranks.take(4));
             if sample.len() >= SAMPLES {
@@ -211,10 +218,10 @@ mod tests {
 
     fn page(space: &Keyspace, n: usize) -> usize {
         let key = name(n);
-        let hash = space.hash(&key);
-        let shard = space.shards[space.shard_of(hash)].lock();
-        let place = shard.find(hash, &key).unwrap();
-        shard.entry(place).record().value.address() / 4096
+        let spot = space.spot(&key);
+        let mut shard = space.shards[spot.shard()].lock();
+        let found = space.find(&mut shard, spot, &key, 0, &mut Vec::new()).unwrap();
+        space.items.address(shard.item(found.place)) / 4096
     }
 
     fn exists(space: &Keyspace, n: usize) -> bool {

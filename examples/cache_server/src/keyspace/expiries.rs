@@ -1,23 +1,23 @@
 //! Finds expired keys, without a walk through the keys that do not expire.
 //!
-//! A wheel of *slots*, a quarter of a second each, holds the hashes of keys. The server visits each key in its
-//! slot. The slot of a key that expires soon is the first after its expiry. The slot of a key that expires later
-//! is a little earlier, and the same for many keys: the further away, the coarser. When its slot comes, the
-//! server removes the key, or moves it to a finer slot. So each key moves a few times, and there are few slots.
+//! A wheel of *slots*, a quarter of a second each, holds *visits* of keys: the spot of a key, and the slot in which
+//! it is *due*, the first after its expiry. The server visits the key then, reads its block, and removes it. A visit
+//! that is due soon is in its slot. Another is in a slot that is a little earlier, and the same for many keys: the
+//! further away, the coarser. When that slot comes, the server moves the visit to a finer one. So each visit moves a
+//! few times, there are few slots, and the server reads the block of a sleeping key when the key expires, not before.
 //!
-//! An entry knows its slot. A hash in another slot is *stale*: its key was removed since, or expires earlier
-//! now. The server drops stale hashes when their slot comes, or when they are more than half of all hashes. If a
-//! key's expiry moves to a later time, its slot stays, so that a key whose expiry clients renew all the time has
-//! one hash.
+//! An item has a mark of three bits that its visit's slot determines. A visit is *stale* if its key was removed
+//! since, or expires earlier now: seven of eight have another mark. The server drops stale visits when they are due,
+//! or when they are more than half of all visits. If a key's expiry moves to a later time, its visit stays, so that a
+//! key whose expiry clients renew all the time has one visit. When it is due, the server enters another one.
 //!
 //! A thread may lock the wheel while it holds the lock of a shard, but not the other way round.
 
-use super::entry::{Deadline, Entry};
-use super::shard::{Place, Shard};
+use super::item::{Item, mark};
+use super::shard::{Place, Shard, Spot};
 use super::{Keyspace, UnixMs};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::mem;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::{Duration, Instant};
@@ -25,17 +25,20 @@ use std::time::{Duration, Instant};
 /// Milliseconds of a slot: 2 to the power of this.
 const SLOT_BITS: u32 = 8;
 
-/// Up to this distance a key's slot is exact. Beyond, the slots at a distance are this number or half of it to
+/// Up to this distance a visit's slot is exact. Beyond, the slots at a distance are this number or half of it to
 /// each power of two.
 const EXACT: u64 = 32;
 
-/// The most hashes that are taken out of the wheel at a time.
+/// The most visits that are taken out of the wheel at a time.
 const TAKEN: usize = 256;
 
-/// The number of stale hashes that are always allowed.
+/// The number of keys that are evicted at a time.
+const EVICTED: usize = 16;
+
+/// The number of stale visits that are always allowed.
 const FEW: usize = 4096;
 
-/// Slots that come soon are not searched for stale hashes.
+/// Slots that come soon are not searched for stale visits.
 const SOON: u64 = 256;
 
 #[derive(Debug, Default)]
@@ -43,9 +46,24 @@ pub(super) struct Expiries(Mutex<Wheel>);
 
 #[derive(Debug, Default)]
 struct Wheel {
-    /// The hashes of each slot. No slot is empty.
-    slots: BTreeMap<u64, Vec<u64>>,
+    /// The visits of each slot. No slot is empty.
+    slots: BTreeMap<u64, Vec<Visit>>,
     len: usize,
+}
+
+/// A key that is to be visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Visit {
+    spot: Spot,
+    /// The lower bits of the slot in which it is due.
+    due: u32,
+}
+
+impl Visit {
+    /// The slot in which it is due, if it is in this slot of the wheel now.
+    fn due(self, slot: u64) -> u64 {
+        slot + u64::from(self.due.wrapping_sub(slot as u32))
+    }
 }
 
 /// The slot that contains a point in time.
@@ -53,74 +71,68 @@ fn slot_of(time: UnixMs) -> u64 {
     time.max(0).unsigned_abs() >> SLOT_BITS
 }
 
-/// The slot for a key that expires at `at`.
-fn slot_for(at: UnixMs, now: UnixMs) -> u64 {
-    let (slot, now) = (slot_of(at) + 1, slot_of(now));
-    let distance = slot.saturating_sub(now);
-    if distance < EXACT {
-        return slot;
-    }
-    let coarse = 2 * (1 << distance.ilog2()) / EXACT;
-    slot - slot % coarse
+/// The slot in which a key is due that expires at `at`. A key that expires decades later is due before.
+fn due_slot(at: UnixMs, now: UnixMs) -> u64 {
+    (slot_of(at) + 1).min(slot_of(now) + u64::from(u32::MAX / 2))
 }
 
-/// An entry keeps the lower bits of its slot.
-fn mark(slot: u64) -> u32 {
-    slot as u32
+/// The slot for a visit that is due in the slot `due`.
+fn slot_for(due: u64, now: UnixMs) -> u64 {
+    let distance = due.saturating_sub(slot_of(now));
+    if distance < EXACT {
+        return due;
+    }
+    let coarse = 2 * (1 << distance.ilog2()) / EXACT;
+    due - due % coarse
 }
 
 impl Expiries {
-    /// The deadline of a key with this hash. `before` is the deadline that it replaces.
-    pub(super) fn deadline(
-        &self,
-        hash: u64,
-        at: UnixMs,
-        before: Option<Deadline>,
-        now: UnixMs,
-    ) -> Deadline {
-        if let Some(before) = before
-            && before.at <= at
-        {
-            return Deadline { at, slot: before.slot };
-        }
-        let slot = slot_for(at, now);
-        self.put(slot, [hash]);
-        Deadline { at, slot: mark(slot) }
+    /// Enters a key that expires at `at`. Returns the slot in which it is due.
+    pub(super) fn enter(&self, spot: Spot, at: UnixMs, now: UnixMs) -> u64 {
+        let due = due_slot(at, now);
+        self.put(slot_for(due, now), [Visit { spot, due: due as u32 }]);
+        due
     }
 
-    fn put(&self, slot: u64, hashes: impl IntoIterator<Item = u64, IntoIter: ExactSizeIterator>) {
-        let hashes = hashes.into_iter();
-        if hashes.len() > 0 {
+    fn put(&self, slot: u64, visits: impl IntoIterator<Item = Visit, IntoIter: ExactSizeIterator>) {
+        let visits = visits.into_iter();
+        if visits.len() > 0 {
             let mut wheel = self.0.lock();
-            wheel.len += hashes.len();
-            wheel.slots.entry(slot).or_default().extend(hashes);
+            wheel.len += visits.len();
+            wheel.slots.entry(slot).or_default().extend(visits);
         }
     }
 
-    /// Takes some hashes out of the first slot, if that has come.
-    fn take_due(&self, now: UnixMs) -> Option<(u64, Vec<u64>)> {
+    /// Takes at most `most` visits out of the first slot, if that is at most `last`.
+    fn take_first(&self, last: u64, most: usize) -> Option<(u64, Vec<Visit>)> {
         let mut wheel = self.0.lock();
-        let mut first = wheel.slots.first_entry().filter(|first| *first.key() <= slot_of(now))?;
-        let (slot, hashes) = (*first.key(), first.get_mut());
-        let taken = hashes.split_off(hashes.len().saturating_sub(TAKEN));
-        if hashes.is_empty() {
+        let mut first = wheel.slots.first_entry().filter(|first| *first.key() <= last)?;
+        let (slot, visits) = (*first.key(), first.get_mut());
+        let taken = visits.split_off(visits.len().saturating_sub(most));
+        if visits.is_empty() {
             first.remove();
         }
         wheel.len -= taken.len();
         Some((slot, taken))
     }
 
-    /// Takes all hashes out of the first slot after `after`.
-    fn take_slot(&self, after: u64) -> Option<(u64, Vec<u64>)> {
+    /// Takes all visits out of the first slot after `after`.
+    fn take_slot(&self, after: u64) -> Option<(u64, Vec<Visit>)> {
         let mut wheel = self.0.lock();
         let slot = *wheel.slots.range((Excluded(after), Unbounded)).next()?.0;
-        let hashes = wheel.slots.remove(&slot)?;
-        wheel.len -= hashes.len();
-        Some((slot, hashes))
+        let visits = wheel.slots.remove(&slot)?;
+        wheel.len -= visits.len();
+        Some((slot, visits))
     }
 
     pub(super) fn len(&self) -> usize {
         self.0.lock().len
+    }
+
+    /// The bytes of all visits.
+    pub(super) fn bytes(&self) -> usize {
+        let wheel = self.0.lock();
+        wheel.slots.values().map(|visits| visits.capacity() * size_of::<Visit>()).sum()
     }
 
     pub(super) fn clear(&self) {
@@ -128,25 +140,40 @@ impl Expiries {
     }
 }
 
-/// The search for stale hashes.
+/// The search for stale visits.
 #[derive(Debug, Default)]
 pub(super) struct Cleaning {
-    /// The number of hashes at which the next search begins.
+    /// The number of visits at which the next search begins.
     begins_at: usize,
-    /// The current slot, if a search is under way: its hashes, and those that are not stale.
+    /// The current slot, if a search is under way: its visits, and those that are not stale.
     slot: Option<u64>,
-    hashes: Vec<u64>,
-    kept: Vec<u64>,
+    visits: Vec<Visit>,
+    kept: Vec<Visit>,
+}
+
+/// What a visit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To remove the key if it has expired.
+    Expire,
+    /// To remove the key, unless another one expires sooner.
+    Evict,
 }
 
 impl Keyspace {
     /// Removes the keys that have expired by `now`. Returns whether it came to an end within this time.
     pub(super) fn expire(&self, now: UnixMs, time: Duration) -> bool {
         let begun = Instant::now();
-        while let Some((slot, hashes)) = self.expiries.take_due(now) {
+        let mut buffer = Vec::new();
+        while let Some((slot, visits)) = self.expiries.take_first(slot_of(now), TAKEN) {
             let _open = self.open_gate();
-            for hash in hashes {
-                self.expire_or_move(hash, slot, now);
+            for visit in visits {
+                let due = visit.due(slot);
+                if due > slot_of(now) {
+                    self.expiries.put(slot_for(due, now), [visit]);
+                } else {
+                    self.visit(visit.spot, due, now, Purpose::Expire, &mut buffer);
+                }
             }
             if begun.elapsed() > time {
                 return false;
@@ -155,33 +182,50 @@ impl Keyspace {
         true
     }
 
-    fn expire_or_move(&self, hash: u64, slot: u64, now: UnixMs) {
-        let mut shard = self.shards[self.shard_of(hash)].lock();
-        let Some(place) = self.find_in_slot(&shard, hash, slot) else { return };
-        if !shard.entry(place).has_expired(now) {
-            let at = shard.entry(place).deadline().expect("it is in a slot").at;
-            let deadline = self.expiries.deadline(hash, at, None, now);
-            shard.entry_mut(place).set_deadline(deadline);
-            return;
-        }
-        let entry = shard.remove(place);
-        self.changed(&entry);
-        shard.events.expired += 1;
-        drop(shard);
-        self.discard(entry);
-    }
-
-    /// The place of the key that has this hash in a slot; `None` if the hash is stale.
-    fn find_in_slot(&self, shard: &Shard, hash: u64, slot: u64) -> Option<Place> {
-        let is_wanted = |entry: &Entry| {
-            entry.deadline().is_some_and(|deadline| deadline.slot == mark(slot))
-                && self.hasher.hash_one(entry.key()) == hash
+    /// Evicts some of the keys that expire soonest, approximately. False if no key expires.
+    pub(super) fn evict_soonest(&self) -> bool {
+        let Some((slot, visits)) = self.expiries.take_first(u64::MAX, EVICTED) else {
+            return false;
         };
-        shard.find_where(hash, is_wanted)
+        let mut buffer = Vec::new();
+        for visit in visits {
+            // As if the time had come.
+            let due = visit.due(slot);
+            let now = UnixMs::try_from(due << SLOT_BITS).unwrap_or(UnixMs::MAX);
+            self.visit(visit.spot, due, now, Purpose::Evict, &mut buffer);
+        }
+        true
     }
 
-    /// Drops stale hashes for about this time, if they are more than half of all hashes.
-    pub(super) fn drop_stale_hashes(&self, cleaning: &mut Cleaning, now: UnixMs, time: Duration) {
+    /// Visits the key in a spot that is due in a slot, unless the visit is stale.
+    fn visit(&self, spot: Spot, due: u64, now: UnixMs, purpose: Purpose, buffer: &mut Vec<u8>) {
+        let mut shard = self.shards[spot.shard()].lock();
+        let Some(place) = find_due(&shard, spot, due) else { return };
+        let expires = match self.items.peek_head(shard.item(place), buffer) {
+            Ok(head) => head.expires.unwrap_or(UnixMs::MAX),
+            Err(_) => return self.lose(&mut shard, place, spot),
+        };
+        // A client may have moved the expiry to a later time.
+        let later = match purpose {
+            Purpose::Expire => expires > now,
+            Purpose::Evict => due_slot(expires, now) > due,
+        };
+        if later {
+            let due = self.expiries.enter(spot, expires, now);
+            return shard.item_mut(place).set_mark(mark(due));
+        }
+        let item = shard.remove(place);
+        self.changed(spot);
+        match purpose {
+            Purpose::Expire => shard.events.expired += 1,
+            Purpose::Evict => shard.events.evicted += 1,
+        }
+        drop(shard);
+        self.discard(item);
+    }
+
+    /// Drops stale visits for about this time, if they are more than half of all visits.
+    pub(super) fn drop_stale(&self, cleaning: &mut Cleaning, now: UnixMs, time: Duration) {
         let begun = Instant::now();
         while begun.elapsed() < time {
             if cleaning.slot.is_none() && !self.begin_cleaning(cleaning, now) {
@@ -191,7 +235,7 @@ impl Keyspace {
         }
     }
 
-    /// Whether a search is worth while. Counts the keys only if there are many more hashes than at the last time.
+    /// Whether a search is worth while. Counts the keys only if there are many more visits than at the last time.
     fn begin_cleaning(&self, cleaning: &mut Cleaning, now: UnixMs) -> bool {
         let len = self.expiries.len();
         if len < cleaning.begins_at.max(FEW) {
@@ -205,31 +249,38 @@ impl Keyspace {
         true
     }
 
-    /// Searches some hashes.
+    /// Searches some visits.
     fn clean(&self, cleaning: &mut Cleaning) {
         let Some(slot) = cleaning.slot else { return };
         for _ in 0..TAKEN {
-            let Some(hash) = cleaning.hashes.pop() else {
+            let Some(visit) = cleaning.visits.pop() else {
                 let mut kept = mem::take(&mut cleaning.kept);
                 kept.shrink_to_fit();
                 self.expiries.put(slot, kept);
-                let Some((next, mut hashes)) = self.expiries.take_slot(slot) else {
+                let Some((next, mut visits)) = self.expiries.take_slot(slot) else {
                     cleaning.slot = None;
                     cleaning.begins_at = 2 * self.expiries.len() + FEW;
                     return;
                 };
                 // A key that was removed and set again may have several.
-                hashes.sort_unstable();
-                hashes.dedup();
-                (cleaning.slot, cleaning.hashes) = (Some(next), hashes);
+                visits.sort_unstable();
+                visits.dedup();
+                (cleaning.slot, cleaning.visits) = (Some(next), visits);
                 return;
             };
-            let shard = self.shards[self.shard_of(hash)].lock();
-            if self.find_in_slot(&shard, hash, slot).is_some() {
-                cleaning.kept.push(hash);
+            let shard = self.shards[visit.spot.shard()].lock();
+            if find_due(&shard, visit.spot, visit.due(slot)).is_some() {
+                cleaning.kept.push(visit);
             }
         }
     }
+}
+
+/// The place of an item in a spot that is due in a slot.
+fn find_due(shard: &Shard, spot: Spot, due: u64) -> Option<Place> {
+    let is_due = |item: &Item| item.is_volatile() && item.mark() == mark(due);
+    let places = std::iter::successors(shard.find(spot.tag()), |place| shard.next(*place));
+    places.into_iter().find(|place| is_due(shard.item(*place)))
 }
 
 #[cfg(test)]
@@ -248,7 +299,7 @@ mod tests {
         space.keys(&[&key], now).set(&key, b"value", NewExpiry::Set(expiry)).unwrap();
     }
 
-    fn hashes(space: &Keyspace) -> usize {
+    fn visits(space: &Keyspace) -> usize {
         let wheel = space.expiries.0.lock();
         assert_eq!(wheel.len, wheel.slots.values().map(Vec::len).sum::<usize>());
         wheel.len
@@ -264,15 +315,19 @@ mod tests {
         for now in [0, 5, 255, 256, START] {
             for distance in (0..40_000).chain((16..62).map(|bits| (1i64 << bits) + 77)) {
                 let Some(at) = now.checked_add(distance) else { continue };
-                let (slot, exact) = (slot_for(at, now), slot_of(at) + 1);
-                let ahead = exact - slot_of(now);
-                assert!(slot > slot_of(now) && slot <= exact && exact - slot <= ahead / 16, "{at}");
+                let due = due_slot(at, now);
+                let (slot, ahead) = (slot_for(due, now), due - slot_of(now));
+                assert!(slot > slot_of(now) && slot <= due && due - slot <= ahead / 16, "{at}");
+                let far = distance >= i64::from(u32::MAX / 2) << SLOT_BITS;
+                assert!(far && due <= slot_of(at) || !far && due == slot_of(at) + 1, "{at}");
+                let visit = Visit { spot: Spot::new(0, 0), due: due as u32 };
+                assert_eq!(visit.due(slot), due, "{at}");
             }
         }
-        assert_eq!(slot_for(START - 1000, START), slot_of(START - 1000) + 1, "the past");
-        assert_eq!((slot_of(-1), slot_for(UnixMs::MIN, 0)), (0, 1));
+        assert_eq!(due_slot(START - 1000, START), slot_of(START - 1000) + 1, "the past");
+        assert_eq!((slot_of(-1), due_slot(UnixMs::MIN, 0)), (0, 1));
         // Ten years, to the millisecond: some hundred slots.
-        let slots = (0..100_000i64).map(|n| slot_for(START + n * n * 31, START));
+        let slots = (0..100_000i64).map(|n| slot_for(due_slot(START + n * n * 31, START), START));
         let slots = slots.collect::<std::collections::BTreeSet<_>>().len();
         assert!(slots < 600, "{slots}");
     }
@@ -285,47 +340,49 @@ mod tests {
             set(&space, n, Expiry::At(START + 500 + (n * n / 100) as i64), START);
             set(&space, 10_000 + n, Expiry::Never, START);
         }
-        assert_eq!(hashes(&space), 5000);
+        assert_eq!(visits(&space), 5000);
         let (mut now, mut visited) = (START, 0);
         while space.volatile() > 0 {
             now += 100;
-            while let Some((slot, hashes)) = space.expiries.take_due(now) {
-                visited += hashes.len();
-                hashes.into_iter().for_each(|hash| space.expire_or_move(hash, slot, now));
-            }
+            let slots = space.expiries.0.lock();
+            visited += slots.slots.range(..=slot_of(now)).map(|(_, of)| of.len()).sum::<usize>();
+            drop(slots);
+            assert!(space.expire(now, LONG));
             let late = now - 1000;
-            let expired = |entry: &Entry| entry.has_expired(late);
-            assert!(space.shards.iter().all(|s| !s.lock().entries().any(expired)), "{now}");
-            assert_eq!(hashes(&space), space.volatile());
+            let expired = |item: &Item| {
+                space.items.peek_head(item, &mut Vec::new()).unwrap().has_expired(late)
+            };
+            assert!(space.shards.iter().all(|s| !s.lock().items().any(expired)), "{now}");
+            assert_eq!(visits(&space), space.volatile());
         }
         assert_eq!((space.len(), space.events().expired), (5000, 5000));
         assert!(visited <= 5 * 5000, "{visited}");
     }
 
     #[test]
-    fn a_key_that_is_renewed_has_one_hash_and_expires_at_its_last_time() {
+    fn a_key_that_is_renewed_has_one_visit_and_expires_at_its_last_time() {
         let space = space();
         for n in 0..10_000 {
             set(&space, 1, Expiry::At(START + 60_000 + n), START + n);
         }
-        assert_eq!(hashes(&space), 1);
+        assert_eq!(visits(&space), 1);
         assert!(space.expire(START + 69_998, LONG));
         assert_eq!(space.len(), 1);
         assert!(space.expire(START + 71_000, LONG));
-        assert_eq!((space.len(), hashes(&space)), (0, 0));
+        assert_eq!((space.len(), visits(&space)), (0, 0));
         // An earlier time applies at once, and a later one after it.
         set(&space, 2, Expiry::At(START + 60_000), START);
         set(&space, 2, Expiry::At(START + 1000), START);
         set(&space, 2, Expiry::At(START + 30_000), START);
         assert!(space.expire(START + 29_000, LONG));
-        assert_eq!((space.len(), hashes(&space)), (1, 2));
+        assert_eq!((space.len(), visits(&space)), (1, 2));
         set(&space, 2, Expiry::Never, START);
         assert!(space.expire(START + 100_000, LONG));
-        assert_eq!((space.len(), hashes(&space)), (1, 0));
+        assert_eq!((space.len(), visits(&space)), (1, 0));
     }
 
     #[test]
-    fn hashes_of_removed_keys_are_dropped() {
+    fn visits_of_removed_keys_are_dropped() {
         let space = space();
         let day = START + 86_400_000;
         let mut cleaning = Cleaning::default();
@@ -335,14 +392,14 @@ mod tests {
                 space.keys(&[&key], START).remove(&key);
                 set(&space, n, Expiry::At(day + (round * n) as i64), START);
             }
-            space.drop_stale_hashes(&mut cleaning, START, LONG);
-            assert!(hashes(&space) <= 2 * 2000 + FEW, "{}", hashes(&space));
+            space.drop_stale(&mut cleaning, START, LONG);
+            assert!(visits(&space) <= 2 * (2 * 2000 + FEW), "{}", visits(&space));
         }
         assert!(cleaning.slot.is_none() && cleaning.kept.is_empty());
         assert!(space.expire(day + 200_000, LONG));
-        assert_eq!((space.len(), hashes(&space), space.used_bytes()), (0, 0, 0));
+        assert_eq!((space.len(), visits(&space), space.used_bytes()), (0, 0, 0));
         set(&space, 1, Expiry::At(day), START);
         space.clear();
-        assert_eq!(hashes(&space), 0);
+        assert_eq!(visits(&space), 0);
     }
 }

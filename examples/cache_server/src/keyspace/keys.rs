@@ -1,10 +1,13 @@
 //! The locked keys of one command.
 
+use super::block::Head;
+use super::changes::expires;
+use super::find::Found;
 use super::heat;
-use super::shard::{Place, Shard};
+use super::shard::{Shard, Spot};
 use super::{About, Expiry, Form, Keyspace, NewExpiry, OutOfMemory, UnixMs};
 use parking_lot::MutexGuard;
-use thermocline::{Lane, Peek};
+use thermocline::Lane;
 
 /// The shards that a command has locked.
 #[derive(Debug)]
@@ -18,16 +21,24 @@ enum Locked<'a> {
 /// unless another key has locked their shard.
 #[derive(Debug)]
 pub struct Keys<'a> {
-    space: &'a Keyspace,
+    pub(super) space: &'a Keyspace,
     locked: Locked<'a>,
-    now: UnixMs,
-    /// The buffer for peeking at stored values.
+    pub(super) now: UnixMs,
+    /// The buffer for peeking at stored blocks.
     buffer: Vec<u8>,
+}
+
+/// A look-up of one key.
+pub(super) struct Lookup<'a> {
+    pub(super) shard: &'a mut Shard,
+    pub(super) spot: Spot,
+    pub(super) found: Option<Found>,
+    pub(super) buffer: &'a mut Vec<u8>,
 }
 
 impl<'a> Keys<'a> {
     pub(super) fn lock<K: AsRef<[u8]>>(space: &'a Keyspace, keys: &[K], now: UnixMs) -> Self {
-        let number = |key: &K| space.shard_of(space.hash(key.as_ref()));
+        let number = |key: &K| space.spot(key.as_ref()).shard();
         let locked = match keys {
             [key] => {
                 let number = number(key);
@@ -57,237 +68,158 @@ impl Locked<'_> {
             }
         }
     }
-
-    /// The key's shard, and the place of its entry there, if it exists and has not expired.
-    fn find(&mut self, space: &Keyspace, key: &[u8], now: UnixMs) -> (&mut Shard, Option<Place>) {
-        let hash = space.hash(key);
-        let shard = self.shard(space.shard_of(hash));
-        let mut place = shard.find(hash, key);
-        if let Some(expired) = place
-            && shard.entry(expired).has_expired(now)
-        {
-            let entry = shard.remove(expired);
-            space.watchers.changed(|| hash);
-            shard.events.expired += 1;
-            space.discard(entry);
-            place = None;
-        }
-        (shard, place)
-    }
 }
 
 impl Keys<'_> {
-    fn find(&mut self, key: &[u8]) -> (&mut Shard, Option<Place>) {
-        self.locked.find(self.space, key, self.now)
+    pub(super) fn find(&mut self, key: &[u8]) -> Lookup<'_> {
+        let spot = self.space.spot(key);
+        let (shard, buffer) = (self.locked.shard(spot.shard()), &mut self.buffer);
+        let found = self.space.find(shard, spot, key, self.now, buffer);
+        Lookup { shard, spot, found, buffer }
     }
 
     /// The value, as long as the lock is held. Counts as a use, and as a hit or a miss.
     pub fn get(&mut self, key: &[u8]) -> Option<&[u8]> {
-        let (space, buffer) = (self.space, &mut self.buffer);
-        let (shard, place) = self.locked.find(space, key, self.now);
-        let Some(place) = place else {
+        let space = self.space;
+        let Lookup { shard, spot, found, buffer } = self.find(key);
+        let Some(found) = found else {
             shard.events.misses += 1;
             return None;
         };
-        let record = shard.entry_mut(place).record_mut();
-        let is_hot = space.record_use(record) && space.may_promote();
-        let is_copy = match space.values.peek(&record.value, buffer) {
-            Ok(peek) => matches!(peek, Peek::Copied(_)),
-            Err(_) => {
-                // The server continues without the lost value.
-                shard.events.lost += 1;
-                shard.events.misses += 1;
-                let entry = shard.remove(place);
-                space.changed(&entry);
-                space.discard(entry);
-                return None;
-            }
-        };
-        if is_hot && record.value.lane() == Lane::Hot {
-            if is_copy {
-                space.values.ensure(&record.value);
+        let item = shard.item_mut(found.place);
+        let is_hot = space.record_use(item, &found.head, found.is_copy) && space.may_promote();
+        if is_hot && item.is_hot() {
+            if found.is_copy {
+                space.items.ensure(item);
             }
         } else if is_hot {
-            let promoted = space.promote(record, is_copy.then_some(buffer.as_slice()));
+            let promoted = space.promote(item, found.is_copy.then_some(buffer.as_slice()));
             shard.events.promoted += u64::from(promoted);
         }
-        shard.events.hits += 1;
-        if is_copy {
-            shard.events.peeked += 1;
-            return Some(buffer);
+        if space.value(shard, &found, buffer).is_err() {
+            // A later page of a large block.
+            space.lose(shard, found.place, spot);
+            shard.events.misses += 1;
+            return None;
         }
-        Some(shard.entry(place).record().value.bytes())
+        shard.events.hits += 1;
+        shard.events.peeked += u64::from(found.is_copy);
+        space.value(shard, &found, buffer).ok()
     }
 
     /// The value, unless a part of it is lost. Does not count as a use.
     pub fn peek(&mut self, key: &[u8]) -> Option<&[u8]> {
-        let (space, buffer) = (self.space, &mut self.buffer);
-        let (shard, place) = self.locked.find(space, key, self.now);
-        let peek = space.values.peek(&shard.entry(place?).record().value, buffer);
-        match peek.ok()? {
-            Peek::InMemory(bytes) | Peek::Copied(bytes) => Some(bytes),
-        }
+        let space = self.space;
+        let Lookup { shard, found, buffer, .. } = self.find(key);
+        space.value(shard, &found?, buffer).ok()
     }
 
     /// Does not count as a use.
     pub fn about(&mut self, key: &[u8]) -> Option<About> {
-        let heat = &self.space.heat;
-        let (shard, place) = self.find(key);
-        let entry = shard.entry(place?);
-        let record = entry.record();
+        let space = self.space;
+        let Lookup { shard, found, .. } = self.find(key);
+        let Found { place, head, is_copy } = found?;
+        let item = shard.item(place);
         Some(About {
-            expiry: entry.expiry(),
-            len: record.value.len(),
-            form: record.value.form,
-            idle_seconds: u64::from(heat.idle(record)) / heat::TICKS_PER_SECOND,
-            memory_bytes: entry.overhead() + record.value.capacity(),
+            expiry: head.expires.map_or(Expiry::Never, Expiry::At),
+            len: head.value_len(),
+            form: head.form,
+            idle_seconds: u64::from(space.idle(item, &head, is_copy)) / heat::TICKS_PER_SECOND,
+            memory_bytes: space.size_of(item),
         })
     }
 
     /// Counts as a use without a read. True if the key exists.
     pub fn touch(&mut self, key: &[u8]) -> bool {
         let space = self.space;
-        let (shard, Some(place)) = self.find(key) else {
-            return false;
-        };
-        space.record_use(shard.entry_mut(place).record_mut());
+        let Lookup { shard, found: Some(found), .. } = self.find(key) else { return false };
+        space.record_use(shard.item_mut(found.place), &found.head, found.is_copy);
         true
     }
 
     /// Sets a value. If there is no room, the old value stays.
     pub fn set(&mut self, key: &[u8], value: &[u8], expiry: NewExpiry) -> Result<(), OutOfMemory> {
-        let (space, now) = (self.space, self.now);
-        let (shard, place) = self.find(key);
-        let Some(place) = place else {
-            let value = space.values.put(Lane::Default, value)?;
-            let expiry = match expiry {
-                NewExpiry::Keep => Expiry::Never,
-                NewExpiry::Set(expiry) => expiry,
-            };
-            space.insert(shard, key, value, expiry, now);
-            return Ok(());
+        let new = match expiry {
+            NewExpiry::Keep => None,
+            NewExpiry::Set(expiry) => Some(expires(expiry)),
         };
-        let record = shard.entry_mut(place).record_mut();
-        // Writing alone does not make a value hot.
-        let lane = if record.value.lane() == Lane::Hot { Lane::Hot } else { Lane::Default };
-        let value = space.values.put(lane, value)?;
-        space.record_use(record);
-        space.replace(record, value);
-        space.watchers.changed(|| space.hash(key));
-        if let NewExpiry::Set(expiry) = expiry {
-            space.set_expiry(shard, place, expiry, now);
+        self.store(key, value, new, Form::Whole)
+    }
+
+    /// Sets a value, its form, and its expiry, if there is a new one.
+    pub(super) fn store(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        expires: Option<Option<UnixMs>>,
+        form: Form,
+    ) -> Result<(), OutOfMemory> {
+        let (space, now) = (self.space, self.now);
+        let Lookup { shard, spot, found, .. } = self.find(key);
+        let before = found.and_then(|found| found.head.expires);
+        let expires = expires.unwrap_or(before);
+        let head = Head::new(key.len(), value.len(), expires).ok_or(OutOfMemory)?;
+        let head = Head { form, ..head };
+        match found {
+            None => {
+                let item = space.put(Lane::Default, spot, head, key, value)?;
+                let mark = space.schedule(spot, expires, None, 0, now);
+                space.insert(shard, spot, item, mark);
+            }
+            Some(Found { place, .. }) => {
+                let old = shard.item(place);
+                // Writing alone does not make a value hot.
+                let lane = if old.is_hot() { Lane::Hot } else { Lane::Default };
+                let mark = old.mark();
+                let item = space.put(lane, spot, head, key, value)?;
+                let mark = space.schedule(spot, expires, before, mark, now);
+                space.replace(shard, place, item, mark);
+                space.changed(spot);
+            }
         }
         Ok(())
     }
 
     /// Sets the form of a value to [`Form::Text`], if the key exists.
     pub fn mark_text(&mut self, key: &[u8]) {
-        if let (shard, Some(place)) = self.find(key) {
-            shard.entry_mut(place).record_mut().value.form = Form::Text;
+        let space = self.space;
+        if let Lookup { shard, found: Some(found), .. } = self.find(key) {
+            let head = Head { form: Form::Text, ..found.head };
+            head.write(space.items.bytes_mut(shard.item_mut(found.place)));
         }
-    }
-
-    /// Appends to a value, which becomes [`Form::Edited`], or sets the value of a missing key as a
-    /// whole. Returns the new length.
-    pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
-        let (shard, Some(place)) = self.find(key) else {
-            self.set(key, more, NewExpiry::Keep)?;
-            return Ok(more.len());
-        };
-        let len = shard.entry(place).record().value.len();
-        self.overwrite(key, len, more)
-    }
-
-    /// Overwrites a part of a value. A missing key has an empty value, and a short value is extended with
-    /// zeros. The form becomes [`Form::Edited`]. Returns the new length.
-    pub fn overwrite(
-        &mut self,
-        key: &[u8],
-        offset: usize,
-        bytes: &[u8],
-    ) -> Result<usize, OutOfMemory> {
-        let (space, now) = (self.space, self.now);
-        let (shard, place) = self.find(key);
-        let Some(place) = place else {
-            let mut value = space.values.put(Lane::Default, &[])?;
-            space.values.write(&mut value, offset, bytes)?;
-            value.form = Form::Edited;
-            let len = value.len();
-            space.insert(shard, key, value, Expiry::Never, now);
-            return Ok(len);
-        };
-        let record = shard.entry_mut(place).record_mut();
-        space.record_use(record);
-        let before = record.value.capacity();
-        let written = space.values.write(&mut record.value, offset, bytes);
-        record.value.form = Form::Edited;
-        space.resized(record, before);
-        space.watchers.changed(|| space.hash(key));
-        written.map(|()| record.value.len())
     }
 
     /// Removes a key. True if it existed.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let space = self.space;
-        let (shard, Some(place)) = self.find(key) else {
-            return false;
-        };
-        let entry = shard.remove(place);
-        space.changed(&entry);
-        space.discard(entry);
+        let Lookup { shard, spot, found: Some(found), .. } = self.find(key) else { return false };
+        space.remove(shard, found.place, spot);
         true
     }
 
-    /// Moves the value and expiry of `from` to `to`, and drops those of `to`. True if `from` existed.
-    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
-        let (space, now) = (self.space, self.now);
-        let (shard, Some(place)) = self.find(from) else {
-            return false;
-        };
-        let was = shard.remove(place);
-        space.changed(&was);
-        let expiry = was.expiry();
-        space.uncount(&was);
-        let value = was.into_value();
-        self.remove(to);
-        let (shard, _) = self.find(to);
-        space.insert(shard, to, value, expiry, now);
-        true
+    /// Moves the value and expiry of `from` to `to`, and drops those of `to`. True if `from` existed. If there
+    /// is no room, nothing changes.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<bool, OutOfMemory> {
+        let copied = self.copy(from, to)?;
+        if copied {
+            self.remove(from);
+        }
+        Ok(copied)
     }
 
     /// Copies the value, form and expiry of `from` to `to`, and drops those of `to`. True if `from`
     /// existed. If there is no room, the old value of `to` stays.
     pub fn copy(&mut self, from: &[u8], to: &[u8]) -> Result<bool, OutOfMemory> {
-        let (space, now) = (self.space, self.now);
-        let Some(About { expiry, form, .. }) = self.about(from) else {
+        let space = self.space;
+        let Lookup { shard, spot, found: Some(found), buffer } = self.find(from) else {
             return Ok(false);
         };
-        let Some(bytes) = self.peek(from) else {
+        let Head { expires, form, .. } = found.head;
+        let Ok(value) = space.value(shard, &found, buffer).map(<[u8]>::to_vec) else {
+            space.lose(shard, found.place, spot);
             return Ok(false);
         };
-        let mut value = space.values.put(Lane::Default, bytes)?;
-        value.form = form;
-        let (shard, place) = self.find(to);
-        match place {
-            Some(place) => {
-                space.replace(shard.entry_mut(place).record_mut(), value);
-                space.set_expiry(shard, place, expiry, now);
-                space.watchers.changed(|| space.hash(to));
-            }
-            None => space.insert(shard, to, value, expiry, now),
-        }
+        self.store(to, &value, Some(expires), form)?;
         Ok(true)
-    }
-
-    /// Sets an expiry. True if the key exists. An expiry in the past removes the key.
-    pub fn set_expiry(&mut self, key: &[u8], expiry: Expiry) -> bool {
-        let (space, now) = (self.space, self.now);
-        let (shard, Some(place)) = self.find(key) else {
-            return false;
-        };
-        space.set_expiry(shard, place, expiry, now);
-        // This finds the key expired and removes it.
-        self.find(key);
-        true
     }
 }

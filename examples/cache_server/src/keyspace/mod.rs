@@ -1,48 +1,77 @@
 //! The keys and their values.
 //!
-//! The index lies outside the arena, in shards with one lock each; values lie in the arena. A command
-//! locks the shards of all its keys at once and in order, so that it is atomic as in Redis, and works
+//! # An index that sleeps
+//!
+//! A key lies with its value, its expiry and its heat in one block of the arena, so idle keys are compressed
+//! like idle values. Outside the arena the index keeps 8 bytes for each key, an [`item`]: the place and the
+//! size of the block, some flags, and a *tag*, bits of the key's hash. [`block`] describes the block: a head of
+//! 8 bytes for most items, the key, and the value.
+//!
+//! The items lie in shards with one lock each. A [`shard`] has [`table`]s with open addressing, in the order of the
+//! tags. A table is resized, split and walked without the keys and their hashes, so it need not touch a block.
+//! At most 8192 items are copied at a time. At the loads that tables have, an item takes 9 to 12 bytes.
+//!
+//! A look-up reads the block of each item with the key's tag, at more than one in a hundred keys only one, and
+//! compares the key. It reads a stored block by [`Arena::peek`], and leaves it stored. The same
+//! copy then answers the command. A look-up of a key that does not exist reads no block, nearly always.
+//!
+//! The server finds what it needs to know of sleeping items without their blocks:
+//!
+//! * The block's size, whether the key expires, and whether it is in the hot lane, are flags of the item.
+//! * The [heat](heat) of a stored item is that of its [page](pages), and a *stamp* in the item that says when a
+//!   client last read it.
+//! * [`expiries`] keeps the time of expiry outside the arena. The server reads a block again when the time has come.
+//! * [`watch`] and [`scan`] name a key by its shard's number and tag, its *spot*.
+//!
+//! # Commands
+//!
+//! A command locks the shards of all its keys at once and in order, so that it is atomic as in Redis, and works
 //! on the [`Keys`]. Expired values are never visible.
 //!
-//! [`heat`] sorts values by use, [`pressure`] keeps the arena within its limit, [`evict`] chooses keys to
-//! evict, [`expiries`] finds expired keys, [`scan`] walks through all keys, and [`tend`](Keyspace::tend) does the maintenance, ten times
-//! a second.
+//! [`heat`] sorts items by use, [`pressure`] keeps the arena within its limit, [`evict`] chooses keys to
+//! evict, [`expiries`] finds expired keys, [`scan`] walks through all keys, and [`tend`](Keyspace::tend) does the
+//! maintenance, ten times a second.
 
-mod entry;
+mod block;
+mod changes;
+mod edit;
+mod events;
 mod evict;
 mod expiries;
+mod find;
 mod heat;
+mod item;
+mod items;
 mod keys;
 mod pages;
 mod pressure;
 mod room;
 mod scan;
 mod shard;
+mod table;
 mod tend;
-mod values;
 mod watch;
 
+pub use events::Events;
 pub use keys::Keys;
 #[cfg(test)]
 pub use pressure::MAX_TRIES;
 pub use pressure::{Pressure, Room};
 pub use room::Policy;
-pub use shard::Events;
 pub use watch::Watched;
 
-use entry::{Deadline, Entry, Record};
 use expiries::Expiries;
 use heat::Heat;
+use item::Item;
+use items::Items;
 use pages::Pages;
 use parking_lot::Mutex;
-use shard::{Hasher, Place, Shard};
+use shard::{Hasher, Shard, Spot};
 use std::hash::{BuildHasher, RandomState};
-use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tend::Tending;
-use thermocline::{Arena, ArenaError, Lane};
-use values::{Value, Values};
+use thermocline::{Arena, ArenaError};
 
 /// Milliseconds since the epoch.
 pub type UnixMs = i64;
@@ -84,7 +113,7 @@ pub struct About {
     pub form: Form,
     /// Since the last read or write.
     pub idle_seconds: u64,
-    /// Of key, value and record.
+    /// Of the block and the index.
     pub memory_bytes: usize,
 }
 
@@ -118,8 +147,7 @@ impl Default for Options {
 /// through all of them.
 const SHARDS: usize = 1024;
 
-/// The position of the shard's number in a hash: neither the bits that select a bucket of a table, nor
-/// the bits that distinguish the entries of a bucket.
+/// The position of the shard's number in a hash: not among the bits of a tag.
 const SHARD_SHIFT: u32 = 32;
 
 /// All keys and values.
@@ -127,7 +155,7 @@ const SHARD_SHIFT: u32 = 32;
 pub struct Keyspace {
     shards: Box<[Mutex<Shard>]>,
     hasher: Hasher,
-    values: Values,
+    items: Items,
     expiries: Expiries,
     heat: Heat,
     pages: Pages,
@@ -147,7 +175,7 @@ impl Keyspace {
         let this = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: Hasher::default(),
-            values: Values::new(&arena),
+            items: Items::new(&arena),
             expiries: Expiries::default(),
             pages: Pages::new(arena.stats().reserved_bytes as usize),
             heat: Heat::new(options.cold_after, options.moves),
@@ -165,9 +193,9 @@ impl Keyspace {
         this
     }
 
-    /// The arena that holds the values.
+    /// The arena that holds keys and values.
     pub fn arena(&self) -> &Arena {
-        self.values.arena()
+        self.items.arena()
     }
 
     /// Locks the shards of these keys, for a command at the time `now`. While the result lives, its
@@ -223,137 +251,30 @@ impl Keyspace {
         Ok(())
     }
 
+    /// The bytes of memory outside the arena that keys take: tables, the wheel of expiries, and the sizes of
+    /// large blocks.
+    pub fn index_bytes(&self) -> usize {
+        let tables: usize = self.shards.iter().map(|shard| shard.lock().bytes()).sum();
+        size_of_val(&*self.shards) + tables + self.expiries.bytes() + self.items.index_bytes()
+    }
+
     /// Removes all keys.
     pub fn clear(&self) {
         // Locks all shards before it clears the first, because it is one command.
         let mut locked: Vec<_> = self.shards.iter().map(|shard| shard.lock()).collect();
-        let all: Vec<Vec<Entry>> = locked.iter_mut().map(|shard| shard.take_all()).collect();
-        all.iter().flatten().for_each(|entry| self.changed(entry));
+        for (number, shard) in locked.iter().enumerate() {
+            shard.from_tag(0).for_each(|(tag, _)| self.changed(Spot::new(number, tag)));
+        }
+        let all: Vec<Vec<Item>> = locked.iter_mut().map(|shard| shard.take_all()).collect();
         self.expiries.clear();
         drop(locked);
-        all.into_iter().flatten().for_each(|entry| self.discard(entry));
+        all.into_iter().flatten().for_each(|item| self.discard(item));
         self.arena().trim();
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+    fn spot(&self, key: &[u8]) -> Spot {
+        Spot::of_hash(self.hasher.hash_one(key))
     }
-
-    fn shard_of(&self, hash: u64) -> usize {
-        (hash >> SHARD_SHIFT) as usize % SHARDS
-    }
-
-    /// Inserts a new key with its value, at the time `now`.
-    fn insert(&self, shard: &mut Shard, key: &[u8], value: Value, expiry: Expiry, now: UnixMs) {
-        if value.lane() == Lane::Hot {
-            self.heat.add_hot_bytes(value.capacity());
-        }
-        self.pages.record_use(value.address(), self.heat.now());
-        let hash = self.hash(key);
-        let deadline = self.deadline(hash, expiry, None, now);
-        let entry = Entry::new(key, value, self.heat.now(), deadline);
-        self.used.fetch_add(size_of_entry(&entry), Relaxed);
-        shard.insert(&self.hasher, hash, entry);
-        self.watchers.changed(|| hash);
-    }
-
-    /// The deadline of a key that expires as `expiry` says, and enters it in the wheel.
-    fn deadline(
-        &self,
-        hash: u64,
-        expiry: Expiry,
-        before: Option<Deadline>,
-        now: UnixMs,
-    ) -> Option<Deadline> {
-        match expiry {
-            Expiry::Never => None,
-            Expiry::At(at) => Some(self.expiries.deadline(hash, at, before, now)),
-        }
-    }
-
-    fn set_expiry(&self, shard: &mut Shard, place: Place, expiry: Expiry, now: UnixMs) {
-        let entry = shard.entry(place);
-        if entry.deadline().is_some() || expiry != Expiry::Never {
-            self.watchers.changed(|| self.hash(entry.key()));
-        }
-        let deadline = self.deadline(self.hash(entry.key()), expiry, entry.deadline(), now);
-        let (before, after) = shard.set_deadline(place, deadline);
-        // Wrapping arithmetic: `after` may be less than `before`.
-        self.used.fetch_add(after.wrapping_sub(before), Relaxed);
-    }
-
-    /// Records a use of a value. True if it is hot enough for the hot lane and there is room in it.
-    fn record_use(&self, record: &mut Record) -> bool {
-        self.pages.record_use(record.value.address(), self.heat.now());
-        self.heat.record_use(record)
-    }
-
-    /// Replaces the value of a key.
-    fn replace(&self, record: &mut Record, value: Value) {
-        if value.lane() == Lane::Hot {
-            self.heat.add_hot_bytes(value.capacity());
-        }
-        if record.value.lane() == Lane::Hot {
-            self.heat.remove_hot_bytes(record.value.capacity());
-        }
-        // Wrapping arithmetic: the new value may be smaller.
-        let more = value.capacity().wrapping_sub(record.value.capacity());
-        self.pages.record_use(value.address(), record.used);
-        self.used.fetch_add(more, Relaxed);
-        self.values.free(mem::replace(&mut record.value, value));
-    }
-
-    /// Accounts for a value's block that has grown from `before` bytes.
-    fn resized(&self, record: &Record, before: usize) {
-        let more = record.value.capacity() - before;
-        if record.value.lane() == Lane::Hot {
-            self.heat.add_hot_bytes(more);
-        }
-        self.used.fetch_add(more, Relaxed);
-    }
-
-    /// Records a change of an entry's key for its watchers. The caller has locked the shard of the key.
-    fn changed(&self, entry: &Entry) {
-        self.watchers.changed(|| self.hash(entry.key()));
-    }
-
-    /// Subtracts an entry from the sums.
-    fn uncount(&self, entry: &Entry) {
-        let value = &entry.record().value;
-        if value.lane() == Lane::Hot {
-            self.heat.remove_hot_bytes(value.capacity());
-        }
-        self.used.fetch_sub(size_of_entry(entry), Relaxed);
-    }
-
-    /// Frees an entry that was taken out of its shard.
-    fn discard(&self, entry: Entry) {
-        self.uncount(&entry);
-        self.values.free(entry.into_value());
-    }
-
-    /// Moves a value to the hot lane. True if there was room. `copy` holds the bytes of a stored value.
-    fn promote(&self, record: &mut Record, copy: Option<&[u8]>) -> bool {
-        if record.value.capacity() >= heat::OWN_PAGES {
-            self.values.ensure(&record.value);
-            return false;
-        }
-        self.move_to(Lane::Hot, record, copy)
-    }
-
-    fn move_to(&self, lane: Lane, record: &mut Record, copy: Option<&[u8]>) -> bool {
-        let bytes = copy.unwrap_or(record.value.bytes());
-        let Ok(mut value) = self.values.put(lane, bytes) else {
-            return false;
-        };
-        (value.form, value.heat) = (record.value.form, record.value.heat);
-        self.replace(record, value);
-        true
-    }
-}
-
-fn size_of_entry(entry: &Entry) -> usize {
-    entry.overhead() + entry.record().value.capacity()
 }
 
 #[cfg(test)]

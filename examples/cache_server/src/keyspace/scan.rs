@@ -1,71 +1,72 @@
 //! Iterates over all keys.
 //!
-//! The order is that of the hashes, rotated so that the shard's number comes first. It does not
-//! depend on the tables, which grow and shrink meanwhile: a client that continues after the last hash
-//! that it has seen misses no key that existed throughout.
-//!
-//! A position in the order has 63 bits, because some clients keep the cursor in a signed number and treat
-//! a negative one as an error. Two hashes that differ only in the last bit have the same position. Keys
-//! with the same position are always shown together.
+//! The order is that of the keys' spots: of the shards, and of the tags within a shard. It does not
+//! depend on the tables, which grow and shrink meanwhile: a client that continues after the last spot
+//! that it has seen misses no key that existed throughout. Keys with the same spot are always shown together.
 
-use super::shard::Shard;
-use super::{Keyspace, SHARD_SHIFT, SHARDS, UnixMs};
+use super::block::Head;
+use super::item::Item;
+use super::shard::Spot;
+use super::{Keyspace, SHARDS, UnixMs};
 use std::sync::atomic::Ordering::Relaxed;
 
-const SHARD_BITS: u32 = SHARDS.ilog2();
-
-const PLACE_BITS: u32 = i64::BITS - 1;
-
-/// A hash's position in the order.
-fn place(hash: u64) -> u64 {
-    hash.rotate_left(u64::BITS - SHARD_SHIFT - SHARD_BITS) >> (u64::BITS - PLACE_BITS)
-}
-
-/// The cursor after a position: 0 after the last.
-fn behind(place: u64) -> u64 {
-    (place + 1) % (1 << PLACE_BITS)
+/// The cursor after a spot: 0 after the last.
+fn behind(spot: Spot) -> u64 {
+    (u64::from(spot.number()) + 1) % (1 << Spot::BITS)
 }
 
 impl Keyspace {
     /// Shows at least `count` keys after `cursor`, unless the end comes first, and returns the next
-    /// cursor: 0 at the end, and never 2^63 or more. A key that exists from the first call to the last is
-    /// shown at least once, independently of changes to other keys. The keys' shard is locked meanwhile.
+    /// cursor: 0 at the end, and always less than 2^31, because some clients keep it in a signed number. A key that
+    /// exists from the first call to the last is shown at least once, independently of changes to other keys.
+    /// The keys' shard is locked meanwhile. Stored blocks stay stored.
     pub fn scan(&self, cursor: u64, count: usize, now: UnixMs, show: &mut dyn FnMut(&[u8])) -> u64 {
-        let mut left = count.max(1);
-        let first = (cursor >> (PLACE_BITS - SHARD_BITS)) as usize;
-        for number in first..SHARDS {
+        let Ok(first) = u32::try_from(cursor) else { return 0 };
+        let first = Spot::from_number(first);
+        let (mut left, mut buffer) = (count.max(1), Vec::new());
+        for number in first.shard()..SHARDS {
             let shard = self.shards[number].lock();
-            let from = if number == first { cursor } else { 0 };
-            match self.show_some(&shard, from, left, now, show) {
-                Err(last) => return behind(last),
-                Ok(shown) => left -= shown,
+            let from = if number == first.shard() { first.tag() } else { 0 };
+            let mut last = None;
+            for (tag, item) in shard.from_tag(from) {
+                if left == 0 && last != Some(tag) {
+                    return behind(Spot::new(number, last.unwrap_or(from)));
+                }
+                last = Some(tag);
+                if self.show(item, now, &mut buffer, show) {
+                    left = left.saturating_sub(1);
+                }
+            }
+            if left == 0 {
+                return behind(Spot::new(number, (1 << Spot::TAG_BITS) - 1));
             }
         }
         0
     }
 
-    /// Shows a shard's keys from `from` on. Returns their number if it is less than `count`, else the
-    /// position of the last shown key as the error.
-    fn show_some(
+    /// Shows an item's key. False if it has expired or is lost.
+    fn show(
         &self,
-        shard: &Shard,
-        from: u64,
-        count: usize,
+        item: &Item,
         now: UnixMs,
+        buffer: &mut Vec<u8>,
         show: &mut dyn FnMut(&[u8]),
-    ) -> Result<usize, u64> {
-        let place_of = |key: &[u8]| place(self.hash(key));
-        let alive = || shard.entries().filter(|entry| !entry.has_expired(now));
-        let mut places: Vec<u64> =
-            alive().map(|entry| place_of(entry.key())).filter(|&place| place >= from).collect();
-        let last =
-            if places.len() >= count { *places.select_nth_unstable(count - 1).1 } else { u64::MAX };
-        for entry in alive() {
-            if (from..=last).contains(&place_of(entry.key())) {
-                show(entry.key());
-            }
+    ) -> bool {
+        let Ok(front) = self.items.peek(item, buffer) else { return false };
+        let head = Head::read(&front);
+        if head.has_expired(now) {
+            return false;
         }
-        if places.len() >= count { Err(last) } else { Ok(places.len()) }
+        if let Some(key) = front.get(head.key()) {
+            show(key);
+            return true;
+        }
+        // A long key of a large block.
+        let key = self.items.peek_part(item, head.key(), buffer);
+        key.is_ok_and(|key| {
+            show(&key);
+            true
+        })
     }
 
     /// A random key, each with about the same probability.
@@ -74,19 +75,27 @@ impl Keyspace {
         for _ in 0..100 {
             let number = self.random_below(SHARDS);
             let shard = self.shards[number].lock();
-            if shard.len() > 0 {
-                let entry = shard.from(self.random_below(1 << 32)).next()?;
-                if !entry.has_expired(now) {
-                    return Some(entry.key().to_vec());
-                }
+            let key = self.first_key(&mut shard.from(self.random_below(1 << 32)).take(1), now);
+            if key.is_some() {
+                return key;
             }
         }
         let start = self.random_below(SHARDS);
         (0..SHARDS).find_map(|n| {
             let shard = self.shards[(start + n) % SHARDS].lock();
-            let alive = shard.entries().find(|entry| !entry.has_expired(now));
-            alive.map(|entry| entry.key().to_vec())
+            self.first_key(&mut shard.items(), now)
         })
+    }
+
+    /// The key of the first of these items that has not expired.
+    fn first_key(&self, items: &mut dyn Iterator<Item = &Item>, now: UnixMs) -> Option<Vec<u8>> {
+        let (mut buffer, mut first) = (Vec::new(), None);
+        for item in items {
+            if self.show(item, now, &mut buffer, &mut |key| first = Some(key.to_vec())) {
+                break;
+            }
+        }
+        first
     }
 
     /// A pseudo-random number below `bound`.
@@ -108,15 +117,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_positive_and_in_the_order_of_shards() {
-        let all = u64::MAX;
-        assert_eq!(place(all), i64::MAX.unsigned_abs());
-        assert_eq!(behind(place(all)), 0);
-        for number in 0..SHARDS as u64 {
-            let shard = number << (PLACE_BITS - SHARD_BITS);
-            assert_eq!(place(number << SHARD_SHIFT), shard);
-            let last = number << SHARD_SHIFT | all >> (u64::BITS - SHARD_SHIFT);
-            assert_eq!(place(last) >> (PLACE_BITS - SHARD_BITS), number);
+    fn cursors_are_in_the_order_of_shards_and_fit_a_signed_number() {
+        let mut before = 0;
+        for number in 0..SHARDS {
+            for tag in [0, 1, (1 << Spot::TAG_BITS) - 1] {
+                let spot = Spot::new(number, tag);
+                assert_eq!((spot.shard(), spot.tag()), (number, tag));
+                assert_eq!(Spot::from_number(spot.number()), spot);
+                let cursor = behind(spot);
+                assert!(cursor > before && cursor <= 1 << 31 || number == SHARDS - 1);
+                before = cursor;
+            }
         }
+        assert_eq!(before, 0, "the end");
     }
 }

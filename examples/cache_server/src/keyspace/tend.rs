@@ -1,5 +1,6 @@
 //! Periodic maintenance of the keyspace, ten times a second.
 
+use super::block::Head;
 use super::expiries::Cleaning;
 use super::heat::TICK;
 use super::{Keyspace, SHARDS, UnixMs};
@@ -31,7 +32,7 @@ const MAX_TIME: Duration = Duration::from_millis(25);
 /// The longest time of one call for removing expired keys, some hundred thousand.
 const MAX_EXPIRING: Duration = Duration::from_millis(100);
 
-/// The longest time of one call for the search for stale hashes.
+/// The longest time of one call for the search for stale visits.
 const MAX_CLEANING: Duration = Duration::from_millis(10);
 
 /// The heap is trimmed when at least this number of keys is gone, and half of all keys.
@@ -55,7 +56,7 @@ impl Keyspace {
         self.adjust_ceiling();
         self.heat.adjust(tending.budget);
         if self.expire(now, MAX_EXPIRING) {
-            self.drop_stale_hashes(&mut tending.cleaning, now, MAX_CLEANING);
+            self.drop_stale(&mut tending.cleaning, now, MAX_CLEANING);
         }
         let shards = SHARDS / if tending.budget.is_some() { SHORT_ROUND } else { ROUND };
         let start = Instant::now();
@@ -72,7 +73,7 @@ impl Keyspace {
         self.trim_heap(&mut tending.most_keys);
     }
 
-    /// Gives the memory of entries back, when many keys are gone.
+    /// Gives the memory of tables back, when many keys are gone.
     fn trim_heap(&self, most_keys: &mut usize) {
         let keys = self.len();
         *most_keys = keys.max(*most_keys);
@@ -100,24 +101,33 @@ impl Keyspace {
         tending.budget = Some(left.saturating_sub(stored) / HOT_PART.1 * HOT_PART.0);
     }
 
-    /// Moves a shard's cooled values to the cold lane. A cooled value that is stored stays where it is:
-    /// its page was evicted already.
+    /// Moves a shard's cooled items to the cold lane, and removes old stamps. A hot item that is stored stays where
+    /// it is, because its page was evicted already.
     pub(super) fn demote(&self, number: usize) {
         let mut shard = self.shards[number].lock();
         let mut demoted = 0;
-        for entry in shard.entries_mut() {
-            let record = entry.record_mut();
-            if self.heat.has_cooled(record) {
-                record.value.heat = 0;
-                if self.values.is_resident(&record.value) {
-                    demoted += u64::from(self.move_to(Lane::Cold, record, None));
-                } else {
-                    self.heat.remove_hot_bytes(record.value.capacity());
-                    record.value.count_as_cold();
+        for item in shard.items_mut() {
+            let is_recent = item.stamp() != 0 && self.heat.is_recent(item.stamp());
+            if item.stamp() != 0 && !is_recent {
+                item.set_stamp(0);
+            }
+            if !item.is_hot() {
+                continue;
+            }
+            if !self.items.is_resident(item) {
+                if !is_recent {
+                    self.heat.remove_hot_bytes(self.items.size(item));
+                    item.set_hot(false);
                 }
+                continue;
+            }
+            let head = Head::read(self.items.bytes(item));
+            if self.heat.has_cooled(head.used) {
+                let head = Head { heat: 0, ..head };
+                demoted += u64::from(self.move_to(Lane::Cold, item, &head, None));
             }
         }
         shard.events.demoted += demoted;
-        shard.trim(&self.hasher);
+        shard.trim();
     }
 }

@@ -7,6 +7,7 @@
 //! A change of a key marks its watchers, under the lock of the key's shard. A client begins to watch under the same
 //! lock, so it misses no change.
 
+use super::shard::Spot;
 use super::{Keyspace, UnixMs};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::HashMap;
@@ -30,44 +31,45 @@ impl Watched {
 /// The watchers of all keys.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
-    /// The marks of the watchers by the key's hash. Keys with equal hashes share their changes.
-    by_hash: Mutex<HashMap<u64, Vec<Arc<AtomicBool>>>>,
-    /// The number of hashes.
+    /// The marks of the watchers by the key's spot. Keys with the same spot share their changes: one pair of keys
+    /// in two thousand million.
+    by_spot: Mutex<HashMap<Spot, Vec<Arc<AtomicBool>>>>,
+    /// The number of spots.
     count: AtomicUsize,
     gate: RwLock<()>,
 }
 
 impl Watchers {
     /// Records a change of a key, whose shard is locked.
-    pub(super) fn changed(&self, hash: impl FnOnce() -> u64) {
+    pub(super) fn changed(&self, spot: Spot) {
         // Relaxed: the lock of the shard orders this after the beginning of the watch.
         if self.count.load(Relaxed) > 0 {
-            self.mark(hash());
+            self.mark(spot);
         }
     }
 
     #[cold]
-    fn mark(&self, hash: u64) {
-        let by_hash = self.by_hash.lock();
-        let marks = by_hash.get(&hash);
+    fn mark(&self, spot: Spot) {
+        let by_spot = self.by_spot.lock();
+        let marks = by_spot.get(&spot);
         marks.into_iter().flatten().for_each(|mark| mark.store(true, Relaxed));
     }
 
-    fn begin(&self, hash: u64, mark: &Arc<AtomicBool>) {
-        let mut by_hash = self.by_hash.lock();
-        by_hash.entry(hash).or_default().push(Arc::clone(mark));
-        self.count.store(by_hash.len(), Relaxed);
+    fn begin(&self, spot: Spot, mark: &Arc<AtomicBool>) {
+        let mut by_spot = self.by_spot.lock();
+        by_spot.entry(spot).or_default().push(Arc::clone(mark));
+        self.count.store(by_spot.len(), Relaxed);
     }
 
-    fn end(&self, hash: u64, mark: &Arc<AtomicBool>) {
-        let mut by_hash = self.by_hash.lock();
-        if let Some(marks) = by_hash.get_mut(&hash) {
+    fn end(&self, spot: Spot, mark: &Arc<AtomicBool>) {
+        let mut by_spot = self.by_spot.lock();
+        if let Some(marks) = by_spot.get_mut(&spot) {
             marks.retain(|other| !Arc::ptr_eq(other, mark));
             if marks.is_empty() {
-                by_hash.remove(&hash);
+                by_spot.remove(&spot);
             }
         }
-        self.count.store(by_hash.len(), Relaxed);
+        self.count.store(by_spot.len(), Relaxed);
     }
 }
 
@@ -80,14 +82,14 @@ impl Keyspace {
         let mut keys = self.keys(&[key], now);
         // Removes the key if it has expired, which is no change after this.
         keys.about(key);
-        self.watchers.begin(self.hash(key), &watched.is_changed);
+        self.watchers.begin(self.spot(key), &watched.is_changed);
         watched.keys.push(key.to_vec());
     }
 
     /// Ends the watch of all keys.
     pub fn unwatch(&self, watched: &mut Watched) {
         for key in watched.keys.drain(..) {
-            self.watchers.end(self.hash(&key), &watched.is_changed);
+            self.watchers.end(self.spot(&key), &watched.is_changed);
         }
         watched.is_changed.store(false, Relaxed);
     }
@@ -150,8 +152,8 @@ mod tests {
             |s| assert_eq!(s.keys(&[b"here"], 0).append(b"here", b""), Ok(1)),
             |s| assert_eq!(s.keys(&[b"here"], 0).overwrite(b"here", 0, b"x"), Ok(1)),
             |s| assert!(s.keys(&[b"here"], 0).remove(b"here")),
-            |s| assert!(s.keys(&[b"here"], 0).set_expiry(b"here", Expiry::At(99))),
-            |s| assert!(s.keys(&[&b"here"[..], b"other"], 0).rename(b"here", b"other")),
+            |s| assert!(s.keys(&[b"here"], 0).set_expiry(b"here", Expiry::At(99)).unwrap()),
+            |s| assert!(s.keys(&[&b"here"[..], b"other"], 0).rename(b"here", b"other").unwrap()),
             |s| assert!(s.keys(&[&b"here"[..], b"missing"], 0).copy(b"here", b"missing").unwrap()),
             |s| s.clear(),
             |s| s.tend(1000),
@@ -165,7 +167,7 @@ mod tests {
         let reads: [Change; 6] = [
             |s| assert!(s.keys(&[b"here"], 0).get(b"here").is_some()),
             |s| assert!(s.keys(&[b"here"], 0).touch(b"here")),
-            |s| assert!(s.keys(&[b"here"], 0).set_expiry(b"here", Expiry::Never)),
+            |s| assert!(s.keys(&[b"here"], 0).set_expiry(b"here", Expiry::Never).unwrap()),
             |s| assert!(!s.keys(&[b"missing"], 0).remove(b"missing")),
             |s| drop(s.random_key(0)),
             |s| s.tend(0),

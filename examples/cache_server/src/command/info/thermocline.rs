@@ -12,6 +12,7 @@ pub fn thermocline(server: &Server, out: &mut String) {
     let totals = server.totals();
     let rate = server.rates.per_second();
     let stats = &memory.stats;
+    let (index, keys) = (server.keyspace.index_bytes(), server.keyspace.len());
     let quantile = |q| {
         let time = stats.refault_time.quantile(q).unwrap_or_default();
         format!("{:.1}", time.as_nanos() as f64 / 1000.0)
@@ -49,6 +50,8 @@ pub fn thermocline(server: &Server, out: &mut String) {
         values_read_where_stored: events.peeked,
         values_promoted: events.promoted,
         values_demoted: events.demoted,
+        index_bytes: index,
+        index_bytes_per_key: format!("{:.1}", index as f64 / (keys as f64).max(1.0)),
         hot_bytes: server.keyspace.hot_bytes(),
         hot_window_ms: server.keyspace.window().as_millis(),
         values_lost: events.lost,

@@ -41,9 +41,12 @@ fn set(call: &mut Call<'_>, time: Time) {
     let (key, mut keys) = call.lock_key();
     let set = match keys.about(key) {
         Some(about) if condition.allows(about.expiry, at) => keys.set_expiry(key, Expiry::At(at)),
-        _ => false,
+        _ => Ok(false),
     };
-    call.reply.integer(set.into());
+    drop(keys);
+    if let Some(set) = call.stored(set) {
+        call.reply.integer(set.into());
+    }
 }
 
 /// The condition on the key's old expiry.
@@ -96,10 +99,11 @@ impl Condition {
 pub fn persist(call: &mut Call<'_>) {
     let (key, mut keys) = call.lock_key();
     let expires = keys.about(key).is_some_and(|about| about.expiry != Expiry::Never);
-    if expires {
-        keys.set_expiry(key, Expiry::Never);
+    let set = if expires { keys.set_expiry(key, Expiry::Never) } else { Ok(false) };
+    drop(keys);
+    if let Some(set) = call.stored(set) {
+        call.reply.integer(set.into());
     }
-    call.reply.integer(expires.into());
 }
 
 pub fn ttl(call: &mut Call<'_>) {

@@ -22,8 +22,12 @@ const NO_SUCH_KEY: &str = "ERR no such key";
 pub fn rename(call: &mut Call<'_>) {
     let (from, to) = (call.args[1], call.args[2]);
     let mut keys = call.lock(&[from, to]);
-    let there = if from == to { keys.touch(from) } else { keys.rename(from, to) };
-    if there { call.reply.ok() } else { call.reply.error(NO_SUCH_KEY) }
+    let there = if from == to { Ok(keys.touch(from)) } else { keys.rename(from, to) };
+    match call.stored(there) {
+        Some(true) => call.reply.ok(),
+        Some(false) => call.reply.error(NO_SUCH_KEY),
+        None => {}
+    }
 }
 
 pub fn renamenx(call: &mut Call<'_>) {
@@ -33,10 +37,10 @@ pub fn renamenx(call: &mut Call<'_>) {
         return call.reply.error(NO_SUCH_KEY);
     }
     let free = keys.about(to).is_none();
-    if free {
-        keys.rename(from, to);
+    let renamed = if free { keys.rename(from, to) } else { Ok(false) };
+    if let Some(renamed) = call.stored(renamed) {
+        call.reply.integer(renamed.into());
     }
-    call.reply.integer(free.into());
 }
 
 pub fn copy(call: &mut Call<'_>) {

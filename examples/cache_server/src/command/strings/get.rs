@@ -73,9 +73,14 @@ pub fn getex(call: &mut Call<'_>) {
         Lifetime::Persist => Some(Expiry::Never),
         Lifetime::Unsaid | Lifetime::Keep => None,
     };
+    let before = call.reply.position();
     reply_value(call, &mut keys, key);
     if let Some(expiry) = expiry {
-        keys.set_expiry(key, expiry);
+        let result = keys.set_expiry(key, expiry);
+        if result.is_err() {
+            call.reply.rewind(before);
+        }
+        call.stored(result);
     }
 }
 

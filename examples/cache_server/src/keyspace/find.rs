@@ -1,0 +1,84 @@
+//! Finds the item of a key.
+
+use super::block::Head;
+use super::shard::{Place, Shard, Spot};
+use super::{Keyspace, UnixMs};
+use thermocline::{ArenaError, Peek};
+
+/// The item of a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) place: Place,
+    pub(super) head: Head,
+    /// Whether the block is stored. Unless it is large, the look-up's buffer holds its bytes.
+    pub(super) is_copy: bool,
+}
+
+impl Keyspace {
+    /// Finds the item of a key, if it exists and has not expired. Removes it if it has. Decompresses
+    /// stored blocks into `buffer`.
+    pub(super) fn find(
+        &self,
+        shard: &mut Shard,
+        spot: Spot,
+        key: &[u8],
+        now: UnixMs,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Found> {
+        let mut next = shard.find(spot.tag());
+        while let Some(place) = next {
+            match self.compare(shard, place, key, buffer) {
+                Ok(Some(found)) if found.head.has_expired(now) => {
+                    self.remove(shard, place, spot);
+                    shard.events.expired += 1;
+                    return None;
+                }
+                Ok(Some(found)) => return Some(found),
+                Ok(None) => next = shard.next(place),
+                Err(_) => {
+                    self.lose(shard, place, spot);
+                    next = shard.find(spot.tag());
+                }
+            }
+        }
+        None
+    }
+
+    /// The item in this place, if it is the key's.
+    fn compare(
+        &self,
+        shard: &Shard,
+        place: Place,
+        key: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Found>, ArenaError> {
+        let item = shard.item(place);
+        let front = self.items.peek(item, buffer)?;
+        let head = Head::read(&front);
+        let is_copy = matches!(front, Peek::Copied(_));
+        let is_it = match front.get(head.key()) {
+            _ if head.key_len() != key.len() => false,
+            Some(bytes) => bytes == key,
+            // A long key of a large block.
+            None => *self.items.peek_part(item, head.key(), buffer)? == *key,
+        };
+        Ok(is_it.then_some(Found { place, head, is_copy }))
+    }
+
+    /// The value of an item that [`find`](Self::find) has found, with the same buffer.
+    pub(super) fn value<'a>(
+        &'a self,
+        shard: &'a Shard,
+        found: &Found,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], ArenaError> {
+        let item = shard.item(found.place);
+        if item.is_large() {
+            return match self.items.peek_part(item, found.head.value(), buffer)? {
+                Peek::InMemory(bytes) | Peek::Copied(bytes) => Ok(bytes),
+            };
+        }
+        let block = if found.is_copy { buffer.as_slice() } else { self.items.bytes(item) };
+        Ok(&block[found.head.value()])
+    }
+}
