@@ -57,7 +57,7 @@ impl Keys<'_> {
             space.changed(spot);
             return Ok(len);
         }
-        let Ok(value) = space.value(shard, &found, buffer).map(<[u8]>::to_vec) else {
+        let Ok(value) = space.load(shard, &found, buffer) else {
             space.lose(shard, found.place, spot);
             return self.overwrite(key, offset, bytes);
         };
@@ -65,7 +65,8 @@ impl Keys<'_> {
         let (mark, lane) = (old.mark(), if old.is_hot() { Lane::Hot } else { Lane::Default });
         let head = Head::new(key.len(), len, found.head.expires).ok_or(OutOfMemory)?;
         let head = Head { heat: found.head.heat, ..head };
-        let item = space.build(lane, spot, head, key, &value, &edit)?;
+        let value = space.value(shard, found.place, value, buffer);
+        let item = space.build(lane, spot, head, key, value, &edit)?;
         space.replace(shard, found.place, item, mark);
         space.changed(spot);
         Ok(len)

@@ -3,6 +3,7 @@
 use super::block::Head;
 use super::shard::{Place, Shard, Spot};
 use super::{Keyspace, UnixMs};
+use std::ops::Range;
 use thermocline::{ArenaError, Peek};
 
 /// The item of a key.
@@ -12,6 +13,15 @@ pub(super) struct Found {
     pub(super) head: Head,
     /// Whether the block is stored. Unless it is large, the look-up's buffer holds its bytes.
     pub(super) is_copy: bool,
+}
+
+/// Where the bytes of a value are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    /// In the look-up's buffer.
+    InBuffer(Range<usize>),
+    /// In the block.
+    InMemory(Range<usize>),
 }
 
 impl Keyspace {
@@ -65,20 +75,36 @@ impl Keyspace {
         Ok(is_it.then_some(Found { place, head, is_copy }))
     }
 
-    /// The value of an item that [`find`](Self::find) has found, with the same buffer.
+    /// Reads the value of an item that [`find`](Self::find) has found, with the same buffer.
+    pub(super) fn load(
+        &self,
+        shard: &Shard,
+        found: &Found,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Value, ArenaError> {
+        let item = shard.item(found.place);
+        let part = found.head.value();
+        if !item.is_large() {
+            return Ok(if found.is_copy { Value::InBuffer(part) } else { Value::InMemory(part) });
+        }
+        let len = part.len();
+        match self.items.peek_part(item, part.clone(), buffer)? {
+            Peek::Copied(_) => Ok(Value::InBuffer(0..len)),
+            Peek::InMemory(_) => Ok(Value::InMemory(part)),
+        }
+    }
+
+    /// The bytes of a value, which was loaded into this buffer.
     pub(super) fn value<'a>(
         &'a self,
         shard: &'a Shard,
-        found: &Found,
-        buffer: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], ArenaError> {
-        let item = shard.item(found.place);
-        if item.is_large() {
-            return match self.items.peek_part(item, found.head.value(), buffer)? {
-                Peek::InMemory(bytes) | Peek::Copied(bytes) => Ok(bytes),
-            };
+        place: Place,
+        value: Value,
+        buffer: &'a [u8],
+    ) -> &'a [u8] {
+        match value {
+            Value::InBuffer(part) => &buffer[part],
+            Value::InMemory(part) => &self.items.bytes(shard.item(place))[part],
         }
-        let block = if found.is_copy { buffer.as_slice() } else { self.items.bytes(item) };
-        Ok(&block[found.head.value()])
     }
 }

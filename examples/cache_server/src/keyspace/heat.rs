@@ -13,7 +13,7 @@
 //! The heat of an item in memory, its last use and the number of uses, stands in its block. The server does not
 //! write to a stored block. It keeps the time of a use in the index as a *stamp* of two bits: one of three
 //! numbers in turn, each for the time of a window. A stamp is old after two windows, and the maintenance
-//! removes it then. The [last use of the page](super::pages) tells a stamp that is older still.
+//! removes it then. If the [last use of the page](super::pages) is older than a window, the stamp is old too.
 //!
 //! Without a memory limit the window is the cold age of pages. With a limit the window adapts: it
 //! shrinks while the hot lane holds more than its share of the resident memory, and grows while it

@@ -2,7 +2,7 @@
 
 use super::block::Head;
 use super::changes::expires;
-use super::find::Found;
+use super::find::{Found, Value};
 use super::heat;
 use super::shard::{Shard, Spot};
 use super::{About, Expiry, Form, Keyspace, NewExpiry, OutOfMemory, UnixMs};
@@ -96,22 +96,24 @@ impl Keys<'_> {
             let promoted = space.promote(item, found.is_copy.then_some(buffer.as_slice()));
             shard.events.promoted += u64::from(promoted);
         }
-        if space.value(shard, &found, buffer).is_err() {
+        let Ok(value) = space.load(shard, &found, buffer) else {
             // A later page of a large block.
             space.lose(shard, found.place, spot);
             shard.events.misses += 1;
             return None;
-        }
+        };
         shard.events.hits += 1;
-        shard.events.peeked += u64::from(found.is_copy);
-        space.value(shard, &found, buffer).ok()
+        shard.events.peeked += u64::from(matches!(value, Value::InBuffer(_)));
+        Some(space.value(shard, found.place, value, buffer))
     }
 
     /// The value, unless a part of it is lost. Does not count as a use.
     pub fn peek(&mut self, key: &[u8]) -> Option<&[u8]> {
         let space = self.space;
         let Lookup { shard, found, buffer, .. } = self.find(key);
-        space.value(shard, &found?, buffer).ok()
+        let found = found?;
+        let value = space.load(shard, &found, buffer).ok()?;
+        Some(space.value(shard, found.place, value, buffer))
     }
 
     /// Does not count as a use.
@@ -215,10 +217,11 @@ impl Keys<'_> {
             return Ok(false);
         };
         let Head { expires, form, .. } = found.head;
-        let Ok(value) = space.value(shard, &found, buffer).map(<[u8]>::to_vec) else {
+        let Ok(value) = space.load(shard, &found, buffer) else {
             space.lose(shard, found.place, spot);
             return Ok(false);
         };
+        let value = space.value(shard, found.place, value, buffer).to_vec();
         self.store(to, &value, Some(expires), form)?;
         Ok(true)
     }

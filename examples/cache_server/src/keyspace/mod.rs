@@ -8,20 +8,23 @@
 //! 8 bytes for most items, the key, and the value.
 //!
 //! The items lie in shards with one lock each. A [`shard`] has [`table`]s with open addressing, in the order of the
-//! tags. A table is resized, split and walked without the keys and their hashes, so it need not touch a block.
-//! At most 8192 items are copied at a time. At the loads that tables have, an item takes 9 to 12 bytes.
+//! tags. A table is resized, split and walked without the keys and their hashes, so the server touches no block
+//! for it. It copies at most 8192 items at a time. With the empty slots of the tables an item takes 9 to 12 bytes.
 //!
-//! A look-up reads the block of each item with the key's tag, at more than one in a hundred keys only one, and
-//! compares the key. It reads a stored block by [`Arena::peek`], and leaves it stored. The same
-//! copy then answers the command. A look-up of a key that does not exist reads no block, nearly always.
+//! A look-up reads the blocks of the items with the key's tag and compares the key. Nearly always that is one block,
+//! or none if the key does not exist: of ten million keys, one in two hundred has the tag of another key in its
+//! shard. The server reads a stored block by [`Arena::peek`], and leaves it stored. The copy then answers the
+//! command too.
 //!
-//! The server finds what it needs to know of sleeping items without their blocks:
+//! The server needs no block for these facts about a sleeping item:
 //!
-//! * The block's size, whether the key expires, and whether it is in the hot lane, are flags of the item.
-//! * The [heat](heat) of a stored item is that of its [page](pages), and a *stamp* in the item that says when a
+//! * The block's size, whether the key expires, and whether the block is in the hot lane, are fields of the item.
+//! * The [heat](heat) of a stored item is that of its [page](pages), and a *stamp* in the item: the time at which a
 //!   client last read it.
-//! * [`expiries`] keeps the time of expiry outside the arena. The server reads a block again when the time has come.
+//! * The wheel of [`expiries`] has the time at which each key expires. The server reads the block then.
 //! * [`watch`] and [`scan`] name a key by its shard's number and tag, its *spot*.
+//!
+//! A command that changes a sleeping item copies it to a new block, unless it is large, and leaves its page stored.
 //!
 //! # Commands
 //!
@@ -263,7 +266,7 @@ impl Keyspace {
         // Locks all shards before it clears the first, because it is one command.
         let mut locked: Vec<_> = self.shards.iter().map(|shard| shard.lock()).collect();
         for (number, shard) in locked.iter().enumerate() {
-            shard.from_tag(0).for_each(|(tag, _)| self.changed(Spot::new(number, tag)));
+            shard.items_from(0).for_each(|(tag, _)| self.changed(Spot::new(number, tag)));
         }
         let all: Vec<Vec<Item>> = locked.iter_mut().map(|shard| shard.take_all()).collect();
         self.expiries.clear();

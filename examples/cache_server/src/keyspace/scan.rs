@@ -28,7 +28,7 @@ impl Keyspace {
             let shard = self.shards[number].lock();
             let from = if number == first.shard() { first.tag() } else { 0 };
             let mut last = None;
-            for (tag, item) in shard.from_tag(from) {
+            for (tag, item) in shard.items_from(from) {
                 if left == 0 && last != Some(tag) {
                     return behind(Spot::new(number, last.unwrap_or(from)));
                 }

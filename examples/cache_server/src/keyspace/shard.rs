@@ -167,11 +167,11 @@ impl Shard {
     }
 
     pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
-        self.from_tag(0).map(|(_, item)| item)
+        self.items_from(0).map(|(_, item)| item)
     }
 
     /// The items with their tags, in the order of the tags, from this tag on.
-    pub(super) fn from_tag(&self, tag: u32) -> impl Iterator<Item = (u32, &Item)> {
+    pub(super) fn items_from(&self, tag: u32) -> impl Iterator<Item = (u32, &Item)> {
         self.tables[self.table_of(tag)..].iter().flat_map(move |table| table.from(tag))
     }
 

@@ -48,6 +48,7 @@ impl Table {
         Self { slots: Vec::new(), homes: 0, len: 0, first, bits: TAG_BITS }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -79,7 +80,7 @@ impl Table {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    /// The slot of the first item with this tag. The others follow it.
+    /// The slot of the first item with this tag. Other items with the tag are in the next slots.
     pub(super) fn find(&self, tag: u32) -> Option<usize> {
         let tag = lower(tag);
         let mut slot = self.home(tag);

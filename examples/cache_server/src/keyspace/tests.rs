@@ -5,6 +5,8 @@ use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::thread;
 
+mod sleep;
+
 fn arena() -> Arena {
     Arena::builder()
         .scan_interval(Duration::from_secs(3600))
@@ -78,11 +80,18 @@ fn a_keyspace_behaves_like_a_map() {
     let space = space();
     let mut model = Model::default();
     let mut random = Random(88_172_645_463_325_252);
-    let names: Vec<Vec<u8>> = (0..60).map(|n| format!("key:{n}").into_bytes()).collect();
+    let mut names: Vec<Vec<u8>> = (0..60).map(|n| format!("key:{n}").into_bytes()).collect();
+    // Some keys are longer than a page, and than the first part of a block that a look-up reads.
+    for (n, len) in [300, 5000, 9000, 40_000].into_iter().enumerate() {
+        names[n].resize(len, b'x');
+    }
     for step in 0..30_000i64 {
         let now = step;
         model.expire(now);
         space.heat.tick(step as u32 / 10);
+        if random.below(30) == 0 {
+            evict(&space);
+        }
         let key = &names[random.below(names.len())];
         let other = &names[random.below(names.len())];
         let mut keys = space.keys(&[key, other], now);

@@ -191,7 +191,7 @@ proptest! {
                     }
                     let mut last = None;
                     let mut left = count;
-                    for (tag, item) in shard.from_tag(from) {
+                    for (tag, item) in shard.items_from(from) {
                         if left == 0 && last != Some(tag) {
                             break;
                         }

@@ -1,0 +1,76 @@
+//! Items that are stored.
+
+use super::*;
+use std::collections::HashSet;
+
+/// Commands and maintenance that do not change a sleeping item leave it stored.
+#[test]
+fn sleeping_keys_are_found_walked_and_expired_without_their_pages() {
+    let space = space();
+    let name = |n: usize| format!("key:{n}").into_bytes();
+    for n in 0..3000 {
+        let expiry = if n % 3 == 0 { Expiry::At(1000 + n as i64) } else { Expiry::Never };
+        let value = vec![(n % 251) as u8; 10 + n % 900];
+        space.keys(&[name(n)], 0).set(&name(n), &value, NewExpiry::Set(expiry)).unwrap();
+    }
+    space.heat.tick(1000);
+    evict(&space);
+    let mut shown = HashSet::new();
+    let mut cursor = 0;
+    loop {
+        cursor = space.scan(cursor, 100, 0, &mut |key| {
+            shown.insert(key.to_vec());
+        });
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(shown.len(), 3000);
+    assert!(shown.contains(&space.random_key(0).unwrap()));
+    for n in 0..3000 {
+        let mut keys = space.keys(&[name(n)], 0);
+        let about = keys.about(&name(n)).unwrap();
+        assert_eq!((about.len, about.expiry != Expiry::Never), (10 + n % 900, n % 3 == 0));
+        assert_eq!(keys.get(&name(n)), Some(&*vec![(n % 251) as u8; 10 + n % 900]));
+        drop(keys);
+        assert!(!space.keys(&[name(n + 3000)], 0).touch(&name(n + 3000)));
+    }
+    (0..SHARDS).for_each(|shard| space.demote(shard));
+    assert!(space.expire(10_000, Duration::from_secs(600)));
+    assert_eq!((space.len(), space.events().expired), (2000, 1000));
+    space.evict_down_to(space.used_bytes() / 2, Duration::from_secs(600)).unwrap();
+    check(&space);
+    if space.arena().fault_mode().is_some() {
+        let stats = space.arena().stats();
+        assert_eq!((stats.refaults, stats.prefetched_pages), (0, 0), "{stats}");
+    }
+}
+
+/// An item that changes while it sleeps moves, and its neighbours sleep on.
+#[test]
+fn changes_of_a_sleeping_item_leave_its_page_stored() {
+    let space = space();
+    let name = |n: usize| format!("key:{n}").into_bytes();
+    for n in 0..2000 {
+        space.keys(&[name(n)], 0).set(&name(n), &[7; 300], NewExpiry::Keep).unwrap();
+    }
+    evict(&space);
+    let before = space.arena().stats();
+    for n in (0..2000).step_by(10) {
+        let (key, other) = (name(n), [name(n), vec![b'x'; 30]].concat());
+        let mut keys = space.keys(&[&key, &other], 0);
+        match n / 10 % 5 {
+            0 => keys.set(&key, &[8; 400], NewExpiry::Keep).unwrap(),
+            1 => assert_eq!(keys.append(&key, b"more"), Ok(304)),
+            2 => assert_eq!(keys.overwrite(&key, 10, b"x"), Ok(300)),
+            3 => assert_eq!(keys.set_expiry(&key, Expiry::At(1_000_000)), Ok(true)),
+            _ => assert_eq!(keys.rename(&key, &other), Ok(true)),
+        }
+    }
+    if space.arena().fault_mode().is_some() {
+        let stats = space.arena().stats();
+        // The new blocks are of other classes, so that none lies where a freed one was, on an evicted page.
+        assert_eq!(stats.refaults, before.refaults, "{stats}");
+    }
+    check(&space);
+}
