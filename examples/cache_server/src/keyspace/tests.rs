@@ -368,6 +368,30 @@ fn tending_removes_expired_keys_and_keeps_the_limit() {
 }
 
 #[test]
+fn the_index_takes_ten_bytes_per_key_outside_the_arena() {
+    const KEYS: usize = 400_000;
+    let space = space();
+    let empty = space.index_bytes();
+    let name = |n: usize| format!("{n:020}").into_bytes();
+    for n in 0..KEYS {
+        space.keys(&[name(n)], 0).set(&name(n), &[7; 100], NewExpiry::Keep).unwrap();
+        if n > KEYS / 2 && n % 4999 == 0 {
+            let each = (space.index_bytes() - empty) as f64 / n as f64;
+            assert!((8.0..13.0).contains(&each), "{each} bytes for each of {n} keys");
+        }
+    }
+    assert_eq!(space.used_bytes(), KEYS * (128 + 10));
+    let volatile = |n| Expiry::At(1_000_000 + n as i64);
+    for n in 0..KEYS / 10 {
+        space.keys(&[name(n)], 0).set_expiry(&name(n), volatile(n)).unwrap();
+    }
+    let each = (space.index_bytes() - empty) as f64 / KEYS as f64;
+    assert!((8.8..15.0).contains(&each), "{each} bytes when a tenth of the keys expires");
+    space.clear();
+    assert!(space.index_bytes() <= empty);
+}
+
+#[test]
 fn commands_of_several_keys_are_atomic() {
     let space = space();
     let names: Vec<Vec<u8>> = (0..8).map(|n| format!("key:{n}").into_bytes()).collect();

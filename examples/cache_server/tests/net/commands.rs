@@ -107,9 +107,15 @@ fn info_has_the_expected_sections() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     let default = client.ask("INFO");
-    for line in
-        ["# Server", "# Memory", "# Stats", "# Thermocline", "redis_version:7", "saved_bytes:"]
-    {
+    for line in [
+        "# Server",
+        "# Memory",
+        "# Stats",
+        "# Thermocline",
+        "redis_version:7",
+        "saved_bytes:",
+        "index_bytes_per_key:",
+    ] {
         assert!(default.contains(line), "{line} is missing in {default}");
     }
     assert!(!default.contains("# Commandstats"));
@@ -141,6 +147,7 @@ fn metrics_are_served_for_prometheus() {
         "\n# TYPE cache_arena_refaults counter\n",
         "\n# HELP cache_arena_store_bytes Bytes of memory that the store takes\n",
         "\n# TYPE cache_saved_bytes gauge\n",
+        "\n# TYPE cache_index_bytes gauge\n",
         "\n# TYPE cache_refault_seconds histogram\n",
         "\ncache_refault_seconds_bucket{le=\"+Inf\"} ",
         "\ncache_lane_bytes{lane=\"hot\"} ",
