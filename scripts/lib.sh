@@ -14,6 +14,9 @@ if ! command -v redis-server >/dev/null && command -v redis-check-rdb >/dev/null
     PATH=$CARGO_TARGET_DIR/tools:$PATH
 fi
 
+# Debian's nutcracker is in /usr/sbin, which users may not have in their PATH.
+if ! command -v nutcracker >/dev/null && [[ -x /usr/sbin/nutcracker ]]; then PATH=$PATH:/usr/sbin; fi
+
 # 7.3 has every kernel feature that the crate can use, 6.12 all except read-write protection, 6.1 none
 # of the optional ones.
 kernel_matrix=(7.3 6.12 6.1)
