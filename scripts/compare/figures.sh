@@ -70,6 +70,7 @@ most_of() {
 # print_table: the table of all measurements, the worst row first. Sets `worst` to the figures of that row.
 print_table() {
     local table
+    grep -q ops_per_second= "$results" || die "nothing was measured; see $place"
     table=$(awk -f "$repo/scripts/compare/table.awk" "$results")
     worst=${table##*$'\n'}
     printf '\n%s\n\n' "${table%$'\n'*}"

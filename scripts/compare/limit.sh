@@ -3,7 +3,10 @@
 
 # fill_rate: writes per second at which evictor and kernel can keep the limit: 20 MB of keys and values.
 fill_rate() {
-    awk -v size="$(typical_size)" 'BEGIN { rate = 20e6 / (size + 16); printf "%d", rate > 100000 ? 100000 : rate + 1 }'
+    awk -v size="$(typical_size)" 'BEGIN {
+        rate = int(20e6 / (size + 16)) + 1
+        print rate < 100000 ? rate : 100000
+    }'
 }
 
 # stored_and_evicted: the numbers of keys that the server has and has evicted, once both no longer change.
@@ -87,7 +90,7 @@ measure_redis() {
 
 # measure_ours ROUND THREADS SIDE: the server's own limit is a little below that of its control group.
 measure_ours() {
-    local options unexplained=0
+    local options unexplained=0 failures=0
     add_group ours
     limit_group "$group" "$bytes"
     forbid_swap "$group" "$bytes"
@@ -96,14 +99,16 @@ measure_ours() {
     if fill "$3" && warm_up_until_steady --pipeline "$pipeline"; then
         for options in full paced; do
             local -n load_options=$options
-            measure "$3" "$1" "${load_options[@]}" || break
+            measure "$3" "$1" "${load_options[@]}" || { failures=1 && break; }
             keep "$measured" "peak_bytes=$(group_peak "$group") over_ms=0"
         done
         redis-cli -s "$socket" info thermocline 2>&1 | tr -d '\r' >"$place/$3-$size.info" || true
+    else
+        failures=1
     fi
     # Also after the kernel has killed the server.
-    keep "round=$1 size=$size side=$3 what=fill unexplained=$unexplained kills=$(group_kills "$group")" \
-        "peak_bytes=$(group_peak "$group")"
+    keep "round=$1 size=$size side=$3 what=fill unexplained=$unexplained failures=$failures" \
+        "kills=$(group_kills "$group") peak_bytes=$(group_peak "$group")"
     stop_server
     remove_groups
 }
@@ -136,8 +141,8 @@ compare_limit() {
         for size in "${sizes[@]}"; do compare_size_under_limit "$round"; done
     done
     print_table
-    lost=$(sum_of unexplained errors wrong kills)
-    [[ $lost == 0 ]] || echo "# values were lost or wrong, or a server was killed: see $results"
+    lost=$(sum_of unexplained errors wrong kills failures)
+    [[ $lost == 0 ]] || echo "# values were lost or wrong, or a server or a load has ended early: see $place"
     echo "compare limit worst: $worst limit_mib=$limit dataset_percent=$dataset exceeded=$(sum_of kills)" \
         "redis_over_ms=$(most_of over_ms) lost_or_wrong=$lost"
     [[ $lost == 0 ]]
