@@ -59,6 +59,7 @@ measure_redis() {
     local governor_ticks original compressed options _
     add_group redis
     if ! start_zram $((32 * bytes)) >"$temp/zram"; then
+        [[ ! $only ]] || die "there is no Redis on zram: $(<"$temp/zram")"
         echo "# no figures of Redis on zram: $(<"$temp/zram")"
         stop_zram
         remove_groups
