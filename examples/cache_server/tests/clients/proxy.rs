@@ -2,7 +2,7 @@
 
 use crate::common::process::{PATIENCE, ServerProcess, free_ports};
 use crate::common::skip::has_programs;
-use redis::{Client, Connection, IntoConnectionInfo};
+use redis::{Client, Commands, Connection, IntoConnectionInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -162,15 +162,50 @@ fn lost(error: &redis::RedisError) -> Outcome {
     Outcome::Lost
 }
 
+/// Three servers and the proxy before them.
+struct Setup {
+    ports: Vec<u16>,
+    servers: Vec<ServerProcess>,
+    proxy: Proxy,
+}
+
+impl Setup {
+    fn start() -> Self {
+        let ports = free_ports(5);
+        let servers = ports[1..4].iter().map(|&port| server(port)).collect();
+        let proxy = Proxy::start(ports[0], ports[4], &configuration(&ports[..4]));
+        Self { ports, servers, proxy }
+    }
+}
+
+fn server(port: u16) -> ServerProcess {
+    ServerProcess::ours(&["--port", &port.to_string()])
+}
+
+#[test]
+fn commands_of_several_keys_are_divided_among_the_servers() {
+    if !has_programs("commands_of_several_keys_are_divided", &["nutcracker"]) {
+        return;
+    }
+    let setup = Setup::start();
+    let mut proxy = connect(setup.proxy.port);
+    let pairs: Vec<_> = (0..300).map(|n| (key(n), n)).collect();
+    let _: () = proxy.mset(&pairs).unwrap();
+    assert!(setup.ports[1..4].iter().all(|&port| !keys_of(port).is_empty()));
+    let keys: Vec<_> = (0..301).map(key).collect();
+    let values: Vec<Option<usize>> = proxy.mget(&keys).unwrap();
+    assert_eq!(values, (0..300).map(Some).chain([None]).collect::<Vec<_>>());
+    assert_eq!(proxy.del::<_, usize>(&keys[200..]).unwrap(), 100);
+    assert_eq!(proxy.unlink::<_, usize>(&keys[100..]).unwrap(), 100);
+    assert_eq!(proxy.exists::<_, usize>(&keys).unwrap(), 100);
+}
+
 #[test]
 fn only_the_keys_of_a_killed_server_are_missing_behind_a_proxy() {
     if !has_programs("only_the_keys_of_a_killed_server_are_missing", &["nutcracker"]) {
         return;
     }
-    let ports = free_ports(5);
-    let start = |port: u16| ServerProcess::ours(&["--port", &port.to_string()]);
-    let mut servers: Vec<ServerProcess> = ports[1..4].iter().map(|&port| start(port)).collect();
-    let proxy = Proxy::start(ports[0], ports[4], &configuration(&ports[..4]));
+    let Setup { ports, mut servers, proxy } = Setup::start();
     let mut program = Program { proxy: connect(proxy.port), written: BTreeMap::new() };
 
     for n in 0..KEYS {
@@ -202,7 +237,7 @@ fn only_the_keys_of_a_killed_server_are_missing_behind_a_proxy() {
         assert_eq!(program.until_reached(|program| program.get(n)), Outcome::Done);
     }
 
-    servers.push(start(ports[2]));
+    servers.push(server(ports[2]));
     // Until the proxy tries the server again, the other servers have its keys; then they are missing.
     let first = *owned[1].first().unwrap();
     let deadline = Instant::now() + PATIENCE;
