@@ -191,13 +191,14 @@ fn commands_of_several_keys_are_divided_among_the_servers() {
     let mut proxy = connect(setup.proxy.port);
     let pairs: Vec<_> = (0..300).map(|n| (key(n), n)).collect();
     let _: () = proxy.mset(&pairs).unwrap();
-    assert!(setup.ports[1..4].iter().all(|&port| !keys_of(port).is_empty()));
+    let counts: Vec<usize> = setup.ports[1..4].iter().map(|&port| keys_of(port).len()).collect();
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
     let keys: Vec<_> = (0..301).map(key).collect();
     let values: Vec<Option<usize>> = proxy.mget(&keys).unwrap();
     assert_eq!(values, (0..300).map(Some).chain([None]).collect::<Vec<_>>());
     assert_eq!(proxy.del::<_, usize>(&keys[200..]).unwrap(), 100);
     assert_eq!(proxy.unlink::<_, usize>(&keys[100..]).unwrap(), 100);
-    assert_eq!(proxy.exists::<_, usize>(&keys).unwrap(), 100);
+    assert_eq!(redis::cmd("TOUCH").arg(&keys).query::<usize>(&mut proxy).unwrap(), 100);
 }
 
 #[test]
@@ -215,8 +216,9 @@ fn only_the_keys_of_a_killed_server_are_missing_behind_a_proxy() {
         assert_eq!(program.get(n), Outcome::Done);
     }
     let owned: Vec<BTreeSet<usize>> = ports[1..4].iter().map(|&port| keys_of(port)).collect();
-    // Ketama gives each server about a third.
-    assert!(owned.iter().all(|keys| keys.len() > KEYS / 10), "{owned:?}");
+    let counts: Vec<usize> = owned.iter().map(BTreeSet::len).collect();
+    // Each has about a third.
+    assert!(counts.iter().all(|&count| count > KEYS / 5), "{counts:?}");
     assert_eq!(owned.iter().flatten().collect::<BTreeSet<_>>().len(), KEYS);
     assert_eq!(owned.iter().map(BTreeSet::len).sum::<usize>(), KEYS, "a key has two servers");
     let is_of_second = |n: &usize| owned[1].contains(n);
