@@ -52,11 +52,6 @@ fn during<R>(act: impl Fn() + Sync, meanwhile: impl FnOnce() -> R) -> R {
     })
 }
 
-fn looks(arena: &Arena, count: u64) -> Stats {
-    let before = arena.stats().accessed_scans;
-    eventually(arena, "looks", |stats| stats.accessed_scans >= before + count)
-}
-
 /// Touches all pages without pause during eight looks at least. None if a pause was so long that pages were idle
 /// meanwhile: the machine did not let the thread run.
 fn keep_hot(arena: &Arena) -> Option<Stats> {
@@ -184,29 +179,5 @@ fn idle_pages_are_evicted_while_another_agent_clears_accessed_bits() {
             assert!(stats.accessed_interruptions >= 8, "{setup}: {stats}");
         });
         pages.verify();
-    }
-}
-
-#[test]
-fn two_arenas_do_not_take_references_from_each_other() {
-    let _alone = alone();
-    const TEST: &str = "two_arenas_do_not_take_references_from_each_other";
-    for setup in setups(TEST) {
-        // The second arena looks far more often than the first, whose regions do not become idle meanwhile.
-        let arena = ticking(quiet(setup), 3000 * MILLISECOND).build().unwrap();
-        let other = ticking(quiet(setup), 60 * MILLISECOND).build().unwrap();
-        if !has_accessed_bits(&arena, TEST) {
-            return;
-        }
-        let pages = Pages::filled(&arena, 2 * REGION_PAGES);
-        let _others = Pages::filled(&other, 2 * REGION_PAGES);
-        // The pages count as referenced after they were filled.
-        let before = looks(&arena, 2).tracking_fault_nanos;
-        pages.verify();
-        looks(&other, 3);
-        // The pages that were touched before the other arena's looks still count. If one of these looks came in
-        // the middle of the touches, the larger half counts. A bit takes 10 ns at least.
-        let found = |stats: &Stats| stats.tracking_fault_nanos > before + 10 * 400;
-        eventually(&arena, "the references", found);
     }
 }
