@@ -14,9 +14,12 @@ if ! command -v redis-server >/dev/null && command -v redis-check-rdb >/dev/null
     PATH=$CARGO_TARGET_DIR/tools:$PATH
 fi
 
-# 7.3 has every kernel feature that the crate can use, 6.12 all except read-write protection, 6.1 none
-# of the optional ones.
-kernel_matrix=(7.3 6.12 6.1)
+# Debian's nutcracker is in /usr/sbin, which users may not have in their PATH.
+if ! command -v nutcracker >/dev/null && [[ -x /usr/sbin/nutcracker ]]; then PATH=$PATH:/usr/sbin; fi
+
+# 6.1 has none of the optional kernel features that the crate can use, 7.3 all, 6.12 all except read-write
+# protection. The slowest is first.
+kernel_matrix=(6.1 7.3 6.12)
 
 # The user nobody must be able to read the test programs and the guest's files.
 umask 022

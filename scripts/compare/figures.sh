@@ -7,12 +7,13 @@ figure() {
         <<<"$2"
 }
 
-# load OPTION...: the closing line of the load tool's last phase. Fails if there is none.
+# load OPTION...: the closing line of the load tool's last phase, for values of `size` and the `amount` of keys.
+# Fails if there is none.
 load() {
     local status=0 output
     # The keys are as long as redis-benchmark's, but different. The sequence number differs between calls,
     # so that the warm-up and the measurement do not ask for keys in the same order.
-    output=$("$load" --prefix val: --sequence "${EPOCHREALTIME/./}" --keys "$keys" --size "$size" \
+    output=$("$load" --prefix val: --sequence "${EPOCHREALTIME/./}" "${amount[@]}" --size "$size" \
         --connections "$connections" --threads "$load_threads" "$@" "$socket" 2>>"$place/load.log") || status=$?
     # Errors and wrong answers are in the line.
     [[ $status -le 1 && $output ]] || return 1
@@ -37,24 +38,18 @@ warm_up_until_steady() {
     done
 }
 
-# column WHAT SIDE NAME: a figure of all rounds, one a line.
+# column WHAT SIDE NAME: a figure of the present size in all rounds, one a line.
 column() {
-    awk -v what="what=$1" -v side="side=$2" -v name="$3=" 'index(" " $0 " ", " " what " ") && index(" " $0 " ", " " side " ") {
-        for (i = 1; i <= NF; i++) if (index($i, name) == 1) print substr($i, length(name) + 1)
-    }' "$results"
+    awk -v what="what=$1" -v side="side=$2" -v name="$3=" -v size="size=$size" '
+        index(" " $0 " ", " " what " ") && index(" " $0 " ", " " side " ") && index(" " $0 " ", " " size " ") {
+            for (i = 1; i <= NF; i++) if (index($i, name) == 1) print substr($i, length(name) + 1)
+        }' "$results"
 }
 
 # The median of the numbers on standard input.
 median() {
     sort -g | awk '{ n[NR] = $1 }
         END { if (NR) printf "%.10g\n", NR % 2 ? n[(NR + 1) / 2] : (n[NR / 2] + n[NR / 2 + 1]) / 2; else print "-" }'
-}
-
-# ratio WHAT NAME SIDE: the median of a side's figures divided by those of Redis in the same round.
-ratio() {
-    paste <(column "$1" "$3" "$2") <(column "$1" redis "$2") |
-        awk 'NF == 2 && $2 > 0 { printf "%.4f\n", $1 / $2 }' | median |
-        awk '{ print $1 == "-" ? $1 : sprintf("%.2f", $1) }'
 }
 
 # sum_of NAME...: the sum of these figures in all measurements.
@@ -64,11 +59,30 @@ sum_of() {
     } END { print sum + 0 }' "$results"
 }
 
-# best_of_ours WHAT: the side of ours with the best ratio of operations per second to Redis.
-best_of_ours() {
-    local count
-    for count in "${threads[@]}"; do echo "$(ratio "$1" ops_per_second "ours-$count") ours-$count"; done |
-        sort -g | awk 'END { print $2 }'
+# most_of NAME: the largest of this figure in all measurements.
+most_of() {
+    awk -v name="$1=" '{
+        for (i = 1; i <= NF; i++) if (index($i, name) == 1 && substr($i, length(name) + 1) + 0 > most)
+            most = substr($i, length(name) + 1) + 0
+    } END { print most + 0 }' "$results"
+}
+
+# print_table: the table of all measurements, the worst row first. Sets `worst` to the figures of that row.
+print_table() {
+    local table
+    grep -q ops_per_second= "$results" || die "nothing was measured; see $place"
+    table=$(awk -f "$repo/scripts/compare/table.awk" "$results")
+    worst=${table##*$'\n'}
+    printf '\n%s\n\n' "${table%$'\n'*}"
+}
+
+# typical_size: the first number of bytes in `size`, for tools that take one.
+typical_size() {
+    awk -v size="${size#lognormal:}" 'BEGIN {
+        match(size, /^[0-9]+/)
+        unit = toupper(substr(size, RLENGTH + 1, 1))
+        print substr(size, 1, RLENGTH) * (unit == "K" ? 1024 : unit == "M" ? 1048576 : 1)
+    }'
 }
 
 # seconds_of TICKS: for the clock with which the kernel counts processor time.

@@ -4,17 +4,31 @@
 
 zram='' zram_swap='' page_cluster='' swappiness=''
 
-# start_zram BYTES: a device of that size, with lz4 if the kernel has it.
+# Prints why there can be no zram device; nothing if there can.
+zram_obstacle() {
+    local program
+    if [[ ! -e /sys/class/zram-control/hot_add ]]; then
+        echo "the kernel has no zram, or has not loaded the module (modprobe zram)"
+    elif [[ ! -w /sys/block || ! -w /proc/sys/vm/swappiness ]]; then
+        echo "/sys or /proc/sys is mounted read-only"
+    else
+        for program in mkswap swapon swapoff; do
+            command -v $program >/dev/null || echo "$program is missing"
+        done | head -n 1
+    fi
+}
+
+# start_zram BYTES: a device of that size, with lz4 if the kernel has it. Fails, with a line of output, if the
+# system refuses it; then stop_zram removes what was added.
 start_zram() {
     local number
-    number=$(cat /sys/class/zram-control/hot_add 2>/dev/null) ||
-        die "no zram device can be added; it takes root and the module zram (modprobe zram)"
+    number=$(cat /sys/class/zram-control/hot_add 2>/dev/null) || { echo "no zram device can be added" && return 1; }
     zram=zram$number
     echo lz4 >"/sys/block/$zram/comp_algorithm" 2>/dev/null || true
     zram_algorithm=$(sed -nE 's/.*\[(.*)\].*/\1/p' "/sys/block/$zram/comp_algorithm")
-    echo "$1" >"/sys/block/$zram/disksize"
-    mkswap "/dev/$zram" >/dev/null
-    swapon --priority 32767 "/dev/$zram"
+    { echo "$1" >"/sys/block/$zram/disksize"; } 2>/dev/null || { echo "$zram takes no size" && return 1; }
+    mkswap "/dev/$zram" >/dev/null || return 1
+    swapon --priority 32767 "/dev/$zram" 2>&1 || return 1
     zram_swap=yes
     # Swap in one page at a time: neighbours on the device are no neighbours in memory.
     page_cluster=$(</proc/sys/vm/page-cluster)

@@ -350,7 +350,7 @@ impl Builder {
 /// The allowed cold ages.
 pub(super) const COLD_AGES: &str = "from one to 524287 scan intervals";
 
-/// A cold age in the engine's units, and what follows from it.
+/// A cold age in the engine's units, and the settings that depend on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ColdAge {
     pub(super) ticks: u32,

@@ -34,7 +34,7 @@ impl TrackingBudget {
         Self { share, left: 0.0, raised: Duration::ZERO, fault_nanos: 1000, bit_nanos: 500 }
     }
 
-    /// Changes the share. What was saved or is owed stays.
+    /// Changes the share. Savings and debts stay.
     pub(crate) fn set_share(&mut self, share: f64) {
         debug_assert!(share > 0.0);
         self.share = share;

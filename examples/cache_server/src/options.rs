@@ -247,7 +247,7 @@ mod tests {
             ["--maxmemory", "1.5g"],
             ["--memory-limit", "4096"],
             ["--reserve", "1mb"],
-            ["--maxmemory-clients", "0%"],
+            ["--maxmemory-clients", "101%"],
             ["--reserve", "16385gb"],
             ["--cold-after", "soon"],
             ["--threads", "0"],

@@ -116,6 +116,9 @@ fn settings(options: &Options, threads: usize, out: &mut dyn Write) -> io::Resul
         ("unixsocket", path.unwrap_or_default()),
         ("io-threads", threads.to_string()),
         ("databases", "1".into()),
+        ("threads", threads.to_string()),
+        ("metrics", options.metrics.map(|address| address.to_string()).unwrap_or_default()),
+        ("enable-debug-command", (if options.enable_debug_command { "yes" } else { "no" }).into()),
     ];
     settings.set_client_share(options.maxmemory_clients);
     settings.set_policy(options.maxmemory_policy);

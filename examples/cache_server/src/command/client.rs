@@ -142,13 +142,18 @@ fn list(call: &mut Call<'_>) {
         }
         _ => return call.reply.error(SYNTAX),
     }
-    let mut text = String::new();
-    let wanted = |client: &Arc<Client>| {
-        ids.as_ref().is_none_or(|ids| ids.contains(&client.id.cast_signed()))
+    // The oldest client is first, so the numbers are in order.
+    let all = call.server.clients.list();
+    let find = |id: &i64| {
+        let place = all.binary_search_by_key(id, |client| client.id.cast_signed()).ok()?;
+        Some(&all[place])
     };
-    for client in call.server.clients.list().iter().filter(|client| wanted(client)) {
-        describe(call.server, client, &mut text);
-    }
+    let wanted: Vec<&Arc<Client>> = match &ids {
+        Some(ids) => ids.iter().filter_map(find).collect(),
+        None => all.iter().collect(),
+    };
+    let mut text = String::new();
+    wanted.into_iter().for_each(|client| describe(call.server, client, &mut text));
     call.reply.verbatim(*b"txt", text.as_bytes());
 }
 

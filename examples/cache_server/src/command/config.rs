@@ -31,6 +31,8 @@ fn change(apply: impl FnOnce(&Server) + 'static) -> Change {
     })
 }
 
+const NO_DISK: &str = "this server stores nothing on disk";
+
 /// A setting that can change.
 struct Parameter {
     name: &'static str,
@@ -78,8 +80,20 @@ static PARAMETERS: [Parameter; 12] = [
         },
     },
     // Nothing is stored on disk, so that these have one value. Programs set them to be sure.
-    Parameter { name: "save", get: |_| String::new(), parse: |value| only(value, "") },
-    Parameter { name: "appendonly", get: |_| "no".into(), parse: |value| only(value, "no") },
+    Parameter {
+        name: "save",
+        get: |_| String::new(),
+        parse: |value| if value.is_empty() { Ok(change(|_| {})) } else { Err(NO_DISK.into()) },
+    },
+    Parameter {
+        name: "appendonly",
+        get: |_| "no".into(),
+        parse: |value| match value.to_ascii_lowercase().as_slice() {
+            b"no" => Ok(change(|_| {})),
+            b"yes" => Err(NO_DISK.into()),
+            _ => Err("argument must be 'yes' or 'no'".into()),
+        },
+    },
     Parameter {
         name: "maxclients",
         get: |server| server.settings.maxclients.load(Relaxed).to_string(),
@@ -112,14 +126,6 @@ static PARAMETERS: [Parameter; 12] = [
         },
     },
 ];
-
-/// The only value of a setting.
-fn only(value: &[u8], wanted: &str) -> Result<Change, String> {
-    if value.eq_ignore_ascii_case(wanted.as_bytes()) {
-        return Ok(change(|_| {}));
-    }
-    Err("this server stores nothing on disk".into())
-}
 
 /// Each client needs a descriptor.
 fn set_maxclients(server: &Server, value: u64) -> Result<(), String> {
@@ -195,16 +201,16 @@ fn apply(server: &Server, changes: Vec<(&'static Parameter, Change)>) -> Result<
                 // It was the value until now.
                 let _ = (parameter.parse)(value.as_bytes()).and_then(|change| change(server));
             }
-            return failed(parameter.name, &why);
+            return failed(parameter.name.as_bytes(), &why);
         }
         before.push((parameter, value));
     }
     Ok(())
 }
 
-fn failed<T>(name: &str, why: &str) -> Result<T, Vec<u8>> {
-    let text = format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
-    Err(text.into_bytes())
+fn failed<T>(name: &[u8], why: &str) -> Result<T, Vec<u8>> {
+    let before = b"ERR CONFIG SET failed (possibly related to argument '";
+    Err([before, name, b"') - ", why.as_bytes()].concat())
 }
 
 /// Parses all changes; none is valid unless all are.
@@ -215,11 +221,11 @@ fn changes(server: &Server, pairs: &[&[u8]]) -> Result<Vec<(&'static Parameter, 
         let is = |name: &str| pair[0].eq_ignore_ascii_case(name.as_bytes());
         match PARAMETERS.iter().find(|parameter| is(parameter.name)) {
             Some(parameter) if found.iter().any(|(other, _)| other.name == parameter.name) => {
-                return failed(parameter.name, "duplicate parameter");
+                return failed(pair[0], "duplicate parameter");
             }
             Some(parameter) => found.push((parameter, pair[1])),
             None => match server.settings.fixed.iter().find(|(name, _)| is(name)) {
-                Some((name, _)) => return failed(name, "can't set immutable config"),
+                Some(_) => return failed(pair[0], "can't set immutable config"),
                 None => return Err([UNKNOWN, pair[0], b"'"].concat()),
             },
         }
@@ -228,7 +234,7 @@ fn changes(server: &Server, pairs: &[&[u8]]) -> Result<Vec<(&'static Parameter, 
     for (parameter, value) in found {
         match (parameter.parse)(value) {
             Ok(change) => changes.push((parameter, change)),
-            Err(why) => return failed(parameter.name, &why),
+            Err(why) => return failed(parameter.name.as_bytes(), &why),
         }
     }
     Ok(changes)
@@ -261,7 +267,7 @@ REWRITE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::transcript::Client;
+    use crate::command::transcript::{Client, compare};
 
     #[test]
     fn each_setting_takes_its_own_value() {
@@ -272,6 +278,39 @@ mod tests {
             assert_eq!(change(&server), Ok(()), "{}", parameter.name);
             assert_eq!((parameter.get)(&server), value, "{}", parameter.name);
         }
+    }
+
+    #[test]
+    fn settings_are_refused_as_in_redis() {
+        compare(&[
+            ("CONFIG SET maxmemory-clients 0%", "+OK\r\n"),
+            ("CONFIG GET maxmemory-clients", "*2\r\n$17\r\nmaxmemory-clients\r\n$1\r\n0\r\n"),
+            (
+                "CONFIG SET maxmemory-clients 101%",
+                "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - \
+                 percentage argument must be less or equal to 100\r\n",
+            ),
+            (
+                "CONFIG SET maxmemory-clients -1%",
+                "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - \
+                 argument must be a memory or percent value\r\n",
+            ),
+            (
+                "CONFIG SET appendonly maybe",
+                "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - argument \
+                 must be 'yes' or 'no'\r\n",
+            ),
+            (
+                "CONFIG SET timeout 1 TIMEOUT 2",
+                "-ERR CONFIG SET failed (possibly related to argument 'TIMEOUT') - duplicate \
+                 parameter\r\n",
+            ),
+            (
+                "CONFIG SET TIMEOUT x",
+                "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument \
+                 couldn't be parsed into an integer\r\n",
+            ),
+        ]);
     }
 
     #[test]
@@ -290,7 +329,9 @@ mod tests {
             ("cold-after soon", "cold-after", "give a time"),
             ("maxclients 4000000000", "maxclients", "The operating system is not able to handle"),
             ("timeout 8", "timeout", "duplicate parameter"),
+            ("TimeOut 8", "TimeOut", "duplicate parameter"),
             ("save 60", "save", "this server stores nothing on disk"),
+            ("appendonly yes", "appendonly", "this server stores nothing on disk"),
         ] {
             let set = format!("CONFIG SET timeout 8 maxmemory 9 cold-after 5s {wrong}");
             let set = set.replacen("cold-after 5s cold-after", "cold-after", 1);

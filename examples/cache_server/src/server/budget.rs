@@ -51,10 +51,11 @@ impl std::str::FromStr for Share {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let percent = text.strip_suffix('%').map(str::parse);
+        let percent = text.strip_suffix('%').map(str::parse::<u64>);
         match (percent, crate::size::parse(text)) {
+            (Some(Ok(0)), _) | (None, Some(0)) => Ok(Self::Unlimited),
             (Some(Ok(percent @ 1..=100)), _) => Ok(Self::Percent(percent)),
-            (None, Some(0)) => Ok(Self::Unlimited),
+            (Some(Ok(_)), _) => Err("percentage argument must be less or equal to 100"),
             (None, Some(bytes)) => Ok(Self::Bytes(bytes)),
             _ => Err("argument must be a memory or percent value"),
         }
@@ -252,13 +253,14 @@ mod tests {
     fn a_share_is_bytes_or_a_percentage() {
         for (text, share, shown) in [
             ("0", Share::Unlimited, "0"),
+            ("0%", Share::Unlimited, "0"),
             ("1mb", Share::Bytes(1 << 20), "1048576"),
             ("25%", Share::Percent(25), "25%"),
         ] {
             assert_eq!(text.parse(), Ok(share));
             assert_eq!(share.to_string(), shown);
         }
-        for text in ["", "%", "0%", "101%", "-1", "much", "5 %"] {
+        for text in ["", "%", "101%", "-1", "much", "5 %"] {
             assert!(text.parse::<Share>().is_err(), "{text}");
         }
         assert_eq!(Share::Percent(25).of(4000, 100_000), 1000);

@@ -92,14 +92,33 @@ impl Clients {
         self.rejected.load(Relaxed)
     }
 
-    /// Closes the clients that `selected` picks, and returns their number. The calling worker closes its own
-    /// clients after their current batch.
+    /// Closes the clients that `selected` picks, and returns their number. Clients that are being closed do not
+    /// count. The calling worker closes its own clients after their current batch.
     pub fn kill(&self, mut selected: impl FnMut(&Client) -> bool) -> usize {
-        let killed = self.list().into_iter().filter(|client| selected(client));
-        let count = killed.inspect(|client| client.killed.store(true, Relaxed)).count();
+        let chosen = self.list().into_iter().filter(|client| selected(client));
+        let count = chosen.filter(|client| !client.killed.swap(true, Relaxed)).count();
         if count > 0 {
             self.tell_all(|| Message::Kill);
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_being_closed_is_not_killed_again() {
+        let clients = Clients::default();
+        for id in 1..=2 {
+            let client = Client::new(id, String::new(), String::new(), -1, 0);
+            clients.by_id.lock().insert(id, Arc::new(client));
+        }
+        assert_eq!(clients.kill(|client| client.id == 1), 1);
+        // Its worker has not closed it yet.
+        assert_eq!(clients.count(), 2);
+        assert_eq!(clients.kill(|_| true), 1);
+        assert_eq!(clients.kill(|_| true), 0);
     }
 }

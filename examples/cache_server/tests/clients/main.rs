@@ -1,4 +1,4 @@
-//! Widely used clients: the `redis` crate, redis-cli and redis-benchmark.
+//! Widely used clients: the `redis` crate, redis-cli and redis-benchmark; and a proxy before several servers.
 
 #![allow(missing_docs)]
 
@@ -7,3 +7,4 @@ mod cli;
 #[path = "../common/mod.rs"]
 mod common;
 mod library;
+mod proxy;

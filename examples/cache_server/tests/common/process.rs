@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, Signal};
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -118,4 +119,25 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Ports of 127.0.0.1 that are free now. The kernel gives none of them to an outgoing connection: one that tries
+/// to reach a server that was killed could otherwise take the server's port, and connect to itself.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    let range = fs::read_to_string(RANGE).unwrap_or_default();
+    let outgoing: Vec<u16> = range.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let is_outgoing = |port| outgoing.len() == 2 && (outgoing[0]..=outgoing[1]).contains(&port);
+    let mut random = fastrand::Rng::new();
+    let mut held = Vec::new();
+    let mut tries = 0;
+    while held.len() < count {
+        let port = random.u16(1024..);
+        tries += 1;
+        // A system may give all of them to outgoing connections.
+        if !is_outgoing(port) || tries > 10_000 {
+            held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        }
+    }
+    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }

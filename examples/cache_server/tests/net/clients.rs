@@ -138,12 +138,16 @@ fn clients_are_selected_by_all_criteria() {
     for (line, count) in [
         (format!("CLIENT LIST ID {first} {second} 77"), 2),
         (format!("CLIENT LIST ID {second}"), 1),
+        (format!("CLIENT LIST ID {second} {first} {second}"), 3),
         ("CLIENT LIST ID 0".into(), 0),
         ("CLIENT LIST TYPE normal".into(), 2),
         ("CLIENT LIST TYPE replica".into(), 0),
     ] {
         assert_eq!(lines(one.ask(&line)), count, "{line}");
     }
+    let list = one.ask(&format!("CLIENT LIST ID {second} {first}"));
+    let place = |id: &str| list.find(&format!("id={id} ")).unwrap();
+    assert!(place(&second) < place(&first), "in the order of the request: {list}");
     for (line, reply) in [
         ("CLIENT KILL MAXAGE 0", "-ERR maxage should be greater than 0\r\n"),
         ("CLIENT KILL MAXAGE x", "-ERR maxage is not an integer or out of range\r\n"),

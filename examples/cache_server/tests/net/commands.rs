@@ -34,6 +34,12 @@ fn commands_reply_as_in_redis() {
              a memory value\r\n",
         ),
         ("CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n"),
+        (
+            "CONFIG SET timeout 1 Enable-Debug-Command yes",
+            "-ERR CONFIG SET failed (possibly related to argument 'Enable-Debug-Command') - can't \
+             set immutable config\r\n",
+        ),
+        ("CONFIG GET enable-debug-*", "*2\r\n$20\r\nenable-debug-command\r\n$2\r\nno\r\n"),
         ("CONFIG SET no 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'no'\r\n"),
         ("FLUSHALL now", "-ERR syntax error\r\n"),
         ("FLUSHALL ASYNC", "+OK\r\n"),

@@ -116,7 +116,7 @@ fn a_request_that_is_larger_than_the_share_is_closed_at_once() {
     let mut client = server.connect();
     client.send(request(&[&b"SET"[..], b"k", &vec![b'x'; 5_000_000]]));
     client.expect("+OK\r\n");
-    assert!(other.ask("CONFIG SET maxmemory-clients 101%").contains("memory or percent value"));
+    assert!(other.ask("CONFIG SET maxmemory-clients %").contains("memory or percent value"));
 }
 
 /// Large requests of several clients, of which not all fit at a time, are all executed: each waits for

@@ -79,6 +79,8 @@ fn queued_commands_count_as_the_clients_memory() {
     assert!(other.ask("INFO stats").contains("\r\nevicted_clients:1\r\n"));
     assert_eq!(other.ask("EXISTS k"), ":0\r\n");
     wait_until("its memory is given back", || {
-        other.ask("INFO memory").contains("\r\nmem_clients_normal:1")
+        let info = other.ask("INFO memory");
+        let bytes = info.lines().find_map(|line| line.strip_prefix("mem_clients_normal:"));
+        bytes.unwrap().parse::<usize>().unwrap() < 1 << 20
     });
 }

@@ -3,7 +3,7 @@
 use super::Drive;
 use super::connection::{Asked, Awaited};
 use crate::keys::{Picker, Shuffle, mix};
-use crate::options::Length;
+use crate::options::{KEY_DIGITS, Length};
 use crate::resp;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -117,14 +117,14 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Appends the prefix and twelve digits.
+    /// Appends the prefix and the digits.
     fn write_key(&self, key: u64, output: &mut Vec<u8>) {
         let prefix = &self.drive.options.prefix;
-        resp::bulk(prefix.len() + 12, output);
+        resp::bulk(prefix.len() + KEY_DIGITS, output);
         output.extend_from_slice(prefix.as_bytes());
         let mut digits = *b"000000000000\r\n";
         let mut rest = key;
-        for digit in digits[..12].iter_mut().rev() {
+        for digit in digits[..KEY_DIGITS].iter_mut().rev() {
             *digit += (rest % 10) as u8;
             rest /= 10;
         }

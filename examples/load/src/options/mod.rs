@@ -12,7 +12,10 @@ use std::time::Duration;
 
 pub(crate) const HELP: &str = include_str!("help.txt");
 
-/// Keys have twelve digits, and each takes a word of memory.
+/// The digits of a key, after the prefix.
+pub(crate) const KEY_DIGITS: usize = 12;
+
+/// Each key takes a word of memory.
 const MOST_KEYS: u64 = 1 << 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +126,19 @@ impl Options {
         Content::new(self.kind, self.sizes, self.ratio)
     }
 
+    /// The number of keys that take `bytes` together with their values.
+    fn keys_of(&self, bytes: u64) -> Result<u64, String> {
+        let (content, key_len) = (self.content(), self.prefix.len() + KEY_DIGITS);
+        let (mut keys, mut left) = (0, bytes);
+        while let Some(rest) = left.checked_sub((key_len + content.size(keys)) as u64) {
+            (keys, left) = (keys + 1, rest);
+            if keys > MOST_KEYS {
+                return Err("--dataset takes more than 2^32 keys".into());
+            }
+        }
+        if keys > 0 { Ok(keys) } else { Err(format!("--dataset {bytes} has no room for a key")) }
+    }
+
     /// The first commands of each connection.
     pub(crate) fn greeting(&self) -> Vec<Vec<u8>> {
         let Some(password) = &self.password else { return Vec::new() };
@@ -138,6 +154,7 @@ impl Options {
         let mut options = Self::default();
         let mut duration = None;
         let mut requests = None;
+        let (mut given_keys, mut dataset) = (None, None);
         while let Some(argument) = parser.next()? {
             let o = &mut options;
             match argument {
@@ -148,7 +165,8 @@ impl Options {
                 Long("idle") => o.idle = Some(parser.value()?.parse_with(quantity::time)?),
                 Long("every") => o.every = parser.value()?.parse_with(some)?,
                 Long("flush") => o.flush = true,
-                Short('n') | Long("keys") => o.keys = parser.value()?.parse_with(keys)?,
+                Short('n') | Long("keys") => given_keys = Some(parser.value()?.parse_with(keys)?),
+                Long("dataset") => dataset = Some(parser.value()?.parse_with(quantity::bytes)?),
                 Long("prefix") => o.prefix = parser.value()?.string()?,
                 Long("popularity") => o.popularity = parser.value()?.parse_with(popularity)?,
                 Long("read-share") => o.read_share = parser.value()?.parse_with(quantity::share)?,
@@ -181,6 +199,12 @@ impl Options {
             (Some(time), None) => Length::Time(time),
             (None, Some(requests)) => Length::Requests(requests),
             (None, None) => options.length,
+        };
+        options.keys = match (given_keys, dataset) {
+            (Some(_), Some(_)) => return Err("--keys or --dataset, not both".into()),
+            (Some(keys), None) => keys,
+            (None, Some(bytes)) => options.keys_of(bytes)?,
+            (None, None) => options.keys,
         };
         if options.rate.is_some() && options.think > Duration::ZERO {
             return Err("--rate says when to send, so there is no --think with it".into());

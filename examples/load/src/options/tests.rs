@@ -32,6 +32,25 @@ fn given_options_are_used() {
 }
 
 #[test]
+fn a_dataset_is_as_many_keys_as_fit() {
+    let keys =
+        |line: &str| parsed(&line.split(' ').collect::<Vec<_>>()).map(|options| options.keys);
+    // Keys of 16 bytes.
+    assert_eq!(keys("--size 84 --dataset 100000"), Ok(1000));
+    assert_eq!(keys("--dataset 99999 --size 84"), Ok(999));
+    assert_eq!(keys("--size 80 --dataset 10K --prefix prefix:"), Ok(10_240 / 99));
+    for size in ["10-200", "lognormal:300:1.0"] {
+        let line = format!("--size {size} --dataset 1M");
+        let options = parsed(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        let bytes =
+            |keys: u64| (0..keys).map(|key| 16 + options.content().size(key)).sum::<usize>();
+        assert!(bytes(options.keys) <= 1 << 20 && bytes(options.keys + 1) > 1 << 20, "{size}");
+    }
+    assert!(keys("--size 500 --dataset 515").is_err());
+    assert!(keys("--dataset 1M --keys 5").is_err());
+}
+
+#[test]
 fn idle_adds_the_first_phase() {
     let options = parsed(&["--idle", "5s"]).unwrap();
     assert_eq!(options.phases(), [Phase::Fill, Phase::Run, Phase::First]);
