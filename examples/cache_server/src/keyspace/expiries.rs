@@ -14,11 +14,11 @@
 //! A thread may lock the wheel while it holds the lock of a shard, but not the other way round.
 
 use super::item::{Item, mark};
-use super::shard::{Place, Shard, Spot};
+use super::shard::Spot;
 use super::{Keyspace, UnixMs};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::mem;
+use std::iter;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ const EVICTED: usize = 16;
 /// The number of stale visits that are always allowed.
 const FEW: usize = 4096;
 
+/// The most slots by which a visit is early: 17 years. It fits [`Visit::due`].
+const EARLIEST: u64 = 1 << 31;
+
 /// Slots that come soon are not searched for stale visits.
 const SOON: u64 = 256;
 
@@ -48,7 +51,18 @@ pub(super) struct Expiries(Mutex<Wheel>);
 struct Wheel {
     /// The visits of each slot. No slot is empty.
     slots: BTreeMap<u64, Vec<Visit>>,
+    /// The visits of one slot that is searched for stale ones.
+    searched: Option<Searched>,
+    /// The number of all visits.
     len: usize,
+}
+
+#[derive(Debug)]
+struct Searched {
+    slot: u64,
+    left: Vec<Visit>,
+    /// Those that are not stale.
+    kept: Vec<Visit>,
 }
 
 /// A key that is to be visited.
@@ -71,9 +85,9 @@ fn slot_of(time: UnixMs) -> u64 {
     time.max(0).unsigned_abs() >> SLOT_BITS
 }
 
-/// The slot in which a key is due that expires at `at`. A key that expires decades later is due before.
-fn due_slot(at: UnixMs, now: UnixMs) -> u64 {
-    (slot_of(at) + 1).min(slot_of(now) + u64::from(u32::MAX / 2))
+/// The slot in which a key is due that expires at `at`.
+fn due_slot(at: UnixMs) -> u64 {
+    slot_of(at) + 1
 }
 
 /// The slot for a visit that is due in the slot `due`.
@@ -82,14 +96,14 @@ fn slot_for(due: u64, now: UnixMs) -> u64 {
     if distance < EXACT {
         return due;
     }
-    let coarse = 2 * (1 << distance.ilog2()) / EXACT;
+    let coarse = (2 * (1 << distance.ilog2()) / EXACT).min(EARLIEST);
     due - due % coarse
 }
 
 impl Expiries {
     /// Enters a key that expires at `at`. Returns the slot in which it is due.
     pub(super) fn enter(&self, spot: Spot, at: UnixMs, now: UnixMs) -> u64 {
-        let due = due_slot(at, now);
+        let due = due_slot(at);
         self.put(slot_for(due, now), [Visit { spot, due: due as u32 }]);
         due
     }
@@ -97,32 +111,59 @@ impl Expiries {
     fn put(&self, slot: u64, visits: impl IntoIterator<Item = Visit, IntoIter: ExactSizeIterator>) {
         let visits = visits.into_iter();
         if visits.len() > 0 {
-            let mut wheel = self.0.lock();
-            wheel.len += visits.len();
-            wheel.slots.entry(slot).or_default().extend(visits);
+            self.0.lock().put(slot, visits);
         }
     }
 
     /// Takes at most `most` visits out of the first slot, if that is at most `last`.
     fn take_first(&self, last: u64, most: usize) -> Option<(u64, Vec<Visit>)> {
         let mut wheel = self.0.lock();
-        let mut first = wheel.slots.first_entry().filter(|first| *first.key() <= last)?;
-        let (slot, visits) = (*first.key(), first.get_mut());
-        let taken = visits.split_off(visits.len().saturating_sub(most));
-        if visits.is_empty() {
-            first.remove();
-        }
+        let (slot, taken) = wheel.take_first(last, most)?;
         wheel.len -= taken.len();
         Some((slot, taken))
     }
 
-    /// Takes all visits out of the first slot after `after`.
-    fn take_slot(&self, after: u64) -> Option<(u64, Vec<Visit>)> {
+    /// Ends the search of a slot, and begins that of the first slot after it. Returns its number.
+    fn search_after(&self, slot: u64) -> Option<u64> {
         let mut wheel = self.0.lock();
-        let slot = *wheel.slots.range((Excluded(after), Unbounded)).next()?.0;
-        let visits = wheel.slots.remove(&slot)?;
-        wheel.len -= visits.len();
-        Some((slot, visits))
+        if let Some(Searched { slot, mut kept, left }) = wheel.searched.take() {
+            kept.extend(left);
+            wheel.len -= kept.len();
+            wheel.put(slot, kept);
+        }
+        let slot = *wheel.slots.range((Excluded(slot), Unbounded)).next()?.0;
+        let mut left = wheel.slots.remove(&slot)?;
+        wheel.len -= left.len();
+        drop(wheel);
+        // A key that was removed and set again may have several.
+        left.sort_unstable();
+        left.dedup();
+        let mut wheel = self.0.lock();
+        wheel.len += left.len();
+        wheel.searched = Some(Searched { slot, left, kept: Vec::new() });
+        Some(slot)
+    }
+
+    /// Takes at most `most` visits out of the slot that is searched.
+    fn take_searched(&self, most: usize) -> Vec<Visit> {
+        let mut wheel = self.0.lock();
+        let Some(searched) = &mut wheel.searched else { return Vec::new() };
+        let taken = take_last(&mut searched.left, most);
+        wheel.len -= taken.len();
+        taken
+    }
+
+    /// Puts visits back that are not stale.
+    fn keep(&self, slot: u64, visits: Vec<Visit>) {
+        let mut wheel = self.0.lock();
+        match &mut wheel.searched {
+            Some(searched) => {
+                searched.kept.extend_from_slice(&visits);
+                wheel.len += visits.len();
+            }
+            // The wheel was cleared.
+            None => wheel.put(slot, visits),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -132,7 +173,8 @@ impl Expiries {
     /// The bytes of all visits.
     pub(super) fn bytes(&self) -> usize {
         let wheel = self.0.lock();
-        wheel.slots.values().map(|visits| visits.capacity() * size_of::<Visit>()).sum()
+        let searched = wheel.searched.iter().flat_map(|searched| [&searched.left, &searched.kept]);
+        wheel.slots.values().chain(searched).map(Vec::capacity).sum::<usize>() * size_of::<Visit>()
     }
 
     pub(super) fn clear(&self) {
@@ -140,15 +182,50 @@ impl Expiries {
     }
 }
 
+impl Wheel {
+    fn put(
+        &mut self,
+        slot: u64,
+        visits: impl IntoIterator<Item = Visit, IntoIter: ExactSizeIterator>,
+    ) {
+        let visits = visits.into_iter();
+        if visits.len() > 0 {
+            self.len += visits.len();
+            self.slots.entry(slot).or_default().extend(visits);
+        }
+    }
+
+    /// Takes visits as [`Expiries::take_first`] does, those of the slot that is searched included.
+    fn take_first(&mut self, last: u64, most: usize) -> Option<(u64, Vec<Visit>)> {
+        let first = self.slots.first_entry().filter(|first| *first.key() <= last);
+        let limit = first.as_ref().map_or(last, |first| *first.key());
+        if let Some(searched) = self.searched.as_mut().filter(|searched| searched.slot <= limit) {
+            let from =
+                if searched.kept.is_empty() { &mut searched.left } else { &mut searched.kept };
+            if !from.is_empty() {
+                return Some((searched.slot, take_last(from, most)));
+            }
+        }
+        let mut first = first?;
+        let (slot, taken) = (*first.key(), take_last(first.get_mut(), most));
+        if first.get().is_empty() {
+            first.remove();
+        }
+        Some((slot, taken))
+    }
+}
+
+fn take_last(visits: &mut Vec<Visit>, most: usize) -> Vec<Visit> {
+    visits.split_off(visits.len().saturating_sub(most))
+}
+
 /// The search for stale visits.
 #[derive(Debug, Default)]
 pub(super) struct Cleaning {
     /// The number of visits at which the next search begins.
     begins_at: usize,
-    /// The current slot, if a search is under way: its visits, and those that are not stale.
+    /// The current slot, if a search is under way.
     slot: Option<u64>,
-    visits: Vec<Visit>,
-    kept: Vec<Visit>,
 }
 
 /// What a visit is for.
@@ -185,7 +262,8 @@ impl Keyspace {
     /// Evicts some of the keys that expire soonest, approximately. False if no key expires.
     pub(super) fn evict_soonest(&self) -> bool {
         let Some((slot, visits)) = self.expiries.take_first(u64::MAX, EVICTED) else {
-            return false;
+            // Another thread may have taken the last visits, and evict their keys or put them back.
+            return self.volatile() > 0;
         };
         let mut buffer = Vec::new();
         for visit in visits {
@@ -197,31 +275,42 @@ impl Keyspace {
         true
     }
 
-    /// Visits the key in a spot that is due in a slot, unless the visit is stale.
+    /// Visits the key in a spot that is due in a slot, unless the visit is stale. If several keys have the same
+    /// spot and mark, visits them all: one visit may be for all of them.
     fn visit(&self, spot: Spot, due: u64, now: UnixMs, purpose: Purpose, buffer: &mut Vec<u8>) {
         let mut shard = self.shards[spot.shard()].lock();
-        let Some(place) = find_due(&shard, spot, due) else { return };
-        let expires = match self.items.peek_head(shard.item(place), buffer) {
-            Ok(head) => head.expires.unwrap_or(UnixMs::MAX),
-            Err(_) => return self.lose(&mut shard, place, spot),
-        };
-        // A client may have moved the expiry to a later time.
-        let later = match purpose {
-            Purpose::Expire => expires > now,
-            Purpose::Evict => due_slot(expires, now) > due,
-        };
-        if later {
-            let due = self.expiries.enter(spot, expires, now);
-            return shard.item_mut(place).set_mark(mark(due));
+        let mut next = shard.find(spot.tag());
+        while let Some(place) = next {
+            if !is_due(shard.item(place), due) {
+                next = shard.next(place);
+                continue;
+            }
+            let expires = match self.items.peek_head(shard.item(place), buffer) {
+                Ok(head) => head.expires.unwrap_or(UnixMs::MAX),
+                Err(_) => {
+                    self.lose(&mut shard, place, spot);
+                    next = shard.moved(place, spot.tag());
+                    continue;
+                }
+            };
+            // A client may have moved the expiry to a later time.
+            let later = match purpose {
+                Purpose::Expire => expires > now,
+                Purpose::Evict => due_slot(expires) > due,
+            };
+            if later {
+                let due = self.expiries.enter(spot, expires, now);
+                shard.item_mut(place).set_mark(mark(due));
+                next = shard.next(place);
+                continue;
+            }
+            self.remove(&mut shard, place, spot);
+            match purpose {
+                Purpose::Expire => shard.events.expired += 1,
+                Purpose::Evict => shard.events.evicted += 1,
+            }
+            next = shard.moved(place, spot.tag());
         }
-        let item = shard.remove(place);
-        self.changed(spot);
-        match purpose {
-            Purpose::Expire => shard.events.expired += 1,
-            Purpose::Evict => shard.events.evicted += 1,
-        }
-        drop(shard);
-        self.discard(item);
     }
 
     /// Drops stale visits for about this time, if they are more than half of all visits.
@@ -252,35 +341,26 @@ impl Keyspace {
     /// Searches some visits.
     fn clean(&self, cleaning: &mut Cleaning) {
         let Some(slot) = cleaning.slot else { return };
-        for _ in 0..TAKEN {
-            let Some(visit) = cleaning.visits.pop() else {
-                let mut kept = mem::take(&mut cleaning.kept);
-                kept.shrink_to_fit();
-                self.expiries.put(slot, kept);
-                let Some((next, mut visits)) = self.expiries.take_slot(slot) else {
-                    cleaning.slot = None;
-                    cleaning.begins_at = 2 * self.expiries.len() + FEW;
-                    return;
-                };
-                // A key that was removed and set again may have several.
-                visits.sort_unstable();
-                visits.dedup();
-                (cleaning.slot, cleaning.visits) = (Some(next), visits);
-                return;
-            };
-            let shard = self.shards[visit.spot.shard()].lock();
-            if find_due(&shard, visit.spot, visit.due(slot)).is_some() {
-                cleaning.kept.push(visit);
+        let mut visits = self.expiries.take_searched(TAKEN);
+        if visits.is_empty() {
+            cleaning.slot = self.expiries.search_after(slot);
+            if cleaning.slot.is_none() {
+                cleaning.begins_at = 2 * self.expiries.len() + FEW;
             }
+            return;
         }
+        visits.retain(|visit| {
+            let shard = self.shards[visit.spot.shard()].lock();
+            let places = iter::successors(shard.find(visit.spot.tag()), |place| shard.next(*place));
+            places.into_iter().any(|place| is_due(shard.item(place), visit.due(slot)))
+        });
+        self.expiries.keep(slot, visits);
     }
 }
 
-/// The place of an item in a spot that is due in a slot.
-fn find_due(shard: &Shard, spot: Spot, due: u64) -> Option<Place> {
-    let is_due = |item: &Item| item.is_volatile() && item.mark() == mark(due);
-    let places = std::iter::successors(shard.find(spot.tag()), |place| shard.next(*place));
-    places.into_iter().find(|place| is_due(shard.item(*place)))
+/// Whether an item's visit is one that is due in this slot, as far as its mark tells.
+fn is_due(item: &Item, due: u64) -> bool {
+    item.is_volatile() && item.mark() == mark(due)
 }
 
 #[cfg(test)]

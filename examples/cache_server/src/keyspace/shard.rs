@@ -120,6 +120,13 @@ impl Shard {
         (table.get(next.slot)?.tag() == tag).then_some(next)
     }
 
+    /// The place of the next item with a tag after the removal of one from this place: the same place.
+    pub(super) fn moved(&self, place: Place, tag: u32) -> Option<Place> {
+        let table = &self.tables[place.table];
+        let item = table.get(place.slot)?;
+        (table.tag_of(item) == tag).then_some(place)
+    }
+
     pub(super) fn item(&self, place: Place) -> &Item {
         self.tables[place.table].get(place.slot).expect("an item's place")
     }
