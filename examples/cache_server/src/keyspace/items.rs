@@ -75,9 +75,14 @@ impl Items {
         self.block(item).addr().get()
     }
 
+    /// The bytes of a block; `None` for a large one.
+    fn class_size(&self, class: Class) -> Option<usize> {
+        class.bytes().map(|bytes| bytes.next_multiple_of(1 << self.unit_shift))
+    }
+
     /// The bytes of the block.
     pub(super) fn size(&self, item: &Item) -> usize {
-        item.class().bytes().unwrap_or_else(|| self.large.lock()[&item.place()])
+        self.class_size(item.class()).unwrap_or_else(|| self.large.lock()[&item.place()])
     }
 
     /// Bytes that the sizes of large blocks take, approximately.
@@ -93,7 +98,8 @@ impl Items {
         new: impl FnOnce(&ArenaLane, Layout) -> Option<NonNull<u8>>,
     ) -> Result<Item, OutOfMemory> {
         let class = Class::of(bytes);
-        let size = class.bytes().unwrap_or(bytes.next_multiple_of(UNIT));
+        let size = self.class_size(class);
+        let size = size.unwrap_or_else(|| bytes.next_multiple_of(1 << self.unit_shift));
         let block = new(self.lane(lane), self.layout(size)).ok_or(OutOfMemory)?;
         let place = (block.addr().get() - self.start.addr().get()) >> self.unit_shift;
         let place = u32::try_from(place).expect("a place in the arena");
@@ -156,7 +162,7 @@ impl Items {
 
     /// The first bytes of the block: all of them, unless it is large.
     fn front<'a>(&'a self, item: &'a Item) -> &'a [u8] {
-        self.first_bytes(item, item.class().bytes().unwrap_or(Class::LARGEST))
+        self.first_bytes(item, self.class_size(item.class()).unwrap_or(Class::LARGEST))
     }
 
     fn first_bytes<'a>(&'a self, item: &'a Item, len: usize) -> &'a [u8] {
@@ -272,5 +278,35 @@ mod tests {
             .unwrap();
         assert_eq!(items.size(&item), 128);
         items.free(item);
+    }
+
+    #[test]
+    fn the_size_of_a_block_is_what_it_takes_of_any_reserve() {
+        for shift in [32, 36, 37, 40, 44] {
+            let arena = Arena::builder().plain_memory_fallback(true).reserve(1 << shift).build();
+            let arena = match arena {
+                Ok(arena) => arena,
+                Err(error) => {
+                    eprintln!("SKIPPED: no address space of 2^{shift} bytes: {error}");
+                    continue;
+                }
+            };
+            let items = Items::new(&arena);
+            let mut all = Vec::new();
+            for value in [0, 1, 100, 120, 121, 500, 4000, 8100, 9000, 100_000] {
+                let before = arena.stats().allocated_bytes;
+                let head = Head::new(3, value, None).unwrap();
+                let item = items.put(Lane::Default, &head, b"key", &vec![7; value]).unwrap();
+                let taken = (arena.stats().allocated_bytes - before) as usize;
+                let size = items.size(&item);
+                // The arena rounds large blocks up.
+                let most = if item.is_large() { size + size / 8 + 4096 } else { size };
+                assert!((size..=most).contains(&taken), "{value} of 2^{shift}: {size}, {taken}");
+                assert_eq!(&items.bytes(&item)[head.value()], vec![7; value]);
+                all.push(item);
+            }
+            all.into_iter().for_each(|item| items.free(item));
+            assert_eq!(arena.stats().allocated_bytes, 0);
+        }
     }
 }
