@@ -113,13 +113,13 @@ impl Keyspace {
     /// Records a use of an item that was read. `is_copy` says whether it is stored. True if it is hot enough for
     /// the hot lane and there is room in it.
     pub(super) fn record_use(&self, item: &mut Item, head: &Head, is_copy: bool) -> bool {
-        let address = self.items.address(item);
+        let (address, last_use) = (self.items.address(item), self.last_use(item, head));
         let page_use = self.pages.last_use(address);
         self.pages.record_use(address, self.heat.now());
         if is_copy {
             return self.heat.use_of_stored(item, head, page_use);
         }
-        let mut after = *head;
+        let mut after = Head { used: last_use, ..*head };
         let is_hot = self.heat.use_in_memory(&mut after);
         if after != *head {
             after.write(self.items.bytes_mut(item));
@@ -130,12 +130,23 @@ impl Keyspace {
         is_hot
     }
 
-    /// Ticks since the last use of an item that was read.
-    pub(super) fn idle(&self, item: &Item, head: &Head, is_copy: bool) -> u32 {
+    /// The heat of an item that is used now.
+    pub(super) fn heat_after_use(&self, item: &Item, head: &Head) -> u8 {
+        let mut after = Head { used: self.last_use(item, head), ..*head };
+        self.heat.use_in_memory(&mut after);
+        after.heat
+    }
+
+    /// The last use of an item with this head. An item that was read while it was stored has a stamp, and keeps no
+    /// exact time: it counts as used when its page was.
+    pub(super) fn last_use(&self, item: &Item, head: &Head) -> u32 {
         let page_use = self.pages.last_use(self.items.address(item));
-        // A stored item keeps no exact time.
-        let read_since = is_copy && item.stamp() != 0 && page_use > head.used;
-        self.heat.since(if read_since { page_use } else { head.used })
+        if item.stamp() != 0 { page_use.max(head.used) } else { head.used }
+    }
+
+    /// Ticks since the last use of an item with this head.
+    pub(super) fn idle(&self, item: &Item, head: &Head) -> u32 {
+        self.heat.since(self.last_use(item, head))
     }
 
     /// Moves an item to the hot lane. True if there was room. `copy` holds the block of a stored item.

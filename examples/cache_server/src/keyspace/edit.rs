@@ -26,11 +26,7 @@ impl Keys<'_> {
     /// Appends to a value, which becomes [`Form::Edited`], or sets the value of a missing key as a
     /// whole. Returns the new length.
     pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<usize, OutOfMemory> {
-        let Some(found) = self.find(key).found else {
-            self.set(key, more, NewExpiry::Keep)?;
-            return Ok(more.len());
-        };
-        self.overwrite(key, found.head.value_len(), more)
+        self.write(key, None, more)
     }
 
     /// Overwrites a part of a value. A missing key has an empty value, and a short value is extended with
@@ -41,16 +37,32 @@ impl Keys<'_> {
         offset: usize,
         bytes: &[u8],
     ) -> Result<usize, OutOfMemory> {
+        self.write(key, Some(offset), bytes)
+    }
+
+    /// Writes at an offset, or at the end of the value.
+    fn write(
+        &mut self,
+        key: &[u8],
+        offset: Option<usize>,
+        bytes: &[u8],
+    ) -> Result<usize, OutOfMemory> {
         let space = self.space;
-        let end = offset.checked_add(bytes.len()).ok_or(OutOfMemory)?;
-        let edit = Edit { offset, bytes };
         let Lookup { shard, spot, found, buffer } = self.find(key);
+        if found.is_none() && offset.is_none() {
+            self.set(key, bytes, NewExpiry::Keep)?;
+            return Ok(bytes.len());
+        }
+        let at = offset.unwrap_or_else(|| found.map_or(0, |found| found.head.value_len()));
+        let end = at.checked_add(bytes.len()).ok_or(OutOfMemory)?;
+        let edit = Edit { offset: at, bytes };
         let Some(found) = found else {
             let head = Head::new(key.len(), end, None).ok_or(OutOfMemory)?;
             let item = space.build(Lane::Default, spot, head, key, &[], &edit)?;
             space.insert(shard, spot, item, 0);
             return Ok(end);
         };
+        let heat = space.heat_after_use(shard.item(found.place), &found.head);
         space.record_use(shard.item_mut(found.place), &found.head, found.is_copy);
         let len = end.max(found.head.value_len());
         if space.edit_in_place(shard, &found, len, &edit) {
@@ -59,12 +71,12 @@ impl Keys<'_> {
         }
         let Ok(value) = space.load(shard, &found, buffer) else {
             space.lose(shard, found.place, spot);
-            return self.overwrite(key, offset, bytes);
+            return self.write(key, offset, bytes);
         };
         let old = shard.item(found.place);
         let (mark, lane) = (old.mark(), if old.is_hot() { Lane::Hot } else { Lane::Default });
         let head = Head::new(key.len(), len, found.head.expires).ok_or(OutOfMemory)?;
-        let head = Head { heat: found.head.heat, ..head };
+        let head = Head { heat, ..head };
         let value = space.value(shard, found.place, value, buffer);
         let item = space.build(lane, spot, head, key, value, &edit)?;
         space.replace(shard, found.place, item, mark);

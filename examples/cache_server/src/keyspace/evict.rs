@@ -82,7 +82,7 @@ impl Round {
     fn last_use(&self, space: &Keyspace, item: &Item) -> u32 {
         let in_memory = if self.by_page { None } else { space.items.resident_head(item) };
         let of_page = || space.pages.last_use(space.items.address(item));
-        in_memory.map_or_else(of_page, |head| head.used)
+        in_memory.map_or_else(of_page, |head| space.last_use(item, &head))
     }
 
     /// The ticks from a use to the beginning of the round; 0 for a later use.

@@ -120,13 +120,13 @@ impl Keys<'_> {
     pub fn about(&mut self, key: &[u8]) -> Option<About> {
         let space = self.space;
         let Lookup { shard, found, .. } = self.find(key);
-        let Found { place, head, is_copy } = found?;
+        let Found { place, head, .. } = found?;
         let item = shard.item(place);
         Some(About {
             expiry: head.expires.map_or(Expiry::Never, Expiry::At),
             len: head.value_len(),
             form: head.form,
-            idle_seconds: u64::from(space.idle(item, &head, is_copy)) / heat::TICKS_PER_SECOND,
+            idle_seconds: u64::from(space.idle(item, &head)) / heat::TICKS_PER_SECOND,
             memory_bytes: space.size_of(item),
         })
     }
@@ -168,8 +168,9 @@ impl Keys<'_> {
                 let mark = space.schedule(spot, expires, None, 0, now);
                 space.insert(shard, spot, item, mark);
             }
-            Some(Found { place, .. }) => {
+            Some(Found { place, head: old_head, .. }) => {
                 let old = shard.item(place);
+                let head = Head { heat: space.heat_after_use(old, &old_head), ..head };
                 // Writing alone does not make a value hot.
                 let lane = if old.is_hot() { Lane::Hot } else { Lane::Default };
                 let mark = old.mark();

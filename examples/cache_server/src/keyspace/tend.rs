@@ -122,7 +122,7 @@ impl Keyspace {
                 continue;
             }
             let head = Head::read(self.items.bytes(item));
-            if self.heat.has_cooled(head.used) {
+            if self.heat.has_cooled(self.last_use(item, &head)) {
                 let head = Head { heat: 0, ..head };
                 demoted += u64::from(self.move_to(Lane::Cold, item, &head, None));
             }

@@ -303,6 +303,27 @@ fn hot_values_gather_on_few_pages_and_leave_after_cooling() {
     check(&space);
 }
 
+/// A counter is read and written in the same command, and again later.
+#[test]
+fn a_value_that_is_read_and_written_repeatedly_is_hot() {
+    for edit in [false, true] {
+        let space = space();
+        space.keys(&[b"n"], 0).set(b"n", &[7; 100], NewExpiry::Keep).unwrap();
+        for tick in 1..4 {
+            space.heat.tick(tick);
+            let mut keys = space.keys(&[b"n"], 0);
+            assert_eq!(keys.get(b"n").map(<[u8]>::len), Some(100));
+            if edit {
+                assert_eq!(keys.overwrite(b"n", 0, b"x"), Ok(100));
+            } else {
+                keys.set(b"n", &[tick as u8; 100], NewExpiry::Keep).unwrap();
+            }
+        }
+        assert_eq!(space.events().promoted, 1, "{edit}");
+        check(&space);
+    }
+}
+
 /// Whether a command that needs memory is refused.
 fn is_refused(space: &Keyspace) -> bool {
     match space.make_room(0) {

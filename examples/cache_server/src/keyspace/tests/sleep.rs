@@ -74,3 +74,61 @@ fn changes_of_a_sleeping_item_leave_its_page_stored() {
     }
     check(&space);
 }
+
+/// A command reads stored items where they are stored. When their page returns for another one's sake, the items
+/// still count as read at that time.
+#[test]
+fn a_read_of_a_sleeping_item_counts_after_its_page_returns() {
+    let space = space();
+    let name = |n: usize| format!("key:{n}").into_bytes();
+    for n in 0..1000 {
+        space.keys(&[name(n)], 0).set(&name(n), &[7; 490], NewExpiry::Keep).unwrap();
+    }
+    evict(&space);
+    space.heat.tick(2000);
+    for n in 0..500 {
+        assert!(space.keys(&[name(n)], 0).get(&name(n)).is_some());
+    }
+    space.heat.tick(2010);
+    for n in 0..1000 {
+        let shard = space.shards[space.spot(&name(n)).shard()].lock();
+        shard.items().for_each(|item| space.items.ensure(item));
+    }
+    for n in 0..500 {
+        let idle = space.keys(&[name(n)], 0).about(&name(n)).unwrap().idle_seconds;
+        assert_eq!(idle, 1, "{n}");
+    }
+    space.set_maxmemory(Some(space.used_bytes() / 10 * 6));
+    space.evict_down_to(space.used_bytes() / 10 * 6, Duration::from_secs(600)).unwrap();
+    let left = |n: &usize| space.keys(&[name(*n)], 0).about(&name(*n)).is_some();
+    assert!((0..490).all(|n| left(&n)), "keys that were read were evicted");
+    check(&space);
+}
+
+/// A hot item that slept and is hot again stays in the hot lane.
+#[test]
+fn a_hot_item_that_wakes_stays_hot() {
+    let space = space();
+    for tick in 1..4 {
+        space.heat.tick(tick);
+        set_or_get(&space);
+    }
+    assert_eq!((space.events().promoted, space.hot_bytes()), (1, 512));
+    // The item sleeps for ten windows, but the maintenance has not come by.
+    let window = (space.window().as_millis() / 100) as u32;
+    evict(&space);
+    for tick in 0..2 {
+        space.heat.tick(10 * window + tick);
+        set_or_get(&space);
+    }
+    (0..SHARDS).for_each(|shard| space.demote(shard));
+    assert_eq!((space.events().demoted, space.hot_bytes()), (0, 512));
+    check(&space);
+}
+
+fn set_or_get(space: &Keyspace) {
+    let mut keys = space.keys(&[b"key"], 0);
+    if keys.get(b"key").is_none() {
+        keys.set(b"key", &[7; 490], NewExpiry::Keep).unwrap();
+    }
+}
