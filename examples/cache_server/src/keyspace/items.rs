@@ -208,9 +208,9 @@ impl Items {
         self.arena().peek(&self.bytes(item)[part], buffer)
     }
 
-    /// Whether the block is in memory.
+    /// Whether the whole block is in memory.
     pub(super) fn is_resident(&self, item: &Item) -> bool {
-        self.arena().is_resident(self.front(item))
+        self.arena().is_resident(self.bytes(item))
     }
 
     /// The head, if its page is in memory.

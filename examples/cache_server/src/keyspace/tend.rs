@@ -115,7 +115,8 @@ impl Keyspace {
                 continue;
             }
             if !self.items.is_resident(item) {
-                if !is_recent {
+                let is_warm = |head| !self.heat.has_cooled(self.last_use(item, &head));
+                if !is_recent && !self.items.resident_head(item).is_some_and(is_warm) {
                     self.heat.remove_hot_bytes(self.items.size(item));
                     item.set_hot(false);
                 }

@@ -126,6 +126,34 @@ fn a_hot_item_that_wakes_stays_hot() {
     check(&space);
 }
 
+/// Only the beginning of a large item is in memory: the maintenance does not move it.
+#[test]
+fn a_hot_item_that_sleeps_in_part_stays_where_it_is() {
+    let space = space();
+    for tick in 1..4 {
+        space.heat.tick(tick);
+        set_or_get(&space);
+    }
+    space.keys(&[b"key"], 0).set(b"key", &[7; 1 << 20], NewExpiry::Keep).unwrap();
+    assert!(space.hot_bytes() > 1 << 20);
+    evict(&space);
+    let shard = space.shards[space.spot(b"key").shard()].lock();
+    for item in shard.items() {
+        let _ = space.arena().ensure(&space.items.bytes(item)[..8192]);
+    }
+    drop(shard);
+    space.heat.tick(1_000_000);
+    let before = space.arena().stats().stored_bytes;
+    (0..SHARDS).for_each(|shard| space.demote(shard));
+    if space.arena().fault_mode().is_some() {
+        assert!(before > 1 << 19, "{before}");
+        assert_eq!((space.arena().stats().stored_bytes, space.events().demoted), (before, 0));
+    }
+    assert_eq!(space.hot_bytes(), 0);
+    assert_eq!(space.keys(&[b"key"], 0).get(b"key"), Some(&[7; 1 << 20][..]));
+    check(&space);
+}
+
 fn set_or_get(space: &Keyspace) {
     let mut keys = space.keys(&[b"key"], 0);
     if keys.get(b"key").is_none() {
