@@ -41,8 +41,8 @@ const FEW: usize = 4096;
 /// The most slots by which a visit is early: 17 years. It fits [`Visit::due`].
 const EARLIEST: u64 = 1 << 31;
 
-/// Slots that come soon are not searched for stale visits.
-const SOON: u64 = 256;
+/// Slots that come in the next four seconds are not searched for stale visits.
+const SOON: u64 = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Expiries(Mutex<Wheel>);

@@ -97,22 +97,28 @@ fn a_key_that_is_renewed_has_one_visit_and_expires_at_its_last_time() {
 
 #[test]
 fn visits_of_removed_keys_are_dropped() {
+    // Half a minute and a day.
+    for ttl in [30_000, 86_400_000] {
+        drop_visits_of_removed_keys(START + ttl);
+    }
+}
+
+fn drop_visits_of_removed_keys(last: UnixMs) {
     let space = space();
-    let day = START + 86_400_000;
     let mut cleaning = Cleaning::default();
     for round in 0..50 {
         for n in 0..2000 {
             let key = n.to_string().into_bytes();
             space.keys(&[&key], START).remove(&key);
-            set(&space, n, Expiry::At(day + (round * n) as i64), START);
+            set(&space, n, Expiry::At(last + (round * n) as i64), START);
         }
         space.drop_stale(&mut cleaning, START, LONG);
         assert!(visits(&space) <= 2 * (2 * 2000 + FEW), "{}", visits(&space));
     }
     assert!(cleaning.slot.is_none() && space.expiries.0.lock().searched.is_none());
-    assert!(space.expire(day + 200_000, LONG));
+    assert!(space.expire(last + 200_000, LONG));
     assert_eq!((space.len(), visits(&space), space.used_bytes()), (0, 0, 0));
-    set(&space, 1, Expiry::At(day), START);
+    set(&space, 1, Expiry::At(last), START);
     space.clear();
     assert_eq!(visits(&space), 0);
 }
