@@ -54,6 +54,22 @@ measure() {
     measured+=" evicted_keys=$evicted unexplained=$missing"
 }
 
+# end_redis: stops Redis, and removes its swap device and its group.
+end_redis() {
+    stop_governor
+    stop_server
+    stop_zram
+    remove_groups
+}
+
+# give_up_on_redis ROUND: the kernel may kill Redis, because the limit is too low for it. Any other end is a mistake.
+give_up_on_redis() {
+    [[ $(group_kills "$group") -gt 0 ]] || die "redis has died; see $place"
+    keep "round=$1 size=$size side=redis what=fill redis_kills=1"
+    printf '    redis: killed by the kernel, because it used more than the limit\n'
+    end_redis
+}
+
 # measure_redis ROUND
 measure_redis() {
     local governor_ticks original compressed options _
@@ -70,23 +86,20 @@ measure_redis() {
     [[ ! -e $group/memory.swappiness ]] || echo 200 >"$group/memory.swappiness"
     run_redis "$group"
     start_governor "$group" "$bytes"
-    { fill redis && warm_up_until_steady --pipeline "$pipeline"; } || die "redis has died; see $place"
+    { fill redis && warm_up_until_steady --pipeline "$pipeline"; } || { give_up_on_redis "$1" && return; }
     keep "round=$1 size=$size side=redis what=fill unexplained=$unexplained"
     printf '    redis: so far %s\n' "$(ask_governor)"
     for options in full paced; do
         local -n load_options=$options
         governor_ticks=$(ticks_of "$governor_PID")
-        measure redis "$1" "${load_options[@]}" || die "redis has died; see $place"
+        measure redis "$1" "${load_options[@]}" || { give_up_on_redis "$1" && return; }
         governor_ticks=$(($(ticks_of "$governor_PID") - governor_ticks))
         read -r original compressed _ <"/sys/block/$zram/mm_stat"
         keep "$measured" "$(ask_governor)" "algorithm=$zram_algorithm swapped_bytes=$original" \
             "compressed_bytes=$compressed governor_seconds=$(seconds_of "$governor_ticks")" \
             "used_memory=$(info memory used_memory)"
     done
-    stop_governor
-    stop_server
-    stop_zram
-    remove_groups
+    end_redis
 }
 
 # measure_ours ROUND THREADS SIDE: the server's own limit is a little below that of its control group.
@@ -145,6 +158,6 @@ compare_limit() {
     lost=$(sum_of unexplained errors wrong kills failures)
     [[ $lost == 0 ]] || echo "# values were lost or wrong, or a server or a load has ended early: see $place"
     echo "compare limit worst: $worst limit_mib=$limit dataset_percent=$dataset exceeded=$(sum_of kills)" \
-        "redis_over_ms=$(most_of over_ms) lost_or_wrong=$lost"
+        "redis_over_ms=$(most_of over_ms) redis_kills=$(sum_of redis_kills) lost_or_wrong=$lost"
     [[ $lost == 0 ]]
 }
