@@ -71,7 +71,7 @@
 //! | scan | ask the kernel which armed pages were touched | `PAGEMAP_SCAN`; idle page tracking, DAMON sampling |
 //! | rwp | arm by read-write protection | `UFFDIO_RWPROTECT` (Linux 7.3) |
 //! | zap | arm by emptying the page-table entry; the page cache keeps the bytes | `MADV_DONTNEED` (`zap_page_range_single`) |
-//! | tracker | a way to notice touches: rwp or zap | — |
+//! | tracker | a way to notice touches: rwp, zap or accessed | — |
 //! | accessed bit | the processor sets it in a page-table entry at a touch; the evictor can clear and count it | young bit, `Referenced` in `smaps` |
 //! | look | read the accessed bits of all resting regions | `/proc/PID/smaps`, idle page tracking |
 //! | clear | the evictor clears the accessed bits after a look, if the tracking budget allows it | `/proc/PID/clear_refs` |
@@ -106,7 +106,10 @@
 //! | same-filled page | a page of one repeated 32-bit word, kept in its handle | same page (zram) |
 //! | codec | a way to compress a page, with or without a dictionary | `comp_algorithm` (zram) |
 //! | arena, heap | a range of addresses with its threads; the allocator of its bytes | region; arena (glibc, jemalloc) |
-//! | backing, view | an arena's memfd with its descriptors; one of the two mappings of the memfd | shmem |
+//! | backing, view | an arena's memory with its descriptors; a mapping of it | shmem, anonymous memory |
+//! | staging area, place | where the evictor moves pages of private memory; the part of it for one page | — |
+//! | huge page | 2 MiB that one entry of the page table maps | transparent huge page (THP) |
+//! | collapse | the kernel copies the small pages of a region to a huge page | `MADV_COLLAPSE` |
 //! | extent | the pages up to the last one that was ever filled; all pages beyond are empty | — |
 //! | plain memory | an arena that evicts nothing, because the system lacks what eviction needs | — |
 //! | zeal | an option for tests: evict every untouched page at each scan interval | GC zeal (SpiderMonkey) |
@@ -160,8 +163,11 @@
 //!   access back at the first touch, and `PAGEMAP_SCAN` lists the pages that have it.
 //! * `zap` (Linux 5.19): `MADV_DONTNEED` empties the page-table entries. On shared memory the page cache keeps
 //!   the contents. A touch maps the page again, so the mapped pages are the touched ones. On private memory
-//!   the contents would be lost. So a tracker starts on a `SharedBacking` only: that type stands for shared
+//!   the contents would be lost. So this tracker starts on a `SharedBacking` only: that type stands for shared
 //!   memory.
+//!
+//! Private memory on kernels without read-write protection has the tracker `accessed`, which arms nothing. It
+//! knows regions only, by their accessed bits; see below.
 //!
 //! Ages are counted in ticks. A tick is a fixed quantum of time, as long as the scan interval that the program
 //! chose. It does not depend on how often the evictor scans: early because of a limit, or seldom because a
@@ -191,6 +197,13 @@
 //!
 //! A new region rests. Where the resident pages take more than three quarters of the limit, the evictor arms it at
 //! once and beyond the tracking budget, so that it knows the ages of the pages when it has to choose.
+//!
+//! The tracker `accessed` cannot watch pages. It takes two kinds of regions whole: those that were idle for the cold
+//! age, and those of which the looks of a cold age together found at most a quarter of the resident pages
+//! referenced. The warm pages of the latter come back by their next touch. The accessed bit of a huge page covers all
+//! of it, so from time to time the evictor has the kernel map a huge page as small ones, and counts their bits until
+//! a cold age is over. A region that turns out dense is collapsed to a huge page again, and its next measurement
+//! comes later.
 //!
 //! The evictor scans an armed region eight times in a cold age, a region without touches more seldom, down to
 //! every sixteenth time. It also scans a region when its oldest page reaches the cold age, and always before it
@@ -245,6 +258,31 @@
 //!   touch of any armed page of the same descriptor waits, so the evictor only checks, publishes and punches
 //!   in that time.
 //!
+//! # How a page of private memory is evicted
+//!
+//! Private memory ([`Backing::Private`](crate::Backing::Private)) is anonymous memory, as the system's allocator has.
+//! The page table alone holds its pages. The kernel makes huge pages of it where the system allows that, so a touch of
+//! hot memory costs what it costs elsewhere. The evictor neither protects nor punches such pages, it moves them:
+//!
+//! | step    | with either tracker                                                                             |
+//! |---------|-------------------------------------------------------------------------------------------------|
+//! | detach  | take the pages' places, move the pages of a run to the staging area (`UFFDIO_MOVE`), copy them   |
+//! | compress | as above                                                                                        |
+//! | commit  | claimed to dropping; drop the pages in the staging area; dropping to stored; wake the waiters    |
+//! | cancel  | move back what is still away                                                                    |
+//!
+//! * A page that is away cannot be touched, so a copy cannot get stale. A touch of it is a missing fault. The thread
+//!   that serves it finds the page word claimed, takes the page back, waits until the evictor has copied the page, and
+//!   moves it back. No other thread waits.
+//! * The staging area has a place for each page of a region, and an atomic word for each place. The evictor takes the
+//!   place and then reads the page word. A thread that serves a fault changes the page word and then reads the place.
+//!   One of them sees the other.
+//! * The kernel refuses to move a page that is pinned for a device, or shared with a child since a fork. It stays, so
+//!   private memory loses no byte that a device writes. Shared memory has to be [pinned](crate::Arena::pin) for that.
+//! * A fault is served with a small page. So fresh memory of whole regions is made beside the arena, as huge pages, and
+//!   moved in; and the evictor has dense regions in small pages collapsed, as far as the tracking budget goes.
+//! * If the program drops pages itself (`MADV_DONTNEED`), they read as zeros, as elsewhere. `Stats` counts them.
+//!
 //! # Where the descriptors are
 //!
 //! A userfaultfd's registration ends when its last descriptor is closed; evicted pages then read as zeros
@@ -285,7 +323,8 @@
 //! * Every sixteenth run with readahead is a sample: the thread that brings it back arms the readahead pages,
 //!   and scans those of the previous sample. If untouched pages outnumber touched ones, all windows begin and
 //!   end smaller, down to one page. The counters in [`Stats`](crate::Stats) are `readahead_pages`,
-//!   `readahead_sampled_hits` and `readahead_sampled_misses`.
+//!   `readahead_sampled_hits` and `readahead_sampled_misses`. The tracker `accessed` cannot see touches of pages, so the
+//!   readahead pages of a sample stay stored, and count as touched if a fault brings them back.
 //!
 //! A first touch of the page right after the previous window also populates the pages behind it. This window
 //! doubles each time, up to 2 MiB, and ends at the end of the block.

@@ -44,6 +44,9 @@
 //! | 5.19 to 7.2   | [`Zap`](Tracker::Zap) | a minor fault, once per scan                        |
 //! | before        | none: [`BuildError`], or [plain memory](Builder::plain_memory_fallback) | - |
 //!
+//! [Private memory](Backing::Private), on request, has huge pages where the system allows them. It needs Linux 6.18, and
+//! its tracker before Linux 7.3 is [`Accessed`](Tracker::Accessed).
+//!
 //! A process needs no privilege for its own faults. System calls on evicted memory may need one: see the
 //! [limits](#limits).
 //!
@@ -56,7 +59,8 @@
 //!   Such a call may also fail on a page in memory that no thread has touched for a scan interval: while the
 //!   evictor evicts that page, or, under [`Rwp`](Tracker::Rwp), while it evicts other pages.
 //! * **Pages that a device reads or writes by itself** (`O_DIRECT`, registered io_uring buffers, RDMA) have
-//!   to be [pinned](Arena::pin): the evictor does not notice the device.
+//!   to be [pinned](Arena::pin): the evictor does not notice the device. In [private memory](Backing::Private) the
+//!   kernel keeps such pages in memory while an operation is under way.
 //! * **Descriptors.** An arena's threads keep its descriptors in a descriptor table of their own. So a
 //!   program that closes descriptors which it did not open only becomes slower. [`probe`] tells whether a
 //!   sandbox forbids that table (`close_range(2)`); in such a sandbox a program must not close descriptors
@@ -96,7 +100,7 @@
 //!   [`Builder::abort_on_stall`].
 //! * **Objects of different heat on one page** keep the page in memory. A hash map that grows
 //!   touches all of its entries: reserve room up front.
-//! * **`mlock` and `mlockall`.** Under [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in
+//! * **`mlock` and `mlockall`.** Locked pages of [private memory](Backing::Private) stay in memory. Under [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in
 //!   memory; [`Stats::kernel_errors`] counts it. Under [`Rwp`](Tracker::Rwp) the evictor evicts locked
 //!   pages too: do not keep secrets in an arena. `mlockall` without `MCL_ONFAULT` fills all address space
 //!   that arenas have reserved.
@@ -179,8 +183,8 @@ mod common;
 
 pub use alloc::{ClassStats, HeapStats, Lane, LaneStats};
 pub use arena::{
-    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaLane, BuildError, Builder, MemoryRange,
-    Peek, PinGuard, StartError, Swapping,
+    Advice, AllocError, Arena, ArenaAlloc, ArenaError, ArenaLane, Backing, BuildError, Builder,
+    MemoryRange, Peek, PinGuard, StartError, Swapping,
 };
 pub use evict::Evicted;
 pub use fault::FaultMode;

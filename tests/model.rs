@@ -292,6 +292,7 @@ fn run_steps(arena: &Arena, claims: &Claims, steps: &[Step]) {
         block.free(arena);
     }
     assert_eq!(arena.stats().allocated_bytes, 0);
+    assert_eq!(arena.stats().dropped_pages, 0);
     arena.check().unwrap();
 }
 

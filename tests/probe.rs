@@ -29,6 +29,15 @@ fn the_probe_finds_the_expected_features() {
             assert_eq!(present(name), wanted, "{name}:\n{probe}");
         }
     }
+    let private = [
+        ("private-rwp", probe.can_rwp_private()),
+        ("private-accessed", probe.can_accessed_private()),
+    ];
+    for (name, works) in private {
+        if let Some(wanted) = expected(name) {
+            assert_eq!(works, wanted, "{name}:\n{probe}");
+        }
+    }
     if std::env::var("THERMOCLINE_EXPECT").is_err() {
         common::skip("the_probe_finds_the_expected_features", "", "THERMOCLINE_EXPECT is not set");
     }

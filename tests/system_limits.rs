@@ -9,7 +9,7 @@ use allocator_api2::vec::Vec as AVec;
 use common::child::{child_case, forbid_userfaultfd, passes_in_child, text};
 use common::{Setup, quiet, setups, skip};
 use std::fs;
-use thermocline::{Arena, BuildError, CapabilityStatus, Swapping};
+use thermocline::{Arena, Backing, BuildError, CapabilityStatus, Swapping};
 
 const DEFAULT_RESERVE: usize = 64 << 30;
 
@@ -72,13 +72,14 @@ fn the_default_reserve_shrinks_under_a_limit_on_address_space() {
         assert_the_default_shrinks(&arena, 2 << 30);
         return;
     }
-    let Setup { tracker, fault_mode } = Setup::parse(&case);
-    let arena = builder.tracker(tracker).fault_mode(fault_mode).build().unwrap();
+    let Setup { backing, tracker, fault_mode } = Setup::parse(&case);
+    let builder = builder.backing(backing).tracker(tracker);
+    let arena = builder.fault_mode(fault_mode).build().unwrap();
     assert_eq!(arena.swapping(), Swapping::On(tracker));
     assert_the_default_shrinks(&arena, 1 << 30);
     assert_eq!(arena.stats().store_limit_bytes, arena.stats().reserved_bytes);
     // A second arena gets a reserve from the rest.
-    let second = Arena::builder().tracker(tracker).build().unwrap();
+    let second = Arena::builder().backing(backing).tracker(tracker).build().unwrap();
     assert_the_default_shrinks(&second, 512 << 20);
 }
 
@@ -101,9 +102,12 @@ fn an_explicit_reserve_is_granted_or_refused() {
         assert_works(&arena);
         return;
     }
-    let builder = || quiet(Setup::parse(&case));
-    assert_refused(builder().reserve(3 * GIB).build(), 3 * GIB, 9 * GIB);
-    assert_refused(builder().reserve(GIB).store_limit(6 * GIB).build(), GIB, 8 * GIB);
+    let setup = Setup::parse(&case);
+    let builder = || quiet(setup);
+    // Views of the memory.
+    let views = if setup.backing == Backing::Private { 1 } else { 2 };
+    assert_refused(builder().reserve(4 * GIB).build(), 4 * GIB, (views + 1) * 4 * GIB);
+    assert_refused(builder().reserve(GIB).store_limit(7 * GIB).build(), GIB, (views + 7) * GIB);
     let arena = builder().reserve(2 * GIB).build().unwrap();
     assert_eq!(arena.stats().reserved_bytes, 2 * GIB as u64);
     assert_works(&arena);
@@ -153,8 +157,8 @@ fn the_default_reserve_shrinks_without_overcommit() {
     }
     for setup in setups(TEST) {
         let _never = Overcommit::never();
-        let Setup { tracker, fault_mode } = setup;
-        let builder = || Arena::builder().tracker(tracker).fault_mode(fault_mode);
+        let Setup { backing, tracker, fault_mode } = setup;
+        let builder = || Arena::builder().backing(backing).tracker(tracker).fault_mode(fault_mode);
         let arena = builder().build().unwrap();
         let reserved = arena.stats().reserved_bytes as usize;
         assert!((64 << 20..DEFAULT_RESERVE).contains(&reserved), "{setup}: {reserved}");

@@ -3,6 +3,7 @@
 use crate::Trouble;
 use crate::damon::Damon;
 use crate::kernel::{available_memory, foreign_memory, library_time, minor_faults};
+use crate::layout::Memory;
 use crate::loads::{Load, Setup};
 use crate::options::Options;
 use crate::report::{Place, Report, Row};
@@ -101,7 +102,11 @@ fn alternate(
 fn measure(setup: &Setup, watch: Watch, seed: u64) -> Result<(Measured, usize), Trouble> {
     let bytes = (setup.gib * GIB) as usize;
     let arena = watch.builder(&setup.timing).reserve(bytes + (1 << 30)).build()?;
-    let words = setup.layout.fill(&arena)?;
+    let memory = match watch {
+        Watch::Huge => Memory::Huge,
+        _ => Memory::Arena(arena.clone()),
+    };
+    let words = setup.layout.fill(memory)?;
     let damon = (watch == Watch::Damon).then(Damon::start).transpose()?;
     let background = || -> Result<Duration, Trouble> {
         let damon = damon.as_ref().map_or(Ok(Duration::ZERO), Damon::time)?;

@@ -4,9 +4,14 @@
 //! and then another line in each page, until it has visited all lines: the group's lines form one cycle.
 //! The line within a page differs from page to page. In a page of no group, each word points to itself.
 
+#![allow(unsafe_code)]
+
 use crate::Trouble;
 use crate::common::{PAGE, shuffled};
+use allocator_api2::alloc::{AllocError, Allocator, System};
 use allocator_api2::vec::Vec as ArenaVec;
+use std::alloc::Layout as BlockLayout;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use thermocline::Arena;
 
@@ -19,8 +24,51 @@ pub(crate) const LINE: usize = WORDS / LINES;
 /// The index, in each page, of the word that the load `stride` writes. No line points to it.
 pub(crate) const MARK: usize = WORDS - 1;
 
-/// The arena's memory.
-pub(crate) type Words = ArenaVec<AtomicU64, Arena>;
+/// The memory that the load touches.
+pub(crate) type Words = ArenaVec<AtomicU64, Memory>;
+
+/// The allocator of that memory.
+#[derive(Clone, Debug)]
+pub(crate) enum Memory {
+    Arena(Arena),
+    /// Memory of the system, with the advice to use huge pages.
+    Huge,
+}
+
+// SAFETY: each kind does as its allocator does, with the same layout for a block in all calls. A clone is of the same
+// kind, so it may free the blocks.
+unsafe impl Allocator for Memory {
+    fn allocate(&self, layout: BlockLayout) -> Result<NonNull<[u8]>, AllocError> {
+        let Self::Huge = self else {
+            let Self::Arena(arena) = self else { unreachable!("there are two kinds") };
+            return Allocator::allocate(&arena, layout);
+        };
+        let layout = layout.align_to(HUGE_PAGE).map_err(|_| AllocError)?;
+        let block = System.allocate(layout)?;
+        // SAFETY: the advice changes no contents.
+        if unsafe { libc::madvise(block.as_ptr().cast(), block.len(), libc::MADV_HUGEPAGE) } != 0 {
+            // SAFETY: just allocated, with this layout.
+            unsafe { System.deallocate(block.cast(), layout) };
+            return Err(AllocError);
+        }
+        Ok(block)
+    }
+
+    unsafe fn deallocate(&self, block: NonNull<u8>, layout: BlockLayout) {
+        // SAFETY: the caller's promise; the layouts are those of `allocate`.
+        unsafe {
+            match self {
+                Self::Arena(arena) => Allocator::deallocate(&arena, block, layout),
+                Self::Huge => {
+                    let layout = layout.align_to(HUGE_PAGE).unwrap_or(layout);
+                    System.deallocate(block, layout);
+                }
+            }
+        }
+    }
+}
+
+const HUGE_PAGE: usize = 2 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -66,9 +114,9 @@ impl Layout {
         place(next as usize, round) as u64
     }
 
-    /// A block of the arena with these words.
-    pub(crate) fn fill(&self, arena: &Arena) -> Result<Words, Trouble> {
-        let mut words: Words = ArenaVec::new_in(arena.clone());
+    /// A block with these words.
+    pub(crate) fn fill(&self, memory: Memory) -> Result<Words, Trouble> {
+        let mut words: Words = ArenaVec::new_in(memory);
         words.try_reserve_exact(self.pages() * WORDS).map_err(|e| e.to_string())?;
         if !words.as_ptr().addr().is_multiple_of(PAGE) {
             return Err("a large block does not begin on a page".into());

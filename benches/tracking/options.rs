@@ -33,6 +33,8 @@ Ways to watch:
   none       no scans: a scan interval of an hour
   zap        page by page: accessed_bits(false)
   accessed   regions by their accessed bits first, then page by page: accessed_bits(true)
+  private    as accessed, in an arena of private memory, which has huge pages if the system allows it
+  huge       no arena: memory of the system with MADV_HUGEPAGE
   damon      none, while DAMON watches the process (5 ms, 100 ms). It needs root, DAMON's vaddr
              operations, and a DAMON that is not in use. The benchmark switches DAMON off at the end.
 

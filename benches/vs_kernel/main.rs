@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Trouble> {
     let pages = (options.mib << 20) / PAGE;
     print_environment(options, out)?;
-    let arena = |mode| Evicting::new(pages, options.data, mode, options.tracker);
+    let arena = |mode| Evicting::new(pages, mode, options);
     let mut sides = Sides { kernel: None, arenas: Vec::new() };
     match kernel_side(pages, options) {
         Ok(kernel) => {
@@ -72,7 +72,12 @@ fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Trouble> {
     for mode in MODES {
         match arena(mode) {
             Ok(side) => {
-                writeln!(out, "# arena {mode}, tracker {}", side.arena.swapping())?;
+                writeln!(
+                    out,
+                    "# arena {mode}, {}, tracker {}",
+                    options.backing,
+                    side.arena.swapping()
+                )?;
                 sides.arenas.push((mode, side));
             }
             Err(reason) => writeln!(out, "# no arena {mode}: {reason}")?,

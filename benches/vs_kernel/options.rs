@@ -4,7 +4,7 @@ use crate::Trouble;
 use crate::data::Data;
 use lexopt::prelude::*;
 use std::ops::RangeInclusive;
-use thermocline::Tracker;
+use thermocline::{Backing, Tracker};
 
 pub(crate) const HELP: &str = "\
 Compares an arena with the kernel's own swap to a zram device: the same pages, touched in the same
@@ -20,7 +20,8 @@ Options:
   --mib N            MiB on each side, from 8 to 65536 [default: 128]
   --alternations N   how often to measure each side, from 1 to 1000 [default: 7]
   --data KIND        mixed, records, prose, pointers or zeros [default: mixed]
-  --tracker NAME     rwp or zap; the best that the kernel has by default
+  --tracker NAME     rwp, zap or accessed; the best that the kernel has by default
+  --backing NAME     shared or private [default: shared]
   --no-kernel        the arena alone
   --quick            16 MiB, 5 alternations
   --help             this text
@@ -50,6 +51,7 @@ pub(crate) struct Options {
     pub(crate) alternations: usize,
     pub(crate) data: Data,
     pub(crate) tracker: Option<Tracker>,
+    pub(crate) backing: Backing,
     pub(crate) no_kernel: bool,
 }
 
@@ -72,6 +74,7 @@ impl Task {
             alternations: 7,
             data: Data::Mixed,
             tracker: None,
+            backing: Backing::Shared,
             no_kernel: false,
         };
         while let Some(argument) = parser.next()? {
@@ -84,6 +87,7 @@ impl Task {
                 }
                 Long("data") => options.data = parser.value()?.parse_with(data)?,
                 Long("tracker") => options.tracker = Some(parser.value()?.parse_with(tracker)?),
+                Long("backing") => options.backing = parser.value()?.parse_with(backing)?,
                 Long("no-kernel") => options.no_kernel = true,
                 Long("quick") => (options.mib, options.alternations) = (16, 5),
                 Long("keep-swap") => return Ok(Self::KeepSwap(parser.value()?.parse()?)),
@@ -111,6 +115,15 @@ fn tracker(given: &str) -> Result<Tracker, &'static str> {
     match given {
         "rwp" => Ok(Tracker::Rwp),
         "zap" => Ok(Tracker::Zap),
-        _ => Err("it takes rwp or zap"),
+        "accessed" => Ok(Tracker::Accessed),
+        _ => Err("it takes rwp, zap or accessed"),
+    }
+}
+
+fn backing(given: &str) -> Result<Backing, &'static str> {
+    match given {
+        "shared" => Ok(Backing::Shared),
+        "private" => Ok(Backing::Private),
+        _ => Err("it takes shared or private"),
     }
 }

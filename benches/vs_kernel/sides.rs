@@ -6,13 +6,14 @@ use crate::data::{Data, MARK, WORDS};
 use crate::keeper::Swap;
 use crate::kernel::{Anonymous, cpu_time};
 use crate::measure::number;
+use crate::options::Options;
 use allocator_api2::vec::Vec as ArenaVec;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, ArenaError, FaultMode, Tracker};
+use thermocline::{Arena, ArenaError, FaultMode};
 
 /// Pages that an eviction took, and the processor time that all threads of the process spent on it.
 #[derive(Debug)]
@@ -126,14 +127,10 @@ pub(crate) struct Evicting {
 }
 
 impl Evicting {
-    pub(crate) fn new(
-        pages: usize,
-        data: Data,
-        mode: FaultMode,
-        tracker: Option<Tracker>,
-    ) -> Result<Self, Trouble> {
+    pub(crate) fn new(pages: usize, mode: FaultMode, options: &Options) -> Result<Self, Trouble> {
         let builder = in_mode(mode).reserve((pages * PAGE * 2).max(1 << 30));
-        let arena = match tracker {
+        let builder = builder.backing(options.backing);
+        let arena = match options.tracker {
             Some(tracker) => builder.tracker(tracker).build()?,
             None => builder.build()?,
         };
@@ -143,7 +140,7 @@ impl Evicting {
         if words.as_ptr().addr() % PAGE != 0 {
             return Err("a large block does not begin on a page".into());
         }
-        fill(&words, data);
+        fill(&words, options.data);
         Ok(Self { arena, words })
     }
 

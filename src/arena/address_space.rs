@@ -5,7 +5,7 @@ use super::builder::Config;
 use super::error::BuildError;
 use crate::prim::sync::AtomicU64;
 use crate::sys::SysError;
-use crate::sys::backing::PlainMemory;
+use crate::sys::backing::{MemoryKind, PlainMemory};
 use crate::sys::memory::LazySlice;
 use std::iter;
 
@@ -18,9 +18,12 @@ const LEAST_DEFAULT: usize = 64 << 20;
 /// The tables take less than this part of the reserve and of the store: some 50 bytes for each page.
 const TABLES: usize = 64;
 
-/// Bytes of the memory's two views.
-fn views(config: &Config) -> usize {
-    2 * config.reserve
+/// Bytes of the memory's views: two of shared and of plain memory, one of private memory.
+fn views(config: &Config, swapping: &Swapping) -> usize {
+    match (config.memory, swapping) {
+        (MemoryKind::Private, Swapping::On(_)) => config.reserve,
+        _ => 2 * config.reserve,
+    }
 }
 
 /// Bytes of the store. Plain memory has none.
@@ -36,7 +39,7 @@ pub(super) fn explain(error: BuildError, config: &Config, swapping: &Swapping) -
     match error {
         BuildError::Sys(error) if error.is_lack_of_address_space() => BuildError::AddressSpace {
             reserve: config.reserve,
-            bytes: views(config).saturating_add(store(config, swapping)),
+            bytes: views(config, swapping).saturating_add(store(config, swapping)),
             error,
         },
         error => error,

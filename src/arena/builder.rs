@@ -1,6 +1,7 @@
 //! The options of an arena, and their validation.
 
 use super::address_space::{self, DEFAULT_RESERVE};
+use super::backing::{self, Backing};
 use super::error::BuildError;
 use super::limits;
 use super::{Arena, Swapping};
@@ -9,6 +10,7 @@ use crate::policy::AgeClock;
 use crate::prim::PAGE_SIZE;
 use crate::prim::geometry::REGION_BYTES;
 use crate::prim::in_library::InLibraryGuard;
+use crate::sys::backing::MemoryKind;
 use crate::sys::{self, Probe};
 use crate::track::Tracker;
 use std::time::Duration;
@@ -43,6 +45,7 @@ pub struct Builder {
     cold_age: Duration,
     scan_interval: Duration,
     store_limit: Option<usize>,
+    backing: Backing,
     tracker: Option<Tracker>,
     fault_mode: FaultMode,
     handler_threads: usize,
@@ -64,6 +67,7 @@ impl Default for Builder {
             cold_age: Duration::from_secs(60),
             scan_interval: Duration::from_secs(1),
             store_limit: None,
+            backing: Backing::Auto,
             tracker: None,
             fault_mode: FaultMode::Auto,
             handler_threads: 2,
@@ -173,6 +177,12 @@ impl Builder {
         self
     }
 
+    /// The kind of the arena's memory; shared by default.
+    pub fn backing(mut self, backing: Backing) -> Self {
+        self.backing = backing;
+        self
+    }
+
     /// How the evictor notices touches. By default read-write protection where the kernel has it, and zapped
     /// page tables elsewhere.
     pub fn tracker(mut self, tracker: Tracker) -> Self {
@@ -252,8 +262,11 @@ impl Builder {
         let mut config = self.validate()?;
         let probe = sys::probe();
         config.fault_mode = choose_fault_mode(self.fault_mode, &probe);
-        let swapping = match choose_tracker(self.tracker, &probe) {
-            Ok(tracker) => Swapping::On(tracker),
+        let swapping = match backing::choose(self.backing, self.tracker, &probe) {
+            Ok((memory, tracker)) => {
+                config.memory = memory;
+                Swapping::On(tracker)
+            }
             Err(reason) if self.plain_memory_fallback && reason.is_about_system() => {
                 Swapping::Off(reason)
             }
@@ -328,6 +341,7 @@ impl Builder {
         }
         let reserve = reserve.next_multiple_of(REGION_BYTES);
         Ok(Config {
+            memory: MemoryKind::Shared,
             reserve,
             resident_limit: self.resident_limit,
             memory_limit: self.memory_limit,
@@ -379,6 +393,8 @@ fn default_tracking_budget(cold_age: Duration) -> f64 {
 /// Valid options, in the engine's units.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Config {
+    /// `build` chooses it.
+    pub(super) memory: MemoryKind,
     pub(super) reserve: usize,
     pub(super) resident_limit: Option<usize>,
     pub(super) memory_limit: Option<usize>,
@@ -414,20 +430,6 @@ fn choose_fault_mode(asked: FaultMode, probe: &Probe) -> FaultMode {
         (FaultMode::Auto, Some(route)) if !route.serves_system_calls() => FaultMode::Inline,
         (FaultMode::Auto, _) => FaultMode::Handler,
         (asked, _) => asked,
-    }
-}
-
-fn choose_tracker(asked: Option<Tracker>, probe: &Probe) -> Result<Tracker, BuildError> {
-    let (rwp, zap) = (probe.lacking_for_rwp(), probe.lacking_for_zap());
-    match (asked, rwp, zap) {
-        (Some(Tracker::Rwp), Some(lacking), _) => {
-            Err(BuildError::no_tracker(Tracker::Rwp, lacking, probe))
-        }
-        (Some(Tracker::Rwp), None, _) | (None, None, _) => Ok(Tracker::Rwp),
-        (Some(Tracker::Zap) | None, _, None) => Ok(Tracker::Zap),
-        (Some(Tracker::Zap) | None, _, Some(lacking)) => {
-            Err(BuildError::no_tracker(Tracker::Zap, lacking, probe))
-        }
     }
 }
 

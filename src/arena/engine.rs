@@ -16,7 +16,7 @@ use crate::fault::{EmptyPages, FaultMode, FillError, Peeked, Resolver, RestoreOu
 use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::{AtomicBool, Ordering, thread};
 use crate::prim::{BATCH_PAGES, PAGE_SIZE, PageIndex, PageRange};
-use crate::sys::backing::{FaultDelivery, PlainMemory};
+use crate::sys::backing::{FaultDelivery, MemoryKind, PlainMemory};
 use crate::sys::sigbus::{self, Registration};
 use crate::sys::thread::JoinHandle;
 use crate::sys::{Probe, SysError, event, uapi};
@@ -64,7 +64,14 @@ impl Engine {
             FaultDelivery::Messages(config.handler_threads)
         };
         let features = probe.features() & uapi::UFFD_FEATURE_POISON;
-        let core = Core::new(config.reserve, tracker, features, delivery, config.store_limit)?;
+        let core = Core::new(
+            config.reserve,
+            config.memory,
+            tracker,
+            features,
+            delivery,
+            config.store_limit,
+        )?;
         let core = Arc::new(core);
         let resolver = Arc::new(Resolver::new(Arc::clone(&core), map));
         let references = config.accessed_bits.then(|| References::start(&core));
@@ -263,7 +270,7 @@ impl Engine {
             thread::sleep(Duration::from_micros(50));
         }
         // The evictor claims none of these pages any more, so it does not rely on their protection.
-        match self.core.isolation.admit(range) {
+        match self.core.isolation.lift(range) {
             Err(_) if self.is_stopped() => Ok(()),
             result => result.map_err(ArenaError::Sys),
         }
@@ -328,7 +335,24 @@ impl Engine {
         if self.is_stopped() {
             return settled(check);
         }
-        let run = move || settled(&check);
+        let core = Arc::clone(&self.core);
+        // The kernel may have fewer: the program can drop pages of private memory.
+        let kernel_has_no_more = move || {
+            if core.backing.kind() == MemoryKind::Shared {
+                return Ok(());
+            }
+            // The kernel counts poison too.
+            let pages = core.table.resident() + core.table.lost();
+            let most = (pages * PAGE_SIZE) as u64;
+            match core.backing.memory_bytes(core.table.extent()) {
+                Ok(bytes) if bytes <= most => Ok(()),
+                Ok(bytes) => {
+                    Err(format!("{pages} pages are in memory, the kernel has {bytes} bytes"))
+                }
+                Err(e) => Err(e.to_string()),
+            }
+        };
+        let run = move || settled(|| check().and_then(|()| kernel_has_no_more()));
         match self.mailbox.ask(|reply| Command::Run(Box::new(move || drop(reply.send(run()))))) {
             Ok(result) => result,
             Err(e) => Err(e.to_string()),

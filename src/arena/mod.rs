@@ -4,6 +4,7 @@ mod address_space;
 mod allocate;
 #[cfg(feature = "allocator-api2")]
 mod allocator_api;
+mod backing;
 mod budget;
 mod builder;
 mod engine;
@@ -19,6 +20,7 @@ mod stall;
 mod watchdog;
 
 pub use allocate::AllocError;
+pub use backing::Backing;
 pub use builder::Builder;
 pub use error::{ArenaError, BuildError};
 pub use global::{ArenaAlloc, StartError};
@@ -33,7 +35,7 @@ use crate::prim::in_library::InLibraryGuard;
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageRange};
 use crate::stats::Stats;
-use crate::sys::backing::PlainMemory;
+use crate::sys::backing::{MemoryKind, PlainMemory};
 use crate::sys::fork::Generation;
 use crate::sys::uffd::Uffd;
 use crate::sys::{DescriptorRoute, Probe};
@@ -206,6 +208,15 @@ impl Arena {
         }
     }
 
+    /// The kind of the arena's memory, [`Backing::Shared`] or [`Backing::Private`]; none if it works as plain memory.
+    #[must_use]
+    pub fn backing(&self) -> Option<Backing> {
+        self.inner.parts.engine.as_deref().map(|engine| match engine.core.backing.kind() {
+            MemoryKind::Shared => Backing::Shared,
+            MemoryKind::Private => Backing::Private,
+        })
+    }
+
     /// How the arena opened its userfaultfd; none if it works as plain memory.
     #[must_use]
     pub fn route(&self) -> Option<DescriptorRoute> {
@@ -360,8 +371,12 @@ impl Inner {
         if let Some(engine) = engine {
             let Core { backing, table, store, .. } = &*engine.core;
             let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
-            stats.memory_bytes = backing.memory_bytes().unwrap_or(0);
             stats.resident_bytes = bytes(table.resident());
+            stats.memory_bytes = match backing.kind() {
+                MemoryKind::Shared => backing.memory_bytes(table.extent()).unwrap_or(0),
+                // To count in the kernel takes time in proportion to the memory.
+                MemoryKind::Private => stats.resident_bytes,
+            };
             stats.stored_bytes = bytes(table.stored());
             stats.lost_bytes = bytes(table.lost());
             stats.pinned_bytes = bytes(table.pins().total());

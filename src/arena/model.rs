@@ -12,7 +12,7 @@ use crate::fault::{EmptyPages, Peeked, Resolver};
 use crate::prim::sync::thread;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange, Tick};
 use crate::store::SLAB_BYTES;
-use crate::sys::backing::FaultDelivery;
+use crate::sys::backing::{FaultDelivery, MemoryKind};
 use crate::sys::platform::Kernel;
 use crate::sys::sigbus::{self, Registration};
 use crate::table::State;
@@ -32,10 +32,10 @@ struct World {
 }
 
 impl World {
-    fn new(tracker: Tracker, pages: usize, slabs: usize) -> Arc<Self> {
+    fn new(memory: MemoryKind, tracker: Tracker, pages: usize, slabs: usize) -> Arc<Self> {
         let kernel = Kernel::boot();
         let bytes = pages * PAGE_SIZE;
-        let core = Core::new(bytes, tracker, 0, FaultDelivery::Signals, slabs * SLAB_BYTES);
+        let core = Core::new(bytes, memory, tracker, 0, FaultDelivery::Signals, slabs * SLAB_BYTES);
         let core = Arc::new(core.unwrap());
         let map = Arc::new(BlockMap::new(pages).unwrap());
         let resolver = Arc::new(Resolver::new(Arc::clone(&core), map));
@@ -115,7 +115,13 @@ type Part = fn(&World);
 
 /// Runs the parts in every order: the first in the checking thread, each other in a thread of its own.
 fn check(test: &str, pages: usize, slabs: usize, before: Part, parts: &'static [Part]) {
-    for tracker in [Tracker::Zap, Tracker::Rwp] {
+    let kinds = [
+        (MemoryKind::Shared, Tracker::Zap),
+        (MemoryKind::Shared, Tracker::Rwp),
+        (MemoryKind::Private, Tracker::Accessed),
+        (MemoryKind::Private, Tracker::Rwp),
+    ];
+    for (memory, tracker) in kinds {
         let mut model = loom::model::Builder::new();
         model.max_branches = 100_000;
         model.preemption_bound = model.preemption_bound.or(Some(1));
@@ -123,7 +129,7 @@ fn check(test: &str, pages: usize, slabs: usize, before: Part, parts: &'static [
         let counted = Arc::clone(&orders);
         model.check(move || {
             counted.fetch_add(1, Ordering::Relaxed);
-            let world = World::new(tracker, pages, slabs);
+            let world = World::new(memory, tracker, pages, slabs);
             before(&world);
             let others: Vec<_> = parts[1..]
                 .iter()
@@ -139,9 +145,9 @@ fn check(test: &str, pages: usize, slabs: usize, before: Part, parts: &'static [
         let orders = orders.load(Ordering::Relaxed);
         let bound = model.preemption_bound.unwrap_or(0);
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{test} with {tracker}: orders={orders} preemptions<={bound}");
+        let _ = writeln!(out, "{test}, {memory}, {tracker}: orders={orders} preemptions<={bound}");
         // With fewer orders the parts would never meet.
-        assert!(orders > 20, "{test} with {tracker}: {orders} orders");
+        assert!(orders > 20, "{test}, {memory}, {tracker}: {orders} orders");
     }
 }
 

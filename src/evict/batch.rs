@@ -137,13 +137,19 @@ impl Flush<'_> {
         while let Some((first, run)) = next_run(&self.batch.items, from, |_| true) {
             from = first + run.pages();
             let bytes = &mut self.batch.bytes[first * PAGE_SIZE..][..run.bytes()];
-            match self.core.isolation.detach(run, bytes) {
-                Ok(()) => {
-                    self.batch.detached.push(run);
-                    let items = &mut self.batch.items[first..from];
-                    items.iter_mut().for_each(|item| item.state = ItemState::Detached);
-                }
-                Err(e) => self.refuse(first..from, e),
+            let is_claimed = |page| self.core.table.load(page).state() == State::Claimed;
+            let (detached, stopped) = self.core.isolation.detach(run, bytes, &is_claimed);
+            let behind = first + detached;
+            if detached > 0 {
+                self.batch.detached.push(PageRange::new(run.start.0, run.start.0 + detached));
+                let items = &mut self.batch.items[first..behind];
+                items.iter_mut().for_each(|item| item.state = ItemState::Detached);
+            }
+            if let Some(error) = stopped {
+                // A protection refuses the whole run. A page that cannot be moved says nothing of the next ones.
+                from =
+                    if detached > 0 || self.core.isolation.is_moved() { behind + 1 } else { from };
+                self.refuse(behind..from, error);
             }
         }
     }
@@ -249,6 +255,9 @@ impl Flush<'_> {
             }
             ItemState::Claimed | ItemState::Detached | ItemState::Dropping => {}
         }
+        if state != ItemState::Claimed {
+            self.core.isolation.give_back(page);
+        }
         self.batch.items[i].state = ItemState::Done;
         self.core.table.leave_batch(page, change);
     }
@@ -307,7 +316,8 @@ impl Detached for Flush<'_> {
                 waiting |= match discarded {
                     Ok(()) => core.table.finish_drop(page),
                     Err(_) => {
-                        // The page was not dropped, so it stays as it was.
+                        // The page was not dropped, so it stays as it was. After `abort_drop` other threads own it.
+                        core.isolation.give_back(page);
                         core.store.free(core.table.load(page).handle());
                         core.table.abort_drop(page)
                     }

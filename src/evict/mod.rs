@@ -62,9 +62,9 @@ impl EvictorOptions {
     }
 
     /// The time in ticks without a reference after which the evictor arms a resting region. Until its pages are
-    /// cold, the evictor then notices each touch.
-    fn arm_age(&self) -> u32 {
-        self.cold_age / 2
+    /// cold, the evictor then notices each touch, if the watch `sees_pages`.
+    fn arm_age(&self, sees_pages: bool) -> u32 {
+        if sees_pages { self.cold_age / 2 } else { self.cold_age }
     }
 }
 
@@ -140,7 +140,12 @@ impl Evictor {
     pub(crate) fn set_cold_age(&mut self, ticks: u32, look_interval: Duration, now: Tick) {
         (self.options.cold_age, self.options.look_interval) = (ticks, look_interval);
         let interval = self.options.scan_interval(self.resting.is_some());
-        self.regions.set_ages(&self.core.table, interval, self.options.arm_age(), now);
+        self.regions.set_ages(
+            &self.core.table,
+            interval,
+            self.options.arm_age(self.core.watch.sees_pages()),
+            now,
+        );
         if let Some(resting) = &mut self.resting {
             resting.look_soon();
         }

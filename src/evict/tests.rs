@@ -9,7 +9,7 @@ use crate::common;
 use crate::prim::{BATCH_PAGES, PAGE_SIZE, REGION_PAGES};
 use crate::store::Decompressor;
 use crate::sys::accessed::tests::alone;
-use crate::sys::backing::{Content, FaultDelivery};
+use crate::sys::backing::{Content, FaultDelivery, MemoryKind};
 use crate::track::Tracker;
 
 /// Three regions; the last one is not full.
@@ -30,10 +30,11 @@ fn word_of(page: PageIndex, i: usize) -> u64 {
 }
 
 impl Fixture {
-    fn new(kind: Tracker, store_limit: usize, zeal: bool) -> Self {
+    fn new((memory, tracker): Kind, store_limit: usize, zeal: bool) -> Self {
         let bytes = 3 * REGION_PAGES * PAGE_SIZE;
         let delivery = FaultDelivery::Messages(1);
-        Self::on(Core::new(bytes, kind, 0, delivery, store_limit).unwrap(), zeal)
+        let core = Core::new(bytes, memory, tracker, 0, delivery, store_limit);
+        Self::on(core.unwrap(), zeal)
     }
 
     /// A fixture whose pages are all in memory, with tick 0 and their words.
@@ -106,10 +107,25 @@ impl Fixture {
     }
 }
 
+/// Runs a test with each tracker on shared memory.
 fn each(test: &str, run: impl Fn(Fixture)) {
-    for kind in common::trackers(test) {
-        run(Fixture::new(kind, 64 << 20, false));
+    for tracker in common::trackers(test) {
+        run(Fixture::new((MemoryKind::Shared, tracker), 64 << 20, false));
     }
+}
+
+/// A kind of memory with a tracker.
+type Kind = (MemoryKind, Tracker);
+
+/// All kinds that work here.
+fn kinds(test: &str) -> impl Iterator<Item = Kind> {
+    let shared = common::trackers(test).into_iter().map(|tracker| (MemoryKind::Shared, tracker));
+    let private = common::private_trackers(test).into_iter();
+    shared.chain(private.map(|tracker| (MemoryKind::Private, tracker)))
+}
+
+fn each_kind(test: &str, run: impl Fn(Fixture)) {
+    kinds(test).for_each(|kind| run(Fixture::new(kind, 64 << 20, false)));
 }
 
 #[test]
@@ -237,7 +253,7 @@ fn pinned_pages_have_no_age_and_stay() {
 
 #[test]
 fn an_incompressible_page_stays_and_backs_off() {
-    each("an_incompressible_page_stays", |mut it| {
+    each_kind("an_incompressible_page_stays", |mut it| {
         let mut noise = 1u64;
         for i in 0..PAGE_SIZE / 8 {
             noise ^= noise << 13;
@@ -263,7 +279,7 @@ fn an_incompressible_page_stays_and_backs_off() {
 
 #[test]
 fn a_full_store_ends_a_plan_and_the_other_pages_stay() {
-    for kind in common::trackers("a_full_store_ends_a_plan") {
+    for kind in kinds("a_full_store_ends_a_plan") {
         let mut it = Fixture::new(kind, 64 << 10, false);
         it.scan(1);
         it.scan(4);
@@ -283,7 +299,7 @@ fn a_full_store_ends_a_plan_and_the_other_pages_stay() {
 
 #[test]
 fn zeal_varies_the_size_of_batches() {
-    for kind in common::trackers("zeal_varies_the_size") {
+    for kind in kinds("zeal_varies_the_size") {
         let mut it = Fixture::new(kind, 64 << 20, true);
         it.scan(1);
         it.scan(4);
@@ -300,7 +316,7 @@ fn zeal_varies_the_size_of_batches() {
 
 #[test]
 fn evict_all_takes_unarmed_and_young_pages_of_its_range_alone() {
-    each("evict_all_takes_unarmed_and_young_pages", |mut it| {
+    each_kind("evict_all_takes_unarmed_and_young_pages", |mut it| {
         let within = PageRange::new(100, REGION_PAGES + 7);
         let done = it.evictor.evict_all(Tick::new(2), within);
         assert_eq!(done, Evicted { pages: within.pages(), ..Evicted::default() });
@@ -331,7 +347,7 @@ fn hot_regions_rest_and_their_pages_have_no_age() {
 
 #[test]
 fn progress_names_no_page_after_a_batch() {
-    each("progress_names_no_page", |mut it| {
+    each_kind("progress_names_no_page", |mut it| {
         let before = it.evictor.progress().seen();
         it.scan(1);
         it.scan(4);
@@ -344,7 +360,7 @@ fn progress_names_no_page_after_a_batch() {
 
 #[test]
 fn trim_gives_spare_memory_of_the_store_back() {
-    each("trim_gives_spare_memory", |mut it| {
+    each_kind("trim_gives_spare_memory", |mut it| {
         let spare = |it: &Fixture| {
             let bytes: Vec<u8> = (0..PAGE_SIZE / 8).flat_map(|i| (i / 8).to_ne_bytes()).collect();
             let put = it.core.store.put(&mut crate::store::Compressor::new(), &bytes, 0);
@@ -377,7 +393,9 @@ fn each_with_accessed_bits(test: &str, run: impl Fn(Fixture)) {
     let _alone = alone();
     for kind in common::trackers(test) {
         let bytes = 3 * REGION_PAGES * PAGE_SIZE;
-        let core = Core::new(bytes, kind, 0, FaultDelivery::Messages(1), 64 << 20).unwrap();
+        let core =
+            Core::new(bytes, MemoryKind::Shared, kind, 0, FaultDelivery::Messages(1), 64 << 20)
+                .unwrap();
         let core = Arc::new(core);
         let references = match References::start(&core) {
             Ok(references) => references,

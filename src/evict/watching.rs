@@ -1,7 +1,7 @@
 //! Looks at accessed bits, arming and scans.
 
 use super::{Evictor, Reach, in_memory};
-use crate::policy::Touched;
+use crate::policy::{Densities, Density, Touched};
 use crate::prim::{PageRange, REGION_PAGES, Tick};
 use crate::sys::accessed::Look;
 use crate::sys::{SysError, thread};
@@ -28,7 +28,18 @@ pub(super) struct Resting {
     useless: u32,
     /// Regions of which few pages were referenced before the last clear, the thinnest last.
     thin: Vec<usize>,
+    /// Regions in small pages of which the last clear found too many in use to evict them.
+    dense: Vec<usize>,
+    /// How densely each region is used, for a watch that sees no pages.
+    densities: Densities,
+    /// Huge regions whose density is to be measured.
+    unmeasured: Vec<usize>,
+    /// Cycles to go without an attempt to make a region huge: the kernel has refused the last one.
+    pause: u32,
 }
+
+/// Cycles without an attempt after the kernel has refused to make a region huge.
+const PAUSE: u32 = 64;
 
 /// After this many failed or interrupted looks in a row the evictor does without accessed bits. An arena's first
 /// look counts as interrupted.
@@ -53,6 +64,10 @@ impl Resting {
             filled: 0,
             useless: 0,
             thin: Vec::new(),
+            dense: Vec::new(),
+            densities: Densities::default(),
+            unmeasured: Vec::new(),
+            pause: 0,
         }
     }
 }
@@ -135,6 +150,8 @@ impl Evictor {
             counters.tracking_fault_nanos.add(self.budget.lost_by_bits(bits));
             (resting.cleared, resting.filled) = (Some(elapsed), filled);
             resting.thin.clear();
+            resting.dense.clear();
+            resting.unmeasured.clear();
         }
         self.note_references(now, look, cleared.is_some());
         Ok(look)
@@ -144,7 +161,13 @@ impl Evictor {
     fn note_references(&mut self, now: Tick, look: Look, cleared: bool) {
         let Some(resting) = &mut self.resting else { return };
         let table = &self.core.table;
-        let mut emptied = Vec::new();
+        let sees_pages = self.core.watch.sees_pages();
+        let may_be_huge = self.core.backing.may_be_huge();
+        let since = resting.since;
+        if look == Look::Interrupted {
+            resting.densities.restart();
+        }
+        let (mut emptied, mut thin) = (Vec::new(), Vec::new());
         for region in resting.references.resting() {
             let resident = table.pages_in_memory(region);
             if resident == 0 {
@@ -154,20 +177,44 @@ impl Evictor {
             let is_referenced = resting.references.is_referenced(region);
             if is_referenced || look == Look::Whole {
                 let schedule = self.regions.get(region);
-                let arm_age = self.options.arm_age();
-                let next = schedule.looked(resting.since, is_referenced, arm_age);
+                let arm_age = self.options.arm_age(sees_pages);
+                let next = schedule.looked(since, is_referenced, arm_age);
                 if next != schedule {
                     self.regions.set(region, next, now);
                 }
             }
             let touched = Touched { touched: resting.references.of(region), resident };
-            if cleared && look == Look::Whole && is_referenced && !touched.are_nearly_all() {
-                resting.thin.push(region);
+            if !cleared || look != Look::Whole || !is_referenced {
+                continue;
+            }
+            let is_huge = may_be_huge && resting.references.is_huge(region);
+            let cold_age = self.options.cold_age;
+            if is_huge {
+                if resting.densities.is_due(region, now, cold_age) {
+                    resting.unmeasured.push(region);
+                }
+                continue;
+            }
+            let density = match sees_pages {
+                true => resting.densities.see(region, now, touched),
+                false => resting.densities.count(region, (since, now), touched, cold_age),
+            };
+            match density {
+                Density::Thin(cold_since) if !sees_pages => thin.push((region, cold_since)),
+                Density::Thin(_) => resting.thin.push(region),
+                Density::Dense if may_be_huge => resting.dense.push(region),
+                Density::Dense | Density::Unknown => {}
             }
         }
         for region in emptied {
             resting.references.set_resting(region, false);
+            resting.densities.forget(region);
             self.regions.forget(region);
+        }
+        for (region, cold_since) in thin {
+            // As if it were idle.
+            let idle = self.regions.get(region).looked(cold_since, false, 0);
+            self.regions.set(region, idle, now);
         }
         if cleared {
             let references = &resting.references;
@@ -185,7 +232,65 @@ impl Evictor {
         self.core.table.set_now(now);
         self.cold.clear();
         let result = self.scan_due(now, reach);
-        if reach == Reach::Due { self.arm_thin(now).and(result) } else { result }
+        if reach > Reach::Due {
+            return result;
+        }
+        self.make_dense_huge();
+        self.split_unmeasured();
+        self.arm_thin(now).and(result)
+    }
+
+    /// Has the kernel map huge pages as small ones, so that the next look finds how many are in use, as far as the
+    /// budget goes.
+    fn split_unmeasured(&mut self) {
+        let Some(resting) = &mut self.resting else { return };
+        while self.budget.allows_scan()
+            && let Some(region) = resting.unmeasured.pop()
+        {
+            if !self.regions.get(region).waits_for_references() {
+                continue;
+            }
+            let started = thread::cpu_time();
+            if resting.references.split(region).is_err() {
+                return;
+            }
+            resting.densities.split(region);
+            let bits = self.budget.lost_by_bits(REGION_PAGES as u64);
+            self.budget.spend(nanos_since(started) + bits, 0);
+        }
+    }
+
+    /// Has the kernel put huge pages in place of regions that are dense and hot, as far as the budget goes.
+    fn make_dense_huge(&mut self) {
+        let Some(resting) = &mut self.resting else { return };
+        if resting.pause > 0 {
+            resting.pause -= 1;
+            return;
+        }
+        while self.budget.allows_scan()
+            && let Some(region) = resting.dense.pop()
+        {
+            let is_whole = self.core.table.pages_in_memory(region) == REGION_PAGES;
+            if !is_whole || !self.regions.get(region).waits_for_references() {
+                continue;
+            }
+            let started = thread::cpu_time();
+            let start = region * REGION_PAGES;
+            let range = PageRange::new(start, start + REGION_PAGES);
+            // The kernel collapses no armed page.
+            let lifted = self.core.isolation.lift(range);
+            let made = lifted.and_then(|()| self.core.backing.make_huge(range));
+            self.budget.spend(nanos_since(started), 0);
+            match made {
+                Ok(()) => self.core.counters.collapsed_pages.add(REGION_PAGES as u64),
+                Err(e) if e.is_lack_of_memory() => {
+                    resting.pause = PAUSE;
+                    return;
+                }
+                // A page of this region is in use by the kernel, or has just gone.
+                Err(_) => {}
+            }
+        }
     }
 
     fn scan_due(&mut self, now: Tick, reach: Reach) -> Result<(), SysError> {
@@ -296,6 +401,12 @@ impl Evictor {
         let (core, interval) = (&self.core, self.regions.interval());
         let mut schedule = self.regions.get(region);
         let mut touched = range.pages();
+        if schedule.is_armed() && !core.watch.sees_pages() && self.resting.is_some() && !always_arm
+        {
+            // What was cold is evicted by now. The accessed bits tell about the rest.
+            self.regions.set(region, schedule.resting(now), now);
+            return Ok(());
+        }
         if schedule.is_armed() {
             touched = 0;
             core.watch.touched(range, &mut |run| {
@@ -351,8 +462,8 @@ impl Evictor {
             return armed;
         }
         // The program may have pinned some of them meanwhile.
-        let admit = |run, pinned| if pinned { isolation.admit(run) } else { Ok(()) };
-        armed.and(pins.runs(range, admit))
+        let lift = |run, pinned| if pinned { isolation.lift(run) } else { Ok(()) };
+        armed.and(pins.runs(range, lift))
     }
 }
 

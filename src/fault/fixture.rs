@@ -6,7 +6,7 @@ use super::*;
 use crate::common;
 use crate::prim::PAGE_SIZE;
 use crate::store::{Compressor, Put};
-use crate::sys::backing::FaultDelivery;
+use crate::sys::backing::{FaultDelivery, MemoryKind};
 use crate::sys::uapi::UffdMsg;
 use crate::track::Tracker;
 
@@ -33,7 +33,9 @@ pub(super) fn is_damaged(damaged: usize, i: usize) -> bool {
 impl Fixture {
     pub(super) fn new(kind: Tracker) -> Self {
         let bytes = PAGES * PAGE_SIZE;
-        let core = Core::new(bytes, kind, 0, FaultDelivery::Messages(1), 64 << 20).unwrap();
+        let core =
+            Core::new(bytes, MemoryKind::Shared, kind, 0, FaultDelivery::Messages(1), 64 << 20)
+                .unwrap();
         let map = Arc::new(BlockMap::new(PAGES).unwrap());
         let resolver = Resolver::new(Arc::new(core), map);
         Self { resolver, compressor: Compressor::new(), next: 1 }
@@ -114,14 +116,14 @@ impl Fixture {
     /// Whether a page is resident, with its own bytes.
     pub(super) fn has_its_bytes(&self, page: PageIndex) -> bool {
         let mut bytes = vec![0; PAGE_SIZE];
-        self.resolver.core.backing.shared().read(page.only(), &mut bytes).unwrap();
+        self.resolver.core.backing.shared().unwrap().read(page.only(), &mut bytes).unwrap();
         self.state(page) == State::Resident && bytes == bytes_of(page)
     }
 
     /// Whether a page reads as zeros through the memfd: a stored page must, and a page lost by a refault.
     pub(super) fn reads_as_zeros(&self, page: PageIndex) -> bool {
         let mut bytes = vec![1; PAGE_SIZE];
-        self.resolver.core.backing.shared().read(page.only(), &mut bytes).unwrap();
+        self.resolver.core.backing.shared().unwrap().read(page.only(), &mut bytes).unwrap();
         bytes == [0; PAGE_SIZE]
     }
 

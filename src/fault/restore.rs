@@ -29,7 +29,14 @@ impl Resolver {
     /// Restores the touched `page`, which the caller owns, and its readahead.
     pub(super) fn restore_touched(&self, page: PageIndex, was: Word) -> Resolved {
         let plan = self.readahead.plan(page, self.core.table.extent().end);
-        let (resolved, run) = self.restore_within(plan.window, page, was);
+        // A watch that sees no pages cannot tell which of them are touched. So the readahead pages of a sample stay
+        // stored: a touch brings them back.
+        let is_sample = !self.core.watch.sees_pages() && self.readahead.is_sample(plan.window);
+        let window = if is_sample { page.only() } else { plan.window };
+        let (resolved, run) = self.restore_within(window, page, was);
+        if is_sample {
+            self.sample(page, plan.window);
+        }
         self.readahead.note(plan, run);
         if run.pages() > 1 {
             self.core.counters.readahead_pages.add(run.pages() as u64 - 1);
@@ -128,7 +135,7 @@ impl Resolver {
         intact: PageRange,
         scratch: &Scratch,
     ) -> (Resolved, PageRange) {
-        let sample = self.readahead.is_sample(intact);
+        let sample = self.core.watch.sees_pages() && self.readahead.is_sample(intact);
         let (done, _) = self.copy_in(intact, scratch, !sample);
         if sample {
             if done == intact.pages() {
@@ -199,15 +206,23 @@ impl Resolver {
         self.wake(page.only(), self.core.table.abort_fill(page, scratch.word(page)));
     }
 
-    /// Scans the previous sample, and makes a sample of the readahead pages of `run`, which a fault on `page`
-    /// has restored. The caller must own the run, so that no eviction relies on whether its pages are armed.
+    /// Learns from the previous sample, and makes a sample of the readahead pages of `run`, which a fault on `page`
+    /// has restored. If the watch sees pages, it arms them. The caller must own them then, so that no eviction relies
+    /// on whether they are armed.
     fn sample(&self, page: PageIndex, run: PageRange) {
         let now = self.core.table.now();
+        let sees_pages = self.core.watch.sees_pages();
         if let Some(sample) = self.readahead.take_sample(now) {
             let mut touched = 0;
-            let scanned = self.core.watch.touched(sample, &mut |run| {
-                touched += run.intersection(sample).pages();
-            });
+            let is_stored = |page: &PageIndex| self.core.table.load(*page).state() == State::Stored;
+            let scanned = if sees_pages {
+                self.core.watch.touched(sample, &mut |run| {
+                    touched += run.intersection(sample).pages();
+                })
+            } else {
+                touched = sample.pages() - sample.iter().filter(is_stored).count();
+                Ok(())
+            };
             if scanned.is_ok() {
                 let [hits, misses] = [touched, sample.pages() - touched].map(|n| n as u64);
                 self.core.counters.readahead_sampled_hits.add(hits);
@@ -219,7 +234,7 @@ impl Resolver {
         let above = PageRange { start: PageIndex(page.0 + 1), end: run.end };
         let sample = if above.pages() >= below.pages() { above } else { below };
         // The kernel may refuse to arm memory that the program has locked. Then there is no sample.
-        if self.core.watch.arm(sample).is_ok() {
+        if !sees_pages || self.core.watch.arm(sample).is_ok() {
             self.readahead.put_sample(sample, now);
         }
     }

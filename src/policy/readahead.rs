@@ -9,7 +9,8 @@
 //! * *Tuning.* One level for the whole arena says how large windows begin and how large they may become. It
 //!   rises while faults continue runs, and falls when readahead pages stay untouched.
 //! * *Samples.* One of every few runs is armed after it was put in place, as if the evictor were to evict it.
-//!   Some runs later a scan tells which of its readahead pages were touched.
+//!   Some runs later a scan tells which of its readahead pages were touched. Where a scan cannot tell, the
+//!   readahead pages of a sample are not brought back, and some runs later their words tell which were touched.
 //!
 //! All state is hints in relaxed atomics. A race between two threads costs a window of the wrong size.
 

@@ -30,7 +30,11 @@ impl ZeroFillWindow {
         let sequential = self.next.load(Ordering::Relaxed) == page.0 as u64;
         let before = self.window.load(Ordering::Relaxed);
         let window = if sequential { (before * 2).clamp(2, LARGEST_WINDOW) } else { 1 };
-        let range = if sequential { rest(index(window)) } else { page.only() };
+        // The largest windows end with a region, so that the next ones are whole regions: huge pages, if the memory
+        // has them.
+        let to_boundary = REGION_PAGES - page.0 % REGION_PAGES;
+        let pages = if window == LARGEST_WINDOW { to_boundary } else { index(window) };
+        let range = if sequential { rest(pages) } else { page.only() };
         self.window.store(window, Ordering::Relaxed);
         self.next.store(range.end.0 as u64, Ordering::Relaxed);
         range
@@ -52,7 +56,8 @@ mod tests {
             sizes.push(range.pages());
             at = range.end.0;
         }
-        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512]);
+        // The first window of the largest size ends at page 1024.
+        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 413, 512, 512]);
         assert_eq!(window.window(PageIndex(9), |_| unreachable!()).pages(), 1);
         assert_eq!(window.window(PageIndex(10), |_| PageRange::new(10, 11)).pages(), 1);
     }

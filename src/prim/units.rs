@@ -92,6 +92,11 @@ impl PageRange {
     }
 
     /// Each page in turn.
+    /// The same start, and `pages` pages at most.
+    pub(crate) fn first_pages(self, pages: usize) -> Self {
+        Self { start: self.start, end: PageIndex(self.end.0.min(self.start.0 + pages)) }
+    }
+
     pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = PageIndex> + ExactSizeIterator {
         (self.start.0..self.end.0).map(PageIndex)
     }

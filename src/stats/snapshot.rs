@@ -77,9 +77,10 @@ stats! {
         /// in memory or evicted. [`trim`](crate::Arena::trim) gives holes back at once. The evictor gives
         /// back those near which the program has allocated nothing for a while.
         hole_bytes: Bytes,
-        /// Bytes of memory that the arena's pages take, by the kernel's count (`st_blocks` of the memfd).
+        /// Bytes of memory that the arena's pages take.
         ///
-        /// It includes pages that the kernel itself has swapped out.
+        /// It includes pages that the kernel itself has swapped out. Shared memory has the kernel's own count
+        /// (`st_blocks` of the memfd), private memory the arena's.
         memory_bytes: Bytes,
         /// Bytes in pages that are in memory, by the page table's count, while the arena evicts.
         resident_bytes: Bytes,
@@ -122,12 +123,16 @@ stats! {
         peeks: Pages,
         /// Attempts to bring a page back that had to be repeated.
         fill_retries: Count,
+        /// Pages of private memory that the program dropped by a system call, and that came back as zeros.
+        dropped_pages: Pages,
         /// Scans of the arena by the evictor.
         scans: Count,
         /// Pages in the regions of each scan.
         scanned_pages: Pages,
         /// Pages that the evictor armed.
         armed_pages: Pages,
+        /// Pages of private memory in whose place the evictor had the kernel put huge pages.
+        collapsed_pages: Pages,
         /// Looks at the accessed bits of the regions that are not armed.
         accessed_scans: Count,
         /// Looks that another agent made uncertain: it cleared the accessed bits of the process.

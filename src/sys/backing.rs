@@ -1,28 +1,32 @@
 //! An arena's memory, together with the descriptors that deliver its faults.
 //!
 //! This module hides the kind of memory from its callers. They name pages, counted from the arena's start; the
-//! module decides how to read, fill, discard and protect them. There is one kind so far: shared memory, a memfd.
-//! [`SharedBacking`] has the calls that work on shared memory alone.
+//! module decides how to read, fill, discard and protect them. There are two kinds ([`MemoryKind`]): shared memory,
+//! a memfd; and private memory. [`SharedBacking`] and [`PrivateBacking`] have the calls that work on one of them.
 
 mod fill;
+mod memory;
 mod plain;
+mod private;
 mod shared;
 
 pub(crate) use fill::{Content, FillError};
+pub(crate) use memory::MemoryKind;
 pub(crate) use plain::PlainMemory;
+pub(crate) use private::{PrivateBacking, Returned};
 pub(crate) use shared::SharedBacking;
 
 use super::error::SysError;
 use super::keeper::Keeper;
-use super::memory::SharedMemory;
 use super::pagemap::{PageFilter, Pagemap};
 use super::stripes::Stripes;
-use super::uapi::{UFFD_FEATURE_POISON, UFFD_FEATURE_SIGBUS};
+use super::uapi::{UFFD_FEATURE_POISON, UFFD_FEATURE_SIGBUS, UFFDIO_REGISTER_MODE_MISSING};
 use super::uffd::{CallTarget, Outcome, Uffd};
 use crate::prim::sync::{Mutex, MutexGuard, thread};
 use crate::prim::units::index;
 use crate::prim::{PAGE_SIZE, PageIndex, PageRange};
 use crate::stats::Counters;
+use memory::Memory;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
@@ -35,17 +39,18 @@ pub(crate) enum FaultDelivery {
     Signals,
 }
 
-/// What a backing must be able to do: a mask of `UFFD_FEATURE_*` and one of `UFFDIO_REGISTER_MODE_*`.
+/// What a backing must be able to do: its kind of memory, a mask of `UFFD_FEATURE_*` and one of `UFFDIO_REGISTER_MODE_*`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Abilities {
+    pub(crate) memory: MemoryKind,
     pub(crate) features: u64,
     pub(crate) mode: u64,
 }
 
-/// Shared memory, registered with one or more userfaultfds.
+/// Memory that is registered with one or more userfaultfds.
 #[derive(Debug)]
 pub(crate) struct Backing {
-    memory: SharedMemory,
+    memory: Memory,
     uffds: Box<[Uffd]>,
     stripes: Stripes,
     pagemap: Pagemap,
@@ -66,8 +71,8 @@ impl Backing {
         delivery: FaultDelivery,
         counters: Arc<Counters>,
     ) -> Result<Arc<Self>, SysError> {
-        let memory = SharedMemory::new(bytes)?;
-        let Abilities { features, mode } = abilities;
+        let Abilities { memory, features, mode } = abilities;
+        let memory = Memory::new(memory, bytes)?;
         let uffds: Box<[Uffd]> = match delivery {
             FaultDelivery::Messages(count) => {
                 (0..count).map(|_| Uffd::open(features)).collect::<Result<_, _>>()?
@@ -78,18 +83,36 @@ impl Backing {
         };
         let pagemap = Pagemap::open()?;
         let mut kept: Vec<_> = uffds.iter().map(Uffd::descriptor).collect();
-        kept.extend([memory.descriptor(), pagemap.descriptor()]);
+        kept.push(pagemap.descriptor());
+        kept.extend(memory.descriptor());
         let keeper = Keeper::start(&kept)?;
         let stripes = Stripes::new(uffds.len());
         let registered = Mutex::new(true);
         let this = Self { memory, uffds, stripes, pagemap, mode, keeper, counters, registered };
         this.register(this.all())?;
+        if let Memory::Private(memory) = &this.memory {
+            // The destination of a move must be registered with the descriptor that moves.
+            let (start, len) = memory.staging();
+            this.uffds[0].register(start, len, UFFDIO_REGISTER_MODE_MISSING)?;
+        }
         Ok(Arc::new(this))
     }
 
-    /// The same memory, with the calls that work on shared memory alone.
-    pub(crate) fn shared(self: &Arc<Self>) -> SharedBacking {
-        SharedBacking::new(Arc::clone(self))
+    /// The same memory, with the calls that work on shared memory alone, if it is shared.
+    pub(crate) fn shared(self: &Arc<Self>) -> Option<SharedBacking> {
+        SharedBacking::new(self)
+    }
+
+    /// The same memory, with the calls that work on private memory alone, if it is private.
+    pub(crate) fn private(self: &Arc<Self>) -> Option<PrivateBacking> {
+        PrivateBacking::new(self)
+    }
+
+    pub(crate) fn kind(&self) -> MemoryKind {
+        match self.memory {
+            Memory::Shared(_) => MemoryKind::Shared,
+            Memory::Private(_) => MemoryKind::Private,
+        }
     }
 
     fn register(&self, range: PageRange) -> Result<(), SysError> {
@@ -272,9 +295,25 @@ impl Backing {
     }
 
     /// Keeps the mapping of `range` apart from the neighbouring ranges, which must not be `apart`; see
-    /// [`SharedMemory::set_apart`]. Any thread may call this.
+    /// [`SharedMemory::set_apart`](super::memory::SharedMemory::set_apart). Any thread may call this.
     pub(crate) fn set_apart(&self, range: PageRange, apart: bool) -> Result<(), SysError> {
         self.memory.set_apart(range, apart)
+    }
+
+    /// Whether [`make_huge`](Self::make_huge) may succeed.
+    pub(crate) fn may_be_huge(&self) -> bool {
+        match &self.memory {
+            Memory::Shared(_) => false,
+            Memory::Private(memory) => memory.may_be_huge(),
+        }
+    }
+
+    /// Asks the kernel for a huge page in place of the pages of `range`, a whole region that is in memory.
+    pub(crate) fn make_huge(&self, range: PageRange) -> Result<(), SysError> {
+        match &self.memory {
+            Memory::Shared(_) => Ok(()),
+            Memory::Private(memory) => memory.make_huge(range),
+        }
     }
 
     /// Wakes the threads that wait in the kernel for a page of the range.
@@ -285,12 +324,21 @@ impl Backing {
     /// Discards the pages of `range` and gives their memory back. The next touch of each is a missing fault.
     /// Wakes no thread. Any thread may call this.
     pub(crate) fn discard(&self, range: PageRange) -> Result<(), SysError> {
-        self.memory.punch(range)
+        self.memory.discard(range)
     }
 
-    /// Bytes of memory, or of the kernel's swap, that the arena's pages take, by the kernel's own count.
-    pub(crate) fn memory_bytes(&self) -> Result<u64, SysError> {
-        self.memory.allocated_bytes()
+    /// Bytes of memory, or of the kernel's swap, that the arena's pages take, by the kernel's own count. All of
+    /// them are in `extent`.
+    pub(crate) fn memory_bytes(&self, extent: PageRange) -> Result<u64, SysError> {
+        match &self.memory {
+            Memory::Shared(memory) => memory.allocated_bytes(),
+            Memory::Private(_) => {
+                let mut bytes = 0;
+                let mut add = |run: PageRange| bytes += run.bytes() as u64;
+                self.scan(extent, PageFilter::Allocated, &mut add)?;
+                Ok(bytes)
+            }
+        }
     }
 
     /// Makes every access to the page a SIGBUS and wakes its waiters.
@@ -312,7 +360,7 @@ impl Backing {
     pub(crate) fn heal(&self, page: PageIndex) -> Result<(), SysError> {
         let range = page.only();
         let registered = self.registered();
-        self.memory.punch(range)?;
+        self.memory.discard(range)?;
         self.keeper.call(|| self.memory.restore_view(range))?;
         if *registered { self.register(range) } else { Ok(()) }
     }
@@ -329,6 +377,11 @@ impl Backing {
     pub(crate) fn unregister(&self) -> Result<(), SysError> {
         let mut registered = self.registered();
         self.for_parts(self.all(), Uffd::unregister)?;
+        if let Memory::Private(memory) = &self.memory {
+            let (start, len) = memory.staging();
+            let unregister = |uffd: &Uffd| uffd.unregister(start, len);
+            self.with_uffd(0, CallTarget::Descriptor, unregister)?;
+        }
         *registered = false;
         // The kernel wakes waiters too, but before it clears the registration. A waiter that faults again
         // under the mapping's own lock can be waiting anew by then (`userfaultfd_unregister`).

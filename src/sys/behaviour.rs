@@ -4,6 +4,7 @@
 
 use super::accessed::{AccessedBits, Look};
 use super::memory::SharedMemory;
+use super::outcome::Clears;
 use super::pagemap::{PageFilter, Pagemap};
 use super::uapi::*;
 use super::uffd::{Outcome, Uffd};
@@ -341,7 +342,7 @@ fn a_look_counts_copied_and_touched_pages_until_they_are_dropped() {
         it.memory.set_apart(PageRange::within(0, REGION_BYTES), true).unwrap();
         let start = it.address(0) as usize;
         let mut count = [0];
-        let opened = AccessedBits::open(start..start + REGION_BYTES);
+        let opened = AccessedBits::open(start..start + REGION_BYTES, Clears::Files);
         let looked =
             opened.and_then(|mut bits| bits.look(&mut count, &|_| true).map(|look| (bits, look)));
         let (mut bits, first) = match looked {

@@ -7,9 +7,10 @@ use super::error::SysError;
 use super::event::{self, Event, Woken};
 use super::keeper::Keeper;
 use super::memory::{self, LazySlice, SharedMemory};
-use super::outcome::Outcome;
+use super::outcome::{Clears, Outcome};
 use super::pagemap::{PageFilter, Pagemap};
 use super::platform::descriptor::Descriptor;
+use super::private::{NewRegion, PrivateMemory};
 use super::route::{DescriptorRoute, OpenError};
 use super::serve::{RegisterError, Serve};
 use super::sigbus::{self, Registration};
@@ -32,11 +33,13 @@ type LookAt = fn(&mut AccessedBits, &mut [u16], &dyn Fn(u64) -> bool) -> Result<
 type Scan = fn(&Pagemap, u64, u64, PageFilter, &mut dyn FnMut(u64, u64)) -> Done;
 type Register = fn(Range<usize>, Arc<dyn Serve>) -> Result<Registration, RegisterError>;
 type OnRange = fn(&SharedMemory, PageRange) -> Done;
+type OnPrivate = fn(&PrivateMemory, PageRange) -> Done;
+type Move = fn(&Uffd, u64, u64, usize, bool) -> Result<Outcome, SysError>;
 type OnPages = fn(&Uffd, u64, usize) -> Result<Outcome, SysError>;
 type Protect = fn(&Uffd, u64, usize, bool) -> Result<Outcome, SysError>;
 
 const _: () = {
-    let _: fn(Range<usize>) -> Result<AccessedBits, SysError> = AccessedBits::open;
+    let _: fn(Range<usize>, Clears) -> Result<AccessedBits, SysError> = AccessedBits::open;
     let _: LookAt = AccessedBits::look;
     let _: fn(&AccessedBits) -> TouchCosts = AccessedBits::costs;
 
@@ -77,6 +80,19 @@ const _: () = {
     let _: OnRange = SharedMemory::map_inaccessible;
     let _: OnRange = SharedMemory::restore_view;
     let _: fn(&SharedMemory) -> Result<u64, SysError> = SharedMemory::allocated_bytes;
+    let _: fn(usize) -> Result<PrivateMemory, SysError> = PrivateMemory::new;
+    let _: fn(&PrivateMemory) -> *mut u8 = PrivateMemory::base;
+    let _: fn(&PrivateMemory) -> usize = PrivateMemory::len;
+    let _: fn(&PrivateMemory) -> (u64, usize) = PrivateMemory::staging;
+    let _: fn(&PrivateMemory) -> Option<NewRegion<'_>> = PrivateMemory::new_region;
+    let _: fn(&NewRegion<'static>) -> u64 = NewRegion::address;
+    let _: fn(&PrivateMemory, PageRange) -> u64 = PrivateMemory::staged_address;
+    let _: fn(&PrivateMemory, PageRange, &mut [u8]) = PrivateMemory::copy_staged;
+    let _: OnPrivate = PrivateMemory::discard_staged;
+    let _: OnPrivate = PrivateMemory::discard;
+    let _: OnPrivate = PrivateMemory::map_inaccessible;
+    let _: OnPrivate = PrivateMemory::restore_view;
+    let _: fn(&PrivateMemory, PageRange, bool) -> Done = PrivateMemory::set_apart;
     let _: fn() -> usize = memory::system_page_size;
     let _: fn(usize) -> Result<LazySlice<AtomicU64>, SysError> = LazySlice::new;
     let _: fn(&LazySlice<AtomicU64>) -> Done = LazySlice::keep_private;
@@ -110,6 +126,7 @@ const _: () = {
     let _: fn(&Uffd, u64, usize) -> Done = Uffd::unregister;
     let _: fn(&Uffd, u64, usize) -> Done = Uffd::wake;
     let _: fn(&Uffd, u64, &[u8], bool) -> Result<Outcome, SysError> = Uffd::copy;
+    let _: Move = Uffd::move_pages;
     let _: OnPages = Uffd::zeropage;
     let _: OnPages = Uffd::poison;
     let _: Protect = Uffd::write_protect;

@@ -40,6 +40,16 @@ impl SysError {
         Self::new(call, libc::ENOMEM)
     }
 
+    /// The error of a page that the kernel or another thread uses at the moment.
+    pub(crate) const fn busy(call: &'static str) -> Self {
+        Self::new(call, libc::EBUSY)
+    }
+
+    /// The error of a tracker that does not work on a kind of memory.
+    pub(crate) const fn unsuited(call: &'static str) -> Self {
+        Self::new(call, libc::EINVAL)
+    }
+
     /// The error of a file that would be larger than allowed.
     pub(crate) const fn file_too_large(call: &'static str) -> Self {
         Self::new(call, libc::EFBIG)
@@ -63,6 +73,11 @@ impl SysError {
     /// Whether the call asked for more address space than the process may have.
     pub(crate) fn is_lack_of_address_space(&self) -> bool {
         self.errno == libc::ENOMEM && self.call.starts_with("mmap(")
+    }
+
+    /// Whether the kernel had no memory.
+    pub(crate) fn is_lack_of_memory(&self) -> bool {
+        self.errno == libc::ENOMEM
     }
 
     /// The call, with its object where the name alone says too little, such as `ioctl(UFFDIO_API)`.

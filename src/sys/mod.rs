@@ -26,6 +26,6 @@ pub(crate) mod unload;
 
 pub use error::SysError;
 pub(crate) use platform::{
-    accessed, cpu, event, futex, keeper, memory, pagemap, sigbus, signals, thread, uffd,
+    accessed, cpu, event, futex, keeper, memory, pagemap, private, sigbus, signals, thread, uffd,
 };
 pub use probe::{Capability, CapabilityStatus, DescriptorRoute, Probe, probe};

@@ -17,6 +17,17 @@ pub(crate) enum Outcome {
     Gone,
     /// The kernel had no memory for the page.
     NoMemory,
+    /// The page cannot be moved now: it is pinned for a device, or shared with another process.
+    Busy,
+}
+
+/// The mappings of the process whose accessed bits a look clears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Clears {
+    /// Those of files, a memfd for one.
+    Files,
+    /// All, the anonymous ones of the program too.
+    All,
 }
 
 /// What the counts of a look at accessed bits are worth.
@@ -60,6 +71,7 @@ pub(super) fn outcome(done: Result<(), SysError>, count: i64) -> Result<Outcome,
         (libc::EEXIST, _) => Ok(Outcome::Exists),
         (libc::ENOENT | libc::ESRCH, _) => Ok(Outcome::Gone),
         (libc::ENOMEM, _) => Ok(Outcome::NoMemory),
+        (libc::EBUSY, _) => Ok(Outcome::Busy),
         _ => Err(error),
     }
 }
@@ -82,6 +94,7 @@ mod tests {
         assert_eq!(outcome(failed(libc::ENOENT), -2), Ok(Outcome::Gone));
         assert_eq!(outcome(failed(libc::ESRCH), -3), Ok(Outcome::Gone));
         assert_eq!(outcome(failed(libc::ENOMEM), -12), Ok(Outcome::NoMemory));
+        assert_eq!(outcome(failed(libc::EBUSY), -16), Ok(Outcome::Busy));
         assert_eq!(outcome(failed(libc::EINVAL), 0).unwrap_err().errno(), libc::EINVAL);
     }
 }

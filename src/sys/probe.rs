@@ -5,6 +5,7 @@ use super::accessed::AccessedBits;
 use super::backing::PlainMemory;
 use super::dumpable::is_dumpable;
 use super::keeper::Keeper;
+use super::outcome::Clears;
 use super::pagemap::Pagemap;
 use super::route::{self, OpenError};
 use super::uapi::*;
@@ -42,7 +43,7 @@ pub fn probe() -> Probe {
         dumpable: is_dumpable(),
         lock: try_lock(),
         own_table: Keeper::start(&[]).is_ok_and(|keeper| keeper.has_own_table()),
-        accessed_bits: AccessedBits::open(0..0).map(drop),
+        accessed_bits: AccessedBits::open(0..0, Clears::Files).map(drop),
     }
 }
 
@@ -95,6 +96,18 @@ impl Probe {
         self.lacking_for_rwp().is_none()
     }
 
+    /// Whether private memory with read-write protection works here.
+    #[must_use]
+    pub fn can_rwp_private(&self) -> bool {
+        self.lacking_for_private_rwp().is_none()
+    }
+
+    /// Whether private memory with the tracker by accessed bits works here.
+    #[must_use]
+    pub fn can_accessed_private(&self) -> bool {
+        self.lacking_for_private_accessed().is_none()
+    }
+
     pub(crate) fn features(&self) -> u64 {
         self.features
     }
@@ -121,6 +134,28 @@ impl Probe {
         .err()
     }
 
+    /// The first capability that the read-write-protection tracker needs on private memory and that is missing.
+    pub(crate) fn lacking_for_private_rwp(&self) -> Option<Capability> {
+        self.lacking_for_private()
+            .or_else(|| self.requires(&[Self::read_write_protect, Self::accessed]).err())
+    }
+
+    /// The first capability that the tracker by accessed bits needs on private memory and that is missing.
+    pub(crate) fn lacking_for_private_accessed(&self) -> Option<Capability> {
+        self.lacking_for_private().or_else(|| self.requires(&[Self::accessed_bits]).err())
+    }
+
+    fn lacking_for_private(&self) -> Option<Capability> {
+        let needed = [
+            Self::descriptor,
+            Self::move_pages,
+            Self::move_of_pinned_pages,
+            Self::poison,
+            Self::pagemap_scan,
+        ];
+        self.requires(&needed).err()
+    }
+
     fn requires(&self, needed: &[fn(&Self) -> Capability]) -> Result<(), Capability> {
         match needed.iter().map(|ask| ask(self)).find(|c| !c.is_present()) {
             Some(missing) => Err(missing),
@@ -139,6 +174,7 @@ impl Probe {
             self.read_write_protect(),
             self.poison(),
             self.move_pages(),
+            self.move_of_pinned_pages(),
             self.pagemap(),
             self.pagemap_scan(),
             self.accessed(),
@@ -216,8 +252,22 @@ impl Probe {
     }
 
     fn move_pages(&self) -> Capability {
-        let first = "Linux 6.8 or later; not needed by the shared backing";
+        let first = "Linux 6.8 or later; only private memory needs it";
         self.feature("UFFDIO_MOVE", UFFD_FEATURE_MOVE, first)
+    }
+
+    /// Whether a move of a page ends if a device has pinned the huge page in which it lies.
+    ///
+    /// Before Linux 6.18 the call tries again for ever (seen on 6.12): it has to split the huge page, and cannot
+    /// (`move_pages`, `split_folio`). A test of it would never end, so the release decides.
+    fn move_of_pinned_pages(&self) -> Capability {
+        let status = if release(&self.kernel) >= (6, 18) {
+            CapabilityStatus::Present { how: format!("Linux {}", self.kernel) }
+        } else {
+            let reason = format!("Linux {} never ends to move a pinned huge page", self.kernel);
+            CapabilityStatus::missing(reason, "Linux 6.18 or later; only private memory needs it")
+        };
+        Capability { name: "UFFDIO_MOVE of pinned pages", status }
     }
 
     /// Why `/proc/self/pagemap` cannot be opened, with the remedy.
@@ -378,6 +428,15 @@ impl CapabilityStatus {
     }
 }
 
+/// The first two numbers of a release, as in `uname -r`; `(0, 0)` if it does not begin with them.
+fn release(text: &str) -> (u32, u32) {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (0, 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +453,33 @@ mod tests {
             own_table: false,
             accessed_bits: Ok(()),
         }
+    }
+
+    #[test]
+    fn a_release_begins_with_two_numbers() {
+        assert_eq!(release("6.18.44-fc-v657"), (6, 18));
+        assert_eq!(release("7.3.4+deb13-cloud-amd64"), (7, 3));
+        for odd in ["", "6", "six.four", "6..4", ".6.4", "99999999999.1"] {
+            assert_eq!(release(odd), (0, 0), "{odd}");
+        }
+    }
+
+    #[test]
+    fn private_memory_needs_a_kernel_that_moves_pinned_pages() {
+        let of = |kernel: &str| Probe {
+            kernel: kernel.to_owned(),
+            descriptor: Ok(DescriptorRoute::Device),
+            features: u64::MAX,
+            pagemap: Ok((true, true)),
+            ..denied()
+        };
+        assert!(of("6.18.0").can_accessed_private() && of("7.3.4").can_rwp_private());
+        let old = of("6.17.9");
+        assert!(!old.can_rwp_private());
+        let lacking = old.lacking_for_private_accessed().unwrap();
+        assert_eq!(lacking.name(), "UFFDIO_MOVE of pinned pages");
+        let old_rwp = Probe { features: !UFFD_FEATURE_RWP, ..of("7.3.4") };
+        assert!(old_rwp.can_accessed_private() && !old_rwp.can_rwp_private());
     }
 
     #[test]

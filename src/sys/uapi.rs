@@ -44,6 +44,7 @@ pub(crate) const UFFDIO_UNREGISTER: u32 = ior::<UffdioRange>(UFFDIO, 0x01);
 pub(crate) const UFFDIO_WAKE: u32 = ior::<UffdioRange>(UFFDIO, 0x02);
 pub(crate) const UFFDIO_COPY: u32 = iowr::<UffdioCopy>(UFFDIO, 0x03);
 pub(crate) const UFFDIO_ZEROPAGE: u32 = iowr::<UffdioZeropage>(UFFDIO, 0x04);
+pub(crate) const UFFDIO_MOVE: u32 = iowr::<UffdioMove>(UFFDIO, 0x05);
 pub(crate) const UFFDIO_WRITEPROTECT: u32 = iowr::<UffdioProtect>(UFFDIO, 0x06);
 pub(crate) const UFFDIO_POISON: u32 = iowr::<UffdioPoison>(UFFDIO, 0x08);
 pub(crate) const UFFDIO_RWPROTECT: u32 = iowr::<UffdioProtect>(UFFDIO, 0x09);
@@ -58,6 +59,11 @@ pub(crate) const UFFDIO_REGISTER_MODE_RWP: u64 = 1 << 3;
 pub(crate) const UFFDIO_PROTECT_MODE_SET: u64 = 1 << 0;
 
 pub(crate) const UFFDIO_COPY_MODE_DONTWAKE: u64 = 1 << 0;
+
+pub(crate) const UFFDIO_MOVE_MODE_DONTWAKE: u64 = 1 << 0;
+
+/// `include/uapi/asm-generic/mman-common.h`, Linux 6.1. The bindings for musl do not have it.
+pub(crate) const MADV_COLLAPSE: i32 = 25;
 
 pub(crate) const UFFD_FEATURE_PAGEFAULT_FLAG_WP: u64 = 1 << 0;
 pub(crate) const UFFD_FEATURE_MISSING_SHMEM: u64 = 1 << 5;
@@ -113,6 +119,17 @@ pub(crate) struct UffdioZeropage {
     pub(crate) zeropage: i64,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct UffdioMove {
+    pub(crate) dst: u64,
+    pub(crate) src: u64,
+    pub(crate) len: u64,
+    pub(crate) mode: u64,
+    /// Bytes moved, or a negative error number.
+    pub(crate) moved: i64,
+}
+
 /// `uffdio_writeprotect` and `uffdio_rwprotect`, which have the same layout.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -154,6 +171,7 @@ pub(crate) struct UffdMsg {
 pub(crate) const PAGEMAP_SCAN: u32 = iowr::<PmScanArg>(b'f', 16);
 
 pub(crate) const PAGE_IS_PRESENT: u64 = 1 << 3;
+pub(crate) const PAGE_IS_SWAPPED: u64 = 1 << 4;
 pub(crate) const PAGE_IS_ACCESSED: u64 = 1 << 9;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -193,6 +211,8 @@ const _: () = {
     assert!(offset_of!(UffdioCopy, copy) == 32);
     assert!(size_of::<UffdioZeropage>() == 32);
     assert!(offset_of!(UffdioZeropage, zeropage) == 24);
+    assert!(size_of::<UffdioMove>() == 40);
+    assert!(offset_of!(UffdioMove, moved) == 32);
     assert!(size_of::<UffdioProtect>() == 24);
     assert!(offset_of!(UffdioProtect, mode) == 16);
     assert!(size_of::<UffdioPoison>() == 32);
@@ -226,10 +246,12 @@ mod tests {
         assert_eq!(UFFDIO_ZEROPAGE, raw_ioctl::UFFDIO_ZEROPAGE);
         assert_eq!(UFFDIO_WRITEPROTECT, raw_ioctl::UFFDIO_WRITEPROTECT);
         assert_eq!(UFFDIO_POISON, 0xC020_AA08);
+        assert_eq!(UFFDIO_MOVE, 0xC028_AA05);
         assert_eq!(PAGEMAP_SCAN, 0xC060_6610);
         assert_eq!(size_of::<PmScanArg>(), size_of::<raw::pm_scan_arg>());
         assert_eq!(size_of::<PageRegion>(), size_of::<raw::page_region>());
         assert_eq!(PAGE_IS_PRESENT, u64::from(raw::PAGE_IS_PRESENT));
+        assert_eq!(PAGE_IS_SWAPPED, u64::from(raw::PAGE_IS_SWAPPED));
     }
 
     /// Numbers that no published binding has yet, compared with the header of Linux 7.3.

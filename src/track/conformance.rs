@@ -5,7 +5,7 @@
 use super::*;
 use crate::common;
 use crate::prim::{PAGE_SIZE, PageIndex};
-use crate::sys::backing::{Backing, Content, FaultDelivery};
+use crate::sys::backing::{Backing, Content, FaultDelivery, MemoryKind, SharedBacking};
 use crate::sys::event::{self, Event, Woken};
 use crate::sys::uapi::UffdMsg;
 use parking_lot::Mutex;
@@ -36,10 +36,11 @@ impl Fixture {
         let counters = Arc::default();
         let delivery = FaultDelivery::Messages(1);
         let bytes = PAGES * PAGE_SIZE;
-        let backing = Backing::open(bytes, kind.abilities(), delivery, counters).unwrap();
-        let shared = backing.shared();
+        let backing =
+            Backing::open(bytes, kind.abilities(MemoryKind::Shared), delivery, counters).unwrap();
+        let shared = backing.shared().unwrap();
         assert_eq!(shared.fill(ALL, Content::Zeros), (PAGES, None));
-        let (watch, isolation) = kind.start(&shared).unwrap();
+        let (watch, isolation) = kind.start(&backing).unwrap();
         let protection = isolation.protection();
         let (messages, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(Event::new().unwrap()));
         let evicting = Arc::new(Mutex::new(()));
@@ -314,7 +315,7 @@ fn release_of_dropped_pages_leaves_ordinary_missing_pages() {
         it.shared.discard(range).unwrap();
         it.protection.thaw(ALL).unwrap();
         it.protection.release(range).unwrap();
-        assert_eq!(it.shared.memory_bytes().unwrap(), ((PAGES - 4) * PAGE_SIZE) as u64);
+        assert_eq!(it.shared.memory_bytes(ALL).unwrap(), ((PAGES - 4) * PAGE_SIZE) as u64);
         let bytes = vec![5; range.bytes()];
         assert_eq!(it.shared.fill(range, Content::Bytes(&bytes)), (4, None));
         it.write(1, 6);

@@ -1,6 +1,7 @@
 //! How the evictor makes sure that the copy of a page is good before it drops the page.
 
-use crate::prim::PageRange;
+use super::moving::Moving;
+use crate::prim::{PageIndex, PageRange};
 use crate::sys::backing::SharedBacking;
 use crate::sys::{SysError, event};
 use std::fmt;
@@ -13,13 +14,20 @@ use std::sync::Arc;
 /// 3. It [commits](Self::commit) the runs. A page stays if its bytes may have changed since the copy.
 /// 4. It [cancels](Self::cancel) every detached run. From then on the program can touch the pages that stay.
 ///
-/// The pages stay in place meanwhile: a [`Protection`] stops or notices the touches that could make a copy
-/// stale. Only one thread detaches and commits.
+/// Only one thread detaches and commits.
 #[derive(Debug)]
-pub(crate) struct Isolation {
-    shared: SharedBacking,
-    protection: Arc<dyn Protection>,
+pub(crate) struct Isolation(Method);
+
+#[derive(Debug)]
+enum Method {
+    /// The pages stay in place: a protection stops or notices the touches that could make a copy stale.
+    InPlace { shared: SharedBacking, protection: Arc<dyn Protection> },
+    /// The pages are moved away.
+    Moved(Moving),
 }
+
+/// How far a run was detached: its first pages, and the error that stopped it.
+pub(crate) type DetachedPages = (usize, Option<SysError>);
 
 /// A batch whose detached pages are being committed.
 pub(crate) trait Detached {
@@ -34,20 +42,43 @@ pub(crate) trait Detached {
 }
 
 impl Isolation {
-    pub(crate) fn new(shared: SharedBacking, protection: Arc<dyn Protection>) -> Self {
-        Self { shared, protection }
+    pub(crate) fn in_place(shared: SharedBacking, protection: Arc<dyn Protection>) -> Self {
+        Self(Method::InPlace { shared, protection })
     }
 
-    /// Detaches `run`, pages that are claimed and in memory, and copies their bytes to `bytes`. On an error
-    /// the run is as it was.
-    pub(crate) fn detach(&self, run: PageRange, bytes: &mut [u8]) -> Result<(), SysError> {
-        self.protection.hold(run)?;
-        let read = self.shared.read(run, bytes);
-        if read.is_err() {
-            // The caller gets the error of the read.
-            let _ = self.protection.release(run);
+    pub(crate) fn moved(moving: Moving) -> Self {
+        Self(Method::Moved(moving))
+    }
+
+    /// Whether the evictor moves pages away.
+    pub(crate) fn is_moved(&self) -> bool {
+        matches!(self.0, Method::Moved(_))
+    }
+
+    /// Detaches the first pages of `run`, which are claimed and in memory, and copies their bytes to `bytes`. A page
+    /// that it could not detach is as it was. A protection detaches all of them or none. A page is moved away only if
+    /// it is still claimed, as `is_claimed` says.
+    pub(crate) fn detach(
+        &self,
+        run: PageRange,
+        bytes: &mut [u8],
+        is_claimed: &dyn Fn(PageIndex) -> bool,
+    ) -> DetachedPages {
+        let (shared, protection) = match &self.0 {
+            Method::InPlace { shared, protection } => (shared, protection),
+            Method::Moved(moving) => return moving.detach(run, bytes, is_claimed),
+        };
+        if let Err(error) = protection.hold(run) {
+            return (0, Some(error));
         }
-        read
+        match shared.read(run, bytes) {
+            Ok(()) => (run.pages(), None),
+            Err(error) => {
+                // The caller gets the error of the read.
+                let _ = protection.release(run);
+                (0, Some(error))
+            }
+        }
     }
 
     /// Has `batch` drop those pages of the detached `runs` that are intact. The runs lie in one region. On an
@@ -57,32 +88,66 @@ impl Isolation {
         runs: &[PageRange],
         batch: &mut impl Detached,
     ) -> Result<(), SysError> {
+        let (shared, protection) = match &self.0 {
+            Method::InPlace { shared, protection } => (shared, protection),
+            Method::Moved(moving) => {
+                runs.iter().for_each(|run| batch.intact(*run));
+                batch.drop_intact(&|run| moving.drop_away(run));
+                return Ok(());
+            }
+        };
         let Some(first) = runs.first() else { return Ok(()) };
         let within = first.start.only();
-        self.protection.freeze(within)?;
+        protection.freeze(within)?;
         for &run in runs {
             let mut visit = |intact: PageRange| batch.intact(intact.intersection(run));
-            if let Err(error) = self.protection.intact(run, &mut visit) {
+            if let Err(error) = protection.intact(run, &mut visit) {
                 batch.refused(run, error);
             }
         }
-        batch.drop_intact(&|run| self.shared.discard_locked(run));
-        if let Err(e) = self.protection.thaw(within) {
+        batch.drop_intact(&|run| shared.discard_locked(run));
+        if let Err(e) = protection.thaw(within) {
             // Every touch of an armed page would wait for a handler thread from here on.
             event::abort_process("cannot let touches through again", &e);
         }
         Ok(())
     }
 
+    /// Brings a detached page back that stays, before the evictor gives up its claim. From then on other threads
+    /// may own the page. A page that stays in place needs nothing.
+    pub(crate) fn give_back(&self, page: PageIndex) {
+        if let Method::Moved(moving) = &self.0 {
+            moving.bring_back(page);
+        }
+    }
+
     /// Ends the detachment of `run`, whether its pages were dropped or stay.
     pub(crate) fn cancel(&self, run: PageRange) -> Result<(), SysError> {
-        self.protection.release(run)
+        match &self.0 {
+            Method::InPlace { protection, .. } => protection.release(run),
+            Method::Moved(moving) => {
+                run.iter().for_each(|page| _ = moving.bring_back(page));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes arming back: gives access to those pages of `range` that are armed, and wakes their waiters. The caller
+    /// need not own them.
+    pub(crate) fn lift(&self, range: PageRange) -> Result<(), SysError> {
+        match &self.0 {
+            Method::InPlace { protection, .. } => protection.lift(range),
+            Method::Moved(moving) => moving.lift(range),
+        }
     }
 
     /// Gives access to the pages of `range` and wakes their waiters. The fault path calls this at any time, for
     /// pages that it owns.
     pub(crate) fn admit(&self, range: PageRange) -> Result<(), SysError> {
-        self.protection.lift(range)
+        match &self.0 {
+            Method::InPlace { protection, .. } => protection.lift(range),
+            Method::Moved(moving) => moving.admit(range),
+        }
     }
 }
 
@@ -90,7 +155,10 @@ impl Isolation {
 #[cfg(not(thermocline_sim))]
 impl Isolation {
     pub(crate) fn protection(&self) -> Arc<dyn Protection> {
-        Arc::clone(&self.protection)
+        match &self.0 {
+            Method::InPlace { protection, .. } => Arc::clone(protection),
+            Method::Moved(_) => panic!("moved pages have no protection"),
+        }
     }
 }
 

@@ -5,19 +5,22 @@
 //! and of protection: `rwp` uses the kernel's read-write protection (Linux 7.3), `zap` empties the page table
 //! and reads it later (Linux 5.19).
 
+mod accessed;
 mod isolation;
+mod moving;
 mod parts;
 mod references;
 mod rwp;
 mod zap;
 
-pub(crate) use isolation::{Detached, Isolation, Protection};
+pub(crate) use isolation::{Detached, DetachedPages, Isolation, Protection};
 pub(crate) use parts::Core;
 pub(crate) use references::References;
 
 use crate::prim::PageRange;
-use crate::sys::backing::{Abilities, SharedBacking};
+use crate::sys::backing::{Abilities, Backing, MemoryKind};
 use crate::sys::{SysError, uapi};
+use moving::Moving;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,8 +32,11 @@ pub enum Tracker {
     /// by itself.
     Rwp,
     /// Emptying the page table and scanning later for mapped pages, Linux 5.19 and later. A touch of an armed
-    /// page is a minor fault.
+    /// page is a minor fault. Works on shared memory.
     Zap,
+    /// The processor's accessed bits alone, region by region. Works on private memory, and costs the program no
+    /// faults. All pages of a region have the same age.
+    Accessed,
 }
 
 impl fmt::Display for Tracker {
@@ -38,14 +44,15 @@ impl fmt::Display for Tracker {
         f.write_str(match self {
             Self::Rwp => "rwp",
             Self::Zap => "zap",
+            Self::Accessed => "accessed",
         })
     }
 }
 
 impl Tracker {
-    /// What the backing of an arena with this tracker must be able to do.
-    pub(crate) const fn abilities(self) -> Abilities {
-        let (features, mode) = match self {
+    /// What the backing of an arena with this tracker and this kind of memory must be able to do.
+    pub(crate) const fn abilities(self, memory: MemoryKind) -> Abilities {
+        let (tracking, mode) = match self {
             Self::Rwp => (
                 uapi::UFFD_FEATURE_RWP | uapi::UFFD_FEATURE_RWP_ASYNC,
                 uapi::UFFDIO_REGISTER_MODE_RWP,
@@ -54,28 +61,57 @@ impl Tracker {
                 uapi::UFFD_FEATURE_PAGEFAULT_FLAG_WP | uapi::UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
                 uapi::UFFDIO_REGISTER_MODE_WP,
             ),
+            Self::Accessed => (0, 0),
+        };
+        let kind = match memory {
+            MemoryKind::Shared => uapi::UFFD_FEATURE_MISSING_SHMEM,
+            MemoryKind::Private => uapi::UFFD_FEATURE_MOVE,
         };
         Abilities {
-            features: uapi::UFFD_FEATURE_MISSING_SHMEM | features,
+            memory,
+            features: kind | tracking,
             mode: uapi::UFFDIO_REGISTER_MODE_MISSING | mode,
         }
     }
 
-    /// Starts the tracker on shared memory that has its [abilities](Self::abilities).
+    /// Starts the tracker on a backing that has its [abilities](Self::abilities).
     pub(crate) fn start(
         self,
-        shared: &SharedBacking,
+        backing: &Arc<Backing>,
     ) -> Result<(Arc<dyn Watch>, Isolation), SysError> {
+        if let Some(private) = backing.private() {
+            let watch: Arc<dyn Watch> = match self {
+                Self::Rwp => Arc::new(rwp::PrivateRwp::new(private.clone())?),
+                Self::Accessed => Arc::new(accessed::Accessed),
+                Self::Zap => return Err(SysError::unsuited("the zap tracker on private memory")),
+            };
+            let moving = Moving::new(private, self == Self::Rwp);
+            return Ok((watch, Isolation::moved(moving)));
+        }
+        let Some(shared) = backing.shared() else { unreachable!("there are two kinds of memory") };
         Ok(match self {
             Self::Rwp => {
                 let rwp = Arc::new(rwp::Rwp::new(shared.clone())?);
-                (Arc::clone(&rwp) as _, Isolation::new(shared.clone(), rwp))
+                (Arc::clone(&rwp) as _, Isolation::in_place(shared, rwp))
             }
             Self::Zap => {
                 let zap = Arc::new(zap::Zap::new(shared.clone()));
-                (Arc::clone(&zap) as _, Isolation::new(shared.clone(), zap))
+                (Arc::clone(&zap) as _, Isolation::in_place(shared, zap))
+            }
+            Self::Accessed => {
+                return Err(SysError::unsuited("the accessed-bits tracker on shared memory"));
             }
         })
+    }
+
+    /// Whether an arena with this tracker may have this kind of memory.
+    pub(crate) const fn works_on(self, memory: MemoryKind) -> bool {
+        matches!(
+            (self, memory),
+            (Self::Rwp, _)
+                | (Self::Zap, MemoryKind::Shared)
+                | (Self::Accessed, MemoryKind::Private)
+        )
     }
 }
 
@@ -86,6 +122,11 @@ impl Tracker {
 pub(crate) trait Watch: Send + Sync + fmt::Debug {
     /// The tracker that this watch belongs to.
     fn tracker(&self) -> Tracker;
+
+    /// Whether it notices touches page by page.
+    fn sees_pages(&self) -> bool {
+        true
+    }
 
     /// Arms the pages of `range` that are in memory. A touch during the call counts as before or as after it.
     fn arm(&self, range: PageRange) -> Result<(), SysError>;

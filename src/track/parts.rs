@@ -4,7 +4,7 @@ use super::{Isolation, Tracker, Watch};
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys::SysError;
-use crate::sys::backing::{Backing, FaultDelivery};
+use crate::sys::backing::{Backing, FaultDelivery, MemoryKind};
 use crate::table::PageTable;
 use std::sync::Arc;
 
@@ -25,18 +25,19 @@ impl Core {
     /// Asks the kernel for `features`, a mask of `UFFD_FEATURE_*`, besides those that the tracker needs.
     pub(crate) fn new(
         bytes: usize,
+        memory: MemoryKind,
         tracker: Tracker,
         features: u64,
         delivery: FaultDelivery,
         store_limit: usize,
     ) -> Result<Self, SysError> {
         let counters = Arc::new(Counters::default());
-        let mut abilities = tracker.abilities();
+        let mut abilities = tracker.abilities(memory);
         abilities.features |= features;
         let backing = Backing::open(bytes, abilities, delivery, Arc::clone(&counters))?;
         let table = PageTable::new(backing.all().pages())?;
         let store = Store::new(store_limit)?;
-        let (watch, isolation) = tracker.start(&backing.shared())?;
+        let (watch, isolation) = tracker.start(&backing)?;
         Ok(Self { backing, table, store, watch, isolation, counters })
     }
 }

@@ -11,6 +11,8 @@ use super::Core;
 use crate::prim::{PageRange, REGION_PAGES};
 use crate::sys::SysError;
 use crate::sys::accessed::{AccessedBits, Look, TouchCosts};
+use crate::sys::backing::MemoryKind;
+use crate::sys::outcome::Clears;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -52,7 +54,11 @@ impl References {
     pub(crate) fn start(core: &Arc<Core>) -> Result<Self, SysError> {
         let addresses = core.backing.addresses();
         // The evictor shares the keeper's descriptors.
-        let bits = core.backing.keeper().call(|| AccessedBits::open(addresses))?;
+        let clears = match core.backing.kind() {
+            MemoryKind::Shared => Clears::Files,
+            MemoryKind::Private => Clears::All,
+        };
+        let bits = core.backing.keeper().call(|| AccessedBits::open(addresses, clears))?;
         Ok(Self {
             core: Arc::clone(core),
             bits,
@@ -102,6 +108,11 @@ impl References {
         self.cleared.get(region).map_or(0, |pages| usize::from(*pages))
     }
 
+    /// Whether the last look found huge pages in a region.
+    pub(crate) fn is_huge(&self, region: usize) -> bool {
+        self.bits.is_huge(region)
+    }
+
     /// The regions that rest.
     pub(crate) fn resting(&self) -> impl Iterator<Item = usize> {
         (0..self.resting.len()).filter(|region| self.resting[*region])
@@ -127,6 +138,17 @@ impl References {
                 return;
             }
         }
+    }
+
+    /// Has the kernel map a region's huge page as small ones. The memory stays a huge page.
+    pub(crate) fn split(&self, region: usize) -> Result<(), SysError> {
+        // A mapping that ends within a huge page cannot be made of it (`vma_adjust_trans_huge`). The two calls make
+        // such a mapping, and join it again.
+        let page = PageRange::new(region * REGION_PAGES + 1, region * REGION_PAGES + 2);
+        let apart = self.units.get(region >> self.unit_shift).is_some_and(|unit| unit.apart);
+        let page = page.intersection(self.core.backing.all());
+        self.set_apart(page, !apart)?;
+        self.set_apart(page, apart)
     }
 
     /// Advises the kernel, and counts a refusal.
@@ -204,7 +226,9 @@ mod tests {
         let _alone = alone();
         for kind in common::trackers(TEST) {
             let bytes = REGIONS * REGION_PAGES * PAGE_SIZE;
-            let core = Core::new(bytes, kind, 0, FaultDelivery::Messages(1), 64 << 20).unwrap();
+            let core =
+                Core::new(bytes, MemoryKind::Shared, kind, 0, FaultDelivery::Messages(1), 64 << 20)
+                    .unwrap();
             let core = Arc::new(core);
             let mut it = match References::start(&core) {
                 Ok(references) => references,

@@ -18,7 +18,7 @@
 use super::{Gaps, Protection, Tracker, Watch};
 use crate::prim::PageRange;
 use crate::sys::SysError;
-use crate::sys::backing::SharedBacking;
+use crate::sys::backing::{PrivateBacking, SharedBacking};
 use crate::sys::pagemap::PageFilter;
 
 #[derive(Debug)]
@@ -50,6 +50,32 @@ impl Rwp {
 }
 
 impl Watch for Rwp {
+    fn tracker(&self) -> Tracker {
+        Tracker::Rwp
+    }
+
+    fn arm(&self, range: PageRange) -> Result<(), SysError> {
+        self.0.rw_protect(range, true)
+    }
+
+    fn touched(&self, range: PageRange, visit: &mut dyn FnMut(PageRange)) -> Result<(), SysError> {
+        self.0.scan(range, PageFilter::Accessed, visit)
+    }
+}
+
+/// The watch of private memory. The evictor moves pages away ([`super::moving`]), so it needs no protection to
+/// evict them: the kernel stays in async mode.
+#[derive(Debug)]
+pub(super) struct PrivateRwp(PrivateBacking);
+
+impl PrivateRwp {
+    pub(super) fn new(private: PrivateBacking) -> Result<Self, SysError> {
+        private.uffds().iter().try_for_each(|uffd| uffd.set_rwp_async(true))?;
+        Ok(Self(private))
+    }
+}
+
+impl Watch for PrivateRwp {
     fn tracker(&self) -> Tracker {
         Tracker::Rwp
     }

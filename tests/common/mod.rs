@@ -20,7 +20,7 @@ use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use thermocline::{Arena, Builder, FaultMode, Lane, Tracker};
+use thermocline::{Arena, Backing, Builder, FaultMode, Lane, Tracker};
 
 /// All lanes, to choose one by its number.
 pub const LANES: [Lane; 3] = [Lane::Default, Lane::Hot, Lane::Cold];
@@ -96,13 +96,13 @@ pub fn trackers(test: &str) -> Vec<Tracker> {
         // The name is not "rwp", because another run tests that tracker.
         skip_part(test, "rwp here", "not with rwp: the environment leaves it out");
     }
-    assert!(!probe.can_zap() || !trackers.is_empty(), "THERMOCLINE_TRACKERS names no tracker");
     trackers
 }
 
-/// A tracker and a fault mode. Tests run with each setup that works here.
+/// A kind of memory, a tracker and a fault mode. Tests run with each setup that works here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
+    pub backing: Backing,
     pub tracker: Tracker,
     pub fault_mode: FaultMode,
 }
@@ -111,8 +111,18 @@ impl Setup {
     /// Parses the output of [`fmt::Display`].
     pub fn parse(text: &str) -> Self {
         let (tracker, mode) = text.split_once('/').unwrap();
+        let (backing, tracker) = match tracker.strip_prefix("private-") {
+            Some(tracker) => (Backing::Private, tracker),
+            None => (Backing::Shared, tracker),
+        };
         Self {
-            tracker: if tracker == "rwp" { Tracker::Rwp } else { Tracker::Zap },
+            backing,
+            tracker: match tracker {
+                "rwp" => Tracker::Rwp,
+                "zap" => Tracker::Zap,
+                "accessed" => Tracker::Accessed,
+                _ => panic!("{text}"),
+            },
             fault_mode: if mode == "inline" { FaultMode::Inline } else { FaultMode::Handler },
         }
     }
@@ -124,8 +134,35 @@ impl Setup {
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.tracker, self.fault_mode)
+        let kind = if self.backing == Backing::Private { "private-" } else { "" };
+        write!(f, "{kind}{}/{}", self.tracker, self.fault_mode)
     }
+}
+
+/// The trackers that work here on private memory, limited to those in the environment:
+/// `THERMOCLINE_TRACKERS=private-rwp`. Reports PARTLY for a missing one.
+pub fn private_trackers(test: &str) -> Vec<Tracker> {
+    let probe = thermocline::probe();
+    let mut trackers = vec![Tracker::Rwp, Tracker::Accessed];
+    trackers.retain(|tracker| {
+        let name = format!("private-{tracker}");
+        let works = match tracker {
+            Tracker::Rwp => probe.can_rwp_private(),
+            _ => probe.can_accessed_private(),
+        };
+        if !works {
+            let reason = format!("not with {name}: this kernel lacks what it needs");
+            skip_part(test, &name, &reason);
+        } else if !is_named("THERMOCLINE_TRACKERS", &name) {
+            skip_part(
+                test,
+                &format!("{name} here"),
+                &format!("not with {name}: the environment leaves it out"),
+            );
+        }
+        works && is_named("THERMOCLINE_TRACKERS", &name)
+    });
+    trackers
 }
 
 /// The trackers that work here, each with both fault modes, limited to those in the environment:
@@ -134,8 +171,12 @@ pub fn setups(test: &str) -> Vec<Setup> {
     let mut modes = vec![FaultMode::Handler, FaultMode::Inline];
     modes.retain(|mode| is_named("THERMOCLINE_FAULT_MODES", mode));
     assert!(!modes.is_empty(), "THERMOCLINE_FAULT_MODES names no fault mode");
-    let setup = |tracker| modes.iter().map(move |&fault_mode| Setup { tracker, fault_mode });
-    trackers(test).into_iter().flat_map(setup).collect()
+    let shared = trackers(test).into_iter().map(|tracker| (Backing::Shared, tracker));
+    let private = private_trackers(test).into_iter().map(|tracker| (Backing::Private, tracker));
+    let setup = |(backing, tracker)| {
+        modes.iter().map(move |&fault_mode| Setup { backing, tracker, fault_mode })
+    };
+    shared.chain(private).flat_map(setup).collect()
 }
 
 /// The setups with inline faults.
@@ -147,6 +188,7 @@ pub fn inline_setups(test: &str) -> Vec<Setup> {
 pub fn quiet(setup: Setup) -> Builder {
     Arena::builder()
         .reserve(1 << 30)
+        .backing(setup.backing)
         .tracker(setup.tracker)
         .fault_mode(setup.fault_mode)
         .scan_interval(Duration::from_secs(3600))

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod dma;
 mod ensure;
 mod pin;
 mod system_calls;

@@ -90,7 +90,10 @@ pub(super) fn forgotten(plain: &Outcome) -> Vec<Case> {
     let switches = switches(plain);
     let on_the_way = |call: &&CallRecord| {
         let goes = matches!(call.phase, "evict" | "cycle");
-        goes && matches!(call.index.call, Call::Punch | Call::Scan | Call::ReadBytes)
+        goes && matches!(
+            call.index.call,
+            Call::Punch | Call::Scan | Call::ReadBytes | Call::MoveOut | Call::DiscardStaged
+        )
     };
     let cases = |call: &CallRecord| {
         let (index, phase, at) = (call.index, call.phase, call.step);

@@ -1,6 +1,7 @@
 //! The programs that the simulation runs.
 
 use crate::fault::FaultMode;
+use crate::sys::backing::MemoryKind;
 use crate::track::Tracker;
 
 /// An operation of a thread of the program. A range is its first page and the page after its last.
@@ -52,6 +53,7 @@ impl Op {
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
+    pub(super) memory: MemoryKind,
     pub(super) tracker: Tracker,
     pub(super) faults: FaultMode,
     pub(super) handlers: usize,
@@ -69,7 +71,7 @@ pub(super) struct Scenario {
 
 impl Scenario {
     pub(super) fn title(&self) -> String {
-        format!("{}, {}, {}", self.name, self.tracker, self.faults)
+        format!("{}, {}, {}, {}", self.name, self.memory, self.tracker, self.faults)
     }
 }
 
@@ -214,16 +216,19 @@ const PROGRAMS: &[Program] = &[
 /// Every program in every kind of arena.
 pub(super) fn scenarios() -> Vec<Scenario> {
     let kinds = [
-        (Tracker::Rwp, FaultMode::Handler, 1),
-        (Tracker::Zap, FaultMode::Handler, 1),
-        (Tracker::Rwp, FaultMode::Inline, 0),
-        (Tracker::Zap, FaultMode::Inline, 0),
+        (MemoryKind::Shared, Tracker::Rwp),
+        (MemoryKind::Shared, Tracker::Zap),
+        (MemoryKind::Private, Tracker::Rwp),
+        (MemoryKind::Private, Tracker::Accessed),
     ];
+    let modes = [(FaultMode::Handler, 1), (FaultMode::Inline, 0)];
+    let arenas = kinds.iter().flat_map(|kind| modes.map(|mode| (*kind, mode)));
     let mut all = Vec::new();
     for &(name, pages, slabs, own_thread, before, main, other_threads) in PROGRAMS {
-        for (tracker, faults, handlers) in kinds {
+        for ((memory, tracker), (faults, handlers)) in arenas.clone() {
             all.push(Scenario {
                 name,
+                memory,
                 tracker,
                 faults,
                 handlers,

@@ -60,6 +60,7 @@ impl World {
     pub(super) fn new(scenario: &Scenario, kernel: Arc<Kernel>) -> Arc<Self> {
         let config = Config {
             reserve: REGION_PAGES * PAGE_SIZE,
+            memory: scenario.memory,
             resident_limit: None,
             memory_limit: None,
             clock: AgeClock::new(Duration::from_secs(1 << 30)),

@@ -91,7 +91,7 @@ fn each(test: &str, run: impl Fn(Fixture, &Scripted)) {
     for kind in common::trackers(test) {
         let bytes = 3 * REGION_PAGES * PAGE_SIZE;
         let delivery = FaultDelivery::Messages(1);
-        let mut core = Core::new(bytes, kind, 0, delivery, 64 << 20).unwrap();
+        let mut core = Core::new(bytes, MemoryKind::Shared, kind, 0, delivery, 64 << 20).unwrap();
         let script = Arc::new(Scripted {
             watch: Arc::clone(&core.watch),
             protection: core.isolation.protection(),
@@ -99,7 +99,8 @@ fn each(test: &str, run: impl Fn(Fixture, &Scripted)) {
             before: Mutex::new(Box::new(|_| Ok(()))),
         });
         core.watch = Arc::clone(&script) as _;
-        core.isolation = Isolation::new(core.backing.shared(), Arc::clone(&script) as _);
+        core.isolation =
+            Isolation::in_place(core.backing.shared().unwrap(), Arc::clone(&script) as _);
         let mut it = Fixture::on(core, false);
         it.scan(1);
         it.scan(4);

@@ -1,8 +1,9 @@
 //! Putting pages in place.
 
 use super::Backing;
-use crate::prim::PageRange;
+use super::memory::Memory;
 use crate::prim::sync::thread;
+use crate::prim::{PAGE_SIZE, PageRange, REGION_PAGES};
 use crate::sys::uffd::{CallTarget, Outcome, Uffd};
 use crate::sys::{SysError, event};
 use std::fmt;
@@ -32,6 +33,12 @@ impl fmt::Display for FillError {
     }
 }
 
+static ZEROS: [u8; 16 * PAGE_SIZE] = [0; 16 * PAGE_SIZE];
+
+pub(super) fn copy_zeros(uffd: &Uffd, start: u64, len: usize) -> Result<Outcome, SysError> {
+    uffd.copy(start, &ZEROS[..len], true)
+}
+
 /// What to put in place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Content<'a> {
@@ -44,6 +51,32 @@ pub(crate) enum Content<'a> {
 }
 
 impl Backing {
+    /// Puts zeros into the first pages of `range`.
+    fn put_zeros(&self, range: PageRange) -> Result<Outcome, SysError> {
+        let Memory::Private(memory) = &self.memory else {
+            return self.for_first_part(range, CallTarget::Pages, Uffd::zeropage);
+        };
+        let of_range = |part: PageRange, outcome| match outcome {
+            Outcome::Done if part != range => Outcome::Partial(part.bytes()),
+            outcome => outcome,
+        };
+        let region = range.first_pages(REGION_PAGES);
+        let is_whole =
+            region.start.0.is_multiple_of(REGION_PAGES) && region.pages() == REGION_PAGES;
+        if is_whole && let Some(new) = memory.new_region() {
+            let move_in = |uffd: &Uffd, to, len| uffd.move_pages(to, new.address(), len, true);
+            let moved = self.for_first_part(region, CallTarget::Pages, move_in);
+            // Otherwise a page is there already, or the kernel refuses to move.
+            if let Ok(Outcome::Done | Outcome::Partial(_)) = moved {
+                return moved.map(|outcome| of_range(region, outcome));
+            }
+        }
+        // UFFDIO_ZEROPAGE would map the kernel's page of zeros, and the first write would be a fault.
+        let some = range.first_pages(ZEROS.len() / PAGE_SIZE);
+        let copied = self.for_first_part(some, CallTarget::Pages, copy_zeros);
+        copied.map(|outcome| of_range(some, outcome))
+    }
+
     /// Puts pages into `range`. The caller must own all of them. Gives the pages that are in place and the
     /// error that stopped it.
     pub(crate) fn fill(
@@ -56,7 +89,7 @@ impl Backing {
         const PAUSES: u32 = 2500;
         let (mut pauses, mut strays) = (0, 0);
         let call = |piece: PageRange| match content {
-            Content::Zeros => self.for_first_part(piece, CallTarget::Pages, Uffd::zeropage),
+            Content::Zeros => self.put_zeros(piece),
             Content::Bytes(bytes) | Content::BytesWithoutWake(bytes) => {
                 debug_assert_eq!(range.bytes(), bytes.len());
                 let bytes = &bytes[piece.start.offset() - range.start.offset()..];

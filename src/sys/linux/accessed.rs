@@ -1,8 +1,9 @@
 //! The processor's accessed bits, by `/proc/self/smaps` and `/proc/self/clear_refs`.
 //!
 //! The processor sets a bit in a page's page-table entry when it uses the entry. The line `Referenced:` of
-//! smaps counts the set bits of each mapping; writing `3` to clear_refs clears them in all mappings of files
-//! (`Documentation/filesystems/proc.rst`). An arena is a memfd, so `3` skips the program's anonymous memory.
+//! smaps counts the set bits of each mapping; writing `3` to clear_refs clears them in all mappings of files, and
+//! writing `1` in all mappings (`Documentation/filesystems/proc.rst`). Shared arenas are memfds, for which `3` is
+//! enough. It skips the program's anonymous memory. A private arena needs `1`.
 //! A look reads the counts, and may then clear the bits. The counts are per region if each region is a mapping
 //! of its own ([`SharedMemory::set_apart`](super::memory::SharedMemory::set_apart)).
 //!
@@ -29,7 +30,7 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::Descriptor;
-use super::smaps::{SmapsParser, add_shares};
+use super::smaps::{Figure, SmapsParser, add_shares};
 use super::touch_meter::TouchMeter;
 use super::view::View;
 use crate::prim::PAGE_SIZE;
@@ -37,6 +38,7 @@ use crate::prim::geometry::REGION_BYTES;
 use crate::prim::units::index;
 use crate::sys::error::SysError;
 use crate::sys::fork::Generation;
+use crate::sys::outcome::Clears;
 use memmap2::{Advice, UncheckedAdvice};
 use std::fs::OpenOptions;
 use std::ops::Range;
@@ -68,6 +70,8 @@ pub(crate) struct AccessedBits {
     clear_refs: Descriptor,
     /// Identifies the arena in the registry.
     id: u64,
+    /// For each region how many of its pages the last look found in huge pages.
+    huge: Vec<u16>,
     buffer: Box<[u8]>,
     /// None if the kernel had no memory for it.
     meter: Option<TouchMeter>,
@@ -75,10 +79,11 @@ pub(crate) struct AccessedBits {
 }
 
 impl AccessedBits {
-    /// Opens the files for the arena at `addresses`, a multiple of 2 MiB long. Regions count from its start.
+    /// Opens the files for the arena at `addresses`, a multiple of 2 MiB long, in mappings whose bits `clears`
+    /// clears. Regions count from the arena's start.
     ///
     /// The calling thread must share the descriptor table of the thread that looks.
-    pub(crate) fn open(addresses: Range<usize>) -> Result<Self, SysError> {
+    pub(crate) fn open(addresses: Range<usize>, clears: Clears) -> Result<Self, SysError> {
         debug_assert!(addresses.len().is_multiple_of(REGION_BYTES));
         let open = |options: &OpenOptions, path, call| {
             let file = options.open(path).map_err(|e| SysError::from_io(call, &e))?;
@@ -92,10 +97,15 @@ impl AccessedBits {
             "open(/proc/self/clear_refs)",
         )?;
         let generation = Generation::current()?;
-        let id = lock(&REGISTRY, "open(/proc/self/smaps)")?.add(addresses, generation);
+        let id = lock(&REGISTRY, "open(/proc/self/smaps)")?.add(addresses, clears, generation);
         let buffer = vec![0; BUFFER].into();
         let (meter, costs) = (TouchMeter::new().ok(), TouchCosts::default());
-        Ok(Self { smaps, clear_refs, id, buffer, meter, costs })
+        Ok(Self { smaps, clear_refs, id, huge: Vec::new(), buffer, meter, costs })
+    }
+
+    /// Whether the last look found huge pages in a region.
+    pub(crate) fn is_huge(&self, region: usize) -> bool {
+        self.huge.get(region).is_some_and(|pages| *pages > 0)
     }
 
     /// What a touch costs the program, as of the last look that cleared the bits.
@@ -105,7 +115,7 @@ impl AccessedBits {
 
     /// Reads how many pages of each region were referenced since the arena's last look that cleared the bits.
     /// `referenced` gets a count (0 to 512) for each region from the arena's first on. The look does not read
-    /// the regions beyond. Clears the accessed bits of all regions if `clears` says so of the counts' sum.
+    /// the regions beyond. Clears the accessed bits of all regions if `clears` says so of the number of set bits.
     ///
     /// Waits up to a second for another arena's look, then fails with EBUSY. Fails with ENODATA if smaps
     /// does not have the arena's mappings with their counts. A look that fails clears nothing.
@@ -124,9 +134,10 @@ impl AccessedBits {
             return Err(SysError::new(READ, libc::ENODATA));
         }
         registry.arenas[arena].give(referenced);
-        let cleared = clears(referenced.iter().map(|count| u64::from(*count)).sum());
+        self.huge.clone_from(&registry.arenas[arena].huge);
+        let cleared = clears(registry.arenas[arena].bits());
         if cleared {
-            self.clear()?;
+            clear_references(self.clear_refs.checked(CLEAR)?, registry.clears())?;
         }
         let look = registry.finish(arena, cleared);
         if cleared && let Some(costs) = self.meter.as_ref().and_then(TouchMeter::measure) {
@@ -140,8 +151,8 @@ impl AccessedBits {
         let mut offset = 0;
         loop {
             let got = read_at(self.smaps.checked(READ)?, &mut self.buffer, offset)?;
-            let mut visit = |mapping, bytes| {
-                registry.count(&mapping, bytes);
+            let mut visit = |mapping: &_, figure, bytes| {
+                registry.count(mapping, figure, bytes);
                 true
             };
             if got == 0 || !parser.feed(&self.buffer[..got], &mut visit) {
@@ -149,10 +160,6 @@ impl AccessedBits {
             }
             offset += got as u64;
         }
-    }
-
-    fn clear(&self) -> Result<(), SysError> {
-        clear_references(self.clear_refs.checked(CLEAR)?)
     }
 }
 
@@ -190,11 +197,15 @@ fn read_at(number: RawFd, buffer: &mut [u8], offset: u64) -> Result<usize, SysEr
     }
 }
 
-/// Clears the accessed bits of the process's mappings of files.
-fn clear_references(number: RawFd) -> Result<(), SysError> {
+/// Clears the accessed bits of these mappings of the process.
+fn clear_references(number: RawFd, clears: Clears) -> Result<(), SysError> {
+    let text = match clears {
+        Clears::Files => b"3",
+        Clears::All => b"1",
+    };
     loop {
         // SAFETY: reads one byte of a static.
-        if unsafe { libc::write(number, b"3".as_ptr().cast(), 1) } == 1 {
+        if unsafe { libc::write(number, text.as_ptr().cast(), 1) } == 1 {
             return Ok(());
         }
         match SysError::last(CLEAR) {
@@ -218,12 +229,15 @@ struct Registry {
 struct Entry {
     id: u64,
     generation: Generation,
+    clears: Clears,
     start: u64,
     /// For each region that the arena's last look asked for: the largest count that a look of another
     /// arena has read and cleared since this arena's last clear.
     pending: Vec<u16>,
     /// The counts of the current look.
     current: Vec<u16>,
+    /// For each region how many of its pages the current look has found in huge pages.
+    huge: Vec<u16>,
     /// The mappings up to this address have been counted in the current look.
     counted_to: u64,
     /// Another arena's look has cleared the bits since this arena's last clear.
@@ -245,11 +259,16 @@ impl Entry {
 
     fn begin(&mut self) {
         self.current.fill(0);
+        self.huge.fill(0);
         self.counted_to = self.start;
     }
 
-    fn count(&mut self, mapping: &Range<u64>, bytes: u64) {
-        add_shares(&mut self.current, self.start, mapping, bytes);
+    fn count(&mut self, mapping: &Range<u64>, figure: Figure, bytes: u64) {
+        let counts = match figure {
+            Figure::Referenced => &mut self.current,
+            Figure::Huge => &mut self.huge,
+        };
+        add_shares(counts, self.start, mapping, bytes);
         // A gap remains, and the arena is not covered.
         if mapping.start <= self.counted_to {
             self.counted_to = self.counted_to.max(mapping.end);
@@ -262,6 +281,7 @@ impl Entry {
         self.interrupted |= regions > self.pending.len() && self.cleared_by_another_arena;
         self.pending.resize(regions, 0);
         self.current.resize(regions, 0);
+        self.huge.resize(regions, 0);
     }
 
     /// Keeps the counts of another arena's look, which has cleared the bits.
@@ -281,6 +301,16 @@ impl Entry {
         }
     }
 
+    /// How many bits are set. A huge page has one.
+    fn bits(&self) -> u64 {
+        let counts = self.pending.iter().zip(&self.current).zip(&self.huge);
+        let of = |((pending, current), huge): ((&u16, &u16), &u16)| {
+            let pages = *pending.max(current);
+            u64::from(pages.saturating_sub(*huge)) + u64::from(pages > 0 && *huge > 0)
+        };
+        counts.map(of).sum()
+    }
+
     /// Ends this arena's look.
     fn finish(&mut self, cleared: bool) -> Look {
         if cleared {
@@ -293,7 +323,7 @@ impl Entry {
 
 impl Registry {
     /// Adds an arena and returns its id.
-    fn add(&mut self, addresses: Range<usize>, generation: Generation) -> u64 {
+    fn add(&mut self, addresses: Range<usize>, clears: Clears, generation: Generation) -> u64 {
         // A forked child has none of its parent's arenas.
         self.arenas.retain(|arena| arena.generation.is_current());
         let is_low = |canary: &Canary| canary.address() < addresses.start;
@@ -309,9 +339,11 @@ impl Registry {
         self.arenas.push(Entry {
             id,
             generation,
+            clears,
             start: addresses.start as u64,
             pending: Vec::new(),
             current: Vec::new(),
+            huge: Vec::new(),
             counted_to: 0,
             cleared_by_another_arena: false,
             interrupted: true,
@@ -336,14 +368,20 @@ impl Registry {
         Some(arena)
     }
 
+    /// The mappings whose bits a look clears: those of all arenas, and the canary.
+    fn clears(&self) -> Clears {
+        self.arenas.iter().map(|arena| arena.clears).max().unwrap_or(Clears::Files)
+    }
+
     /// The end of the mappings that a look reads.
     fn end(&self) -> u64 {
         self.arenas.iter().map(Entry::end).max().unwrap_or(0)
     }
 
-    fn count(&mut self, mapping: &Range<u64>, bytes: u64) {
-        self.arenas.iter_mut().for_each(|arena| arena.count(mapping, bytes));
-        self.canary.iter_mut().for_each(|canary| canary.count(mapping, bytes));
+    fn count(&mut self, mapping: &Range<u64>, figure: Figure, bytes: u64) {
+        self.arenas.iter_mut().for_each(|arena| arena.count(mapping, figure, bytes));
+        let canaries = self.canary.iter_mut().filter(|_| figure == Figure::Referenced);
+        canaries.for_each(|canary| canary.count(mapping, bytes));
     }
 
     /// Ends a look, after the bits have perhaps been cleared.
@@ -447,6 +485,7 @@ pub(crate) mod tests {
     use crate::common::skip;
     use crate::prim::{PageRange, REGION_PAGES};
     use crate::sys::memory::SharedMemory;
+    use crate::sys::private::PrivateMemory;
     use std::fs;
 
     /// For looks that clear the bits.
@@ -470,7 +509,8 @@ pub(crate) mod tests {
             memory.set_apart(pages, !region.is_multiple_of(2)).unwrap();
         }
         let start = memory.base().addr();
-        let looked = AccessedBits::open(start..start + memory.len()).and_then(|mut bits| {
+        let opened = AccessedBits::open(start..start + memory.len(), Clears::Files);
+        let looked = opened.and_then(|mut bits| {
             let first = bits.look(&mut vec![0; regions], &always)?;
             assert_eq!(first, Look::Interrupted, "the first look");
             Ok(bits)
@@ -602,6 +642,46 @@ pub(crate) mod tests {
         assert!(seen >= 95 || !cfg!(target_arch = "x86_64"), "{seen} of 100 looks saw the page");
     }
 
+    /// The bits of anonymous memory are cleared too, beside an arena of shared memory.
+    #[test]
+    fn looks_count_the_references_of_private_memory() {
+        const TEST: &str = "looks_count_the_references_of_private_memory";
+        let _alone = alone();
+        let memory = PrivateMemory::new(4 * REGION_BYTES).unwrap();
+        let region = |n: usize| PageRange::new(n * REGION_PAGES, (n + 1) * REGION_PAGES);
+        memory.set_apart(region(1), true).unwrap();
+        memory.set_apart(region(3), true).unwrap();
+        let start = memory.base().addr();
+        let opened = AccessedBits::open(start..start + memory.len(), Clears::All);
+        let Some((_shared, mut others)) = watched(TEST, 1) else { return };
+        let mut bits = opened.unwrap();
+        let touch = |page: usize| {
+            assert!(page * PAGE_SIZE < memory.len());
+            // SAFETY: within the mapping, which only this test uses.
+            unsafe { memory.base().wrapping_add(page * PAGE_SIZE).write_volatile(1) };
+        };
+        (0..4 * REGION_PAGES).for_each(touch);
+        bits.look(&mut [0; 4], &always).unwrap();
+        let is_used = |counts: &[u16]| counts.iter().map(|&n| n > 0).collect::<Vec<_>>();
+        for used in [1, 2, 0] {
+            let mut last = Vec::new();
+            // A processor may set a bit ahead of an access, but not each time.
+            let found = (0..5).any(|_| {
+                touch(used * REGION_PAGES + 7);
+                let mut counts = [9; 4];
+                others.look(&mut [0], &always).unwrap();
+                bits.look(&mut counts, &always).unwrap();
+                last = is_used(&counts);
+                last == (0..4).map(|region| region == used).collect::<Vec<_>>()
+            });
+            assert!(found, "{used}: {last:?}");
+        }
+        if memory.may_be_huge() && memory.make_huge(region(2)).is_ok() {
+            bits.look(&mut [0; 4], &always).unwrap();
+            assert!(bits.is_huge(2));
+        }
+    }
+
     #[test]
     fn the_look_of_one_arena_keeps_the_references_of_another() {
         let _alone = alone();
@@ -656,7 +736,7 @@ pub(crate) mod tests {
             flush(&one);
             write(&one, REGION_PAGES);
         });
-        clear_references(ones.clear_refs.number()).unwrap();
+        clear_references(ones.clear_refs.number(), Clears::Files).unwrap();
         assert_eq!(ones.look(&mut [0; 2], &always), Ok(Look::Interrupted));
         assert_eq!(others.look(&mut [0; 2], &always), Ok(Look::Interrupted));
         expect(&mut ones, &[0, 0], || flush(&one));

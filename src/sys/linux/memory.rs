@@ -331,7 +331,7 @@ impl SharedMemory {
     }
 }
 
-fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
+pub(super) fn memfd(name: &core::ffi::CStr) -> Result<File, SysError> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Without MFD_NOEXEC_SEAL, Linux 6.3 and later write a warning to their log. Older kernels refuse it.
     for flags in [flags | libc::MFD_NOEXEC_SEAL, flags] {

@@ -9,6 +9,7 @@ pub(crate) mod keeper;
 pub(crate) mod lazy;
 pub(crate) mod memory;
 pub(crate) mod pagemap;
+pub(crate) mod private;
 mod service_stack;
 pub(crate) mod sigbus;
 pub(crate) mod signals;

@@ -10,7 +10,8 @@ use crate::prim::geometry::PAGE_SHIFT;
 use crate::prim::units::index;
 use crate::sys::error::SysError;
 use crate::sys::uapi::{
-    PAGE_IS_ACCESSED, PAGE_IS_PRESENT, PAGEMAP_PRESENT, PAGEMAP_SCAN, PageRegion, PmScanArg,
+    PAGE_IS_ACCESSED, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGEMAP_PRESENT, PAGEMAP_SCAN, PageRegion,
+    PmScanArg,
 };
 use std::fs::File;
 
@@ -19,6 +20,8 @@ use std::fs::File;
 pub(crate) enum PageFilter {
     /// Mapped in the page table.
     Present,
+    /// Mapped in the page table, or swapped out from there.
+    Allocated,
     /// Touched since they were read-write protected, or never protected (Linux 7.3).
     Accessed,
     /// Mapped, read-write protected, and not touched since (Linux 7.3).
@@ -93,10 +96,11 @@ impl Pagemap {
         filter: PageFilter,
         regions: &mut [PageRegion],
     ) -> Result<(usize, u64), SysError> {
-        let (mask, inverted) = match filter {
-            PageFilter::Present => (PAGE_IS_PRESENT, 0),
-            PageFilter::Accessed => (PAGE_IS_ACCESSED, 0),
-            PageFilter::Untouched => (PAGE_IS_PRESENT | PAGE_IS_ACCESSED, PAGE_IS_ACCESSED),
+        let (all, any, inverted) = match filter {
+            PageFilter::Present => (PAGE_IS_PRESENT, 0, 0),
+            PageFilter::Allocated => (0, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, 0),
+            PageFilter::Accessed => (PAGE_IS_ACCESSED, 0, 0),
+            PageFilter::Untouched => (PAGE_IS_PRESENT | PAGE_IS_ACCESSED, 0, PAGE_IS_ACCESSED),
         };
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
@@ -105,7 +109,8 @@ impl Pagemap {
             vec: regions.as_mut_ptr().addr() as u64,
             vec_len: regions.len() as u64,
             category_inverted: inverted,
-            category_mask: mask,
+            category_mask: all,
+            category_anyof_mask: any,
             return_mask: PAGE_IS_PRESENT,
             ..Default::default()
         };

@@ -8,7 +8,19 @@ use core::ops::Range;
 /// take. The rest of a line is a path at most.
 const KEPT: usize = 80;
 
-/// Finds the mappings and their `Referenced:` counts. Skips every other line.
+/// A count that smaps has for each mapping, in the order of its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Figure {
+    /// `Referenced:`, the bytes whose accessed bits are set.
+    Referenced,
+    /// `AnonHugePages:`, the bytes of anonymous memory that huge pages map.
+    Huge,
+}
+
+/// Takes the addresses of a mapping, and one of its counts in bytes. False if the caller needs no more.
+pub(super) type Visit<'a> = dyn FnMut(&Range<u64>, Figure, u64) -> bool + 'a;
+
+/// Finds the mappings and their counts. Skips every other line.
 ///
 /// The format is `fs/proc/task_mmu.c`'s: a line `START-END PERMISSIONS ...` opens a mapping, and lines
 /// `Name:  VALUE` follow. A path cannot fake a line, because the kernel writes its newlines as `\012`.
@@ -20,8 +32,8 @@ pub(super) struct SmapsParser {
     line: [u8; KEPT],
     /// The bytes in `line`.
     kept: usize,
-    /// The mapping whose lines follow, until its count is found.
-    mapping: Option<Range<u64>>,
+    /// The mapping whose lines follow, and its next count, until all are found.
+    mapping: Option<(Range<u64>, Figure)>,
 }
 
 impl SmapsParser {
@@ -30,14 +42,9 @@ impl SmapsParser {
         Self { end, line: [0; KEPT], kept: 0, mapping: None }
     }
 
-    /// Parses the next piece of the text. Calls `visit(addresses, bytes)` for each mapping below the end,
-    /// with its referenced bytes. False if the rest of the text is of no use: a mapping at the end or
-    /// later has begun, or `visit` has returned false.
-    pub(super) fn feed(
-        &mut self,
-        mut text: &[u8],
-        visit: &mut dyn FnMut(Range<u64>, u64) -> bool,
-    ) -> bool {
+    /// Parses the next piece of the text. Calls `visit` for each count of each mapping below the end. False if the
+    /// rest of the text is of no use: a mapping at the end or later has begun, or `visit` has returned false.
+    pub(super) fn feed(&mut self, mut text: &[u8], visit: &mut Visit<'_>) -> bool {
         while let Some(length) = text.iter().position(|&byte| byte == b'\n') {
             self.keep(&text[..length]);
             text = &text[length + 1..];
@@ -57,20 +64,23 @@ impl SmapsParser {
         self.kept += taken;
     }
 
-    fn end_line(&mut self, visit: &mut dyn FnMut(Range<u64>, u64) -> bool) -> bool {
+    fn end_line(&mut self, visit: &mut Visit<'_>) -> bool {
         let line = &self.line[..self.kept];
-        if let Some(count) = line.strip_prefix(b"Referenced:") {
-            return match (kilobytes(count), self.mapping.take()) {
-                (Some(count), Some(mapping)) => visit(mapping, count.saturating_mul(1024)),
-                _ => true,
-            };
-        }
         if let Some(mapping) = header(line) {
             let before = mapping.start < self.end;
-            self.mapping = Some(mapping);
+            self.mapping = Some((mapping, Figure::Referenced));
             return before;
         }
-        true
+        let Some((mapping, figure)) = &self.mapping else { return true };
+        let (name, next): (&[u8], _) = match figure {
+            Figure::Referenced => (b"Referenced:", Some(Figure::Huge)),
+            Figure::Huge => (b"AnonHugePages:", None),
+        };
+        let Some(count) = line.strip_prefix(name) else { return true };
+        let go_on = kilobytes(count)
+            .is_none_or(|count| visit(mapping, *figure, count.saturating_mul(1024)));
+        self.mapping = self.mapping.take().zip(next).map(|((mapping, _), next)| (mapping, next));
+        go_on
     }
 }
 
@@ -165,8 +175,10 @@ Referenced:            4 kB
         let mut found = Vec::new();
         let mut parser = SmapsParser::new(end);
         let go_on = pieces.iter().all(|piece| {
-            parser.feed(piece, &mut |mapping, bytes| {
-                found.push((mapping, bytes));
+            parser.feed(piece, &mut |mapping, figure, bytes| {
+                if figure == Figure::Referenced {
+                    found.push((mapping.clone(), bytes));
+                }
                 true
             })
         });
@@ -204,13 +216,34 @@ Referenced:            4 kB
         let (all, go_on) = parse(u64::MAX, &[text]);
         assert_eq!((all.len(), go_on), (4, true));
         let mut calls = 0;
-        let stopped = !SmapsParser::new(u64::MAX).feed(text, &mut |_, _| {
+        let stopped = !SmapsParser::new(u64::MAX).feed(text, &mut |_, _, _| {
             calls += 1;
             false
         });
         assert!(stopped && calls == 1);
         assert_eq!(parse(u64::MAX, &[]), (vec![], true));
         assert_eq!(parse(u64::MAX, &[b"", b"\n\n"]), (vec![], true));
+    }
+
+    #[test]
+    fn the_huge_pages_of_a_mapping_follow_its_references() {
+        let text = b"1000-3000 rw-p 00000000 00:00 0\nAnonHugePages: 9 kB\nReferenced: 4 kB\nAnonymous: 8 kB\n\
+            AnonHugePages: 2048 kB\nAnonHugePages: 1 kB\nReferenced: 7 kB\n\
+            5000-6000 rw-p 00000000 00:00 0\nReferenced: 8 kB\n\
+            7000-8000 rw-p 00000000 00:00 0\nReferenced: 0 kB\nAnonHugePages: 4096 kB\n";
+        let mut found = Vec::new();
+        let go_on = SmapsParser::new(u64::MAX).feed(text, &mut |mapping, figure, bytes| {
+            found.push((mapping.start, figure, bytes >> 10));
+            true
+        });
+        let expected = [
+            (0x1000, Figure::Referenced, 4),
+            (0x1000, Figure::Huge, 2048),
+            (0x5000, Figure::Referenced, 8),
+            (0x7000, Figure::Referenced, 0),
+            (0x7000, Figure::Huge, 4096),
+        ];
+        assert_eq!((found.as_slice(), go_on), (&expected[..], true));
     }
 
     #[test]
@@ -255,7 +288,7 @@ Referenced:            4 kB
                 prop_oneof![
                     proptest::collection::vec(any::<u8>(), 0..100),
                     "[0-9a-f]{0,18}-[0-9a-f]{0,18} ?rw-p\n".prop_map(String::into_bytes),
-                    "Referenced: {0,9}[0-9]{0,22} kB\n".prop_map(String::into_bytes),
+                    "(Referenced|AnonHugePages): {0,9}[0-9]{0,22} kB\n".prop_map(String::into_bytes),
                 ],
                 0..30,
             ),

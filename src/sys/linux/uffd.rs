@@ -130,6 +130,27 @@ impl Uffd {
         outcome(done, arg.copy)
     }
 
+    /// Moves the pages at `src` to `dst` and wakes the threads that wait for them there (Linux 6.8). The source
+    /// is private memory, which need not be registered; there is no page at the destination. A page that is
+    /// moved keeps its bytes, also if the kernel has swapped it out.
+    pub(crate) fn move_pages(
+        &self,
+        dst: u64,
+        src: u64,
+        len: usize,
+        wake: bool,
+    ) -> Result<Outcome, SysError> {
+        let mode =
+            if wake && !self.has(UFFD_FEATURE_SIGBUS) { 0 } else { UFFDIO_MOVE_MODE_DONTWAKE };
+        let mut arg = UffdioMove { dst, src, len: len as u64, mode, moved: 0 };
+        let done = ioctl(self.fd.number(), UFFDIO_MOVE, &mut arg, "ioctl(UFFDIO_MOVE)");
+        match outcome(done, arg.moved) {
+            // The range lies in several mappings, or the program has locked it or changed its protection.
+            Err(e) if e.errno() == libc::EINVAL => Ok(Outcome::Gone),
+            outcome => outcome,
+        }
+    }
+
     /// Places new pages of zeros at `start` and wakes the waiters.
     pub(crate) fn zeropage(&self, start: u64, len: usize) -> Result<Outcome, SysError> {
         let range = UffdioRange { start, len: len as u64 };

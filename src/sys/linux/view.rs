@@ -1,9 +1,10 @@
-//! A shared mapping at a chosen address.
+//! A mapping at a chosen address.
 
 #![allow(unsafe_code)]
 
 use crate::prim::geometry::REGION_BYTES;
 use crate::sys::error::SysError;
+use crate::sys::uapi::MADV_COLLAPSE;
 use memmap2::{Advice, UncheckedAdvice};
 use std::io;
 use std::os::fd::RawFd;
@@ -17,7 +18,9 @@ const STEPS: usize = 1 << 23;
 /// How many addresses [`View::low`] tries. An address is taken where an earlier arena lies.
 const TRIES: usize = 4;
 
-/// A shared mapping, readable and writable. Dropping this unmaps it.
+const PRIVATE: &str = "mmap(private, anonymous)";
+
+/// A mapping, readable and writable. Dropping this unmaps it.
 ///
 /// `memmap2` maps files the same way, but cannot ask for an address.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ unsafe impl Sync for View {}
 impl View {
     /// Maps `len` bytes of a file, at the kernel's choice of address.
     pub(super) fn new(file: RawFd, len: usize) -> Result<Self, SysError> {
-        Self::map(file, len, 0, 0, "mmap(memfd)")
+        Self::map(file, len, 0, libc::MAP_SHARED, "mmap(memfd)")
     }
 
     /// Maps `len` bytes of a file at a low address, a multiple of 2 MiB that depends on `seed`.
@@ -43,14 +46,34 @@ impl View {
     /// upper end of the address space, so a reader of the list finds this one early.
     /// The kernel chooses another address if memory is mapped there, or if the address space is smaller.
     pub(super) fn low(file: RawFd, len: usize, seed: usize) -> Result<Self, SysError> {
+        Self::map_low(file, len, seed, libc::MAP_SHARED, "mmap(memfd)")
+    }
+
+    /// Maps `len` bytes of private memory at `hint`, or elsewhere if memory is mapped there.
+    pub(super) fn private(len: usize, hint: usize) -> Result<Self, SysError> {
+        Self::map(-1, len, hint, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, PRIVATE)
+    }
+
+    /// Maps `len` bytes of private memory at a low address; see [`low`](Self::low).
+    pub(super) fn low_private(len: usize, seed: usize) -> Result<Self, SysError> {
+        Self::map_low(-1, len, seed, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, PRIVATE)
+    }
+
+    fn map_low(
+        file: RawFd,
+        len: usize,
+        seed: usize,
+        flags: i32,
+        call: &'static str,
+    ) -> Result<Self, SysError> {
         // Thread sanitizer refuses addresses that it does not expect.
         if cfg!(thermocline_tsan) {
-            return Self::new(file, len);
+            return Self::map(file, len, 0, flags, call);
         }
         let mut tries = 0;
         loop {
             let hint = low_address(seed.wrapping_add(tries));
-            let view = Self::map(file, len, hint, 0, "mmap(memfd)")?;
+            let view = Self::map(file, len, hint, flags, call)?;
             tries += 1;
             if view.base().addr() == hint || tries == TRIES {
                 return Ok(view);
@@ -61,7 +84,8 @@ impl View {
     /// Maps `len` bytes of new memory at `hint`, or elsewhere if memory is mapped there. The kernel
     /// treats the memory as a file that has no name and no descriptor (`shmem_zero_setup`).
     pub(super) fn of_new_memory(len: usize, hint: usize) -> Result<Self, SysError> {
-        Self::map(-1, len, hint, libc::MAP_ANONYMOUS, "mmap(shared, anonymous)")
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        Self::map(-1, len, hint, flags, "mmap(shared, anonymous)")
     }
 
     fn map(
@@ -77,7 +101,7 @@ impl View {
                 std::ptr::without_provenance_mut(hint),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_NORESERVE | flags,
+                libc::MAP_NORESERVE | flags,
                 file,
                 0,
             )
@@ -107,6 +131,19 @@ impl View {
     pub(super) fn advise_range(&self, advice: Advice, start: usize, len: usize) -> io::Result<()> {
         // SAFETY: `Advice` has the kinds of advice that change no contents.
         unsafe { self.madvise(advice as i32, start, len) }
+    }
+
+    /// Whether children find zeros in the `len` bytes from `start` on, which are private memory.
+    pub(super) fn wipe_on_fork(&self, on: bool, start: usize, len: usize) -> io::Result<()> {
+        let advice = if on { libc::MADV_WIPEONFORK } else { libc::MADV_KEEPONFORK };
+        // SAFETY: the advice changes no contents.
+        unsafe { self.madvise(advice, start, len) }
+    }
+
+    /// Asks the kernel for huge pages in place of the `len` bytes from `start` on, now (Linux 6.1).
+    pub(super) fn collapse(&self, start: usize, len: usize) -> io::Result<()> {
+        // SAFETY: the advice changes no contents.
+        unsafe { self.madvise(MADV_COLLAPSE, start, len) }
     }
 
     /// Gives advice about the `len` bytes from `start` on that may drop their contents.

@@ -5,6 +5,7 @@ use super::{Call, Injected, Kernel};
 use crate::prim::geometry::REGION_BYTES;
 use crate::prim::{PageRange, REGION_PAGES};
 use crate::sys::error::SysError;
+use crate::sys::outcome::Clears;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,8 +20,13 @@ pub(crate) struct AccessedBits {
 }
 
 impl AccessedBits {
-    pub(crate) fn open(addresses: Range<usize>) -> Result<Self, SysError> {
+    pub(crate) fn open(addresses: Range<usize>, _clears: Clears) -> Result<Self, SysError> {
         Ok(Self { kernel: Kernel::current(), addresses, has_looked: false })
+    }
+
+    /// Huge pages are not simulated.
+    pub(crate) fn is_huge(&self, _: usize) -> bool {
+        false
     }
 
     pub(crate) fn costs(&self) -> TouchCosts {

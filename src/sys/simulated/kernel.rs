@@ -32,7 +32,11 @@ pub(crate) enum Call {
     SetApart,
     ReadBytes,
     TryRead,
+    MoveOut,
+    MoveBack,
     Punch,
+    Discard,
+    DiscardStaged,
     Zap,
     MapIn,
     Lock,
@@ -171,8 +175,15 @@ impl Kernel {
             state.cost = state.cost.max(Some(cost));
             // A copy failed because a page existed, and that page cannot be punched.
             let errno = |call, errno| (call, Injected::Errno(errno));
-            let in_the_way = state.injected.contains(&errno(Call::Copy, libc::EEXIST));
-            if in_the_way && call == Call::Punch && matches!(injected, Injected::Errno(_)) {
+            let in_the_way = state.injected.contains(&errno(Call::Copy, libc::EEXIST))
+                || state
+                    .injected
+                    .iter()
+                    .any(|(_, injected)| matches!(injected, Injected::Stray(_)));
+            if in_the_way
+                && matches!(call, Call::Punch | Call::Discard)
+                && matches!(injected, Injected::Errno(_))
+            {
                 state.cost = state.cost.max(Some(Cost::Page));
             }
             state.injected.push((call, injected));
@@ -295,7 +306,10 @@ impl State {
                 self.pages.iter_mut().for_each(|page| page.referenced = page.entry.is_present());
                 None
             }
-            Injected::Errno(_) | Injected::Partial(_) | Injected::Interrupted => Some(injected),
+            Injected::Errno(_)
+            | Injected::Partial(_)
+            | Injected::Uncounted(_)
+            | Injected::Interrupted => Some(injected),
         }
     }
 }

@@ -18,6 +18,8 @@
 //!   switches to async mode.
 //! * Read-write protection exists only in the page table; write protection outlasts the entry.
 //! * `mlock` fills holes.
+//! * Private memory has its pages in the page table alone. `UFFDIO_MOVE` moves them page by page, also swapped-out
+//!   ones, to places that have none, and stops at the first page that it cannot move.
 //! * An access sets the page's accessed bit, and so does `UFFDIO_COPY` (`mfill_atomic_install_pte`).
 //!
 //! # What is not simulated
@@ -41,6 +43,7 @@ pub(crate) mod memory;
 mod outcomes;
 mod page;
 pub(crate) mod pagemap;
+pub(crate) mod private;
 pub(crate) mod sigbus;
 pub(crate) mod signals;
 pub(crate) mod thread;

@@ -11,6 +11,9 @@ pub(crate) enum Injected {
     Errno(i32),
     /// The call does this number of pages and stops.
     Partial(usize),
+    /// The call does this number of pages and one more, which it does not count, and stops: as `UFFDIO_MOVE` of Linux
+    /// 6.18 may do.
+    Uncounted(usize),
     /// The kernel adds a page of zeros to the page cache at the range's page with this number, which
     /// the library did not ask for.
     Stray(usize),
@@ -49,6 +52,7 @@ impl fmt::Display for Injected {
                 name.map_or_else(|| errno.to_string(), |(_, name)| (*name).to_owned())
             }
             Self::Partial(_) => "partial".to_owned(),
+            Self::Uncounted(_) => "uncounted".to_owned(),
             Self::Stray(_) => "stray page".to_owned(),
             Self::SwapOut => "swapped out".to_owned(),
             Self::ReferencesLost => "references lost".to_owned(),
@@ -123,6 +127,21 @@ pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
         Call::ReadBytes => errors(&[EIO, ENOMEM], Cost::Nothing),
         Call::TryRead => errors(&[EIO], Cost::Page),
         Call::Punch => errors(&[EINTR, ENOMEM, EPERM, EBUSY], Cost::Nothing),
+        // A page that is pinned for a device, or shared with another process, is busy.
+        Call::MoveOut => {
+            let errnos = [EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EINVAL, ENOENT, ENOMEM];
+            let mut all = errors(&errnos, Cost::Nothing);
+            all.extend((1..pages).map(|n| (Injected::Partial(n), Cost::Nothing)));
+            all.extend((0..pages).map(|n| (Injected::Uncounted(n), Cost::Nothing)));
+            all
+        }
+        Call::MoveBack => {
+            let errnos = [EAGAIN, EBUSY, EFAULT, EINTR, EINVAL, ENOENT, ENOMEM];
+            let mut all = errors(&errnos, Cost::Nothing);
+            all.push((Injected::Uncounted(0), Cost::Nothing));
+            all
+        }
+        Call::Discard | Call::DiscardStaged => errors(&[ENOMEM, EAGAIN], Cost::Nothing),
         Call::Zap => errors(&[EINVAL, ENOMEM], Cost::Nothing),
         Call::MapIn => errors(&[EFAULT, ENOMEM, EAGAIN, EINTR], Cost::Nothing),
         Call::Lock => errors(&[ENOMEM, EAGAIN, EPERM], Cost::Nothing),
@@ -145,6 +164,15 @@ pub(crate) fn outcomes(call: Call, range: PageRange) -> Vec<(Injected, Cost)> {
 pub(crate) fn is_retried(call: Call, injected: Injected) -> bool {
     match call {
         Call::Punch => injected == Injected::Errno(libc::EINTR),
+        Call::MoveOut => {
+            matches!(
+                injected,
+                Injected::Errno(libc::EAGAIN | libc::ENOENT | libc::EEXIST)
+                    | Injected::Uncounted(_)
+            )
+        }
+        // The page is copied if it cannot be moved.
+        Call::MoveBack => true,
         Call::WriteProtect
         | Call::ReadWriteProtect
         | Call::WriteUnprotect

@@ -11,6 +11,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageFilter {
     Present,
+    Allocated,
     Accessed,
     Untouched,
 }
@@ -48,9 +49,13 @@ impl Pagemap {
             return Err(SysError::new("ioctl(PAGEMAP_SCAN)", errno));
         }
         for page in range.iter() {
-            let entry = self.0.with(|state| state.page(page).entry);
+            let (entry, has_bytes) = self.0.with(|state| {
+                let page = state.page(page);
+                (page.entry, page.bytes.is_some())
+            });
             let found = match (filter, entry) {
                 (PageFilter::Present, Entry::Present { .. }) => true,
+                (PageFilter::Allocated, _) => has_bytes,
                 (PageFilter::Accessed, Entry::Present { read_write, .. }) => !read_write,
                 (PageFilter::Untouched, Entry::Present { read_write, .. }) => read_write,
                 _ => false,

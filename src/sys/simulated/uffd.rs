@@ -27,6 +27,7 @@ const FEATURES: u64 = UFFD_FEATURE_MISSING_SHMEM
     | UFFD_FEATURE_POISON
     | UFFD_FEATURE_RWP
     | UFFD_FEATURE_RWP_ASYNC
+    | UFFD_FEATURE_MOVE
     | UFFD_FEATURE_SIGBUS;
 
 /// A descriptor of the simulated kernel.
@@ -158,6 +159,9 @@ impl Uffd {
                         return Some(libc::EAGAIN);
                     }
                     let result = self.kernel.with(|state| one(state, page));
+                    if result.is_ok() && injected == Some(Injected::Uncounted(done)) {
+                        return Some(libc::EEXIST);
+                    }
                     done += usize::from(result.is_ok());
                     result.err()
                 })
@@ -185,9 +189,47 @@ impl Uffd {
     pub(crate) fn copy(&self, dst: u64, src: &[u8], wake: bool) -> Result<Outcome, SysError> {
         let range = pages(dst, src.len());
         let wake = wake && !self.has(UFFD_FEATURE_SIGBUS);
-        self.each((Call::Copy, "ioctl(UFFDIO_COPY)"), range, wake, |state, page| {
+        // A page of zeros that the kernel adds meanwhile is as good as one that the library copies.
+        let is_zeros = src.iter().all(|byte| *byte == 0);
+        let call = if is_zeros { Call::Zeropage } else { Call::Copy };
+        self.each((call, "ioctl(UFFDIO_COPY)"), range, wake, |state, page| {
             let at = page.offset() - range.start.offset();
             self.put(state, page, &src[at..at + PAGE_SIZE])
+        })
+    }
+
+    /// A page that is moved to memory with read-write protection arrives protected.
+    pub(crate) fn move_pages(
+        &self,
+        dst: u64,
+        src: u64,
+        len: usize,
+        wake: bool,
+    ) -> Result<Outcome, SysError> {
+        let (to, from) = (pages(dst, len), pages(src, len));
+        let (call, range) = if wake { (Call::MoveBack, to) } else { (Call::MoveOut, from) };
+        let wake = wake && !self.has(UFFD_FEATURE_SIGBUS);
+        self.each((call, "ioctl(UFFDIO_MOVE)"), range, wake, |state, page| {
+            let at = page.0 - range.start.0;
+            let (to, from) = (PageIndex(to.start.0 + at), PageIndex(from.start.0 + at));
+            self.owns(state, to)?;
+            let target = state.page(to);
+            if target.bytes.is_some() || target.entry != Entry::None {
+                return Err(libc::EEXIST);
+            }
+            let source = state.page(from);
+            let bytes = source.bytes.take().ok_or(libc::ENOENT)?;
+            let entry = std::mem::replace(&mut source.entry, Entry::None);
+            let referenced = std::mem::take(&mut source.referenced);
+            let read_write = self.has(UFFD_FEATURE_RWP);
+            let target = state.page(to);
+            // A page that is swapped out stays so.
+            target.entry = match entry {
+                Entry::Present { write, .. } => Entry::Present { write, read_write },
+                other => other,
+            };
+            (target.bytes, target.referenced) = (Some(bytes), referenced);
+            Ok(())
         })
     }
 
