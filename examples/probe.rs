@@ -10,4 +10,9 @@ fn main() {
         (false, true) => println!("\narenas swap here, with the zap tracker"),
         (false, false) => println!("\narenas can only be plain memory here"),
     }
+    match (probe.can_rwp_private(), probe.can_accessed_private()) {
+        (true, _) => println!("on request they have private memory, with the rwp tracker"),
+        (false, true) => println!("on request they have private memory, with the accessed tracker"),
+        (false, false) => {}
+    }
 }
