@@ -150,6 +150,10 @@ impl Flush<'_> {
                 from =
                     if detached > 0 || self.core.isolation.is_moved() { behind + 1 } else { from };
                 self.refuse(behind..from, error);
+            } else if behind < from {
+                from = behind + 1;
+                self.count_touched();
+                self.back_out(behind, |word| word);
             }
         }
     }

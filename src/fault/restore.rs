@@ -31,7 +31,7 @@ impl Resolver {
         let plan = self.readahead.plan(page, self.core.table.extent().end);
         // A watch that sees no pages cannot tell which of them are touched. So the readahead pages of a sample stay
         // stored: a touch brings them back.
-        let is_sample = !self.core.watch.sees_pages() && self.readahead.is_sample(plan.window);
+        let is_sample = !self.core.watch.sees_pages() && self.readahead.is_withheld(plan.window);
         let window = if is_sample { page.only() } else { plan.window };
         let (resolved, run) = self.restore_within(window, page, was);
         if is_sample {

@@ -175,6 +175,13 @@ impl Readahead {
         run.pages() > 1 && runs.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE_EVERY)
     }
 
+    /// Whether the readahead pages of `run`, which a thread is bringing back, are to stay stored as the sample. Not those
+    /// of the first runs: they are missed most.
+    pub(crate) fn is_withheld(&self, run: PageRange) -> bool {
+        let runs = &self.tuner.runs_with_readahead;
+        run.pages() > 1 && runs.fetch_add(1, Ordering::Relaxed) % SAMPLE_EVERY == SAMPLE_EVERY / 2
+    }
+
     /// Makes `pages`, which are readahead pages and armed since `now`, the sample.
     pub(crate) fn put_sample(&self, pages: PageRange, now: Tick) {
         let word = SAMPLE_FIRST.set(0, pages.start.0 as u64);

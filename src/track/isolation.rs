@@ -26,7 +26,8 @@ enum Method {
     Moved(Moving),
 }
 
-/// How far a run was detached: its first pages, and the error that stopped it.
+/// How far a run was detached: its first pages, and the error that stopped it. Without an error another thread is at
+/// the next page.
 pub(crate) type DetachedPages = (usize, Option<SysError>);
 
 /// A batch whose detached pages are being committed.

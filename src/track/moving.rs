@@ -109,9 +109,9 @@ impl Moving {
                 self.give_up_place(page, FREE);
             }
         }
-        // A thread has touched the next page, or it fills the page of another region that has the same place.
-        let is_busy = || (taken < run.pages()).then(|| SysError::busy("ioctl(UFFDIO_MOVE)"));
-        (moved, stopped.or_else(is_busy))
+        // Without an error a thread has touched the next page, or it fills the page of another region that has the
+        // same place.
+        (moved, stopped)
     }
 
     /// Moves the first pages of `run`, whose places the evictor has, to the staging area.
