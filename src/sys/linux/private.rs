@@ -38,8 +38,10 @@ impl PrivateMemory {
     /// Reserves `len` bytes, a multiple of the page size, without allocating memory.
     pub(crate) fn new(len: usize) -> Result<Self, SysError> {
         let staging = View::private(REGION_BYTES, 0)?;
-        // The kernel randomises the staging area's address, and so the arena's.
-        let app = View::low_private(len, staging.base().addr())?;
+        // The kernel randomises the staging area's address, and so the arena's. A forked child, whose staging area may
+        // lie where its parent's does, gets another address: a pointer into the parent's arena must not reach its own.
+        let seed = staging.base().addr() ^ std::process::id() as usize;
+        let app = View::low_private(len, seed)?;
         for view in [&app, &staging] {
             let advise =
                 |advice, call| view.advise(advice).map_err(|e| SysError::from_io(call, &e));
