@@ -200,10 +200,11 @@
 //!
 //! The tracker `accessed` cannot watch pages. It takes two kinds of regions whole: those that were idle for the cold
 //! age, and those of which the looks of a cold age together found at most a quarter of the resident pages
-//! referenced. The warm pages of the latter come back by their next touch. The accessed bit of a huge page covers all
-//! of it, so from time to time the evictor has the kernel map a huge page as small ones, and counts their bits until
-//! a cold age is over. A region that turns out dense is collapsed to a huge page again, and its next measurement
-//! comes later.
+//! referenced. The warm pages of the latter come back by their next touch.
+//!
+//! The accessed bit of a huge page covers all of it. So from time to time, with either tracker of private memory, the
+//! evictor has the kernel map a huge page as small ones, and counts their bits. A region that turns out dense is
+//! collapsed to a huge page again, and its next measurement comes later.
 //!
 //! The evictor scans an armed region eight times in a cold age, a region without touches more seldom, down to
 //! every sixteenth time. It also scans a region when its oldest page reaches the cold age, and always before it
@@ -281,6 +282,8 @@
 //!   private memory loses no byte that a device writes. Shared memory has to be [pinned](crate::Arena::pin) for that.
 //! * A fault is served with a small page. So fresh memory of whole regions is made beside the arena, as huge pages, and
 //!   moved in; and the evictor has dense regions in small pages collapsed, as far as the tracking budget goes.
+//! * While the kernel migrates pages, `UFFDIO_MOVE` moves pages that it does not count (seen on 6.18 and 7.3). After each
+//!   move that stops, the evictor asks `PAGEMAP_SCAN` which pages the staging area has.
 //! * If the program drops pages itself (`MADV_DONTNEED`), they read as zeros, as elsewhere. `Stats` counts them.
 //!
 //! # Where the descriptors are

@@ -100,10 +100,10 @@
 //!   [`Builder::abort_on_stall`].
 //! * **Objects of different heat on one page** keep the page in memory. A hash map that grows
 //!   touches all of its entries: reserve room up front.
-//! * **`mlock` and `mlockall`.** Locked pages of [private memory](Backing::Private) stay in memory. Under [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in
-//!   memory; [`Stats::kernel_errors`] counts it. Under [`Rwp`](Tracker::Rwp) the evictor evicts locked
-//!   pages too: do not keep secrets in an arena. `mlockall` without `MCL_ONFAULT` fills all address space
-//!   that arenas have reserved.
+//! * **`mlock` and `mlockall`.** Locked pages of [private memory](Backing::Private) stay in memory. Under
+//!   [`Zap`](Tracker::Zap) a locked page keeps the 2 MiB around it in memory; [`Stats::kernel_errors`] counts
+//!   it. Under [`Rwp`](Tracker::Rwp) the evictor evicts locked pages of shared memory too: do not keep secrets
+//!   in an arena. `mlockall` without `MCL_ONFAULT` fills all address space that arenas have reserved.
 //! * **The mapping is the arena's.** `mprotect`, `munmap`, `mremap` and `madvise` on arena memory are
 //!   as wrong as on any allocator's, except the advice `MADV_RANDOM`, `MADV_SEQUENTIAL` and
 //!   `MADV_NORMAL`.

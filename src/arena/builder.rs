@@ -159,9 +159,10 @@ impl Builder {
     /// fault. On by default. Where the system does not let a process read its own, the arena does without them,
     /// and [`Stats::accessed_errors`] counts it.
     ///
-    /// The evictor clears the accessed bits of all file mappings of the process
+    /// The evictor clears the accessed bits of all file mappings of the process, and with
+    /// [private memory](Backing::Private) those of all its mappings
     /// (`/proc/self/clear_refs`, `proc_pid_clear_refs(5)`). Switch this off if another agent in the process
-    /// relies on them. Kernel reclaim reads the same bits: on a machine that swaps, pages of file mappings that
+    /// relies on them. Kernel reclaim reads the same bits: on a machine that swaps, pages of these mappings that
     /// were not touched since the last clear count as unused there too.
     ///
     /// [`Stats::accessed_errors`]: crate::Stats::accessed_errors
@@ -178,13 +179,16 @@ impl Builder {
     }
 
     /// The kind of the arena's memory; shared by default.
+    ///
+    /// [`build`](Self::build) fails if the system lacks what private memory needs ([`Probe::can_rwp_private`],
+    /// [`Probe::can_accessed_private`]), or if the [tracker](Self::tracker) does not work on this kind.
     pub fn backing(mut self, backing: Backing) -> Self {
         self.backing = backing;
         self
     }
 
-    /// How the evictor notices touches. By default read-write protection where the kernel has it, and zapped
-    /// page tables elsewhere.
+    /// How the evictor notices touches. By default read-write protection where the kernel has it, and elsewhere zapped
+    /// page tables on shared memory, accessed bits alone on private memory.
     pub fn tracker(mut self, tracker: Tracker) -> Self {
         self.tracker = Some(tracker);
         self

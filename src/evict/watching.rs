@@ -30,7 +30,7 @@ pub(super) struct Resting {
     thin: Vec<usize>,
     /// Regions in small pages of which the last clear found too many in use to evict them.
     dense: Vec<usize>,
-    /// How densely each region is used, for a watch that sees no pages.
+    /// How densely each region is used.
     densities: Densities,
     /// Huge regions whose density is to be measured.
     unmeasured: Vec<usize>,
